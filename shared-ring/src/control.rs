@@ -1,0 +1,106 @@
+//! The control page: the VMM writes, the domain reads (its mapping is read-only).
+
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// First word of a control page, "WSCT" in memory.
+pub const CONTROL_MAGIC: u32 = u32::from_le_bytes(*b"WSCT");
+
+/// What a domain is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Role {
+    /// Attach the NIC with every filter shut, call READY, then WAIT.
+    Standby = 0,
+    /// Serve the ring.
+    Active = 1,
+    /// Prove the NIC with a probe, without the ring, then WAIT.
+    Drill = 2,
+}
+
+impl Role {
+    /// The role with this number; an unknown one is the harmless standby.
+    pub const fn from_u32(role: u32) -> Self {
+        match role {
+            1 => Self::Active,
+            2 => Self::Drill,
+            _ => Self::Standby,
+        }
+    }
+}
+
+/// Bits of [`ControlPage::wake_reason`].
+pub mod wake {
+    /// The switchboard published something.
+    pub const KICK: u32 = 1 << 0;
+    /// NIC vector 0 fired.
+    pub const NIC: u32 = 1 << 1;
+    /// The VMM wants a sign of life, or suspects a lost wakeup.
+    pub const CHECK: u32 = 1 << 2;
+}
+
+/// One cursor, alone on its cache line.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Cursor(pub AtomicU32);
+
+/// Shape of the page at [`crate::layout::CONTROL_BASE`]. All-zero memory is a valid value.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct ControlPage {
+    /// [`CONTROL_MAGIC`].
+    pub magic: AtomicU32,
+    /// [`crate::ABI_VERSION`].
+    pub abi_version: AtomicU32,
+    /// Number of this life of the domain; its low 16 bits stand in every entry.
+    pub epoch: AtomicU32,
+    /// See [`Role`].
+    pub role: AtomicU32,
+    /// Ticks of the time stamp counter in a millisecond.
+    pub tsc_khz: AtomicU64,
+    /// I/O address of the DMA area.
+    pub dma_iova: AtomicU64,
+    /// I/O address of the receive pool; buffer *n* lies at `+ n * BUFFER_BYTES`.
+    pub rx_pool_iova: AtomicU64,
+    /// MAC address of the application guest, first byte lowest. Both NICs of a pair carry it.
+    pub mac: AtomicU64,
+    /// Why the last WAIT returned, see [`wake`].
+    pub wake_reason: AtomicU32,
+    /// Not zero while the switchboard sleeps: publish, then NOTIFY.
+    pub switchboard_asleep: Cursor,
+    /// TX_POST, written by the switchboard.
+    pub tx_post_published: Cursor,
+    /// RX_PROVIDE, written by the switchboard.
+    pub rx_provide_published: Cursor,
+    /// TX_DONE, how far the switchboard has read.
+    pub tx_done_consumed: Cursor,
+    /// RX_DONE, how far the switchboard has read.
+    pub rx_done_consumed: Cursor,
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(core::mem::offset_of!(ControlPage, tsc_khz) == 16);
+    assert!(core::mem::offset_of!(ControlPage, wake_reason) == 48);
+    assert!(core::mem::offset_of!(ControlPage, switchboard_asleep) == 64);
+    assert!(core::mem::offset_of!(ControlPage, rx_done_consumed) == 320);
+    assert!(size_of::<ControlPage>() == 384);
+};
+
+impl ControlPage {
+    /// The role as it stands now.
+    pub fn role(&self) -> Role {
+        Role::from_u32(self.role.load(Ordering::Acquire))
+    }
+
+    /// The guest's MAC address.
+    pub fn mac(&self) -> [u8; 6] {
+        let b = self.mac.load(Ordering::Relaxed).to_le_bytes();
+        [b[0], b[1], b[2], b[3], b[4], b[5]]
+    }
+
+    /// Writes the guest's MAC address.
+    pub fn set_mac(&self, mac: [u8; 6]) {
+        let [a, b, c, d, e, f] = mac;
+        self.mac.store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,198 @@
+//! A ring with one producer and one consumer, on either side of the isolation boundary.
+//!
+//! Each end owns one free-running 32-bit cursor and reads the other's:
+//!
+//! ```text
+//!    consumed            published
+//!        |  entries in flight |
+//! ...----+--------------------+-----... (modulo RING_ENTRIES)
+//! ```
+//!
+//! The producer writes entries, then stores `published` with Release; the consumer loads it with
+//! Acquire, reads entries, then stores `consumed` with Release, which gives the slots back. Neither
+//! end ever reads its own cursor back from memory: it keeps the truth in a local, because the page
+//! may be writable for a side that is not trusted. The other side's cursor is checked: more than a
+//! ring's worth in flight is a [`CursorViolation`].
+
+use core::ptr::NonNull;
+
+use crate::atomic::{AtomicU32, Ordering};
+use crate::entry::{Entry, Slot};
+use crate::layout::RING_ENTRIES;
+
+/// The other end's cursor claims more entries than a ring holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorViolation {
+    /// The cursor that this end owns.
+    pub own: u32,
+    /// What was read from the other end.
+    pub other: u32,
+}
+
+/// Why an entry could not be pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// No free slot now.
+    Full,
+    /// The consumer's cursor is impossible.
+    Violation(CursorViolation),
+}
+
+/// Where a ring lies in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct RingMemory {
+    /// First of [`RING_ENTRIES`] slots.
+    pub slots: NonNull<Slot>,
+    /// The producer's cursor.
+    pub published: NonNull<AtomicU32>,
+    /// The consumer's cursor.
+    pub consumed: NonNull<AtomicU32>,
+}
+
+impl RingMemory {
+    fn slot(&self, cursor: u32) -> &Slot {
+        let index = cursor as usize & (RING_ENTRIES - 1);
+        // SAFETY: `index` is below RING_ENTRIES, and whoever built an end promised that many slots
+        // for as long as the end lives.
+        unsafe { self.slots.add(index).as_ref() }
+    }
+
+    fn published(&self) -> &AtomicU32 {
+        // SAFETY: promised to be valid by whoever built an end.
+        unsafe { self.published.as_ref() }
+    }
+
+    fn consumed(&self) -> &AtomicU32 {
+        // SAFETY: promised to be valid by whoever built an end.
+        unsafe { self.consumed.as_ref() }
+    }
+}
+
+/// How many entries lie between `consumed` and `published`, if that is possible at all.
+fn in_flight(published: u32, consumed: u32) -> Option<u32> {
+    let count = published.wrapping_sub(consumed);
+    (count <= RING_ENTRIES as u32).then_some(count)
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub struct Producer {
+    memory: RingMemory,
+    next: u32,
+}
+
+// SAFETY: the pointers lead to atomics in memory that the builder keeps alive; an end is used by
+// one thread at a time because pushing takes `&mut self`.
+unsafe impl Send for Producer {}
+
+impl Producer {
+    /// Starts at cursor 0 on zeroed memory.
+    ///
+    /// # Safety
+    /// The memory must stay mapped and readable, `slots` and `published` writable, for the life of
+    /// this value, and there may be no other producer on it.
+    pub unsafe fn new(memory: RingMemory) -> Self {
+        Self { memory, next: 0 }
+    }
+
+    /// Free slots.
+    ///
+    /// # Errors
+    /// The consumer's cursor is impossible.
+    pub fn free(&self) -> Result<u32, CursorViolation> {
+        let other = self.memory.consumed().load(Ordering::Acquire);
+        in_flight(self.next, other)
+            .map(|n| RING_ENTRIES as u32 - n)
+            .ok_or(CursorViolation { own: self.next, other })
+    }
+
+    /// Writes one entry; the consumer sees it after [`Self::publish`].
+    ///
+    /// # Errors
+    /// No free slot, or the consumer's cursor is impossible.
+    pub fn push(&mut self, entry: Entry) -> Result<(), PushError> {
+        match self.free() {
+            Err(violation) => Err(PushError::Violation(violation)),
+            Ok(0) => Err(PushError::Full),
+            Ok(_) => {
+                self.memory.slot(self.next).store(entry);
+                self.next = self.next.wrapping_add(1);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes all pushed entries visible to the consumer.
+    pub fn publish(&self) {
+        self.memory.published().store(self.next, Ordering::Release);
+    }
+
+    /// Entries ever pushed, modulo 2^32.
+    pub fn cursor(&self) -> u32 {
+        self.next
+    }
+
+    /// Entries ever taken by the consumer, as it says, modulo 2^32.
+    ///
+    /// # Errors
+    /// The consumer's cursor is impossible.
+    pub fn consumed(&self) -> Result<u32, CursorViolation> {
+        self.free().map(|free| self.next.wrapping_sub(RING_ENTRIES as u32 - free))
+    }
+}
+
+/// The reading end.
+#[derive(Debug)]
+pub struct Consumer {
+    memory: RingMemory,
+    next: u32,
+}
+
+// SAFETY: as for `Producer`.
+unsafe impl Send for Consumer {}
+
+impl Consumer {
+    /// Starts at cursor 0 on zeroed memory.
+    ///
+    /// # Safety
+    /// The memory must stay mapped and readable, `consumed` writable, for the life of this value,
+    /// and there may be no other consumer on it.
+    pub unsafe fn new(memory: RingMemory) -> Self {
+        Self { memory, next: 0 }
+    }
+
+    /// Entries that can be popped.
+    ///
+    /// # Errors
+    /// The producer's cursor is impossible.
+    pub fn available(&self) -> Result<u32, CursorViolation> {
+        let other = self.memory.published().load(Ordering::Acquire);
+        in_flight(other, self.next).ok_or(CursorViolation { own: self.next, other })
+    }
+
+    /// Takes the next entry, read once into a local. The slot goes back with [`Self::release`].
+    ///
+    /// # Errors
+    /// The producer's cursor is impossible.
+    pub fn pop(&mut self) -> Result<Option<Entry>, CursorViolation> {
+        if self.available()? == 0 {
+            return Ok(None);
+        }
+        let entry = self.memory.slot(self.next).load();
+        self.next = self.next.wrapping_add(1);
+        Ok(Some(entry))
+    }
+
+    /// Gives the slots of all popped entries back to the producer.
+    pub fn release(&self) {
+        self.memory.consumed().store(self.next, Ordering::Release);
+    }
+
+    /// Entries ever popped, modulo 2^32.
+    pub fn cursor(&self) -> u32 {
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+use super::*;
+
+struct Memory {
+    slots: Vec<Slot>,
+    published: AtomicU32,
+    consumed: AtomicU32,
+}
+
+impl Memory {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            slots: (0..RING_ENTRIES).map(|_| Slot::default()).collect(),
+            published: AtomicU32::new(0),
+            consumed: AtomicU32::new(0),
+        })
+    }
+
+    fn ring(&self) -> RingMemory {
+        RingMemory {
+            slots: NonNull::from(&self.slots[0]),
+            published: NonNull::from(&self.published),
+            consumed: NonNull::from(&self.consumed),
+        }
+    }
+
+    fn ends(&self) -> (Producer, Consumer) {
+        // SAFETY: the test keeps `self` alive longer than both ends and builds each once.
+        unsafe { (Producer::new(self.ring()), Consumer::new(self.ring())) }
+    }
+}
+
+fn numbered(n: u64) -> Entry {
+    Entry { iova: n, frame_len: n as u32, ..Entry::default() }
+}
+
+#[cfg(not(loom))]
+mod plain {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn entries_appear_only_when_published() {
+        let memory = Memory::new();
+        let (mut producer, mut consumer) = memory.ends();
+        producer.push(numbered(7)).unwrap();
+        assert_eq!(consumer.pop(), Ok(None));
+        producer.publish();
+        assert_eq!(consumer.pop(), Ok(Some(numbered(7))));
+        assert_eq!(consumer.pop(), Ok(None));
+    }
+
+    #[test]
+    fn a_full_ring_refuses_and_recovers() {
+        let memory = Memory::new();
+        let (mut producer, mut consumer) = memory.ends();
+        for n in 0..RING_ENTRIES as u64 {
+            producer.push(numbered(n)).unwrap();
+        }
+        producer.publish();
+        assert_eq!(producer.push(numbered(0)), Err(PushError::Full));
+        consumer.pop().unwrap();
+        assert_eq!(producer.push(numbered(0)), Err(PushError::Full), "not released yet");
+        consumer.release();
+        assert_eq!(producer.push(numbered(0)), Ok(()));
+    }
+
+    #[test]
+    fn an_impossible_cursor_is_a_violation_not_a_panic() {
+        let memory = Memory::new();
+        let (mut producer, mut consumer) = memory.ends();
+        memory.published.store(RING_ENTRIES as u32 + 1, Ordering::Relaxed);
+        let other = RING_ENTRIES as u32 + 1;
+        assert_eq!(consumer.pop(), Err(CursorViolation { own: 0, other }));
+        memory.consumed.store(1, Ordering::Relaxed);
+        let violation = CursorViolation { own: 0, other: 1 };
+        assert_eq!(producer.push(numbered(0)), Err(PushError::Violation(violation)));
+    }
+
+    proptest! {
+        /// Whatever order of pushes, publishes, pops and releases: first in, first out, no loss.
+        #[test]
+        fn order_is_kept(steps in prop::collection::vec(0u8..4, 0..4000)) {
+            let memory = Memory::new();
+            let (mut producer, mut consumer) = memory.ends();
+            let (mut pushed, mut published, mut popped) = (0u64, 0u64, 0u64);
+            for step in steps {
+                match step {
+                    0 => if producer.push(numbered(pushed)).is_ok() { pushed += 1 },
+                    1 => { producer.publish(); published = pushed }
+                    2 => match consumer.pop().unwrap() {
+                        Some(entry) => {
+                            prop_assert_eq!(entry, numbered(popped));
+                            popped += 1;
+                        }
+                        None => prop_assert_eq!(popped, published),
+                    },
+                    _ => consumer.release(),
+                }
+            }
+        }
+
+        /// Any pair of cursors either has a length of at most a ring or is refused.
+        #[test]
+        fn any_cursor_pair_is_checked(published: u32, consumed: u32) {
+            match in_flight(published, consumed) {
+                Some(n) => prop_assert_eq!(consumed.wrapping_add(n), published),
+                None => prop_assert!(published.wrapping_sub(consumed) > RING_ENTRIES as u32),
+            }
+        }
+    }
+}
+
+/// Run with `RUSTFLAGS="--cfg loom" cargo test -p shared-ring --release loom`.
+#[cfg(loom)]
+mod loom_model {
+    use super::*;
+
+    #[test]
+    fn the_consumer_sees_whole_entries_in_order() {
+        loom::model(|| {
+            let memory = std::sync::Arc::new(Memory::new());
+            let (mut producer, mut consumer) = memory.ends();
+            let keep = memory.clone();
+            let writer = loom::thread::spawn(move || {
+                let _keep = keep;
+                for n in 1..=2 {
+                    producer.push(numbered(n)).unwrap();
+                    producer.publish();
+                }
+            });
+            let mut expected = 1;
+            while expected <= 2 {
+                match consumer.pop().unwrap() {
+                    Some(entry) => {
+                        assert_eq!(entry, numbered(expected));
+                        expected += 1;
+                        consumer.release();
+                    }
+                    None => loom::thread::yield_now(),
+                }
+            }
+            writer.join().unwrap();
+        });
+    }
+}

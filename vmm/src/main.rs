@@ -1,0 +1,2 @@
+//! `warmspare`.
+fn main() {}

@@ -1,0 +1,149 @@
+//! NICs of the Intel igb family, as the VMM sees them: what it may touch of a NIC that a domain
+//! drives. The driver is in `driver-domain`; the VMM links none of it.
+
+pub mod emulated;
+pub mod registers;
+
+use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::memory::SharedMemory;
+
+/// What a NIC may do with an area of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmaAccess {
+    /// Read only: the common transmit pool.
+    Read,
+    /// Read and write: a domain's descriptor rings and receive pool.
+    ReadWrite,
+}
+
+/// An area of memory that a NIC reaches, and where. Everything else is out of its reach.
+#[derive(Clone, Debug)]
+pub struct DmaArea {
+    /// I/O address of the first byte; page-aligned.
+    pub iova: u64,
+    /// The memory.
+    pub memory: Arc<SharedMemory>,
+    /// Offset of the area in `memory`, in bytes; page-aligned.
+    pub offset: u64,
+    /// Length in bytes; whole pages.
+    pub len: u64,
+    /// What the NIC may do.
+    pub access: DmaAccess,
+}
+
+/// What goes wrong with a NIC.
+#[derive(Debug, thiserror::Error)]
+pub enum NicError {
+    /// An operating system call failed.
+    #[error("{name}: cannot {what}")]
+    System {
+        /// Name of the NIC.
+        name: String,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// How a domain reaches the registers.
+pub enum BarAccess<'a> {
+    /// Loads and stores leave the guest; the vCPU thread carries them out.
+    Trapped(&'a dyn BarRegisters),
+    /// Pages of the real BAR are mapped into the domain.
+    Mapped(&'a [BarPages]),
+}
+
+/// Pages of a real BAR that a domain may touch.
+#[derive(Clone, Copy, Debug)]
+pub struct BarPages {
+    /// Offset in the BAR, bytes, page-aligned.
+    pub offset: u64,
+    /// Address in the VMM.
+    pub host_address: u64,
+    /// Length in bytes, whole pages.
+    pub len: u64,
+}
+
+/// Registers that are carried out in software. Aligned 32-bit accesses.
+pub trait BarRegisters: Send + Sync {
+    /// A load.
+    fn read(&self, offset: u32) -> u32;
+    /// A store. Must not block: a doorbell wakes the NIC's own thread.
+    fn write(&self, offset: u32, value: u32);
+}
+
+/// What the VMM does with a NIC. All of it through the VMM's own access to the registers.
+///
+/// The first four are on the failover path: a few posted register writes, no system call but
+/// eventfd writes, no lock that is held for long.
+pub trait Nic: Send + Sync {
+    /// Name for people and logs, unique.
+    fn name(&self) -> &str;
+
+    /// Switches the receive and the transmit unit off (RCTL.EN, TCTL.EN): two posted writes.
+    fn shut_units(&self);
+
+    /// Opens the receive filters for the guest's MAC, broadcast and multicast.
+    fn open_filters(&self);
+
+    /// Good frames sent since the last call (GPTC, clear on read).
+    fn take_sent(&self) -> u32;
+
+    /// Whether the link is up (STATUS.LU).
+    fn link_up(&self) -> bool;
+
+    /// Shuts every receive filter: RAR0.AV, broadcast, multicast, promiscuous.
+    fn shut_filters(&self);
+
+    /// Vector 0: queues. For the domain's wait.
+    fn queue_event(&self) -> &EventFd;
+
+    /// Vector 1: link and other causes. For the VMM.
+    fn link_event(&self) -> &EventFd;
+
+    /// Acknowledges vector 1 and says whether the link is up: writes exactly ICR.LSC, EICR bit 1
+    /// and EIMS bit 1, then reads STATUS.
+    fn acknowledge_link(&self) -> bool;
+
+    /// Lets the NIC reach exactly these areas, for its whole life.
+    ///
+    /// # Errors
+    /// The IOMMU or the operating system refuses.
+    fn map_dma(&self, areas: &[DmaArea]) -> Result<(), NicError>;
+
+    /// Off the path: masks interrupts, disables the queues, bus master off, and reads back, so that
+    /// nothing of the NIC reaches memory any more.
+    ///
+    /// # Errors
+    /// It still may: the caller must not reuse the memory.
+    fn quiesce(&self) -> Result<(), NicError>;
+
+    /// Off the path: bus master on again, for a domain that is about to attach.
+    ///
+    /// # Errors
+    /// The configuration write did not take.
+    fn enable_bus_master(&self) -> Result<(), NicError>;
+
+    /// Off the path: full reset, where a re-attach failed.
+    ///
+    /// # Errors
+    /// The NIC does not come back.
+    fn reset(&self) -> Result<(), NicError>;
+
+    /// How a domain reaches the registers.
+    fn bar(&self) -> BarAccess<'_>;
+
+    /// Forgets the stamp of [`Self::first_sent_ns`].
+    fn arm_first_sent(&self);
+
+    /// When the first frame after [`Self::arm_first_sent`] left, in `CLOCK_MONOTONIC` nanoseconds;
+    /// `None` if none did, or the NIC cannot tell.
+    fn first_sent_ns(&self) -> Option<u64>;
+
+    /// Increases with every sign of life of the NIC's engine; constant where the NIC is hardware.
+    fn progress(&self) -> u64;
+}
