@@ -22,3 +22,14 @@ pub const BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
 /// the failed NIC can pull the MAC back to the wrong switch port.
 pub const ANNOUNCE_AGAIN: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
+
+/// How long the rebuild thread waits for the spare's first frame and the switchboard's figures of a
+/// takeover: they are there within a millisecond, unless the machine stands still.
+pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Attempts to build a domain before it is given up.
+pub const BUILD_ATTEMPTS: u32 = 6;
+
+/// Pause after the first failed attempt; it doubles with each. Six attempts make 640 ms in all,
+/// enough for a NIC that is in the middle of a reset of its own.
+pub const REBUILD_BACKOFF: Duration = Duration::from_millis(10);

@@ -1,0 +1,40 @@
+//! The application guest of the demo: `warmspare app` as a process of its own.
+
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::topology::MacAddress;
+
+/// A running application guest; killed when dropped.
+pub(super) struct AppProcess {
+    child: Child,
+}
+
+impl AppProcess {
+    /// Starts this same program as `app` on a socket.
+    pub(super) fn spawn(socket: &Path, mac: MacAddress, ip: &str) -> io::Result<Self> {
+        let child = Command::new(std::env::current_exe()?)
+            .arg("app")
+            .arg("--socket")
+            .arg(socket)
+            .args(["--mac", &mac.to_string(), "--ip", ip])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Self { child })
+    }
+
+    /// Its exit status, if it has ended.
+    pub(super) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+impl Drop for AppProcess {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
