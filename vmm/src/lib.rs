@@ -19,5 +19,6 @@ pub mod signals;
 pub mod supervisor;
 pub mod switchboard;
 pub mod topology;
+pub mod traffic;
 pub mod vhost_user;
 pub mod wire;

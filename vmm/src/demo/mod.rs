@@ -9,13 +9,9 @@
 //! The sender is outside: it sees only Ethernet. Every fault is a corrupted instruction in the
 //! active driver; nothing tells the VMM that it failed.
 
-mod app_process;
-mod frame;
-mod ledger;
 mod render;
 mod report;
 mod run;
-mod sender;
 
 pub use report::Report;
 pub use run::{DemoConfig, DemoError, run};

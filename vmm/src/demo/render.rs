@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::ledger::percentile;
 use super::report::{FailoverRow, GOAL_INTERRUPTION_US, Report};
+use crate::traffic::percentile;
 
 /// Upper edges of the histogram's bins, milliseconds.
 const EDGES_MS: [f64; 11] = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, f64::INFINITY];

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::ledger::{Gaps, Ledger};
 use crate::domain::DomainSlot;
 use crate::fault::Site;
 use crate::observe::Stall;
 use crate::supervisor::FailoverReport;
+use crate::traffic::{Gaps, Ledger};
 
 /// What is wanted of an interruption, in microseconds.
 pub const GOAL_INTERRUPTION_US: f64 = 10_000.0;

@@ -5,24 +5,14 @@ use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use smoltcp::wire::{EthernetAddress, Ipv4Address};
-
-use super::app_process::AppProcess;
-use super::frame::Addresses;
 use super::report::{Memory, Outcome, Report, Traffic};
-use super::sender::Sender;
 use crate::fault::{self, FaultError, Site};
 use crate::observe::Witness;
 use crate::realtime;
 use crate::supervisor::{Event, FailoverReport, System, SystemError, Wires};
 use crate::topology::Topology;
+use crate::traffic::{Addresses, AppProcess, Sender};
 use crate::wire::SwitchError;
-
-const SENDER_MAC: EthernetAddress = EthernetAddress([0x02, 0x77, 0x73, 0, 0, 0x0f]);
-const SENDER_IP: Ipv4Address = Ipv4Address::new(10, 77, 0, 1);
-const GUEST_IP: Ipv4Address = Ipv4Address::new(10, 77, 0, 2);
-const GUEST_NET: &str = "10.77.0.2/24";
-const ECHO_PORT: u16 = 7;
 
 /// Until the service answers for the first time.
 const FIRST_ECHO_DEADLINE: Duration = Duration::from_secs(10);
@@ -93,16 +83,13 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     let witness = Witness::spawn().map_err(|source| DemoError::Io { what: "start a thread", source })?;
     let system = System::start(&topology, &mut wires)?;
     let app = &topology.apps[0];
-    let app = AppProcess::spawn(&app.socket, app.mac, GUEST_NET)
+    let app = std::env::current_exe()
+        .and_then(|own| {
+            AppProcess::spawn(&own, &app.socket, app.mac, Addresses::DEFAULT_GUEST_NET)
+        })
         .map_err(|source| DemoError::Io { what: "start the application guest", source })?;
-    let addresses = Addresses {
-        own_mac: SENDER_MAC,
-        own_ip: SENDER_IP,
-        guest_ip: GUEST_IP,
-        guest_port: ECHO_PORT,
-    };
     let expected = config.faults as usize * 400 + 10_000;
-    let sender = Sender::spawn(port, addresses, config.period, expected)
+    let sender = Sender::spawn(port, Addresses::DEFAULT, config.period, expected)
         .map_err(|source| DemoError::Io { what: "start the sender", source })?;
     let mut demo = Demo { config, system, app, random: fastrand::Rng::with_seed(config.seed) };
     let first_echo_ns = demo.wait_first_echo(&sender)?;

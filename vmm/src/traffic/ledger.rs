@@ -5,7 +5,7 @@ const MISSING: u64 = 0;
 
 /// Everything the sender saw.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub struct Ledger {
     /// When datagram *n* was sent, `CLOCK_MONOTONIC` nanoseconds.
     sent_ns: Vec<u64>,
     /// When its first echo came back, [`MISSING`] if none did.
@@ -29,7 +29,7 @@ pub struct Gaps {
 
 impl Ledger {
     /// Books with room for so many datagrams before they must grow.
-    pub(super) fn with_capacity(datagrams: usize) -> Self {
+    pub fn with_capacity(datagrams: usize) -> Self {
         Self {
             sent_ns: Vec::with_capacity(datagrams),
             echoed_ns: Vec::with_capacity(datagrams),
@@ -39,16 +39,18 @@ impl Ledger {
     }
 
     /// Number of the next datagram.
-    pub(super) fn next_number(&self) -> u64 {
+    pub fn next_number(&self) -> u64 {
         self.sent_ns.len() as u64
     }
 
-    pub(super) fn sent(&mut self, at_ns: u64) {
+    /// Datagram [`Self::next_number`] leaves.
+    pub fn sent(&mut self, at_ns: u64) {
         self.sent_ns.push(at_ns);
         self.echoed_ns.push(MISSING);
     }
 
-    pub(super) fn echoed(&mut self, number: u64, at_ns: u64) {
+    /// An echo came back whole.
+    pub fn echoed(&mut self, number: u64, at_ns: u64) {
         match usize::try_from(number).ok().and_then(|n| self.echoed_ns.get_mut(n)) {
             Some(echo) if *echo == MISSING => {
                 *echo = at_ns;
@@ -60,28 +62,33 @@ impl Ledger {
         }
     }
 
-    pub(super) fn corrupted(&mut self) {
+    /// A frame for the sender was not what it had sent.
+    pub fn corrupted(&mut self) {
         self.corrupted += 1;
     }
 
-    pub(super) fn total_sent(&self) -> u64 {
+    /// Datagrams sent.
+    pub fn total_sent(&self) -> u64 {
         self.sent_ns.len() as u64
     }
 
-    pub(super) fn total_echoed(&self) -> u64 {
+    /// Datagrams that came back at least once.
+    pub fn total_echoed(&self) -> u64 {
         self.arrivals_ns.len() as u64
     }
 
-    pub(super) fn total_duplicated(&self) -> u64 {
+    /// Second and further echoes.
+    pub fn total_duplicated(&self) -> u64 {
         self.duplicated
     }
 
-    pub(super) fn total_corrupted(&self) -> u64 {
+    /// Damaged or foreign frames.
+    pub fn total_corrupted(&self) -> u64 {
         self.corrupted
     }
 
     /// Datagrams sent in a span of time that never came back.
-    pub(super) fn lost_between(&self, from_ns: u64, to_ns: u64) -> u64 {
+    pub fn lost_between(&self, from_ns: u64, to_ns: u64) -> u64 {
         let first = self.sent_ns.partition_point(|&at| at < from_ns);
         let last = self.sent_ns.partition_point(|&at| at < to_ns);
         self.echoed_ns[first..last].iter().filter(|&&at| at == MISSING).count() as u64
@@ -89,7 +96,7 @@ impl Ledger {
 
     /// The longest time between two successive echoes that overlaps a span, in nanoseconds, with
     /// its beginning and end. A silence that never ends counts up to the end of the books.
-    pub(super) fn longest_gap(&self, from_ns: u64, to_ns: u64) -> Option<(u64, u64)> {
+    pub fn longest_gap(&self, from_ns: u64, to_ns: u64) -> Option<(u64, u64)> {
         let first = self.arrivals_ns.partition_point(|&at| at <= from_ns).saturating_sub(1);
         let last = self.arrivals_ns.partition_point(|&at| at < to_ns);
         let end = self.sent_ns.last().copied().unwrap_or(0);
@@ -103,7 +110,7 @@ impl Ledger {
     }
 
     /// Percentiles over the whole run.
-    pub(super) fn gaps(&self) -> Gaps {
+    pub fn gaps(&self) -> Gaps {
         let mut all: Vec<u64> = self.arrivals_ns.windows(2).map(|pair| pair[1] - pair[0]).collect();
         all.sort_unstable();
         let micros = |ns: u64| ns as f64 / 1000.0;
@@ -116,7 +123,7 @@ impl Ledger {
 }
 
 /// The value that a share of `sorted` does not exceed (nearest rank); `None` of nothing.
-pub(super) fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
+pub fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()
 }

@@ -8,11 +8,15 @@ use smoltcp::wire::{
 
 /// The sender's own addresses, and those of the application guest it talks to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Addresses {
-    pub(super) own_mac: EthernetAddress,
-    pub(super) own_ip: Ipv4Address,
-    pub(super) guest_ip: Ipv4Address,
-    pub(super) guest_port: u16,
+pub struct Addresses {
+    /// The sender's MAC address.
+    pub own_mac: EthernetAddress,
+    /// The sender's IPv4 address.
+    pub own_ip: Ipv4Address,
+    /// The guest's IPv4 address.
+    pub guest_ip: Ipv4Address,
+    /// The guest's UDP echo port.
+    pub guest_port: u16,
 }
 
 /// UDP port that the sender sends from.
@@ -58,6 +62,16 @@ pub(super) fn payload(number: u64) -> [u8; PAYLOAD_BYTES] {
 }
 
 impl Addresses {
+    /// A sender at 10.77.0.1 and the built-in application guest at 10.77.0.2, echo port 7.
+    pub const DEFAULT: Self = Self {
+        own_mac: EthernetAddress([0x02, 0x77, 0x73, 0, 0, 0x0f]),
+        own_ip: Ipv4Address::new(10, 77, 0, 1),
+        guest_ip: Ipv4Address::new(10, 77, 0, 2),
+        guest_port: 7,
+    };
+    /// The guest's address in [`Self::DEFAULT`], with its prefix length.
+    pub const DEFAULT_GUEST_NET: &str = "10.77.0.2/24";
+
     /// Writes datagram `number` for the guest with this MAC address.
     pub(super) fn datagram(
         &self,

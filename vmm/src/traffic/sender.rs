@@ -29,14 +29,18 @@ struct Shown {
 }
 
 /// The running sender.
-pub(super) struct Sender {
+pub struct Sender {
     shown: Arc<Shown>,
     thread: JoinHandle<()>,
 }
 
 impl Sender {
-    /// Starts sending as soon as the guest answers ARP.
-    pub(super) fn spawn(
+    /// Starts sending as soon as the guest answers ARP; the books have room for so many datagrams
+    /// before they grow.
+    ///
+    /// # Errors
+    /// No thread or timer is to be had.
+    pub fn spawn(
         port: Arc<Port>,
         addresses: Addresses,
         period: Duration,
@@ -60,13 +64,13 @@ impl Sender {
     }
 
     /// When the first echo came back.
-    pub(super) fn first_echo_ns(&self) -> Option<u64> {
+    pub fn first_echo_ns(&self) -> Option<u64> {
         let at = self.shown.first_echo_ns.load(Ordering::Acquire);
         (at != 0).then_some(at)
     }
 
     /// Stops sending, waits for the last echoes, and hands over the books.
-    pub(super) fn finish(self) -> Ledger {
+    pub fn finish(self) -> Ledger {
         self.shown.stop.store(true, Ordering::Release);
         // A sender that panicked has left empty books, which no verdict survives.
         let _ = self.thread.join();

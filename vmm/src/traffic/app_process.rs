@@ -7,14 +7,22 @@ use std::process::{Child, Command, Stdio};
 use crate::topology::MacAddress;
 
 /// A running application guest; killed when dropped.
-pub(super) struct AppProcess {
+pub struct AppProcess {
     child: Child,
 }
 
 impl AppProcess {
-    /// Starts this same program as `app` on a socket.
-    pub(super) fn spawn(socket: &Path, mac: MacAddress, ip: &str) -> io::Result<Self> {
-        let child = Command::new(std::env::current_exe()?)
+    /// Starts `program`, which is `warmspare`, as `app` on a socket.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn spawn(
+        program: &Path,
+        socket: &Path,
+        mac: MacAddress,
+        ip: &str,
+    ) -> io::Result<Self> {
+        let child = Command::new(program)
             .arg("app")
             .arg("--socket")
             .arg(socket)
@@ -26,7 +34,7 @@ impl AppProcess {
     }
 
     /// Its exit status, if it has ended.
-    pub(super) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 }
