@@ -33,3 +33,12 @@ pub const BUILD_ATTEMPTS: u32 = 6;
 /// Pause after the first failed attempt; it doubles with each. Six attempts make 640 ms in all,
 /// enough for a NIC that is in the middle of a reset of its own.
 pub const REBUILD_BACKOFF: Duration = Duration::from_millis(10);
+
+/// How long a parked vCPU thread sleeps at most before it looks again whether it should end. Every
+/// reason to wake has an eventfd; this only bounds what a lost one could cost. Rare enough that a
+/// paused spare shows no CPU time.
+pub const PARK_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a vCPU thread that was expelled may take to end, when a life is torn down. Off the
+/// failover path: generous, since all that comes after it is giving the thread up.
+pub const LIFE_END_DEADLINE: Duration = Duration::from_secs(2);

@@ -127,7 +127,7 @@ impl Rebuilder {
         };
         if let Some(life) = &old_life {
             life.expel();
-            life.wait_out(PAUSE_DEADLINE);
+            life.wait_out(Instant::now() + PAUSE_DEADLINE);
         }
         slot.nic.quiesce().map_err(BuildError::Quiesce)?;
         drop(old_life);
@@ -137,7 +137,7 @@ impl Rebuilder {
         let life = self.start(&slot, epoch)?;
         if !self.hub.wait_ready(id, epoch, READY_DEADLINE) {
             life.expel();
-            life.wait_out(PAUSE_DEADLINE);
+            life.wait_out(Instant::now() + PAUSE_DEADLINE);
             return Err(BuildError::NotReady(life.epitaph()));
         }
         let state =

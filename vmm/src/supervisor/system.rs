@@ -82,7 +82,7 @@ impl System {
     /// # Errors
     /// A part cannot be built.
     pub fn start(topology: &Topology, wires: &mut Wires) -> Result<Self, SystemError> {
-        crate::kvm::check_access()?;
+        drop(crate::kvm::open_kvm()?);
         let app = &topology.apps[0];
         let tx_pool = DomainSlot::new_tx_pool()?;
         let mut slots = Vec::with_capacity(topology.domains.len());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use event_manager::{
     EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps,
@@ -111,7 +112,7 @@ impl Watch {
             }
             let entered_ns = life.last_entry_ns();
             life.expel();
-            if !life.wait_out(PAUSE_DEADLINE) {
+            if !life.wait_out(Instant::now() + PAUSE_DEADLINE) {
                 tracing::warn!(domain = slot.name, "the vCPU does not come out of the guest");
             }
             let verdict = Verdict::Protocol(pending.violation);
