@@ -132,7 +132,7 @@ pub struct MicroVm {
     vm: VmFd,
     kicker: Kicker,
     ram: Arc<SharedMemory>,
-    system: SystemArea,
+    pub(super) system: SystemArea,
     hypercall_base: u64,
     dead: bool,
 }
