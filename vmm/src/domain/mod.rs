@@ -25,3 +25,6 @@ pub use map::check_image;
 pub use prepare::PrepareConfig;
 pub use slot::{DomainId, DomainSlot, HostRings, SlotError};
 pub use vcpu::VcpuState;
+
+#[cfg(test)]
+mod tests;
