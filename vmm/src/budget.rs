@@ -22,3 +22,14 @@ pub const BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
 /// the failed NIC can pull the MAC back to the wrong switch port.
 pub const ANNOUNCE_AGAIN: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
+
+/// How long a vhost-user back-end may take for one handshake with the application guest's
+/// front-end: more than [`BOUNDARY_DEADLINE`], which our own may need to answer.
+pub const BACKEND_DEADLINE: Duration = Duration::from_secs(2);
+
+/// First pause before a front-end tries a back-end again that went away: one that is restarted at
+/// once is back within milliseconds, and each is lost traffic.
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(1);
+
+/// Longest such pause; they double up to it. A connection attempt costs some 20 µs.
+pub const RECONNECT_LONGEST: Duration = Duration::from_millis(100);

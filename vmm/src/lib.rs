@@ -3,6 +3,7 @@
 //! Arrows point one way: `supervisor` drives `domain`, `nic` and `switchboard`; these know nothing
 //! of it and report through the small traits they define. `cli` and `demo` build the whole.
 
+pub mod app;
 pub mod budget;
 pub mod clock;
 pub mod domain;

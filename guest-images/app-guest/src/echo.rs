@@ -144,8 +144,8 @@ impl<'a> EchoStack<'a> {
             // Two echo ports would play ping-pong for ever. An answer to a broadcast is sent from
             // the guest's own address.
             from.local_address = from.local_address.filter(|to| Some(*to) == own);
-            let sent = from.endpoint.port != port
-                && socket.send_slice(&self.scratch[..len], from).is_ok();
+            let sent =
+                from.endpoint.port != port && socket.send_slice(&self.scratch[..len], from).is_ok();
             turn.echoed += u64::from(sent);
             turn.dropped += u64::from(!sent);
             turn.progress = true;

@@ -98,9 +98,7 @@ impl QuietTransport {
         let header: NonNull<VirtIOHeader> =
             NonNull::without_provenance(nonzero(layout::DEVICE_BASE));
         // SAFETY: the registers of a virtio-mmio device, mapped for the guest's whole life.
-        let inner = unsafe {
-            MmioTransport::new(header, layout::DEVICE_BYTES as usize)?
-        };
+        let inner = unsafe { MmioTransport::new(header, layout::DEVICE_BYTES as usize)? };
         Ok(Self { inner })
     }
 }
