@@ -33,3 +33,12 @@ pub const RECONNECT_FIRST: Duration = Duration::from_millis(1);
 
 /// Longest such pause; they double up to it. A connection attempt costs some 20 µs.
 pub const RECONNECT_LONGEST: Duration = Duration::from_millis(100);
+
+/// How long a parked vCPU thread sleeps at most before it looks again whether it should end. Every
+/// reason to wake has an eventfd; this only bounds what a lost one could cost. Rare enough that a
+/// paused spare shows no CPU time.
+pub const PARK_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a vCPU thread that was expelled may take to end, when a life is torn down. Off the
+/// failover path: generous, since all that comes after it is giving the thread up.
+pub const LIFE_END_DEADLINE: Duration = Duration::from_secs(2);

@@ -1,5 +1,7 @@
 //! Registers of a vCPU, as crash records and fault injection use them.
 
+use std::fmt;
+
 use kvm_bindings::kvm_regs;
 
 /// The fifteen general purpose registers that are not the stack pointer.
@@ -101,5 +103,47 @@ impl From<&Registers> for kvm_regs {
             rip: r.rip,
             rflags: r.rflags,
         }
+    }
+}
+
+impl CrashRecord {
+    /// Usual short name of the exception.
+    pub const fn name(&self) -> &'static str {
+        match self.vector {
+            0 => "divide error",
+            1 => "debug exception",
+            2 => "non-maskable interrupt",
+            3 => "breakpoint",
+            4 => "overflow",
+            5 => "bound range exceeded",
+            6 => "invalid opcode",
+            7 => "device not available",
+            8 => "double fault",
+            10 => "invalid TSS",
+            11 => "segment not present",
+            12 => "stack fault",
+            13 => "general protection fault",
+            14 => "page fault",
+            16 => "x87 floating point error",
+            17 => "alignment check",
+            18 => "machine check",
+            19 => "SIMD floating point error",
+            20 => "virtualisation exception",
+            21 => "control protection exception",
+            _ => "reserved exception",
+        }
+    }
+}
+
+impl fmt::Display for CrashRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:#x}", self.name(), self.registers.rip)?;
+        if self.vector == 14 && self.cr2 != 0 {
+            write!(f, ", address {:#x}", self.cr2)?;
+        }
+        if self.error_code != 0 {
+            write!(f, ", error code {:#x}", self.error_code)?;
+        }
+        Ok(())
     }
 }

@@ -9,9 +9,8 @@
 //! ```
 //!
 //! Every gate switches to an exception stack through the IST, from whatever ring and with whatever
-//! stack pointer the exception comes: even one that happens in ring 0 (`syscall` leads there, to
-//! address 0, which is not mapped) leaves its frame at a known place. A double fault has a stack
-//! of its own, so that a broken first delivery cannot break the report.
+//! stack pointer the exception comes, so a frame is always at a known place. A double fault has a
+//! stack of its own, so that a broken first delivery cannot break the report.
 
 use kvm_bindings::{kvm_dtable, kvm_segment, kvm_sregs};
 
@@ -48,8 +47,8 @@ const FRAME_BYTES: u64 = 48;
 const CR0: u64 = 0x8005_0033;
 /// PAE, OSFXSR, OSXMMEXCPT.
 const CR4: u64 = 0x620;
-/// SCE, LME, LMA, NXE.
-const EFER: u64 = 0xd01;
+/// LME, LMA, NXE. Without SCE, `syscall` is an invalid opcode and no second way into ring 0.
+const EFER: u64 = 0xd00;
 
 /// Descriptors: null, ring 0 code and data, ring 3 data and code, all flat and marked accessed, so
 /// that the CPU need not write to the table.
@@ -139,7 +138,8 @@ impl SystemArea {
 
     /// The registers that the CPU pushed for `vector`, and the error code; `None` if there is no
     /// frame, because a program stored to the hypercall page what only the stub should.
-    pub(super) fn frame(self, ram: &SharedMemory, vector: u8) -> Option<CrashRecord> {
+    pub(super) fn frame(self, ram: &SharedMemory, vector: u32) -> Option<CrashRecord> {
+        let vector = u8::try_from(vector).ok()?;
         let mut frame = [0; FRAME_BYTES as usize];
         ram.read(self.frame_address(vector), &mut frame).ok()?;
         let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| frame[8 * i + k]));

@@ -72,21 +72,22 @@ impl ElfFile<'_> {
     fn sections(&self, out: &mut Vec<u8>) -> Vec<[u8; 64]> {
         let mut names = vec![0];
         let mut sections = vec![[0; 64]];
-        let mut section = |out: &mut Vec<u8>, name: &str, kind: u32, link: u32, entry: u64, data: &[u8]| {
-            let mut header = [0; 64];
-            header[..4].copy_from_slice(&(names.len() as u32).to_le_bytes());
-            names.extend_from_slice(name.as_bytes());
-            names.push(0);
-            // The last section is that of the names themselves.
-            let data = if data.is_empty() { names.clone() } else { data.to_vec() };
-            header[4..8].copy_from_slice(&kind.to_le_bytes());
-            header[24..32].copy_from_slice(&(out.len() as u64).to_le_bytes());
-            header[32..40].copy_from_slice(&(data.len() as u64).to_le_bytes());
-            header[40..44].copy_from_slice(&link.to_le_bytes());
-            header[56..64].copy_from_slice(&entry.to_le_bytes());
-            out.extend_from_slice(&data);
-            sections.push(header);
-        };
+        let mut section =
+            |out: &mut Vec<u8>, name: &str, kind: u32, link: u32, entry: u64, data: &[u8]| {
+                let mut header = [0; 64];
+                header[..4].copy_from_slice(&(names.len() as u32).to_le_bytes());
+                names.extend_from_slice(name.as_bytes());
+                names.push(0);
+                // The last section is that of the names themselves.
+                let data = if data.is_empty() { names.clone() } else { data.to_vec() };
+                header[4..8].copy_from_slice(&kind.to_le_bytes());
+                header[24..32].copy_from_slice(&(out.len() as u64).to_le_bytes());
+                header[32..40].copy_from_slice(&(data.len() as u64).to_le_bytes());
+                header[40..44].copy_from_slice(&link.to_le_bytes());
+                header[56..64].copy_from_slice(&entry.to_le_bytes());
+                out.extend_from_slice(&data);
+                sections.push(header);
+            };
         if let Some(n) = self.note {
             let words = [n.magic, n.abi_version, n.kind, n.reserved].map(u32::to_le_bytes);
             section(out, NOTE_SECTION, 1, 0, 0, words.as_flattened());
@@ -174,19 +175,37 @@ pub(crate) fn machine(code: &[u8]) -> (MicroVm, Arc<SharedMemory>) {
 
 /// The same on given memory.
 pub(crate) fn machine_on(ram: &Arc<SharedMemory>, code: &[u8]) -> Result<MicroVm, VmError> {
-    let mapping = |address, len, protection, uncached| Mapping { address, len, protection, uncached };
+    build(ram, code, &[], layout::SYSTEM_BYTES)
+}
+
+/// A machine with more mappings, or another size of system area.
+pub(crate) fn machine_with(more: &[Mapping], system_bytes: u64) -> Result<MicroVm, VmError> {
+    let ram = Arc::new(SharedMemory::new(c"test", layout::RAM_BYTES).unwrap());
+    build(&ram, &[0x0f, 0x0b], more, system_bytes)
+}
+
+fn build(
+    ram: &Arc<SharedMemory>,
+    code: &[u8],
+    more: &[Mapping],
+    system_bytes: u64,
+) -> Result<MicroVm, VmError> {
+    let mapping =
+        |address, len, protection, uncached| Mapping { address, len, protection, uncached };
     let stack = layout::STACK_TOP - layout::STACK_BASE;
+    let mut mappings = vec![
+        mapping(layout::STACK_BASE, stack, Protection::ReadWrite, false),
+        mapping(layout::CONTROL_BASE, 4096, Protection::ReadOnly, false),
+        mapping(layout::STATUS_BASE, 4096, Protection::ReadWrite, false),
+        mapping(layout::BAR_BASE, 4096, Protection::ReadWrite, true),
+    ];
+    mappings.extend_from_slice(more);
     MicroVm::new(&MicroVmConfig {
         ram: ram.clone(),
         system_base: layout::SYSTEM_BASE,
-        system_bytes: layout::SYSTEM_BYTES,
+        system_bytes,
         image: &image(code),
-        mappings: &[
-            mapping(layout::STACK_BASE, stack, Protection::ReadWrite, false),
-            mapping(layout::CONTROL_BASE, 4096, Protection::ReadOnly, false),
-            mapping(layout::STATUS_BASE, 4096, Protection::ReadWrite, false),
-            mapping(layout::BAR_BASE, 4096, Protection::ReadWrite, true),
-        ],
+        mappings: &mappings,
         slots: &[],
         stack_top: layout::STACK_TOP,
         hypercall_base: layout::HYPERCALL_BASE,
