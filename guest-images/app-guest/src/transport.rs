@@ -34,16 +34,18 @@ struct QueuePlace {
 }
 
 impl QueuePlace {
-    const NOWHERE: Self = Self {
-        entries: AtomicU64::new(0),
-        driver_area: AtomicU64::new(0),
-        device_area: AtomicU64::new(0),
-    };
+    const fn nowhere() -> Self {
+        Self {
+            entries: AtomicU64::new(0),
+            driver_area: AtomicU64::new(0),
+            device_area: AtomicU64::new(0),
+        }
+    }
 }
 
 /// Of the one device.
 pub(crate) static LEARNED: Learned =
-    Learned { features: AtomicU64::new(0), queues: [const { QueuePlace::NOWHERE }; QUEUES] };
+    Learned { features: AtomicU64::new(0), queues: [const { QueuePlace::nowhere() }; QUEUES] };
 
 impl Learned {
     /// The negotiated features.

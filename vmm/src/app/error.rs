@@ -54,7 +54,7 @@ pub enum AppError {
         "the guest crashed: exception {} at {:#x}, error code {:#x}, cr2 {:#x}",
         .0.vector, .0.registers.rip, .0.error_code, .0.cr2
     )]
-    Crashed(CrashRecord),
+    Crashed(Box<CrashRecord>),
     /// A triple fault.
     #[error("the guest crashed: triple fault")]
     Shutdown,

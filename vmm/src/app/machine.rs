@@ -141,7 +141,7 @@ impl Machine {
                     let change = self.device.write(offset, data);
                     self.carry_out(change)?;
                 }
-                Exit::Exception(record) => return Err(AppError::Crashed(record)),
+                Exit::Exception(record) => return Err(AppError::Crashed(Box::new(record))),
                 Exit::Shutdown => return Err(AppError::Shutdown),
                 Exit::Unexpected { reason } => return Err(AppError::UnexpectedExit { reason }),
                 Exit::Interrupted => {}
