@@ -34,6 +34,17 @@ pub const BUILD_ATTEMPTS: u32 = 6;
 /// enough for a NIC that is in the middle of a reset of its own.
 pub const REBUILD_BACKOFF: Duration = Duration::from_millis(10);
 
+/// How long a vhost-user back-end may take for one handshake with the application guest's
+/// front-end: more than [`BOUNDARY_DEADLINE`], which our own may need to answer.
+pub const BACKEND_DEADLINE: Duration = Duration::from_secs(2);
+
+/// First pause before a front-end tries a back-end again that went away: one that is restarted at
+/// once is back within milliseconds, and each is lost traffic.
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(1);
+
+/// Longest such pause; they double up to it. A connection attempt costs some 20 µs.
+pub const RECONNECT_LONGEST: Duration = Duration::from_millis(100);
+
 /// How long a parked vCPU thread sleeps at most before it looks again whether it should end. Every
 /// reason to wake has an eventfd; this only bounds what a lost one could cost. Rare enough that a
 /// paused spare shows no CPU time.
