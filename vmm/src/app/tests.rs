@@ -48,7 +48,7 @@ impl Bench {
         let socket = Socket::new(name);
         let (backend, sent) = Backend::listen(&socket.0, offer);
         let app = App::start(&socket.config()).expect("the guest starts");
-        let mut bench = Self { socket: socket, backend, sent, app };
+        let mut bench = Self { socket, backend, sent, app };
         bench.greet();
         bench
     }
