@@ -37,7 +37,7 @@ impl Drop for Socket {
 
 /// A guest at a back-end that serves it, and what it sends.
 struct Bench {
-    _socket: Socket,
+    socket: Socket,
     backend: Backend,
     sent: Receiver<Vec<u8>>,
     app: App,
@@ -48,7 +48,7 @@ impl Bench {
         let socket = Socket::new(name);
         let (backend, sent) = Backend::listen(&socket.0, offer);
         let app = App::start(&socket.config()).expect("the guest starts");
-        let mut bench = Self { _socket: socket, backend, sent, app };
+        let mut bench = Self { socket, backend, sent, app };
         bench.greet();
         bench
     }
@@ -126,6 +126,31 @@ fn a_burst_of_a_whole_ring_comes_back_in_order() {
 }
 
 #[test]
+fn a_guest_without_transmit_buffers_sleeps_and_loses_nothing() {
+    const DATAGRAMS: u16 = 400;
+    for (name, offer) in [("held", Offer::full(peer::MAC)), ("held-least", Offer::least())] {
+        let bench = Bench::new(name, offer);
+        bench.backend.hold(true);
+        let frames: Vec<_> = (0..DATAGRAMS).map(|n| peer::datagram(&n.to_be_bytes())).collect();
+        bench.backend.deliver(&frames);
+        std::thread::sleep(Duration::from_millis(50));
+
+        let before = bench.app.report();
+        std::thread::sleep(Duration::from_millis(100));
+        let after = bench.app.report();
+        assert_eq!(before, after, "{name}: the guest sleeps");
+        assert!(after.frames_out < u64::from(DATAGRAMS), "{name}: its ring is full");
+
+        bench.backend.hold(false);
+        for n in 0..DATAGRAMS {
+            let echoed = bench.wait_for(|frame| peer::echo(frame).map(<[u8]>::to_vec));
+            assert_eq!(echoed, n.to_be_bytes(), "{name}");
+        }
+        bench.app.stop().unwrap();
+    }
+}
+
+#[test]
 fn ring_indices_wrap_without_a_lost_wakeup() {
     const DATAGRAMS: u32 = 70_000;
     const AT_ONCE: u32 = 100;
@@ -171,17 +196,29 @@ fn the_guest_goes_on_when_the_back_end_comes_back() {
         for n in 0..100 {
             bench.echo(&[round, n]);
         }
-        bench.backend = {
-            let path = bench._socket.0.clone();
-            drop(bench.backend);
-            let (backend, sent) = Backend::listen(&path, Offer::full(peer::MAC));
-            bench.sent = sent;
-            backend
-        };
+        let path = bench.socket.0.clone();
+        drop(bench.backend);
+        (bench.backend, bench.sent) = Backend::listen(&path, Offer::full(peer::MAC));
     }
     bench.echo(b"still here");
     let report = bench.app.stop().unwrap();
     assert_eq!(report.datagrams_echoed, 501);
+}
+
+#[test]
+fn a_back_end_that_dies_with_a_burst_in_hand_leaves_the_rings_sound() {
+    let mut bench = Bench::new("burst-death", Offer::full(peer::MAC));
+    for round in 0..20u8 {
+        let frames: Vec<_> = (0..200).map(|n| peer::datagram(&[n])).collect();
+        bench.backend.deliver(&frames);
+        let path = bench.socket.0.clone();
+        drop(bench.backend);
+        (bench.backend, bench.sent) = Backend::listen(&path, Offer::full(peer::MAC));
+        bench.backend.deliver(&[peer::datagram(&[round, round])]);
+        let is_ours = |frame: &[u8]| (peer::echo(frame)? == [round, round]).then_some(());
+        bench.wait_for(is_ours);
+    }
+    bench.app.stop().unwrap();
 }
 
 #[test]

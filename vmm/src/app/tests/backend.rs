@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -53,11 +54,14 @@ struct Rings {
     vrings: Vec<VringRwLock<Memory>>,
 }
 
-#[derive(Default)]
 struct Shared {
     rings: Mutex<Option<Rings>>,
     started: Condvar,
     counters: Mutex<Counters>,
+    /// Frames of the guest stay where they are.
+    held: AtomicBool,
+    event_idx: AtomicBool,
+    sent: Sender<Vec<u8>>,
 }
 
 /// What the back-end has seen.
@@ -70,10 +74,8 @@ pub(super) struct Counters {
 
 struct Device {
     offer: Offer,
-    event_idx: bool,
     memory: Option<Memory>,
     shared: Arc<Shared>,
-    sent: Sender<Vec<u8>>,
     exit: (EventConsumer, EventNotifier),
 }
 
@@ -106,7 +108,7 @@ impl VhostUserBackendMut for Device {
     }
 
     fn set_event_idx(&mut self, enabled: bool) {
-        self.event_idx = enabled;
+        self.shared.event_idx.store(enabled, Ordering::SeqCst);
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
@@ -137,8 +139,8 @@ impl VhostUserBackendMut for Device {
             _ => counters.transmit_kicks += 1,
         }
         drop(counters);
-        if event == 1 {
-            while self.take_all(&memory, &vrings[1]) && self.event_idx {}
+        if event == 1 && !self.shared.held.load(Ordering::SeqCst) {
+            self.shared.take_all(&memory, &vrings[1]);
         }
         let mut rings = self.shared.rings.lock().unwrap();
         *rings = Some(Rings { memory, vrings: vrings.to_vec() });
@@ -147,29 +149,38 @@ impl VhostUserBackendMut for Device {
     }
 }
 
-impl Device {
-    /// Takes what is there; true if there may be more.
-    fn take_all(&self, memory: &Memory, vring: &VringRwLock) -> bool {
-        vring.disable_notification().unwrap();
+impl Shared {
+    /// Takes all that is there, and asks for a kick for what comes next.
+    fn take_all(&self, memory: &Memory, vring: &VringRwLock<Memory>) {
+        let event_idx = self.event_idx.load(Ordering::SeqCst);
         loop {
-            let chain = vring.get_mut().get_queue_mut().pop_descriptor_chain(memory.memory());
-            let Some(chain) = chain else { break };
-            let head = chain.head_index();
-            let mut bytes = Vec::new();
-            for descriptor in chain {
-                let mut part = vec![0; descriptor.len() as usize];
-                memory.memory().read_slice(&mut part, descriptor.addr()).unwrap();
-                bytes.extend(part);
-            }
-            assert_eq!(bytes[..HEADER - 2], [0; HEADER - 2], "no offloads");
-            vring.add_used(head, 0).unwrap();
-            // A test that has seen enough has hung up.
-            let _ = self.sent.send(bytes.split_off(HEADER));
-            if vring.needs_notification().unwrap() {
-                vring.signal_used_queue().unwrap();
+            vring.disable_notification().unwrap();
+            while self.take_one(memory, vring) {}
+            let more = vring.enable_notification().unwrap();
+            if !(more && event_idx) {
+                break;
             }
         }
-        vring.enable_notification().unwrap()
+    }
+
+    fn take_one(&self, memory: &Memory, vring: &VringRwLock<Memory>) -> bool {
+        let chain = vring.get_mut().get_queue_mut().pop_descriptor_chain(memory.memory());
+        let Some(chain) = chain else { return false };
+        let head = chain.head_index();
+        let mut bytes = Vec::new();
+        for descriptor in chain {
+            let mut part = vec![0; descriptor.len() as usize];
+            memory.memory().read_slice(&mut part, descriptor.addr()).unwrap();
+            bytes.extend(part);
+        }
+        assert_eq!(bytes[..HEADER - 2], [0; HEADER - 2], "no offloads");
+        vring.add_used(head, 0).unwrap();
+        // A test that has seen enough has hung up.
+        let _ = self.sent.send(bytes.split_off(HEADER));
+        if vring.needs_notification().unwrap() {
+            vring.signal_used_queue().unwrap();
+        }
+        true
     }
 }
 
@@ -185,11 +196,17 @@ impl Backend {
     /// Listens at `path`; frames that the guest sends arrive at the receiver.
     pub(super) fn listen(path: &Path, offer: Offer) -> (Self, Receiver<Vec<u8>>) {
         let (sent, received) = mpsc::channel();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            rings: Mutex::new(None),
+            started: Condvar::new(),
+            counters: Mutex::new(Counters::default()),
+            held: AtomicBool::new(false),
+            event_idx: AtomicBool::new(false),
+            sent,
+        });
         let exit = new_event_consumer_and_notifier(EventFlag::NONBLOCK).unwrap();
         let ours = exit.1.try_clone().unwrap();
-        let device =
-            Device { offer, event_idx: false, memory: None, shared: shared.clone(), sent, exit };
+        let device = Device { offer, memory: None, shared: shared.clone(), exit };
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let device = Arc::new(Mutex::new(device));
         let mut listener = Listener::new(path, true).unwrap();
@@ -236,6 +253,15 @@ impl Backend {
             frames.next();
         }
         self.signal(vring);
+    }
+
+    /// Leaves the guest's frames where they are, until told otherwise.
+    pub(super) fn hold(&self, held: bool) {
+        self.shared.held.store(held, Ordering::SeqCst);
+        if !held {
+            let rings = self.rings();
+            self.shared.take_all(&rings.memory, &rings.vrings[1]);
+        }
     }
 
     fn signal(&self, vring: &VringRwLock<Memory>) {
