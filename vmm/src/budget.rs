@@ -53,3 +53,6 @@ pub const PARK_LOOK: Duration = Duration::from_secs(1);
 /// How long a vCPU thread that was expelled may take to end, when a life is torn down. Off the
 /// failover path: generous, since all that comes after it is giving the thread up.
 pub const LIFE_END_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Pause after a front-end that could not be accepted, for want of descriptors most likely.
+pub const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
