@@ -182,8 +182,7 @@ impl Device {
 
     /// STATUS.LU: the cable has a live other end, and the PHY lets it through.
     pub(super) fn link_up(&self) -> bool {
-        // A negotiation is rare, so the clock is only asked when the wire is up.
-        self.wire.link_up() && self.phy.is_up(monotonic_ns())
+        self.wire.link_up() && self.phy.is_up(monotonic_ns)
     }
 
     /// Bus mastering in the PCI command register.

@@ -51,13 +51,12 @@ impl Engine {
             self.follow_link();
             let more = self.move_frames();
             let timer_ns = device.interrupts.fire_deferred();
-            let timeout = if more { Duration::ZERO } else { self.timeout(timer_ns) };
             if more {
                 rung = false;
                 continue;
             }
             let events = [device.doorbell.event(), wire.readable(), wire.link_changed()];
-            let [doorbell, readable, link_changed] = wait(events, timeout)?;
+            let [doorbell, readable, link_changed] = wait(events, self.timeout(timer_ns))?;
             rung = doorbell;
             consume(readable, wire.readable());
             consume(link_changed, wire.link_changed());

@@ -10,10 +10,14 @@
 //! ```
 //!
 //! It is strict where the real part is and QEMU's model is not, because a driver that passes here
-//! has to work there: descriptors are fetched ahead and then stale, rings cannot be moved and tails
-//! are lost while a queue is off or on respectively, ENABLE reads 1 until the queue has drained,
-//! frames wait for the link, PAYLEN and IFCS must be right. A driver that misbehaves loses frames
-//! and is counted; it can neither stop the engine nor reach memory outside the window.
+//! has to work there: descriptors are fetched ahead and then stale, a ring cannot be moved while
+//! its queue is on, a tail that is written while it is off is lost, ENABLE reads 1 until the queue
+//! has drained, frames wait for the link, PAYLEN and IFCS must be right. A driver that misbehaves
+//! loses frames and is counted; it can neither stop the engine nor reach memory outside the window.
+//!
+//! Not modelled: queues 1 to 3, VLAN filters and tags, RSS, SCTP checksums, loopback, flow control,
+//! wake-up, time stamps; packets that find no descriptor are lost at once, without a buffer on the
+//! chip; a negotiation takes half a second, a cable that is plugged in no time.
 
 mod bar;
 mod boundary;

@@ -63,10 +63,12 @@ impl Phy {
         }
     }
 
-    /// Whether the PHY lets a link through, as far as it is concerned.
-    pub(super) fn is_up(&self, now_ns: u64) -> bool {
+    /// Whether the PHY lets a link through, as far as it is concerned. Asks for the time only if
+    /// it ever negotiated anew: this is looked at for each frame.
+    pub(super) fn is_up(&self, now_ns: impl FnOnce() -> u64) -> bool {
         let powered = self.registers[0].load(Ordering::Acquire) & BMCR_POWER_DOWN == 0;
-        powered && now_ns >= self.negotiated_ns.load(Ordering::Acquire)
+        let end_ns = self.negotiated_ns.load(Ordering::Acquire);
+        powered && (end_ns == 0 || now_ns() >= end_ns)
     }
 
     /// When a negotiation that is under way ends.
@@ -190,11 +192,11 @@ mod tests {
     #[test]
     fn a_restart_takes_the_link_down_for_a_while() {
         let phy = Phy::new();
-        assert!(phy.is_up(0));
+        assert!(phy.is_up(|| 0));
         assert!(write(&phy, 0, BMCR_NEGOTIATE | BMCR_RESTART));
-        assert!(!phy.is_up(NEGOTIATION_NS - 1));
+        assert!(!phy.is_up(|| NEGOTIATION_NS - 1));
         assert_eq!(phy.pending_ns(0), Some(NEGOTIATION_NS));
-        assert!(phy.is_up(NEGOTIATION_NS));
+        assert!(phy.is_up(|| NEGOTIATION_NS));
         assert_eq!(read(&phy, 0, true) as u16, BMCR_NEGOTIATE, "the restart bit clears itself");
     }
 
@@ -218,6 +220,6 @@ mod tests {
     fn a_phy_that_is_powered_down_has_no_link() {
         let phy = Phy::new();
         write(&phy, 0, BMCR_POWER_DOWN);
-        assert!(!phy.is_up(LATER));
+        assert!(!phy.is_up(|| LATER));
     }
 }

@@ -216,3 +216,13 @@ fn the_first_frame_is_stamped() {
     bench.nic.arm_first_sent();
     assert_eq!(bench.nic.first_sent_ns(), None);
 }
+
+#[test]
+fn a_null_packet_is_used_up_and_sends_nothing() {
+    let bench = Bench::new();
+    bench.put(TX_RING, 0, [0, WHOLE_FRAME]);
+    bench.write(reg::TDT, 1);
+    eventually("done", || bench.is_done(TX_RING, 0));
+    assert_eq!(bench.peer_has(), None);
+    assert_eq!(bench.nic.faults(), Default::default());
+}
