@@ -22,3 +22,11 @@ pub const BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
 /// the failed NIC can pull the MAC back to the wrong switch port.
 pub const ANNOUNCE_AGAIN: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
+
+/// How often a guest's ring is looked at whose kick descriptor can never signal (none, or neither
+/// an eventfd nor a pipe). No real front-end does that; it must work, not be fast.
+pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
+
+/// How long a front-end may take for the rest of a message it has begun, or to take a reply. Both
+/// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
+pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);

@@ -11,4 +11,5 @@ pub mod memory;
 pub mod nic;
 pub mod realtime;
 pub mod switchboard;
+pub mod vhost_user;
 pub mod wire;
