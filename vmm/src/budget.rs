@@ -69,3 +69,11 @@ pub const NIC_DRAIN_DEADLINE: Duration = Duration::from_millis(10);
 /// How long the engine of an emulated NIC may take to reach the next turn of its loop. A turn takes
 /// well under a millisecond; the rest is for a stalled machine.
 pub const NIC_BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often a guest's ring is looked at whose kick descriptor can never signal (none, or neither
+/// an eventfd nor a pipe). No real front-end does that; it must work, not be fast.
+pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
+
+/// How long a front-end may take for the rest of a message it has begun, or to take a reply. Both
+/// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
+pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
