@@ -1,5 +1,6 @@
 //! Tiny guests on real KVM.
 
+mod costs;
 mod exceptions;
 mod exits;
 mod isolation;
