@@ -1,5 +1,6 @@
 //! Lives of tiny domains on real KVM, with a NIC that only takes notes.
 
+mod costs;
 mod ends;
 mod memory;
 mod parking;
@@ -107,6 +108,7 @@ impl Nic for NotedNic {
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
     Ready(u32),
+    /// Epoch, fault, when the vCPU was last entered.
     Failed(u32, Fault, u64),
 }
 

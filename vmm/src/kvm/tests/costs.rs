@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use shared_ring::layout::IMAGE_BASE;
 
 use super::super::testing::{guest, machine};
-use super::super::{Exit, Registers};
+use super::super::{Exit, MicroVm, Registers};
 use super::next_crash;
 
 guest!(exits, "mov rbx, 0xd0000000", "2: mov [rbx + 0x20], edi", "jmp 2b",);
@@ -24,7 +24,7 @@ guest!(
     "jmp 2b",
 );
 
-fn median_max_us(mut samples: Vec<Duration>) -> String {
+pub(crate) fn median_max_us(mut samples: Vec<Duration>) -> String {
     samples.sort();
     let us = |d: &Duration| d.as_nanos() as f64 / 1e3;
     let (first, last) = (&samples[0], &samples[samples.len() - 1]);
@@ -41,13 +41,17 @@ fn sample(count: usize, mut what: impl FnMut()) -> Vec<Duration> {
     std::iter::repeat_n((), count).map(timed).collect()
 }
 
+fn run_on(vm: &mut MicroVm) {
+    vm.run().unwrap();
+}
+
 #[test]
 #[ignore = "prints figures"]
 fn costs_of_a_machine() {
     let mut vms = Vec::new();
     let built = sample(20, || vms.push(machine(breakpoints()).0));
     println!("build                  {}", median_max_us(built));
-    let first = vms.iter_mut().map(|vm| sample(1, || drop(vm.run().unwrap()))[0]).collect();
+    let first = vms.iter_mut().map(|vm| sample(1, || run_on(vm))[0]).collect();
     println!("first exception        {}", median_max_us(first));
     let vm = &mut vms[0];
     let (mut set, mut later) = (Vec::new(), Vec::new());
@@ -73,10 +77,10 @@ fn costs_of_a_machine() {
     println!("drop                   {}", median_max_us(dropped));
 
     let (mut vm, _ram) = machine(exits());
-    drop(vm.run());
-    println!("MMIO exit              {}", median_max_us(sample(500, || drop(vm.run().unwrap()))));
+    run_on(&mut vm);
+    println!("MMIO exit              {}", median_max_us(sample(500, || run_on(&mut vm))));
 
     let (mut vm, _ram) = machine(touch_pages());
-    let touched = sample(3, || drop(vm.run().unwrap()));
+    let touched = sample(3, || run_on(&mut vm));
     println!("30 stack pages: first {:?}, then {:?} and {:?}", touched[0], touched[1], touched[2]);
 }

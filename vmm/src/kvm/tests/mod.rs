@@ -1,6 +1,6 @@
 //! Tiny guests on real KVM.
 
-mod costs;
+pub(crate) mod costs;
 mod exceptions;
 mod exits;
 mod isolation;
