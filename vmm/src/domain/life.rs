@@ -167,6 +167,16 @@ impl Life {
         signal(&self.shared.slot.kick);
     }
 
+    /// Fault injection: puts `code` over the instruction at `address`, whose first byte that must
+    /// be, at the moment at which the program reaches it. The time of the last entry is then that
+    /// of the entry into the faulty code.
+    ///
+    /// # Errors
+    /// A trap is set already, or the place is not in the image.
+    pub fn inject(&self, address: u64, code: &[u8]) -> Result<(), TrapError> {
+        self.shared.trap.arm(&self.shared.slot.ram, address, code)
+    }
+
     /// Stops the life: sets its stop epoch and kicks the vCPU out. Does not wait.
     pub fn expel(&self) {
         self.shared.expel();
@@ -224,16 +234,6 @@ impl Life {
             registers: remains.registers,
             panic_text: log::panic_text(&self.shared.slot),
         })
-    }
-
-    /// Fault injection: puts `code` over the instruction at `address`, whose first byte that must
-    /// be, at the moment at which the program reaches it. The time of the last entry is then that
-    /// of the entry into the faulty code.
-    ///
-    /// # Errors
-    /// A trap is set already, or the place is not in the image.
-    pub fn inject(&self, address: u64, code: &[u8]) -> Result<(), TrapError> {
-        self.shared.trap.arm(&self.shared.slot.ram, address, code)
     }
 
     /// What the domain logged after its first `seen` bytes of log, made printable, and how many
