@@ -349,8 +349,9 @@ fn poll(fds: &[RawFd], limit: Duration) -> [bool; 3] {
     for (entry, fd) in entries.iter_mut().zip(fds) {
         entry.fd = *fd;
     }
+    let limit_ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: three valid entries.
-    let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, limit.as_millis() as i32) };
+    let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, limit_ms) };
     entries.map(|entry| count > 0 && entry.revents != 0)
 }
 

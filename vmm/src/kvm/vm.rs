@@ -373,7 +373,7 @@ fn build_memory(config: &MicroVmConfig<'_>) -> Result<(u64, SystemArea), TableEr
         tables.map(mapping.address, mapping.address, mapping.len, rights)?;
     }
     tables.map(hypercalls, hypercalls, PAGE, Rights::WRITE.uncached())?;
-    ram.write(config.stack_top - 8, &[0; 8])?;
+    ram.write(return_address(config), &[0; 8])?;
     Ok((tables.root(), system))
 }
 
@@ -407,11 +407,17 @@ fn add_memory(vm: &VmFd, config: &MicroVmConfig<'_>) -> Result<(), VmError> {
     Ok(())
 }
 
+/// Where the program finds the zero to which it would return. A stack outside RAM is refused when
+/// that is written.
+fn return_address(config: &MicroVmConfig<'_>) -> u64 {
+    config.stack_top.wrapping_sub(8)
+}
+
 fn start_registers(config: &MicroVmConfig<'_>) -> Registers {
     /// Reserved bit 1 is always one; interrupts on, though none exist.
     const START_FLAGS: u64 = 0x202;
     let [rdi, rsi] = config.arguments;
     let general = GeneralRegisters { rdi, rsi, ..Default::default() };
-    let (rip, rsp) = (config.image.entry(), config.stack_top - 8);
+    let (rip, rsp) = (config.image.entry(), return_address(config));
     Registers { rip, rsp, rflags: START_FLAGS, general }
 }
