@@ -120,8 +120,8 @@ pub fn serve<'m, R: Registers, H: Hypercalls>(
     }
 }
 
-/// Turns until there is nothing to do, then looks whether the NIC is as the driver left it. For a
-/// spare that has just taken over: the frames come first, the look costs register reads.
+/// Serves until the first work is done, then looks whether the NIC is as the driver left it. For a
+/// spare that has just taken over: the frames come first, because the look costs register reads.
 ///
 /// # Errors
 /// The domain cannot go on, or the NIC is gone or changed.
@@ -129,7 +129,15 @@ pub fn settle_in<'m, R: Registers, H: Hypercalls>(
     domain: &mut Domain<'m, R, H>,
     mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
 ) -> Result<(), DomainError> {
-    while turn(domain)? {}
+    let mut served = false;
+    loop {
+        match (turn(domain)?, served) {
+            (true, _) => served = true,
+            // Released before the switchboard has published: not yet the time to look.
+            (false, false) => domain.park()?,
+            (false, true) => break,
+        }
+    }
     let link_up = domain.nic.verify()?;
     if !link_up {
         log::line(&domain.memory, &domain.calls, format_args!("took over with the link down"));

@@ -126,3 +126,18 @@ fn a_spare_sends_first_and_looks_afterwards() {
     assert_eq!(vmm.take_sent(), [7]);
     assert!(matches!(result, Err(DomainError::NicInit(_))));
 }
+
+#[test]
+fn a_spare_that_is_released_early_parks_and_looks_after_its_first_frame() {
+    let memory = TestMemory::new(Role::Active);
+    let nic = ModelNic::new(Personality::Hardware, memory.domain.nic);
+    let calls = FakeCalls::default();
+    let mut vmm = memory.vmm_rings();
+    let mut domain = start_on(&memory, &nic, &calls).unwrap();
+    // What a look would find wrong, were it too early.
+    nic.set(crate::registers::RXDCTL, 0);
+    calls.on_wait(move |_| vmm.post([VmmRings::frame(7, 60)]));
+    assert!(settle_in(&mut domain, test_turn).is_err());
+    assert_eq!(calls.waits(), 1);
+    assert_eq!(nic.take_sent().len(), 1);
+}

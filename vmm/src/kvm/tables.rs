@@ -161,7 +161,7 @@ impl<'a> PageTables<'a> {
     fn new_table(&mut self) -> Result<u64, TableError> {
         let table = self.next;
         if table + PAGE > self.area.end {
-            let bytes = self.area.end - self.area.start;
+            let bytes = self.area.end.saturating_sub(self.area.start);
             return Err(MapError::SystemAreaFull { bytes }.into());
         }
         self.ram.clear(table, PAGE as usize)?;

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use shared_ring::Role;
 use shared_ring::hypercall::PanicCode;
-use shared_ring::layout::{HYPERCALL_BASE, IMAGE_BASE};
+use shared_ring::layout::{HYPERCALL_BASE, IMAGE_BASE, STATUS_BASE};
 
-use super::super::{Fault, VcpuState};
+use super::super::{Fault, TrapError, VcpuState};
 use super::{Event, PATIENCE, QUIET, Stage, eventually};
 use crate::clock::monotonic_ns;
 use crate::kvm::testing::guest;
@@ -128,6 +128,57 @@ fn a_panic_in_the_vmm_fails_the_domain_and_not_the_process() {
 
     assert_eq!(stage.hear_fault(), Fault::VcpuThread);
     assert!(life.is_out());
+}
+
+guest!(
+    rounds,
+    "mov ebp, 0x99",
+    "2: inc dword ptr [0x110000]",
+    "mov r13d, [0x110000]",
+    "nop",
+    "nop",
+    "jmp 2b",
+);
+
+#[test]
+fn faulty_code_runs_when_it_is_reached_and_not_before() {
+    let stage = Stage::new();
+    let life = stage.start(rounds(), 1, Role::Active);
+    eventually("it runs", || stage.word(STATUS_BASE) > 1000);
+    let nops = IMAGE_BASE + rounds().len() as u64 - 4;
+    assert_eq!(life.inject(nops, &[]), Err(TrapError::Place { address: nops, len: 0 }));
+    let outside = TrapError::Place { address: STATUS_BASE, len: 1 };
+    assert_eq!(life.inject(STATUS_BASE, &[0x90]), Err(outside));
+
+    let before_ns = monotonic_ns();
+    life.inject(nops, &[0x0f, 0x0b]).unwrap();
+
+    let Event::Failed(1, Fault::Exception(record), entered_ns) = stage.hear() else { panic!() };
+    assert_eq!((record.vector, record.registers.rip), (6, nops));
+    assert!(entered_ns > before_ns, "the faulty code was entered after it was put in");
+    eventually("the record is completed", || life.outcome().is_some());
+    let Some(Fault::Exception(record)) = life.outcome().unwrap().fault else { panic!() };
+    let general = record.registers.general;
+    assert_eq!((general.rbp, general.r13 as u32), (0x99, stage.word(STATUS_BASE)));
+}
+
+#[test]
+fn one_trap_at_a_time_and_harmless_code_does_no_harm() {
+    let stage = Stage::new();
+    let life = stage.start(rounds(), 1, Role::Active);
+    let nops = IMAGE_BASE + rounds().len() as u64 - 4;
+    let end = IMAGE_BASE + rounds().len() as u64 + 8;
+
+    life.inject(end, &[0x90]).unwrap();
+    assert_eq!(life.inject(nops, &[0x90]), Err(TrapError::Armed { address: end }));
+    drop(life);
+
+    let life = stage.start(rounds(), 2, Role::Active);
+    life.inject(nops, &[0x90]).unwrap();
+    eventually("the trap is met", || stage.word(nops) & 0xff == 0x90);
+    let rounds = stage.word(STATUS_BASE);
+    eventually("it runs on", || stage.word(STATUS_BASE) > rounds + 1000);
+    assert!(!life.is_stopped());
 }
 
 guest!(run_wild, "2: jmp 2b");

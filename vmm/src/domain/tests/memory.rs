@@ -7,7 +7,7 @@ use shared_ring::layout::{self, IMAGE_BASE, LOG_BASE, STATUS_BASE};
 use shared_ring::{ABI_VERSION, Role};
 
 use super::super::{Fault, LifeError};
-use super::{Event, MAC, NotedNic, PATIENCE, Stage, domain_image, eventually};
+use super::{Event, Loads, MAC, NotedNic, PATIENCE, Stage, domain_image, eventually};
 use crate::kvm::Image;
 use crate::kvm::testing::{DATA, ElfFile, Part, R, X, guest, image_bytes};
 use crate::memory::SharedMemory;
@@ -116,7 +116,7 @@ fn a_mapped_bar_is_reached_without_exits_and_no_further() {
     let bar = Arc::new(SharedMemory::new(c"bar", 0x1000).unwrap());
     bar.write(8, &41u32.to_le_bytes()).unwrap();
     let pages = BarPages { offset: 0x1000, host_address: bar.host_address(), len: 0x1000 };
-    let stage = Stage::with_nic(NotedNic::new(Some([pages])));
+    let stage = Stage::with_nic(NotedNic::new(Loads::Offset, Some([pages])));
 
     let life = stage.start(two_registers(), 1, Role::Active);
 

@@ -1,6 +1,8 @@
 //! Lives of tiny domains on real KVM, with a NIC that only takes notes.
 
+mod costs;
 mod ends;
+mod images;
 mod memory;
 mod parking;
 
@@ -25,31 +27,50 @@ const QUIET: Duration = Duration::from_millis(60);
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
-/// A NIC without an engine: register stores are noted, loads answer with the offset.
+/// What a load from a register of a [`NotedNic`] gives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loads {
+    /// One more than its offset.
+    Offset,
+    /// What was stored last, else 0; STATUS says that the link is up.
+    Stored,
+    /// All ones: the device is gone.
+    Gone,
+}
+
+/// A NIC without an engine: it only notes what is stored.
 struct NotedNic {
     queue: EventFd,
     link: EventFd,
     stores: Mutex<Vec<(u32, u32)>>,
     panics: AtomicBool,
+    loads: Loads,
     pages: Option<[BarPages; 1]>,
 }
 
 impl NotedNic {
-    fn new(pages: Option<[BarPages; 1]>) -> Arc<Self> {
+    fn new(loads: Loads, pages: Option<[BarPages; 1]>) -> Arc<Self> {
         let event = || EventFd::new(EFD_NONBLOCK).unwrap();
-        Arc::new(Self {
-            queue: event(),
-            link: event(),
-            stores: Mutex::default(),
-            panics: AtomicBool::new(false),
-            pages,
-        })
+        let (stores, panics) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { queue: event(), link: event(), stores, panics, loads, pages })
+    }
+
+    fn stored(&self, offset: u32) -> u32 {
+        const STATUS: u32 = 8;
+        const LINK_UP: u32 = 2;
+        let stores = self.stores.lock().unwrap();
+        let last = stores.iter().rev().find(|(register, _)| *register == offset);
+        last.map_or(if offset == STATUS { LINK_UP } else { 0 }, |(_, value)| *value)
     }
 }
 
 impl BarRegisters for NotedNic {
     fn read(&self, offset: u32) -> u32 {
-        offset + 1
+        match self.loads {
+            Loads::Offset => offset + 1,
+            Loads::Stored => self.stored(offset),
+            Loads::Gone => u32::MAX,
+        }
     }
 
     fn write(&self, offset: u32, value: u32) {
@@ -107,6 +128,7 @@ impl Nic for NotedNic {
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
     Ready(u32),
+    /// Epoch, fault, when the vCPU was last entered.
     Failed(u32, Fault, u64),
 }
 
@@ -134,7 +156,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        Self::with_nic(NotedNic::new(None))
+        Self::with_nic(NotedNic::new(Loads::Offset, None))
     }
 
     fn with_nic(nic: Arc<NotedNic>) -> Self {

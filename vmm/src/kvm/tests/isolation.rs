@@ -110,6 +110,8 @@ fn maps_that_cannot_be_are_refused() {
     let range = |address, len| MapError::Range { address, len };
     assert_eq!(build(mapping(0x20_0800, 4096), good), range(0x20_0800, 4096));
     assert_eq!(build(mapping(1 << 47, 4096), good), range(1 << 47, 4096));
+    let none = MapError::SystemAreaFull { bytes: 0 };
+    assert_eq!(build(mapping(0x20_0000, 4096), 0x1000), none);
     let full = MapError::SystemAreaFull { bytes: 0x3000 };
     assert_eq!(build(mapping(0x1_0000_0000, 4096), 0x7000), full);
 }

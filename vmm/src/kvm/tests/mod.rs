@@ -1,5 +1,6 @@
 //! Tiny guests on real KVM.
 
+pub(crate) mod costs;
 mod exceptions;
 mod exits;
 mod isolation;
