@@ -130,9 +130,7 @@ impl Life {
         let thread = realtime::spawn(&name, Some(Priority::Vcpu), body)
             .map_err(|source| LifeError::System { what: "start a thread", source })?;
         match CpuClock::of(&thread) {
-            Ok(cpu_clock) => {
-                Ok(Self { shared, image, thread: Some(thread), cpu_clock })
-            },
+            Ok(cpu_clock) => Ok(Self { shared, image, thread: Some(thread), cpu_clock }),
             Err(source) => {
                 shared.expel();
                 signal(&shared.retire_event);
