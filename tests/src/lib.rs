@@ -1,1 +1,3 @@
-//! Integration tests of warmspare.
+//! Integration tests of warmspare, and the runner behind `cargo xtask`.
+
+pub mod runner;

@@ -1,2 +1,36 @@
-//! The runner behind `cargo xtask`.
-fn main() {}
+//! `cargo xtask`: everything that is done to the project rather than with it.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use warmspare_tests::runner;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Test, measure and build warmspare")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every test, each part within its time budget
+    Test {
+        /// Run only the parts with these names
+        #[arg(long, value_name = "PART")]
+        only: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Test { only } => runner::run(&only),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

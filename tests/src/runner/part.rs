@@ -1,0 +1,65 @@
+//! One part of the test run: a command with a budget.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// A command that must succeed within its budget.
+pub(super) struct Part {
+    pub(super) name: &'static str,
+    pub(super) budget: Duration,
+    arguments: Vec<&'static str>,
+    environment: Vec<(&'static str, &'static str)>,
+}
+
+impl Part {
+    /// A part that runs cargo in the workspace's top folder.
+    pub(super) fn cargo(name: &'static str, budget: Duration, arguments: &[&'static str]) -> Self {
+        Self { name, budget, arguments: arguments.to_vec(), environment: Vec::new() }
+    }
+
+    pub(super) fn with(mut self, arguments: &[&'static str]) -> Self {
+        self.arguments.extend(arguments);
+        self
+    }
+
+    pub(super) fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.push((name, value));
+        self
+    }
+
+    /// Runs it to its end, or to the end of its budget.
+    pub(super) fn run(&self) -> Result<()> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        // A group of its own, so that a part over its budget ends with all its children.
+        let child = Command::new(cargo)
+            .args(&self.arguments)
+            .envs(self.environment.iter().copied())
+            .current_dir(super::workspace())
+            .process_group(0)
+            .spawn()
+            .context("cargo cannot be started")?;
+        let status = wait(child, self.budget)?;
+        if !status.success() {
+            bail!("cargo {} ended with {status}", self.arguments.join(" "));
+        }
+        Ok(())
+    }
+}
+
+fn wait(mut child: Child, budget: Duration) -> Result<ExitStatus> {
+    let end = Instant::now() + budget;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let group = format!("-{}", child.id());
+    let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+    let _ = child.wait();
+    bail!("not done within its budget of {} s", budget.as_secs())
+}
