@@ -1,8 +1,13 @@
 //! NICs of the Intel igb family, as the VMM sees them: what it may touch of a NIC that a domain
 //! drives. The driver is in `driver-domain`; the VMM links none of it.
 
+pub mod bind;
+pub mod discovery;
 pub mod emulated;
+pub mod obstacle;
+pub mod pci;
 pub mod registers;
+pub mod vfio;
 
 use std::sync::Arc;
 
@@ -47,6 +52,9 @@ pub enum NicError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A NIC behind VFIO.
+    #[error(transparent)]
+    Vfio(Box<vfio::VfioError>),
 }
 
 /// How a domain reaches the registers.
