@@ -23,10 +23,19 @@ pub const BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
 pub const ANNOUNCE_AGAIN: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
 
-/// How long the queues of a NIC may take to stop, and its last transactions to end. Draining 24
-/// cached frames at 1 Gb/s takes 0.3 ms; 10 ms is what other drivers allow.
-pub const QUEUE_STOP_DEADLINE: Duration = Duration::from_millis(10);
-
 /// How long a NIC may take to answer after the kernel has reset it. The kernel itself waits out the
 /// 100 ms that PCI Express grants; this is for a slow one.
 pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long the engine of an emulated NIC sleeps at most, so that its progress stamp shows life
+/// even where nothing happens.
+pub const NIC_HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// How long a NIC's queues may take to send what they had fetched when they are switched off:
+/// 24 frames of full size take 0.3 ms at 1 Gb/s; the budget is that of the igb drivers. With the
+/// link down they never finish, and the bus is cut instead.
+pub const NIC_DRAIN_DEADLINE: Duration = Duration::from_millis(10);
+
+/// How long the engine of an emulated NIC may take to reach the next turn of its loop. A turn takes
+/// well under a millisecond; the rest is for a stalled machine.
+pub const NIC_BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);

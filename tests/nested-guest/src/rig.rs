@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use warmspare::memory::SharedMemory;
+use warmspare::nic::registers::{self as reg, icr, queue, status};
 use warmspare::nic::{BarRegisters, DmaAccess, DmaArea, Nic};
 
 /// I/O address of the rig's memory.
@@ -26,45 +27,11 @@ const TX_RING: u64 = 0x1000;
 const RX_BUFFERS: u64 = 0x2000;
 const TX_BUFFERS: u64 = 0x8000;
 
-/// Registers that the rig writes (i210 datasheet §8).
-pub(crate) mod reg {
-    pub(crate) const CTRL: u32 = 0x0000;
-    pub(crate) const STATUS: u32 = 0x0008;
-    pub(crate) const MDIC: u32 = 0x0020;
-    pub(crate) const ICR: u32 = 0x00c0;
-    pub(crate) const IMS: u32 = 0x00d0;
-    pub(crate) const RCTL: u32 = 0x0100;
-    pub(crate) const TCTL: u32 = 0x0400;
-    pub(crate) const GPIE: u32 = 0x1514;
-    pub(crate) const EIMS: u32 = 0x1524;
-    pub(crate) const EIAC: u32 = 0x152c;
-    pub(crate) const EIAM: u32 = 0x1530;
-    pub(crate) const EICR: u32 = 0x1580;
-    pub(crate) const EITR0: u32 = 0x1680;
-    pub(crate) const IVAR0: u32 = 0x1700;
-    pub(crate) const IVAR_MISC: u32 = 0x1740;
-    pub(crate) const RAL0: u32 = 0x5400;
-    pub(crate) const RAH0: u32 = 0x5404;
-    /// Base of a queue's registers, and what lies where in them.
-    pub(crate) const RX0: u32 = 0xc000;
-    pub(crate) const TX0: u32 = 0xe000;
-    pub(crate) const BAL: u32 = 0x00;
-    pub(crate) const BAH: u32 = 0x04;
-    pub(crate) const LEN: u32 = 0x08;
-    pub(crate) const SRRCTL: u32 = 0x0c;
-    pub(crate) const HEAD: u32 = 0x10;
-    pub(crate) const TAIL: u32 = 0x18;
-    pub(crate) const CONTROL: u32 = 0x28;
-}
-
 const CTRL_SLU: u32 = 1 << 6;
 const RCTL_EN_SECRC: u32 = 1 << 1 | 1 << 26;
 /// Enable, pad short packets, and the collision fields' usual values.
 const TCTL_EN: u32 = 1 << 24 | 0x40 << 12 | 0xf << 4 | 1 << 3 | 1 << 1;
-const XDCTL_ENABLE: u32 = 1 << 25;
-const STATUS_LU: u32 = 1 << 1;
 const SRRCTL_ONE_BUFFER_2K: u32 = 0x0200_0002;
-const LSC: u32 = 1 << 2;
 /// One descriptor, whole frame: DEXT, RS, IFCS, EOP, data type.
 const TX_COMMAND: u32 = 0x2b30_0000;
 const DD: u32 = 1;
@@ -136,10 +103,10 @@ impl<'a> Rig<'a> {
         const BMCR: u32 = 0;
         const BMCR_NEGOTIATE: u32 = 0x1200;
         self.write(reg::CTRL, self.read(reg::CTRL) | CTRL_SLU);
-        if self.read(reg::STATUS) & STATUS_LU == 0 {
+        if self.read(reg::STATUS) & status::LU == 0 {
             self.write_phy(BMCR, BMCR_NEGOTIATE)?;
         }
-        self.wait_for(reg::STATUS, STATUS_LU, STATUS_LU, LINK_DEADLINE)
+        self.wait_for(reg::STATUS, status::LU, status::LU, LINK_DEADLINE)
     }
 
     fn write_phy(&self, register: u32, value: u32) -> Result<()> {
@@ -155,33 +122,33 @@ impl<'a> Rig<'a> {
         self.stop_queues()?;
         self.ram.clear(RX_RING, 0x2000)?;
         self.set_mac(mac);
-        for (base, ring) in [(reg::RX0, RX_RING), (reg::TX0, TX_RING)] {
-            self.write(base + reg::BAL, (RAM_IOVA + ring) as u32);
-            self.write(base + reg::BAH, 0);
-            self.write(base + reg::LEN, RING * 16);
-            self.write(base + reg::HEAD, 0);
-            self.write(base + reg::TAIL, 0);
+        for (base, ring) in [(reg::RX_QUEUE, RX_RING), (reg::TX_QUEUE, TX_RING)] {
+            self.write(base + queue::BASE_LOW, (RAM_IOVA + ring) as u32);
+            self.write(base + queue::BASE_HIGH, 0);
+            self.write(base + queue::LENGTH, RING * 16);
+            self.write(base + queue::HEAD, 0);
+            self.write(base + queue::TAIL, 0);
         }
-        self.write(reg::RX0 + reg::SRRCTL, SRRCTL_ONE_BUFFER_2K);
+        self.write(reg::RX_QUEUE + queue::SRRCTL, SRRCTL_ONE_BUFFER_2K);
         self.route_interrupts();
         self.write(reg::TCTL, TCTL_EN);
         self.write(reg::RCTL, RCTL_EN_SECRC);
-        for base in [reg::RX0, reg::TX0] {
-            self.write(base + reg::CONTROL, XDCTL_ENABLE);
-            self.wait_for(base + reg::CONTROL, XDCTL_ENABLE, XDCTL_ENABLE, STEP_DEADLINE)?;
+        for base in [reg::RX_QUEUE, reg::TX_QUEUE] {
+            self.write(base + queue::CONTROL, queue::ENABLE);
+            self.wait_for(base + queue::CONTROL, queue::ENABLE, queue::ENABLE, STEP_DEADLINE)?;
         }
         (self.rx_next, self.tx_next) = (0, 0);
         for index in 0..RING {
             self.post(index, RAM_IOVA + RX_BUFFERS + u64::from(index) * BUFFER)?;
         }
-        self.write(reg::RX0 + reg::TAIL, RING - 1);
+        self.write(reg::RX_QUEUE + queue::TAIL, RING - 1);
         Ok(())
     }
 
     pub(crate) fn stop_queues(&self) -> Result<()> {
-        for base in [reg::RX0, reg::TX0] {
-            self.write(base + reg::CONTROL, 0);
-            self.wait_for(base + reg::CONTROL, XDCTL_ENABLE, 0, STEP_DEADLINE)?;
+        for base in [reg::RX_QUEUE, reg::TX_QUEUE] {
+            self.write(base + queue::CONTROL, 0);
+            self.wait_for(base + queue::CONTROL, queue::ENABLE, 0, STEP_DEADLINE)?;
         }
         Ok(())
     }
@@ -201,11 +168,11 @@ impl<'a> Rig<'a> {
         self.write(reg::IVAR_MISC, 0x8100);
         self.write(reg::EIAC, 1);
         self.write(reg::EIAM, 0);
-        self.write(reg::EITR0, 0);
-        self.write(reg::EITR0 + 4, 0);
+        self.write(reg::EITR, 0);
+        self.write(reg::EITR + 4, 0);
         self.read(reg::ICR);
         self.write(reg::EICR, u32::MAX);
-        self.write(reg::IMS, LSC);
+        self.write(reg::IMS, icr::LSC);
         self.write(reg::EIMS, 0b11);
     }
 
@@ -233,7 +200,7 @@ impl<'a> Rig<'a> {
         ensure!(frame.len() as u64 <= BUFFER, "a frame of {} bytes", frame.len());
         self.ram.read(buffer, &mut frame)?;
         self.post(index, RAM_IOVA + buffer)?;
-        self.write(reg::RX0 + reg::TAIL, index);
+        self.write(reg::RX_QUEUE + queue::TAIL, index);
         self.rx_next = (index + 1) % RING;
         Ok(Some(frame))
     }
@@ -252,7 +219,7 @@ impl<'a> Rig<'a> {
         self.ram.write(at + 8, &(TX_COMMAND | len).to_le_bytes())?;
         self.ram.write(at + 12, &(len << 14).to_le_bytes())?;
         self.tx_next = (self.tx_next + 1) % RING;
-        self.write(reg::TX0 + reg::TAIL, self.tx_next);
+        self.write(reg::TX_QUEUE + queue::TAIL, self.tx_next);
         let start = Instant::now();
         while self.word(at + 12)? & DD == 0 {
             ensure!(start.elapsed() < STEP_DEADLINE, "a frame is not completed");
@@ -270,7 +237,7 @@ impl<'a> Rig<'a> {
     pub(crate) fn skip_rx(&mut self) -> Result<()> {
         let index = self.rx_next;
         self.post(index, RAM_IOVA + RX_BUFFERS + u64::from(index) * BUFFER)?;
-        self.write(reg::RX0 + reg::TAIL, index);
+        self.write(reg::RX_QUEUE + queue::TAIL, index);
         self.rx_next = (index + 1) % RING;
         Ok(())
     }

@@ -17,7 +17,6 @@ mod config;
 mod dma;
 mod error;
 mod quiesce;
-mod registers;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,13 +28,13 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use self::bar::Bar;
 use self::config::ConfigSpace;
 use self::dma::DmaMappings;
-use self::registers::{
-    EICR, EIMS, GPTC, ICR, ICR_LSC, LINK_VECTOR_BIT, RAH_AV, RAH0, RCTL, RCTL_BAM, RCTL_MPE,
-    RCTL_UPE, STATUS, STATUS_LU, TCTL, TCTL_PSP,
-};
 use super::discovery::Host;
 use super::obstacle::Obstacle;
 use super::pci::{Model, PciAddress};
+use super::registers::{
+    ALL_ONES, EICR, EIMS, GPTC, ICR, RAH_AV, RAH0, RCTL, STATUS, TCTL, VECTOR_OTHER, icr, rctl,
+    status, tctl,
+};
 use super::{BarAccess, BarPages, BarRegisters, DmaArea, Nic, NicError};
 
 pub use error::VfioError;
@@ -151,12 +150,12 @@ impl Nic for VfioNic {
         // Whole values, not read and written back: a read would wait for a NIC that may be ill, and
         // what else stood in them is programmed anew before the units are switched on again.
         self.bar.write(RCTL, 0);
-        self.bar.write(TCTL, TCTL_PSP);
+        self.bar.write(TCTL, tctl::PSP);
     }
 
     fn open_filters(&self) {
         self.bar.write(RAH0, self.bar.read(RAH0) | RAH_AV);
-        self.bar.write(RCTL, self.bar.read(RCTL) | RCTL_BAM | RCTL_MPE);
+        self.bar.write(RCTL, self.bar.read(RCTL) | rctl::BAM | rctl::MPE);
     }
 
     fn take_sent(&self) -> u32 {
@@ -164,14 +163,14 @@ impl Nic for VfioNic {
     }
 
     fn link_up(&self) -> bool {
-        let status = self.bar.read(STATUS);
+        let value = self.bar.read(STATUS);
         // All ones: it does not answer any more.
-        status != u32::MAX && status & STATUS_LU != 0
+        value != ALL_ONES && value & status::LU != 0
     }
 
     fn shut_filters(&self) {
         self.bar.write(RAH0, self.bar.read(RAH0) & !RAH_AV);
-        self.bar.write(RCTL, self.bar.read(RCTL) & !(RCTL_BAM | RCTL_MPE | RCTL_UPE));
+        self.bar.write(RCTL, self.bar.read(RCTL) & !(rctl::BAM | rctl::MPE | rctl::UPE));
     }
 
     fn queue_event(&self) -> &EventFd {
@@ -183,9 +182,9 @@ impl Nic for VfioNic {
     }
 
     fn acknowledge_link(&self) -> bool {
-        self.bar.write(ICR, ICR_LSC);
-        self.bar.write(EICR, LINK_VECTOR_BIT);
-        self.bar.write(EIMS, LINK_VECTOR_BIT);
+        self.bar.write(ICR, icr::LSC);
+        self.bar.write(EICR, VECTOR_OTHER);
+        self.bar.write(EIMS, VECTOR_OTHER);
         self.link_up()
     }
 

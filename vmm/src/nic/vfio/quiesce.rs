@@ -13,8 +13,8 @@ use vmm_sys_util::ioctl_io_nr;
 
 use super::VfioNic;
 use super::error::VfioError;
-use super::registers::{EIMC, QUEUE_STRIDE, RXDCTL0, STATUS, TXDCTL0, XDCTL_ENABLE};
-use crate::budget::{QUEUE_STOP_DEADLINE, RESET_DEADLINE};
+use crate::budget::{NIC_DRAIN_DEADLINE, RESET_DEADLINE};
+use crate::nic::registers::{ALL_ONES, EIMC, QUEUE_BLOCK_BYTES, RXDCTL, STATUS, TXDCTL, queue};
 use crate::nic::{BarRegisters, Nic};
 
 ioctl_io_nr!(VFIO_DEVICE_RESET, VFIO_TYPE as u32, VFIO_BASE + 11);
@@ -35,11 +35,11 @@ impl VfioNic {
         let _ = self.stop_queues();
         self.config.set_bus_master(false)?;
         let name = || self.name.clone();
-        if !within(QUEUE_STOP_DEADLINE, || Ok(!self.config.is_pending()?))? {
+        if !within(NIC_DRAIN_DEADLINE, || Ok(!self.config.is_pending()?))? {
             return Err(VfioError::Pending { name: name() });
         }
         match self.bar.read(STATUS) {
-            u32::MAX => Err(VfioError::Gone { name: name() }),
+            ALL_ONES => Err(VfioError::Gone { name: name() }),
             _ => Ok(()),
         }
     }
@@ -54,13 +54,13 @@ impl VfioNic {
     /// wrong may have enabled any.
     fn stop_queues(&self) -> Result<(), VfioError> {
         let controls: Vec<u32> = (0..self.model.queues)
-            .flat_map(|queue| [RXDCTL0, TXDCTL0].map(|first| first + queue * QUEUE_STRIDE))
+            .flat_map(|number| [RXDCTL, TXDCTL].map(|first| first + number * QUEUE_BLOCK_BYTES))
             .collect();
         for control in &controls {
             self.bar.write(*control, 0);
         }
-        let stopped = |control: &u32| self.bar.read(*control) & XDCTL_ENABLE == 0;
-        if within(QUEUE_STOP_DEADLINE, || Ok(controls.iter().all(stopped)))? {
+        let stopped = |control: &u32| self.bar.read(*control) & queue::ENABLE == 0;
+        if within(NIC_DRAIN_DEADLINE, || Ok(controls.iter().all(stopped)))? {
             Ok(())
         } else {
             Err(VfioError::QueuesRun { name: self.name.clone() })
@@ -79,7 +79,7 @@ impl VfioNic {
                 source: std::io::Error::last_os_error(),
             });
         }
-        if !within(RESET_DEADLINE, || Ok(self.bar.read(STATUS) != u32::MAX))? {
+        if !within(RESET_DEADLINE, || Ok(self.bar.read(STATUS) != ALL_ONES))? {
             return Err(VfioError::Gone { name: self.name.clone() });
         }
         self.mask_interrupts();
