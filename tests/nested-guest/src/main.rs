@@ -5,6 +5,7 @@ mod report;
 mod rig;
 mod steps;
 mod sys;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -22,10 +22,11 @@ pub(crate) const RING: u32 = 8;
 /// Bytes of a buffer.
 pub(crate) const BUFFER: u64 = 2048;
 
-const RX_RING: u64 = 0;
-const TX_RING: u64 = 0x1000;
-const RX_BUFFERS: u64 = 0x2000;
-const TX_BUFFERS: u64 = 0x8000;
+/// What lies where in the rig's memory.
+pub(crate) const RX_RING: u64 = 0;
+pub(crate) const TX_RING: u64 = 0x1000;
+pub(crate) const RX_BUFFERS: u64 = 0x2000;
+pub(crate) const TX_BUFFERS: u64 = 0x8000;
 
 const CTRL_SLU: u32 = 1 << 6;
 const RCTL_EN_SECRC: u32 = 1 << 1 | 1 << 26;

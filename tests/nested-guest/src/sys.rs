@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -71,22 +72,43 @@ pub(crate) fn boot_argument(name: &str) -> Option<String> {
 
 /// Switches an interface on or off.
 pub(crate) fn set_up(interface: &str, up: bool) -> Result<()> {
+    // IFF_RUNNING and the like are the kernel's own.
+    let flags = if up { libc::IFF_UP as libc::c_short } else { 0 };
+    let mut request = request_for(interface)?;
+    request.ifr_ifru.ifru_flags = flags;
+    control(libc::SIOCSIFFLAGS, &request).with_context(|| format!("{interface} cannot be switched"))
+}
+
+/// Forbids the kernel to glue received TCP segments together before anyone sees them.
+pub(crate) fn forbid_gluing(interface: &str) -> Result<()> {
+    /// `struct ethtool_value` of the kernel's ethtool.h.
+    #[repr(C)]
+    struct EthtoolValue {
+        command: u32,
+        value: u32,
+    }
+    const ETHTOOL_SGRO: u32 = 0x2c;
+    let mut off = EthtoolValue { command: ETHTOOL_SGRO, value: 0 };
+    let mut request = request_for(interface)?;
+    request.ifr_ifru.ifru_data = (&raw mut off).cast();
+    control(libc::SIOCETHTOOL, &request).with_context(|| format!("{interface}: GRO stays on"))
+}
+
+fn request_for(interface: &str) -> Result<libc::ifreq> {
     let name = CString::new(interface)?;
-    // SAFETY: plain integers; the result is checked.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    checked(socket)?;
     // SAFETY: all-zero bytes are a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes_with_nul()) {
         *to = *from as libc::c_char;
     }
-    // IFF_RUNNING and the like are the kernel's own.
-    request.ifr_ifru.ifru_flags = if up { libc::IFF_UP as libc::c_short } else { 0 };
-    // SAFETY: an open socket and a whole request.
-    let done = checked(unsafe { libc::ioctl(socket, libc::SIOCSIFFLAGS, &request) });
-    // SAFETY: opened above, closed once.
-    unsafe { libc::close(socket) };
-    done.with_context(|| format!("{interface} cannot be switched"))
+    Ok(request)
+}
+
+/// A request to the kernel's network devices. What it points to must outlive the call.
+fn control(what: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"))?;
+    // SAFETY: an open socket and a whole request, whose pointer is that of a live value.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_ref(request)) })
 }
 
 /// What the kernel has logged so far.

@@ -5,6 +5,7 @@ mod basics;
 mod devices;
 mod frames;
 mod isolation;
+mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -19,7 +20,7 @@ use crate::sys;
 /// A step: what it measured, or why it failed.
 type Step = fn(&Report) -> Result<Value>;
 
-const STEPS: [(&str, Step); 11] = [
+const STEPS: [(&str, Step); 12] = [
     ("modules", basics::modules),
     ("kvm", basics::kvm),
     ("devices", devices::list_and_refuse),
@@ -31,6 +32,7 @@ const STEPS: [(&str, Step); 11] = [
     ("confinement", isolation::confinement),
     ("quiesce", isolation::quiesce),
     ("reset", isolation::reset),
+    ("trace", trace::compare),
 ];
 /// Steps that the others need, whatever was chosen.
 const ALWAYS: [&str; 2] = ["modules", "bind"];
