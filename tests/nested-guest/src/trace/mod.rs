@@ -197,6 +197,16 @@ impl Tracer<'_> {
         self.note(label, text.join(", "));
     }
 
+    /// Notes each frame that has reached the peer under a label of its own, and how many.
+    fn note_each_frame(&mut self, label: &str) {
+        let mut count = 0;
+        while let Some(frame) = self.peer.take() {
+            count += 1;
+            self.note(&format!("{label} {count}"), show(&frame));
+        }
+        self.note(label, format!("{count}"));
+    }
+
     /// A test frame from the peer.
     fn arrive(&self, to: [u8; 6], number: u8, len: usize) -> Result<()> {
         self.peer.send(&test_frame(to, PEER, number, len))
@@ -230,8 +240,12 @@ impl Tracer<'_> {
     }
 }
 
-/// Length and a checksum: enough to tell frames apart, short enough to read.
+/// Length and a checksum: enough to tell frames apart, short enough to read. Of an IP packet its
+/// headers too: they are what offloading changes.
 fn show(frame: &[u8]) -> String {
+    const HEADERS: std::ops::Range<usize> = 14..54;
     let sum = frame.iter().fold(0u32, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte));
-    format!("{} bytes ({sum:08x})", frame.len())
+    let headers = frame.get(HEADERS).filter(|_| frame[12..14] == [8, 0]).unwrap_or_default();
+    let headers: String = headers.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} bytes ({sum:08x}) {headers}", frame.len())
 }

@@ -87,7 +87,7 @@ pub(super) fn segmentation(t: &mut Tracer<'_>) -> Result<()> {
         t.put_tx(index, [iova, ends | flags | piece.len() as u64])?;
     }
     t.transmit_to(4);
-    t.note_frames("segments");
+    t.note_each_frame("segment");
     t.note_tx_done("write-back", 3..4)?;
     t.note_register("GPTC", GPTC, u32::MAX);
     Ok(())
