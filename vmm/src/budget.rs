@@ -27,6 +27,40 @@ pub const ANNOUNCE_AGAIN: [Duration; 3] =
 /// 100 ms that PCI Express grants; this is for a slow one.
 pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long the rebuild thread waits for the spare's first frame and the switchboard's figures of a
+/// takeover: they are there within a millisecond, unless the machine stands still.
+pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_millis(500);
+
+/// Attempts to build a domain before it is given up.
+pub const BUILD_ATTEMPTS: u32 = 6;
+
+/// Pause after the first failed attempt; it doubles with each. Six attempts make 640 ms in all,
+/// enough for a NIC that is in the middle of a reset of its own.
+pub const REBUILD_BACKOFF: Duration = Duration::from_millis(10);
+
+/// How long a vhost-user back-end may take for one handshake with the application guest's
+/// front-end: more than [`BOUNDARY_DEADLINE`], which our own may need to answer.
+pub const BACKEND_DEADLINE: Duration = Duration::from_secs(2);
+
+/// First pause before a front-end tries a back-end again that went away: one that is restarted at
+/// once is back within milliseconds, and each is lost traffic.
+pub const RECONNECT_FIRST: Duration = Duration::from_millis(1);
+
+/// Longest such pause; they double up to it. A connection attempt costs some 20 µs.
+pub const RECONNECT_LONGEST: Duration = Duration::from_millis(100);
+
+/// How long a parked vCPU thread sleeps at most before it looks again whether it should end. Every
+/// reason to wake has an eventfd; this only bounds what a lost one could cost. Rare enough that a
+/// paused spare shows no CPU time.
+pub const PARK_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a vCPU thread that was expelled may take to end, when a life is torn down. Off the
+/// failover path: generous, since all that comes after it is giving the thread up.
+pub const LIFE_END_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Pause after a front-end that could not be accepted, for want of descriptors most likely.
+pub const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long the engine of an emulated NIC sleeps at most, so that its progress stamp shows life
 /// even where nothing happens.
 pub const NIC_HEARTBEAT: Duration = Duration::from_millis(100);
@@ -39,3 +73,11 @@ pub const NIC_DRAIN_DEADLINE: Duration = Duration::from_millis(10);
 /// How long the engine of an emulated NIC may take to reach the next turn of its loop. A turn takes
 /// well under a millisecond; the rest is for a stalled machine.
 pub const NIC_BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often a guest's ring is looked at whose kick descriptor can never signal (none, or neither
+/// an eventfd nor a pipe). No real front-end does that; it must work, not be fast.
+pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
+
+/// How long a front-end may take for the rest of a message it has begun, or to take a reply. Both
+/// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
+pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);

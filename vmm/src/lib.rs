@@ -3,12 +3,22 @@
 //! Arrows point one way: `supervisor` drives `domain`, `nic` and `switchboard`; these know nothing
 //! of it and report through the small traits they define. `cli` and `demo` build the whole.
 
+pub mod app;
 pub mod budget;
+pub mod cli;
 pub mod clock;
+pub mod demo;
 pub mod domain;
+pub mod fault;
 pub mod kvm;
 pub mod memory;
 pub mod nic;
+pub mod observe;
 pub mod realtime;
+pub mod signals;
+pub mod supervisor;
 pub mod switchboard;
+pub mod topology;
+pub mod traffic;
+pub mod vhost_user;
 pub mod wire;

@@ -1,2 +1,5 @@
-//! `warmspare`.
-fn main() {}
+//! `warmspare`: a network interface that outlives its driver.
+
+fn main() -> std::process::ExitCode {
+    warmspare::cli::main()
+}

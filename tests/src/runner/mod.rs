@@ -26,7 +26,8 @@ fn parts() -> Vec<Part> {
         Part::cargo("format", minutes(1), &["fmt", "--all", "--check"]),
         Part::cargo("lints", minutes(8), &["clippy", "--workspace", "--all-targets", "--"])
             .with(&warnings),
-        Part::cargo("tests", minutes(12), &["test", "--workspace", "--release"]),
+        Part::cargo("build", minutes(10), &["build", "--workspace", "--release"]),
+        Part::cargo("tests", minutes(10), &["test", "--workspace", "--release"]),
         Part::cargo("ring-model", minutes(4), &["test", "--release", "-p", "shared-ring", "loom"])
             .env("RUSTFLAGS", "--cfg loom")
             .env("CARGO_TARGET_DIR", "target/loom"),

@@ -1,5 +1,32 @@
 //! Driver domains: what is permanent about one (its slot) and what lives and dies (a life).
+//!
+//! ```text
+//! slot.prepare(epoch, role)   memory as if new, control page written
+//!      │
+//! Life::start ──► thread vcpu-NAME: run ─► exit ─► stopped? ─► act ─► run ...
+//!      │               │ READY             │ WAIT          │ exception, panic, ...
+//!      │               ▼                   ▼               ▼
+//!      │          events.ready         poll(2)        events.failed
+//!      ▼
+//! expel / drop: stop flag, kick; out of the guest for good
+//! ```
 
+mod fault;
+mod life;
+mod log;
+mod map;
+mod prepare;
 mod slot;
+mod trap;
+mod vcpu;
 
+pub use fault::{ExitCounts, Fault, Outcome};
+pub use life::{CpuClock, DomainEvents, Life, LifeError};
+pub use map::check_image;
+pub use prepare::PrepareConfig;
 pub use slot::{DomainId, DomainSlot, HostRings, SlotError};
+pub use trap::{MAX_FAULTY_BYTES, TrapError};
+pub use vcpu::VcpuState;
+
+#[cfg(test)]
+mod tests;

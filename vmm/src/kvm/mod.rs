@@ -1,1 +1,35 @@
-//! The micro-VM.
+//! The micro-VM: one vCPU that runs a program at CPL 3 and nothing else.
+//!
+//! ```text
+//!   Image (ELF) ─┐
+//!   Mappings   ──┼─► MicroVm::new ─► run() ─► Exit: hypercall, MMIO, exception, shutdown, kicked
+//!   RAM, slots ──┘        ▲
+//!                      Kicker (any thread)
+//! ```
+//!
+//! There is no kernel in the guest, no interrupt controller and no timer. The VMM builds the page
+//! tables; user space of the guest sees only what a [`Mapping`] or an image segment grants, at the
+//! same guest-virtual as guest-physical address. Ring 0 holds the [`stub`](stub), which turns every
+//! CPU exception into one store to the hypercall page, and what the CPU needs to get there.
+
+mod error;
+mod image;
+mod kicker;
+mod registers;
+mod stub;
+mod system;
+mod tables;
+mod vm;
+
+pub use error::{VmError, open_kvm};
+pub use image::{Image, ImageError, Segment, SegmentProtection, Symbol};
+pub use kicker::Kicker;
+pub use registers::{CrashRecord, GeneralRegisters, Registers};
+pub use system::SYSTEM_FIXED_BYTES;
+pub use tables::MapError;
+pub use vm::{Exit, Mapping, MemSlot, MicroVm, MicroVmConfig, Protection};
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod tests;

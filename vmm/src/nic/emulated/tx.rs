@@ -143,11 +143,11 @@ impl Transmitter {
         device.tx.advance(position.generation, self.cache.head()).then_some(reports)
     }
 
-    /// A queue that is told to stop sends what was fetched. It cannot while the link is down, and
-    /// then never stops, short of a reset. It need not where the unit is off altogether.
+    /// A queue that is told to stop sends what was fetched, or drops it where the unit is off. It
+    /// can do neither while the link is down, and then never stops, short of a reset.
     fn may_let_go(&self, device: &Device) -> bool {
-        let unit_on = device.transmit_control.load(Ordering::SeqCst) & tctl::EN != 0;
-        self.cache.is_empty() || !unit_on || !device.may_master()
+        let unit_off = device.transmit_control.load(Ordering::SeqCst) & tctl::EN == 0;
+        self.cache.is_empty() || (unit_off && device.link_up()) || !device.may_master()
     }
 
     fn consume(

@@ -52,7 +52,11 @@ fn a_transmit_queue_cannot_drain_without_a_link() {
     bench.write(reg::TXDCTL, 0);
     bench.settle();
     assert!(bench.is_on(reg::TXDCTL));
+    bench.write(reg::TCTL, tctl::PSP);
+    bench.settle();
+    assert!(bench.is_on(reg::TXDCTL), "nor with the unit off");
 
+    bench.write(reg::TCTL, tctl::EN | tctl::PSP);
     bench.port.set_link(true);
 
     eventually("it drains", || !bench.is_on(reg::TXDCTL));

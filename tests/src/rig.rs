@@ -1,0 +1,148 @@
+//! A whole system under test: domains, NICs, switchboard, application guest, sender.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use warmspare::domain::{DomainId, DomainSlot};
+use warmspare::supervisor::{Event, FailoverReport, System, Wires};
+use warmspare::topology::{Policy, Topology};
+use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
+
+/// How long anything may take before a test gives up: no promise, only the end of patience.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running system with traffic through it.
+pub struct Rig {
+    /// The system.
+    pub system: System,
+    /// The switches its NICs are plugged into.
+    pub wires: Wires,
+    /// What it was built from.
+    pub topology: Topology,
+    sender: Option<Sender>,
+    _app: AppProcess,
+    folder: PathBuf,
+}
+
+impl Rig {
+    /// Starts the demo's topology with a datagram every millisecond, and waits until it is
+    /// redundant and answers.
+    pub fn start() -> Self {
+        Self::start_with(|_| ())
+    }
+
+    /// The same with one domain and no spare.
+    pub fn start_without_spare() -> Self {
+        Self::start_with(|topology| {
+            topology.domains.truncate(1);
+            topology.policy = Policy::Reboot;
+        })
+    }
+
+    /// The same with a changed topology.
+    ///
+    /// # Panics
+    /// It does not come up.
+    pub fn start_with(change: impl FnOnce(&mut Topology)) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("warmspare-rig-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder for the socket");
+        let mut topology = Topology::demo(&folder.join("app.sock"));
+        change(&mut topology);
+        let mut wires = Wires::default();
+        let port = wires.switch("lan").attach("sender").expect("a port for the sender");
+        let system = System::start(&topology, &mut wires).expect("the system");
+        let app = &topology.apps[0];
+        let net = Addresses::DEFAULT_GUEST_NET;
+        let app = AppProcess::spawn(&crate::program(), &app.socket, app.mac, net)
+            .expect("the application guest");
+        let sender = Sender::spawn(port, Addresses::DEFAULT, Duration::from_millis(1), 100_000)
+            .expect("the sender");
+        let rig = Self { system, wires, topology, sender: Some(sender), _app: app, folder };
+        rig.wait("the first echo", |rig| {
+            rig.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
+        });
+        rig.wait_whole();
+        rig
+    }
+
+    /// Waits until every domain is what it should be: one serves, the others stand by.
+    pub fn wait_whole(&self) {
+        match self.topology.policy {
+            Policy::FastSpare => {
+                self.wait("redundancy", |rig| rig.system.failover().is_redundant())
+            }
+            Policy::Reboot => {
+                self.wait("service", |rig| rig.system.failover().active().is_some());
+            }
+        }
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Panics
+    /// It does not, within [`PATIENCE`].
+    pub fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < end, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The next failover.
+    ///
+    /// # Panics
+    /// There is none, within [`PATIENCE`].
+    pub fn wait_failover(&self) -> FailoverReport {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.system.events().recv_timeout(left).expect("a failover") {
+                Event::Failover(report) => return report,
+                Event::BuildFailed { reason, .. } => {
+                    panic!("a domain could not be built: {reason}")
+                }
+                Event::Link { .. } | Event::Ready { .. } => {}
+            }
+        }
+    }
+
+    /// The domain that serves.
+    ///
+    /// # Panics
+    /// None does.
+    pub fn active(&self) -> DomainId {
+        self.system.failover().active().expect("a domain that serves")
+    }
+
+    /// The slot of a domain.
+    pub fn slot(&self, id: DomainId) -> &DomainSlot {
+        &self.system.slots()[id.index()]
+    }
+
+    /// Lets traffic run for a while.
+    pub fn run_for(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    /// Stops the sender and takes its books.
+    ///
+    /// # Panics
+    /// They were taken before.
+    pub fn finish_traffic(&mut self) -> Ledger {
+        self.sender.take().expect("a running sender").finish()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            sender.finish();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

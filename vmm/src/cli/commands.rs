@@ -1,0 +1,110 @@
+//! What each command does.
+
+use std::path::Path;
+
+use super::{DemoArgs, Failure, Format, mistake, one_line};
+use crate::app::{self, AppConfig};
+use crate::demo::{self, DemoConfig, DemoError};
+use crate::supervisor::{Event, System, SystemError, Wires};
+use crate::topology::Topology;
+
+pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
+    let config = DemoConfig {
+        faults: args.faults,
+        period: args.period(),
+        seed: args.seed,
+        progress: args.format == Format::Text,
+        began_ns,
+    };
+    let report = demo::run(&config).map_err(|error| match &error {
+        DemoError::System(system) => system_failure(system),
+        _ => Failure::Run(one_line(&error)),
+    })?;
+    match args.format {
+        Format::Text => print!("{}", report.text(args.max_interruption_ms)),
+        Format::Json => println!("{}", json(&report)?),
+    }
+    match report.failure(args.max_interruption_ms) {
+        None => Ok(()),
+        Some(why) => Err(Failure::Run(why)),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Run(one_line(&error)))
+}
+
+/// A system that cannot be built is the user's to mend where it names a file or a right.
+fn system_failure(error: &SystemError) -> Failure {
+    match error {
+        SystemError::Kvm(_) | SystemError::VhostUser(_) => Failure::Mistake(one_line(error)),
+        _ => Failure::Run(one_line(error)),
+    }
+}
+
+pub(super) fn run(path: &Path) -> Result<(), Failure> {
+    let topology = Topology::load(path).map_err(|error| mistake(&error))?;
+    let signals =
+        crate::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
+    let mut wires = Wires::default();
+    let system = System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
+    eprintln!(
+        "warmspare: {} domains; application guests connect to {}",
+        topology.domains.len(),
+        topology.apps[0].socket.display()
+    );
+    while !signals.wait(std::time::Duration::from_millis(200)) {
+        for event in system.events().try_iter() {
+            print_event(&system, &event);
+        }
+    }
+    eprintln!("warmspare: stopping");
+    Ok(())
+}
+
+fn print_event(system: &System, event: &Event) {
+    let name = |id: crate::domain::DomainId| system.slots()[id.index()].name.as_str();
+    match event {
+        Event::Link { nic, up } => {
+            eprintln!("warmspare: link of {nic} is {}", if *up { "up" } else { "down" });
+        }
+        Event::Failover(report) => {
+            let record = &report.record;
+            eprintln!(
+                "warmspare: {} failed ({}): {} takes over; {}",
+                name(record.from),
+                record.verdict.cause(),
+                record.to.map_or("nobody", name),
+                report.epitaph
+            );
+        }
+        Event::Ready { domain, state, .. } => {
+            eprintln!("warmspare: {} is {state:?}", name(*domain));
+        }
+        Event::BuildFailed { domain, reason, given_up } => {
+            let more = if *given_up { "; given up" } else { "" };
+            eprintln!("warmspare: {} could not be built: {reason}{more}", name(*domain));
+        }
+    }
+}
+
+pub(super) fn validate(path: &Path) -> Result<(), Failure> {
+    let topology = Topology::load(path).map_err(|error| mistake(&error))?;
+    println!("{}: sound, {} domains", path.display(), topology.domains.len());
+    Ok(())
+}
+
+pub(super) fn schema() -> Result<(), Failure> {
+    let schema = schemars::schema_for!(Topology);
+    let text =
+        serde_json::to_string_pretty(&schema).map_err(|error| Failure::Run(one_line(&error)))?;
+    println!("{text}");
+    Ok(())
+}
+
+pub(super) fn app(config: &AppConfig) -> Result<(), Failure> {
+    app::run(config).map_err(|error| match error.is_usage() {
+        true => mistake(&error),
+        false => Failure::Run(one_line(&error)),
+    })
+}

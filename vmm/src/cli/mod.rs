@@ -1,0 +1,134 @@
+//! The command line.
+//!
+//! Exit status: 0 success, 1 the run failed, 2 the user's mistake (one line on standard error).
+
+mod commands;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::app::AppConfig;
+
+/// A network interface that outlives its driver.
+#[derive(Debug, Parser)]
+#[command(name = "warmspare", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Crash the driver of a running service again and again, and measure what the service feels
+    Demo(DemoArgs),
+    /// Run a topology until SIGINT or SIGTERM
+    Run {
+        /// Topology file, JSON
+        topology: PathBuf,
+    },
+    /// Check a topology file
+    Validate {
+        /// Topology file, JSON
+        topology: PathBuf,
+    },
+    /// Print the JSON Schema of topology files
+    Schema,
+    /// Run the built-in application guest on a vhost-user socket
+    App(AppConfig),
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Crashes to inject
+    #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    faults: u32,
+    /// Microseconds between two datagrams
+    #[arg(long, default_value_t = 1000, value_name = "P", value_parser = clap::value_parser!(u64).range(50..=1_000_000))]
+    period_us: u64,
+    /// Seed of the random moments of injection
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    seed: u64,
+    /// Fail if an interruption is longer
+    #[arg(long, value_name = "X")]
+    max_interruption_ms: Option<f64>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+impl DemoArgs {
+    fn period(&self) -> Duration {
+        Duration::from_micros(self.period_us)
+    }
+}
+
+/// What a command ends with when it does not succeed.
+#[derive(Debug)]
+enum Failure {
+    /// The user can mend it: status 2.
+    Mistake(String),
+    /// The run failed: status 1.
+    Run(String),
+}
+
+/// A mistake of the user's, with all its causes on one line.
+fn mistake(error: &dyn std::error::Error) -> Failure {
+    Failure::Mistake(one_line(error))
+}
+
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // A transparent wrapper repeats its cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text.replace('\n', " ")
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let began_ns = crate::clock::monotonic_ns();
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("WARMSPARE_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .init();
+    let done = match cli.command {
+        Command::Demo(args) => commands::demo(&args, began_ns),
+        Command::Run { topology } => commands::run(&topology),
+        Command::Validate { topology } => commands::validate(&topology),
+        Command::Schema => commands::schema(),
+        Command::App(config) => commands::app(&config),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Run(text)) => {
+            eprintln!("warmspare: {text}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Mistake(text)) => {
+            eprintln!("warmspare: {text}");
+            ExitCode::from(2)
+        }
+    }
+}

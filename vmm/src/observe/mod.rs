@@ -1,0 +1,5 @@
+//! What the outside learns.
+
+mod witness;
+
+pub use witness::{Stall, Witness};

@@ -1,0 +1,43 @@
+//! SIGINT and SIGTERM, taken from a descriptor.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Both signals, blocked in every thread started afterwards, and readable here.
+pub struct Termination {
+    fd: OwnedFd,
+}
+
+impl Termination {
+    /// Blocks them. Call this before threads are started.
+    ///
+    /// # Errors
+    /// The operating system has no descriptor left.
+    pub fn block() -> io::Result<Self> {
+        // SAFETY: a zeroed set is a valid argument for `sigemptyset`, which makes it a set; all
+        // pointers lead to locals that outlive their calls.
+        let fd = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGINT);
+            libc::sigaddset(&mut set, libc::SIGTERM);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh descriptor that nothing else owns.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// Whether one of them arrives within `timeout`.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one entry, which outlives the call.
+        unsafe { libc::poll(&mut poll, 1, timeout_ms) };
+        poll.revents & libc::POLLIN != 0
+    }
+}

@@ -1,0 +1,111 @@
+//! Where the reports of domains and switchboard arrive.
+
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::failover::{Failover, Verdict};
+use crate::domain::{DomainEvents, DomainId, Fault};
+use crate::switchboard::{Violation, ViolationSink};
+use crate::topology::MAX_DOMAINS;
+
+/// A violation that waits for the supervisor thread.
+#[derive(Clone, Copy)]
+pub(super) struct PendingViolation {
+    pub(super) epoch: u32,
+    pub(super) violation: Violation,
+}
+
+/// How far the newest life of a domain has come.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    ready: u32,
+    failed: u32,
+}
+
+/// Receives what vCPU threads and switchboard report.
+pub(super) struct Hub {
+    failover: OnceLock<Weak<Failover>>,
+    progress: Mutex<[Progress; MAX_DOMAINS]>,
+    progressed: Condvar,
+    violations: Mutex<[Option<PendingViolation>; MAX_DOMAINS]>,
+    /// Rung when `violations` has something.
+    pub(super) violated: EventFd,
+}
+
+impl Hub {
+    pub(super) fn new() -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            failover: OnceLock::new(),
+            progress: Mutex::default(),
+            progressed: Condvar::new(),
+            violations: Mutex::default(),
+            violated: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+        }))
+    }
+
+    /// Where crashes go from now on.
+    pub(super) fn connect(&self, failover: &Arc<Failover>) {
+        // A second connection would be a bug of the builder; the first one stays.
+        let _ = self.failover.set(Arc::downgrade(failover));
+    }
+
+    /// Waits until this life of a domain is ready; `false` if it failed or the time is over.
+    pub(super) fn wait_ready(&self, id: DomainId, epoch: u32, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let now = progress[id.index()];
+            if now.failed == epoch {
+                return false;
+            }
+            if now.ready == epoch {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            progress = self
+                .progressed
+                .wait_timeout(progress, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Takes the violation of one domain.
+    pub(super) fn take_violation(&self, id: DomainId) -> Option<PendingViolation> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner)[id.index()].take()
+    }
+
+    fn note(&self, id: DomainId, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner)[id.index()]);
+        self.progressed.notify_all();
+    }
+}
+
+impl DomainEvents for Hub {
+    fn ready(&self, id: DomainId, epoch: u32) {
+        self.note(id, |progress| progress.ready = epoch);
+    }
+
+    fn failed(&self, id: DomainId, epoch: u32, fault: &Fault, entered_ns: u64) {
+        if let Some(failover) = self.failover.get().and_then(Weak::upgrade) {
+            failover.verdict(id, epoch, Verdict::Crash(*fault), entered_ns);
+        }
+        self.note(id, |progress| progress.failed = epoch);
+    }
+}
+
+impl ViolationSink for Hub {
+    fn violation(&self, id: DomainId, epoch: u32, violation: Violation) {
+        let pending = PendingViolation { epoch, violation };
+        let mut all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        all[id.index()].get_or_insert(pending);
+        drop(all);
+        // Only a counter that is full could refuse, and then the supervisor is awake already.
+        let _ = self.violated.write(1);
+    }
+}

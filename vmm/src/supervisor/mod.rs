@@ -1,0 +1,24 @@
+//! Hears of faults, decides on failovers, and has failed domains built anew.
+//!
+//! ```text
+//!  vCPU thread ─ crash ──────────────┐
+//!  switchboard ─ violation ─ hub ─ supervisor thread ─┤
+//!                                    ▼
+//!                         failover::Failover::verdict      (the one place that changes roles)
+//!                          │ NIC off, ring over, spare on
+//!                          ▼
+//!                         rebuild thread: record, quiesce, build anew ─ events
+//! ```
+
+mod event;
+mod failover;
+mod hub;
+mod rebuild;
+mod roles;
+mod system;
+mod watch;
+
+pub use event::{Event, FailoverReport};
+pub use failover::{Failover, FailoverRecord, Verdict};
+pub use roles::{IllegalTransition, RoleEvent, RoleState};
+pub use system::{System, SystemError, Wires};

@@ -1,0 +1,119 @@
+//! The roles of a domain, and every legal step between them.
+//!
+//! ```text
+//!             Rebuild              Ready              TakeOver
+//!   Failed ───────────▶ Restarting ──────▶ Standby ─────────────▶ Active
+//!     ▲ │ GiveUp            │ Fault           │ Fault               │ Fault
+//!     │ ▼                   ▼                 ▼                     ▼
+//!     │ Quarantined         └───────────▶ Failed ◀──────────────────┘
+//! ```
+
+/// What a domain is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleState {
+    /// Not running: never started, or stopped by a verdict.
+    Failed,
+    /// Being built; not yet attached to its NIC.
+    Restarting,
+    /// Attached to its NIC, paused.
+    Standby,
+    /// Serves the ring.
+    Active,
+    /// Given up: it failed too often in a row.
+    Quarantined,
+}
+
+/// What happens to a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleEvent {
+    /// The rebuild thread begins to build it.
+    Rebuild,
+    /// Its driver is attached.
+    Ready,
+    /// It takes the ring.
+    TakeOver,
+    /// A verdict fell on it.
+    Fault,
+    /// It failed too often in a row.
+    GiveUp,
+}
+
+/// A step that the table does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a domain that is {state:?} has no step {event:?}")]
+pub struct IllegalTransition {
+    /// What the domain was.
+    pub state: RoleState,
+    /// What was to happen.
+    pub event: RoleEvent,
+}
+
+impl RoleState {
+    /// The state after `event`.
+    ///
+    /// # Errors
+    /// The table has no such step; the state stays.
+    pub fn after(self, event: RoleEvent) -> Result<Self, IllegalTransition> {
+        use RoleEvent as E;
+        Ok(match (self, event) {
+            (Self::Failed, E::Rebuild) => Self::Restarting,
+            (Self::Restarting, E::Ready) => Self::Standby,
+            (Self::Standby, E::TakeOver) => Self::Active,
+            (Self::Restarting | Self::Standby | Self::Active, E::Fault) => Self::Failed,
+            (Self::Failed, E::GiveUp) => Self::Quarantined,
+            (state, event) => return Err(IllegalTransition { state, event }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [RoleState; 5] = [
+        RoleState::Failed,
+        RoleState::Restarting,
+        RoleState::Standby,
+        RoleState::Active,
+        RoleState::Quarantined,
+    ];
+    const EVENTS: [RoleEvent; 5] = [
+        RoleEvent::Rebuild,
+        RoleEvent::Ready,
+        RoleEvent::TakeOver,
+        RoleEvent::Fault,
+        RoleEvent::GiveUp,
+    ];
+
+    #[test]
+    fn a_life_goes_round() {
+        let mut state = RoleState::Failed;
+        for event in [RoleEvent::Rebuild, RoleEvent::Ready, RoleEvent::TakeOver, RoleEvent::Fault] {
+            state = state.after(event).unwrap();
+        }
+        assert_eq!(state, RoleState::Failed);
+    }
+
+    #[test]
+    fn exactly_seven_steps_are_legal() {
+        let legal = STATES
+            .iter()
+            .flat_map(|s| EVENTS.iter().map(move |e| s.after(*e)))
+            .filter(Result::is_ok)
+            .count();
+        assert_eq!(legal, 7);
+    }
+
+    #[test]
+    fn only_a_standby_takes_over() {
+        for state in STATES {
+            let step = state.after(RoleEvent::TakeOver);
+            let expected = IllegalTransition { state, event: RoleEvent::TakeOver };
+            match state {
+                RoleState::Standby => assert_eq!(step, Ok(RoleState::Active)),
+                _ => assert_eq!(step, Err(expected)),
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The topology file: which domains, NICs and application guests there are.
+//!
+//! Strict JSON, in three steps: parse (unknown keys and wrong types name their path), check the
+//! whole ([`check`]), and only then build. A mistake is one line: what, where, and how to mend it.
+
+mod check;
+mod mac;
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use mac::MacAddress;
+
+/// Most domains of a topology.
+pub const MAX_DOMAINS: usize = 8;
+
+/// A mistake in a topology file.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read ({source}): name an existing topology file", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Not JSON, an unknown key, a wrong type.
+    #[error("{file}: {at}: {what}")]
+    Parse {
+        /// The file.
+        file: String,
+        /// Path in the document, as `domains[1].nic`.
+        at: String,
+        /// What is wrong, with line and column.
+        what: String,
+    },
+    /// Well-formed, but it cannot be built.
+    #[error("{file}: {at}: {what}: {mend}")]
+    Check {
+        /// The file.
+        file: String,
+        /// Path in the document.
+        at: String,
+        /// What is wrong.
+        what: String,
+        /// What to do about it.
+        mend: String,
+    },
+}
+
+/// A network interface with a spare: domains, their NICs, and the guests they serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Name for people, in logs and reports.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// The driver domains; the first one starts as the active one.
+    pub domains: Vec<DomainSpec>,
+    /// The application guests.
+    pub apps: Vec<AppSpec>,
+    /// What happens when the active domain fails.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+fn default_name() -> String {
+    "warmspare".into()
+}
+
+/// One driver domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DomainSpec {
+    /// Unique name: letters, digits, `-`, `_`; at most 10 of them.
+    pub name: String,
+    /// The NIC it drives.
+    pub nic: NicSpec,
+}
+
+/// Where a domain's NIC comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum NicSpec {
+    /// A software model of the igb family inside the VMM.
+    Emulated(EmulatedSpec),
+}
+
+/// A software NIC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmulatedSpec {
+    /// Unique name, as for domains.
+    pub name: String,
+    /// What it is plugged into.
+    pub wire: WireSpec,
+}
+
+/// What an emulated NIC is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum WireSpec {
+    /// A port of the learning Ethernet switch of this name inside the VMM.
+    Switch(String),
+}
+
+/// One application guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AppSpec {
+    /// Path of the vhost-user socket that its VMM connects to; at most 107 bytes.
+    pub socket: PathBuf,
+    /// Its MAC address, which both NICs carry.
+    pub mac: MacAddress,
+}
+
+/// What happens when the active domain fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// A spare stands attached and paused, and takes over at once. Needs two domains.
+    #[default]
+    FastSpare,
+    /// No spare: the failed domain is restarted in place.
+    Reboot,
+}
+
+impl Topology {
+    /// Reads, parses and checks a file.
+    ///
+    /// # Errors
+    /// See [`TopologyError`].
+    pub fn load(path: &Path) -> Result<Self, TopologyError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TopologyError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Parses and checks a document; `file` names it in errors.
+    ///
+    /// # Errors
+    /// See [`TopologyError`].
+    pub fn parse(text: &str, file: &str) -> Result<Self, TopologyError> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let parse_error = |at: String, source: serde_json::Error| TopologyError::Parse {
+            file: file.to_owned(),
+            at,
+            what: source.to_string(),
+        };
+        let topology: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let at = if path == "." { "the document".into() } else { path };
+            parse_error(at, error.into_inner())
+        })?;
+        json.end().map_err(|source| parse_error("after the document".into(), source))?;
+        match check::check(&topology) {
+            None => Ok(topology),
+            Some(mistake) => Err(TopologyError::Check {
+                file: file.to_owned(),
+                at: mistake.at,
+                what: mistake.what,
+                mend: mistake.mend.to_owned(),
+            }),
+        }
+    }
+
+    /// The built-in topology of the demo, with its socket at `socket`.
+    pub fn demo(socket: &Path) -> Self {
+        let domain = |name: &str| DomainSpec {
+            name: name.into(),
+            nic: NicSpec::Emulated(EmulatedSpec {
+                name: format!("nic-{name}"),
+                wire: WireSpec::Switch("lan".into()),
+            }),
+        };
+        Self {
+            name: "demo".into(),
+            domains: vec![domain("a"), domain("b")],
+            apps: vec![AppSpec {
+                socket: socket.to_owned(),
+                mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
+            }],
+            policy: Policy::FastSpare,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+use super::*;
+
+fn demo_with(change: impl FnOnce(&mut serde_json::Value)) -> Result<Topology, TopologyError> {
+    let topology = Topology::demo(Path::new("/tmp/warmspare-test.sock"));
+    let mut value = serde_json::to_value(topology).unwrap();
+    change(&mut value);
+    Topology::parse(&value.to_string(), "t.json")
+}
+
+fn message(change: impl FnOnce(&mut serde_json::Value)) -> String {
+    let text = demo_with(change).unwrap_err().to_string();
+    assert!(!text.contains('\n'), "one line: {text}");
+    text
+}
+
+#[test]
+fn the_demo_topology_is_sound() {
+    assert!(demo_with(|_| ()).is_ok());
+}
+
+#[test]
+fn the_example_is_the_demo_topology() {
+    let example = include_str!("../../../examples/demo.json");
+    let parsed = Topology::parse(example, "demo.json").unwrap();
+    assert_eq!(parsed, Topology::demo(&parsed.apps[0].socket));
+}
+
+#[test]
+fn an_unknown_key_names_its_path() {
+    let text = message(|v| v["domains"][1]["nic"]["emulated"]["speed"] = 1.into());
+    assert!(text.contains("domains[1].nic") && text.contains("speed"), "{text}");
+}
+
+#[test]
+fn a_wrong_type_names_its_path() {
+    let text = message(|v| v["domains"][0]["name"] = 7.into());
+    assert!(text.contains("domains[0].name") && text.contains("expected a string"), "{text}");
+}
+
+#[test]
+fn one_domain_is_too_few_for_a_spare() {
+    let text = message(|v| drop(v["domains"].as_array_mut().unwrap().pop()));
+    assert!(text.contains("domains: the policy fast-spare needs two"), "{text}");
+}
+
+#[test]
+fn the_same_nic_twice_is_refused() {
+    let text = message(|v| v["domains"][1]["nic"] = v["domains"][0]["nic"].clone());
+    assert!(text.contains("domains[1].nic") && text.contains("another domain's"), "{text}");
+}
+
+#[test]
+fn unusable_sockets_are_refused() {
+    let long = format!("/tmp/{}", "x".repeat(120));
+    for path in ["", &long, "/no/such/folder/x.sock", "/etc/passwd"] {
+        let text = message(|v| v["apps"][0]["socket"] = path.into());
+        assert!(text.contains("apps[0].socket"), "{text}");
+    }
+}
+
+#[test]
+fn a_group_address_is_no_guest() {
+    for mac in ["01:00:5e:00:00:01", "00:00:00:00:00:00", "52:54:00:77:73", "no"] {
+        let text = message(|v| v["apps"][0]["mac"] = mac.into());
+        assert!(text.contains("apps[0].mac"), "{text}");
+    }
+}
+
+#[test]
+fn text_behind_the_document_is_refused() {
+    let whole = serde_json::to_string(&Topology::demo(Path::new("/tmp/x.sock"))).unwrap();
+    let error = Topology::parse(&format!("{whole} {{}}"), "t.json").unwrap_err();
+    assert!(error.to_string().contains("after the document"));
+}
+
+#[test]
+fn the_schema_knows_every_key() {
+    let schema = serde_json::to_value(schemars::schema_for!(Topology)).unwrap();
+    for key in ["name", "domains", "apps", "policy"] {
+        assert!(schema["properties"].get(key).is_some(), "{key}");
+    }
+    assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
+}

@@ -1,0 +1,180 @@
+//! The sender's books: what was sent when, what came back when. Ground truth from outside.
+
+/// Nothing came back.
+const MISSING: u64 = 0;
+
+/// Everything the sender saw.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// When datagram *n* was sent, `CLOCK_MONOTONIC` nanoseconds.
+    sent_ns: Vec<u64>,
+    /// When its first echo came back, [`MISSING`] if none did.
+    echoed_ns: Vec<u64>,
+    /// Times of all first echoes, in the order of arrival.
+    arrivals_ns: Vec<u64>,
+    duplicated: u64,
+    corrupted: u64,
+}
+
+/// Percentiles of the time between successive echoes, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Gaps {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+impl Ledger {
+    /// Books with room for so many datagrams before they must grow.
+    pub fn with_capacity(datagrams: usize) -> Self {
+        Self {
+            sent_ns: Vec::with_capacity(datagrams),
+            echoed_ns: Vec::with_capacity(datagrams),
+            arrivals_ns: Vec::with_capacity(datagrams),
+            ..Self::default()
+        }
+    }
+
+    /// Number of the next datagram.
+    pub fn next_number(&self) -> u64 {
+        self.sent_ns.len() as u64
+    }
+
+    /// Datagram [`Self::next_number`] leaves.
+    pub fn sent(&mut self, at_ns: u64) {
+        self.sent_ns.push(at_ns);
+        self.echoed_ns.push(MISSING);
+    }
+
+    /// An echo came back whole.
+    pub fn echoed(&mut self, number: u64, at_ns: u64) {
+        match usize::try_from(number).ok().and_then(|n| self.echoed_ns.get_mut(n)) {
+            Some(echo) if *echo == MISSING => {
+                *echo = at_ns;
+                self.arrivals_ns.push(at_ns);
+            }
+            Some(_) => self.duplicated += 1,
+            // A number that was never sent.
+            None => self.corrupted += 1,
+        }
+    }
+
+    /// A frame for the sender was not what it had sent.
+    pub fn corrupted(&mut self) {
+        self.corrupted += 1;
+    }
+
+    /// Datagrams sent.
+    pub fn total_sent(&self) -> u64 {
+        self.sent_ns.len() as u64
+    }
+
+    /// Datagrams that came back at least once.
+    pub fn total_echoed(&self) -> u64 {
+        self.arrivals_ns.len() as u64
+    }
+
+    /// Second and further echoes.
+    pub fn total_duplicated(&self) -> u64 {
+        self.duplicated
+    }
+
+    /// Damaged or foreign frames.
+    pub fn total_corrupted(&self) -> u64 {
+        self.corrupted
+    }
+
+    /// Datagrams sent in a span of time that never came back.
+    pub fn lost_between(&self, from_ns: u64, to_ns: u64) -> u64 {
+        let first = self.sent_ns.partition_point(|&at| at < from_ns);
+        let last = self.sent_ns.partition_point(|&at| at < to_ns);
+        self.echoed_ns[first..last].iter().filter(|&&at| at == MISSING).count() as u64
+    }
+
+    /// The longest time between two successive echoes that overlaps a span, in nanoseconds, with
+    /// its beginning and end. A silence that never ends counts up to the end of the books.
+    pub fn longest_gap(&self, from_ns: u64, to_ns: u64) -> Option<(u64, u64)> {
+        let first = self.arrivals_ns.partition_point(|&at| at <= from_ns).saturating_sub(1);
+        let last = self.arrivals_ns.partition_point(|&at| at < to_ns);
+        let end = self.sent_ns.last().copied().unwrap_or(0);
+        let arrivals = &self.arrivals_ns[first..];
+        arrivals
+            .iter()
+            .take(last.saturating_sub(first).max(1))
+            .enumerate()
+            .map(|(i, &at)| (at, arrivals.get(i + 1).copied().unwrap_or(end.max(at))))
+            .max_by_key(|(from, to)| to - from)
+    }
+
+    /// Percentiles over the whole run.
+    pub fn gaps(&self) -> Gaps {
+        let mut all: Vec<u64> = self.arrivals_ns.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        all.sort_unstable();
+        let micros = |ns: u64| ns as f64 / 1000.0;
+        Gaps {
+            p50: percentile(&all, 0.50).map_or(0.0, micros),
+            p99: percentile(&all, 0.99).map_or(0.0, micros),
+            max: all.last().copied().map_or(0.0, micros),
+        }
+    }
+}
+
+/// The value that a share of `sorted` does not exceed (nearest rank); `None` of nothing.
+pub fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Echoes 100 ns after each datagram, sent at the given times; `lost` never come back.
+    fn ledger(sent: &[u64], lost: &[usize]) -> Ledger {
+        let mut ledger = Ledger::default();
+        for &at in sent {
+            ledger.sent(at);
+        }
+        for (n, &at) in sent.iter().enumerate() {
+            if !lost.contains(&n) {
+                ledger.echoed(n as u64, at + 100);
+            }
+        }
+        ledger
+    }
+
+    #[test]
+    fn a_gap_is_measured_between_the_echoes_around_it() {
+        let ledger = ledger(&[1000, 2000, 3000, 4000, 5000], &[2]);
+        assert_eq!(ledger.longest_gap(2500, 3500), Some((2100, 4100)));
+        assert_eq!(ledger.lost_between(2500, 3500), 1);
+        assert_eq!(ledger.lost_between(3001, 9000), 0);
+    }
+
+    #[test]
+    fn a_silence_that_never_ends_counts() {
+        let ledger = ledger(&[1000, 2000, 3000, 4000, 50_000], &[2, 3, 4]);
+        assert_eq!(ledger.longest_gap(2500, 3500), Some((2100, 50_000)));
+    }
+
+    #[test]
+    fn second_echoes_and_foreign_numbers_are_told_apart() {
+        let mut ledger = ledger(&[1000, 2000], &[]);
+        ledger.echoed(0, 3000);
+        ledger.echoed(99, 3000);
+        assert_eq!((ledger.total_duplicated(), ledger.total_corrupted()), (1, 1));
+        assert_eq!(ledger.total_echoed(), 2);
+    }
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let values: Vec<u32> = (1..=100).collect();
+        assert_eq!(percentile(&values, 0.5), Some(50));
+        assert_eq!(percentile(&values, 0.99), Some(99));
+        assert_eq!(percentile(&values[..1], 0.99), Some(1));
+        assert_eq!(percentile::<u32>(&[], 0.5), None);
+    }
+}
