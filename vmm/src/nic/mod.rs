@@ -57,7 +57,17 @@ pub enum NicError {
     Vfio(Box<vfio::VfioError>),
 }
 
-/// How a domain reaches the registers.
+impl NicError {
+    /// Whether the user can mend it; the text says how.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Vfio(error) => matches!(**error, vfio::VfioError::Obstacle(_)),
+            Self::System { .. } => false,
+        }
+    }
+}
+
+/// How a domain the registers.
 pub enum BarAccess<'a> {
     /// Loads and stores leave the guest; the vCPU thread carries them out.
     Trapped(&'a dyn BarRegisters),
@@ -142,7 +152,7 @@ pub trait Nic: Send + Sync {
     /// The NIC does not come back.
     fn reset(&self) -> Result<(), NicError>;
 
-    /// How a domain reaches the registers.
+    /// How a domain the registers.
     fn bar(&self) -> BarAccess<'_>;
 
     /// Forgets the stamp of [`Self::first_sent_ns`].

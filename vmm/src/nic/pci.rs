@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// Vendor number of Intel.
@@ -69,6 +70,20 @@ impl TryFrom<String> for PciAddress {
 impl From<PciAddress> for String {
     fn from(address: PciAddress) -> Self {
         address.to_string()
+    }
+}
+
+impl JsonSchema for PciAddress {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PciAddress".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^([0-9a-fA-F]{1,4}:)?[0-9a-fA-F]{1,2}:[0-9a-fA-F]{1,2}\\.[0-7]$",
+            "description": "PCI address, as 0000:01:00.0"
+        })
     }
 }
 
