@@ -122,6 +122,14 @@ impl RawWire {
         }
     }
 
+    /// Waits until there may be a frame, or the time is over.
+    pub(crate) fn wait(&self, deadline: Duration) {
+        let mut poll =
+            libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, which outlives the call.
+        unsafe { libc::poll(&mut poll, 1, deadline.as_millis() as i32) };
+    }
+
     /// A frame that comes within a time.
     pub(crate) fn receive_within(&self, deadline: Duration) -> Option<Vec<u8>> {
         let end = Instant::now() + deadline;

@@ -1,6 +1,7 @@
 //! Init of the nested machine: sets Linux up, runs the steps, reports each, and switches off.
 
 mod link;
+mod pump;
 mod report;
 mod rig;
 mod steps;

@@ -3,6 +3,7 @@
 
 mod basics;
 mod devices;
+mod failover;
 mod frames;
 mod isolation;
 mod trace;
@@ -20,7 +21,7 @@ use crate::sys;
 /// A step: what it measured, or why it failed.
 type Step = fn(&Report) -> Result<Value>;
 
-const STEPS: [(&str, Step); 12] = [
+const STEPS: [(&str, Step); 13] = [
     ("modules", basics::modules),
     ("kvm", basics::kvm),
     ("devices", devices::list_and_refuse),
@@ -33,6 +34,7 @@ const STEPS: [(&str, Step); 12] = [
     ("quiesce", isolation::quiesce),
     ("reset", isolation::reset),
     ("trace", trace::compare),
+    ("failover", failover::pair),
 ];
 /// Steps that the others need, whatever was chosen.
 const ALWAYS: [&str; 2] = ["modules", "bind"];
