@@ -44,6 +44,9 @@ pub struct NestedArgs {
     /// Run only the steps with these names
     #[arg(long = "step", value_name = "STEP")]
     steps: Vec<String>,
+    /// Run the integration tests inside as well, as on a machine with /dev/kvm
+    #[arg(long)]
+    tests: bool,
     /// Seconds from starting the machine to its verdict
     #[arg(long, default_value_t = 270, value_name = "S")]
     timeout_s: u64,
@@ -62,7 +65,7 @@ pub fn run(args: &NestedArgs) -> Result<()> {
         (Some(image), Some(modules)) => kernel::given(image, modules)?,
         _ => kernel::fetch(&cache)?,
     };
-    let initramfs = image::build(&kernel, &cache)?;
+    let initramfs = image::build(&kernel, &cache, args.tests)?;
     println!("nested: ready to boot after {:.1} s", start.elapsed().as_secs_f64());
     let order = Order {
         qemu: &qemu,

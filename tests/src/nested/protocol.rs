@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Name of the virtio-serial port, as the machine's Linux shows it.
 pub const PORT_NAME: &str = "warmspare.results";
 
+/// Where the tests lie inside, if they were asked for.
+pub const TESTS_FOLDER: &str = "/target/release";
+
 /// From the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

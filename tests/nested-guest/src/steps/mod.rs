@@ -6,6 +6,7 @@ mod devices;
 mod failover;
 mod frames;
 mod isolation;
+mod tests;
 mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +22,7 @@ use crate::sys;
 /// A step: what it measured, or why it failed.
 type Step = fn(&Report) -> Result<Value>;
 
-const STEPS: [(&str, Step); 13] = [
+const STEPS: [(&str, Step); 14] = [
     ("modules", basics::modules),
     ("kvm", basics::kvm),
     ("devices", devices::list_and_refuse),
@@ -35,6 +36,7 @@ const STEPS: [(&str, Step); 13] = [
     ("reset", isolation::reset),
     ("trace", trace::compare),
     ("failover", failover::pair),
+    ("tests", tests::run),
 ];
 /// Steps that the others need, whatever was chosen.
 const ALWAYS: [&str; 2] = ["modules", "bind"];
@@ -50,7 +52,8 @@ pub(crate) fn run_all(report: &Report) -> Result<(usize, Vec<String>)> {
         failed.push(format!("{unknown} (there is no such step)"));
     }
     for (name, step) in STEPS {
-        let wanted = chosen.as_ref().is_none_or(|chosen| chosen.contains(&name));
+        let by_default = name != "tests" || tests::are_here();
+        let wanted = chosen.as_ref().map_or(by_default, |chosen| chosen.contains(&name));
         if !wanted && !ALWAYS.contains(&name) {
             continue;
         }
