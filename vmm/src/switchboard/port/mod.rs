@@ -50,6 +50,12 @@ impl PortEvents {
         Ok(Self { event, truncated: AtomicBool::new(false), broken: Default::default() })
     }
 
+    /// Forgets everything, between two connections.
+    pub(crate) fn clear(&self) {
+        self.truncated.store(false, Ordering::Release);
+        self.broken.iter().for_each(|broken| broken.store(false, Ordering::Release));
+    }
+
     fn raise(&self, flag: &AtomicBool) {
         flag.store(true, Ordering::Release);
         // Full means readable.
