@@ -250,6 +250,7 @@ impl Server {
         mut message: Message,
     ) -> Result<(), Ended> {
         let Header { request, need_reply, .. } = message.header;
+        tracing::trace!("{}: request {request}, {:?}", self.config.name, message.request());
         let body = match session.handle(&mut message) {
             Ok(Answer::Reply(body)) => body,
             Ok(Answer::Done) if need_reply && session.acknowledges() => 0u64.to_ne_bytes().to_vec(),

@@ -220,3 +220,31 @@ fn what_a_disabled_ring_holds_is_thrown_away() {
     assert!(domain.take_posted(3).is_empty());
     assert_eq!(rig.shared.counters.tx_discarded.get(), 3);
 }
+
+#[test]
+fn a_domain_that_claims_before_it_says_what_it_took_delays_nothing_for_ever() {
+    let (mut rig, mut domain) = Rig::new();
+    let mut got = 0;
+    for round in 0..20 {
+        rig.send(round * 100..round * 100 + 100);
+        rig.guest.tx.drain_used();
+        // Takes entries without publishing its cursor.
+        while let Some(entry) = domain.tx_post.pop().unwrap() {
+            domain.claim_raw(Entry { buffer: entry.buffer, ..domain.entry() });
+            rig.nics[0].send(1);
+            got += 1;
+        }
+        rig.tick();
+    }
+    assert!(got < 2000, "the ring is full");
+    assert!(rig.engine.arm());
+    rig.engine.disarm();
+    assert!(rig.engine.deadline_ns(rig.now).is_some(), "nobody else wakes the loop");
+    domain.tx_post.release();
+    rig.tick();
+    got += domain.take_posted(2000).len();
+    rig.tick();
+    got += domain.take_posted(2000).len();
+    assert_eq!(got, rig.shared.counters.tx_frames.get() as usize);
+    rig.assert_no_violation();
+}
