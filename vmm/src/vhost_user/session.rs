@@ -1,6 +1,7 @@
 //! One front-end's session: what it has said so far, and what each further message changes.
 //!
-//! A virtqueue runs from its kick descriptor (SET_VRING_KICK) until GET_VRING_BASE, a reset or the
+//! A virtqueue runs from its kick descriptor (SET_VRING_KICK), or the first SET_VRING_ENABLE if that
+//! comes later, until GET_VRING_BASE, a reset or the
 //! end of the connection. Any other change to a running virtqueue starts it anew, in one step at a
 //! loop boundary of the switchboard; since nothing is in flight between turns, it goes on exactly
 //! where it was. All changes are acknowledged by the switchboard before the front-end gets a reply.
@@ -294,7 +295,7 @@ impl Session {
         let state = message.as_vring_state()?;
         let (index, ring) = self.ring(state.index)?;
         ring.enabled = Some(state.num != 0);
-        self.refresh_if_running(index)
+        if ring.kick.is_some() { self.refresh([index == 0, index == 1]) } else { Ok(()) }
     }
 
     fn set_kick(&mut self, message: &mut Message) -> Result<(), Refusal> {
@@ -400,8 +401,10 @@ impl Session {
         let mut changes = [RingChange::Keep, RingChange::Keep];
         let mut failure = None;
         for index in (0..RINGS).filter(|index| which[*index]) {
+            // Built, and so checked, also where it is held back.
             changes[index] = match self.rings[index].kick.is_some().then(|| self.build(index)) {
                 None => RingChange::Stop,
+                Some(Ok(_)) if self.is_held(index) => RingChange::Stop,
                 Some(Ok(vring)) => RingChange::Start(Box::new(vring)),
                 Some(Err(refusal)) => {
                     failure = Some(refusal);
@@ -427,6 +430,14 @@ impl Session {
         }
     }
 
+    /// Whether a virtqueue with a kick must wait for the front-end's word. With protocol features it
+    /// begins disabled, and what a disabled transmit ring holds is thrown away; but front-ends send
+    /// the kick first, and after a reconnect the ring holds frames that nobody has sent yet. So until
+    /// SET_VRING_ENABLE says one or the other, nothing of it is touched.
+    fn is_held(&self, index: usize) -> bool {
+        self.rings[index].enabled.is_none() && self.features & PROTOCOL_FEATURES != 0
+    }
+
     /// The virtqueue as the front-end described it.
     fn build(&self, index: usize) -> Result<Vring, Refusal> {
         let ring = &self.rings[index];
@@ -447,8 +458,9 @@ impl Session {
             kick: kick.clone(),
             call: ring.call.clone(),
             error: ring.error.clone(),
-            // Without protocol features there is no message to enable a virtqueue.
-            enabled: ring.enabled.unwrap_or(self.features & PROTOCOL_FEATURES == 0),
+            // Without protocol features there is no message to enable a virtqueue; with them it
+            // does not run before that message.
+            enabled: ring.enabled.unwrap_or(true),
             event_idx: has(VIRTIO_RING_F_EVENT_IDX),
             mergeable,
             header_bytes: if mergeable || has(VIRTIO_F_VERSION_1) { 12 } else { 10 },

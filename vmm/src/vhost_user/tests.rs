@@ -155,6 +155,32 @@ fn a_disconnect_in_mid_traffic_neither_skips_nor_repeats() {
 }
 
 #[test]
+fn what_waits_in_a_ring_is_not_thrown_away_between_its_kick_and_its_enable() {
+    let mut fixture = Fixture::new("held");
+    let mut front = TestFrontend::connect(&fixture, FakeGuest::new());
+    for number in 0..5 {
+        front.guest.tx.send(&frame(true, number, 100));
+    }
+    front.negotiate();
+    front.share_memory();
+    front.start_without_enable([0, 0]);
+    front.guest.tx.kick();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(front.guest.tx.drain_used(), 0, "neither sent nor thrown away");
+    front.client.set_vring_enable(1, true).unwrap();
+    for number in 0..5 {
+        assert_eq!(fixture.next_sent(), frame(true, number, 100));
+    }
+    // Told to be off, it is emptied.
+    front.client.set_vring_enable(1, false).unwrap();
+    front.guest.tx.drain_used();
+    front.guest.tx.send(&frame(true, 5, 100));
+    front.guest.tx.kick();
+    wait_for("the chain", || front.guest.tx.drain_used() == 1);
+    assert!(fixture.all_sent().is_empty());
+}
+
+#[test]
 fn a_second_front_end_is_served_after_the_first() {
     let mut fixture = Fixture::new("second");
     let mut first = TestFrontend::connect(&fixture, FakeGuest::new());
