@@ -1,7 +1,8 @@
 use super::*;
-use crate::switchboard::RingName;
+use crate::domain::DomainId;
 use crate::switchboard::fakes::rig::{Rig, is_announcement, numbers};
 use crate::switchboard::fakes::{FakeGuest, MAC, QUEUE, frame};
+use crate::switchboard::{RingName, TakeOver};
 use shared_ring::layout::{BUFFER_BYTES, RX_BUFFERS};
 use shared_ring::{Entry, EntryFlags};
 use std::sync::atomic::Ordering;
@@ -622,6 +623,22 @@ mod violations {
         domain.receive(&frame(false, 2, 100));
         rig.turn();
         assert_eq!(rig.guest.rx.take_received().unwrap().1, frame(false, 2, 100));
+    }
+
+    #[test]
+    fn a_released_spare_may_be_faster_than_its_takeover() {
+        let (mut rig, _domain) = Rig::new();
+        let mut standby = rig.install(1, 2);
+        let order = TakeOver { to: DomainId(1), epoch: 2, verdict_ns: 1 };
+        rig.shared.orders.put(&order);
+        standby.receive(&frame(false, 1, 100));
+        rig.turn();
+        rig.assert_no_violation();
+        assert_eq!(rig.shared.orders.take(), Some(order));
+        rig.take_over(1, 2);
+        rig.turn();
+        assert_eq!(rig.guest.rx.take_received().unwrap().1, frame(false, 1, 100));
+        rig.assert_no_violation();
     }
 
     #[test]
