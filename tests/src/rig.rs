@@ -59,9 +59,8 @@ impl Rig {
         let net = Addresses::DEFAULT_GUEST_NET;
         let app = AppProcess::spawn(&crate::program(), &app.socket, app.mac, net)
             .expect("the application guest");
-        let sender =
-            Sender::spawn(port, Addresses::DEFAULT, Duration::from_millis(1), 100_000)
-                .expect("the sender");
+        let sender = Sender::spawn(port, Addresses::DEFAULT, Duration::from_millis(1), 100_000)
+            .expect("the sender");
         let rig = Self { system, wires, topology, sender: Some(sender), _app: app, folder };
         rig.wait("the first echo", |rig| {
             rig.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
@@ -73,7 +72,9 @@ impl Rig {
     /// Waits until every domain is what it should be: one serves, the others stand by.
     pub fn wait_whole(&self) {
         match self.topology.policy {
-            Policy::FastSpare => self.wait("redundancy", |rig| rig.system.failover().is_redundant()),
+            Policy::FastSpare => {
+                self.wait("redundancy", |rig| rig.system.failover().is_redundant())
+            }
             Policy::Reboot => {
                 self.wait("service", |rig| rig.system.failover().active().is_some());
             }
@@ -102,7 +103,9 @@ impl Rig {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left).expect("a failover") {
                 Event::Failover(report) => return report,
-                Event::BuildFailed { reason, .. } => panic!("a domain could not be built: {reason}"),
+                Event::BuildFailed { reason, .. } => {
+                    panic!("a domain could not be built: {reason}")
+                }
                 Event::Link { .. } | Event::Ready { .. } => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{AppArgs, DemoArgs, Failure, Format, mistake, one_line};
+use super::{DemoArgs, Failure, Format, mistake, one_line};
 use crate::app::{self, AppConfig};
 use crate::demo::{self, DemoConfig, DemoError};
 use crate::supervisor::{Event, System, SystemError, Wires};
@@ -103,8 +103,9 @@ pub(super) fn schema() -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn app(args: AppArgs) -> Result<(), Failure> {
-    let config = AppConfig::new(args.socket, args.mac.0, &args.ip)
-        .map_err(|error| mistake(&error))?;
-    app::run(config).map_err(|error| mistake(&error))
+pub(super) fn app(config: &AppConfig) -> Result<(), Failure> {
+    app::run(config).map_err(|error| match error.is_usage() {
+        true => mistake(&error),
+        false => Failure::Run(one_line(&error)),
+    })
 }

@@ -122,7 +122,7 @@ impl System {
         let rebuild = realtime::spawn("rebuild", None, move || rebuilder.run(&job_queue))?;
         let server = VhostUserServer::spawn(
             VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 },
-            switchboard.clone(),
+            switchboard.port(),
         )?;
         Ok(Self {
             slots,
