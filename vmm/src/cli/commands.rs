@@ -44,11 +44,10 @@ fn system_failure(error: &SystemError) -> Failure {
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let topology = Topology::load(path).map_err(|error| mistake(&error))?;
-    let signals = crate::signals::Termination::block()
-        .map_err(|error| Failure::Run(one_line(&error)))?;
+    let signals =
+        crate::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
     let mut wires = Wires::default();
-    let system =
-        System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
+    let system = System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
     eprintln!(
         "warmspare: {} domains; application guests connect to {}",
         topology.domains.len(),
@@ -97,8 +96,8 @@ pub(super) fn validate(path: &Path) -> Result<(), Failure> {
 
 pub(super) fn schema() -> Result<(), Failure> {
     let schema = schemars::schema_for!(Topology);
-    let text = serde_json::to_string_pretty(&schema)
-        .map_err(|error| Failure::Run(one_line(&error)))?;
+    let text =
+        serde_json::to_string_pretty(&schema).map_err(|error| Failure::Run(one_line(&error)))?;
     println!("{text}");
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::{DomainId, DomainSlot, ExitCounts, Fault, Outcome, TrapError, log, ma
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
 use crate::kvm::{Image, MicroVm, MicroVmConfig, VmError};
-use crate::realtime::{self, Priority};
+use crate::realtime;
 
 /// Hears what happens to domains. Called on the vCPU thread, so it must neither block nor allocate.
 pub trait DomainEvents: Send + Sync {
@@ -130,12 +130,10 @@ impl Life {
         let shared = Arc::new(Shared::new(slot, epoch, events, vm.kicker(), fds));
         let of_thread = shared.clone();
         let body = move || vcpu::run(vm, &of_thread);
-        let thread = realtime::spawn(&name, Some(Priority::Vcpu), body)
+        let thread = realtime::spawn(&name, None, body)
             .map_err(|source| LifeError::System { what: "start a thread", source })?;
         match CpuClock::of(&thread) {
-            Ok(cpu_clock) => {
-                Ok(Self { shared, image, thread: Some(thread), cpu_clock })
-            },
+            Ok(cpu_clock) => Ok(Self { shared, image, thread: Some(thread), cpu_clock }),
             Err(source) => {
                 shared.expel();
                 signal(&shared.retire_event);

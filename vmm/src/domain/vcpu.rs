@@ -32,6 +32,7 @@ use crate::budget::PARK_LOOK;
 use crate::clock::monotonic_ns;
 use crate::kvm::{Exit, Kicker, MicroVm, Registers};
 use crate::nic::BarAccess;
+use crate::realtime::{self, Priority};
 
 /// Where a vCPU thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,6 +317,8 @@ fn call(offset: u64, value: u32, shared: &Shared) -> ControlFlow<Fault> {
     match offset {
         offset::READY => {
             if !shared.ready.swap(true, Ordering::AcqRel) {
+                // Until now it was a rebuild like any other, and had to give way to the service.
+                realtime::enter(Priority::Vcpu);
                 shared.events.ready(shared.slot.id, shared.epoch);
             }
         }

@@ -133,8 +133,10 @@ impl Inbox {
     fn read(&mut self, stream: &UnixStream, missing: usize) -> Result<bool, ConnectionError> {
         let mut bytes = [0u8; HEADER_BYTES + MAX_BODY_BYTES];
         let mut fds: [RawFd; MAX_DESCRIPTORS] = [-1; MAX_DESCRIPTORS];
-        let mut to =
-            [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: missing.min(bytes.len()) }];
+        let mut to = [libc::iovec {
+            iov_base: bytes.as_mut_ptr().cast(),
+            iov_len: missing.min(bytes.len()),
+        }];
         // SAFETY: the vector describes `bytes`, which outlives the call; any bytes are valid there.
         let (count, received) = match unsafe { stream.recv_with_fds(&mut to, &mut fds) } {
             Ok(got) => got,

@@ -48,8 +48,8 @@ impl VhostUserServer {
             stop: stop.try_clone().map_err(VhostUserError::Start)?,
             connection: None,
         };
-        let thread = realtime::spawn("vhost", None, move || server.run())
-            .map_err(VhostUserError::Start)?;
+        let thread =
+            realtime::spawn("vhost", None, move || server.run()).map_err(VhostUserError::Start)?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -143,7 +143,9 @@ impl Server {
         }
         match error {
             ConnectionError::Closed => tracing::info!("{error}"),
-            _ => tracing::warn!(cause = ?std::error::Error::source(error), "connection ended: {error}"),
+            _ => {
+                tracing::warn!(cause = ?std::error::Error::source(error), "connection ended: {error}")
+            }
         }
     }
 }

@@ -86,7 +86,10 @@ impl Session {
     }
 
     /// Carries a message out; the body of its reply, if it has one.
-    pub(super) fn handle(&mut self, mut message: Message) -> Result<Option<Vec<u8>>, ConnectionError> {
+    pub(super) fn handle(
+        &mut self,
+        mut message: Message,
+    ) -> Result<Option<Vec<u8>>, ConnectionError> {
         let number = message.request;
         let outcome = match request::by_number(number) {
             Some(request) => self.dispatch(request, &mut message)?,
@@ -123,7 +126,9 @@ impl Session {
             R::REM_MEM_REG => self.remove_region(message)?,
             R::SET_VRING_NUM => self.set_size(message.value()?),
             R::SET_VRING_ADDR => self.set_addresses(message.value()?),
-            R::SET_VRING_BASE => self.ring_index(message.value::<VhostUserVringState>()?.index).map(|_| Answer::Done),
+            R::SET_VRING_BASE => {
+                self.ring_index(message.value::<VhostUserVringState>()?.index).map(|_| Answer::Done)
+            }
             R::GET_VRING_BASE => self.stop_ring(message.value::<VhostUserVringState>()?.index),
             R::SET_VRING_KICK | R::SET_VRING_CALL | R::SET_VRING_ERR => {
                 self.set_descriptor(request, message)?
@@ -178,8 +183,7 @@ impl Session {
         }
         let mut regions = Vec::with_capacity(count);
         for (i, file) in message.files.iter().enumerate() {
-            let offset =
-                size_of::<VhostUserMemory>() + i * size_of::<VhostUserMemoryRegion>();
+            let offset = size_of::<VhostUserMemory>() + i * size_of::<VhostUserMemoryRegion>();
             let region = message.value_at(offset).ok_or(BAD_SIZE)?;
             match map_region(region, file) {
                 Ok(region) => regions.push(region),
@@ -301,10 +305,7 @@ impl Session {
     }
 
     /// The part of the configuration space that was asked for.
-    fn get_config(
-        &self,
-        message: &Message,
-    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
+    fn get_config(&self, message: &Message) -> Result<Result<Answer, Refusal>, ConnectionError> {
         let head: ConfigHead = message.value_at(0).ok_or(BAD_SIZE)?;
         let (offset, size) = (head.offset as usize, head.size as usize);
         if message.body.len() != size_of::<ConfigHead>() + size {

@@ -17,8 +17,7 @@ impl Socket {
     /// Listens on `path`, in place of a file that a dead program left there.
     pub(super) fn bind(path: &Path) -> Result<Self, VhostUserError> {
         let bind = || UnixListener::bind(path);
-        let failed =
-            |source| VhostUserError::Bind { path: path.to_owned(), source };
+        let failed = |source| VhostUserError::Bind { path: path.to_owned(), source };
         let listener = match bind() {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 if UnixStream::connect(path).is_ok() {
