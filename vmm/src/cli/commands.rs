@@ -71,12 +71,16 @@ fn print_event(system: &System, event: &Event) {
         Event::Failover(report) => {
             let record = &report.record;
             eprintln!(
-                "warmspare: {} failed ({}): {} takes over; {}",
+                "warmspare: {} failed ({}: {}): {} takes over; {}",
                 name(record.from),
                 record.verdict.cause(),
+                record.verdict,
                 record.to.map_or("nobody", name),
                 report.epitaph
             );
+        }
+        Event::Healed { domain, delayed_us, .. } => {
+            eprintln!("warmspare: {} had lost a wakeup, {delayed_us} µs late", name(*domain));
         }
         Event::Ready { domain, state, .. } => {
             eprintln!("warmspare: {} is {state:?}", name(*domain));

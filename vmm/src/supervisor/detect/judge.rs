@@ -62,8 +62,8 @@ pub struct Judge {
     silent_transmit: SilentTransmit,
     silent_receive: SilentReceive,
     calm: Stretch<(u64, u64)>,
-    /// Heartbeat at the last rare look.
-    proof: Option<u64>,
+    /// Asleep without a heartbeat.
+    proof: Stretch<u64>,
     lost: [Option<Moment>; MOST_LOST],
     lost_next: usize,
 }
@@ -75,7 +75,7 @@ impl Judge {
         let opinions = self.opinions(s, duty, now, t);
         let mut look = self.sum_up(&opinions, s, now, t);
         if look.order == Order::Nothing && look.idle {
-            look.order = self.prove_life(s, duty);
+            look.order = self.prove_life(s, duty, now, t);
         }
         if look.order != Order::Nothing {
             look.idle = false;
@@ -124,7 +124,12 @@ impl Judge {
                     continue;
                 }
                 Opinion::Failed(finding) => {
-                    return Look { order: Order::Fail(finding), healed_us: None, idle: false, next_ns };
+                    return Look {
+                        order: Order::Fail(finding),
+                        healed_us: None,
+                        idle: false,
+                        next_ns,
+                    };
                 }
             };
             suspected = true;
@@ -139,7 +144,7 @@ impl Judge {
         if idle {
             next_ns = ns(t.idle_look_us);
         } else {
-            self.proof = None;
+            self.proof.forget();
         }
         Look { order, healed_us: healed.map(|ns| ns / 1_000), idle, next_ns }
     }
@@ -164,18 +169,17 @@ impl Judge {
         Some(Finding::new(Detector::RingStall, Symptom::LostWakeups(count), age, s))
     }
 
-    /// An idle domain is woken at every rare look but the first. If it does not beat then, the
-    /// other detectors see it.
-    fn prove_life(&mut self, s: &Sample, duty: Duty) -> Order {
+    /// An idle domain is woken when it has slept for the time between two rare looks. If it does
+    /// not beat then, the other detectors see it.
+    fn prove_life(&mut self, s: &Sample, duty: Duty, now: Moment, t: &Thresholds) -> Order {
         if duty == Duty::StandingBy || !s.sleeps() {
             return Order::Nothing;
         }
-        match self.proof.replace(s.heartbeat) {
-            Some(heartbeat) if heartbeat == s.heartbeat => {
-                self.proof = None;
-                Order::Wake
-            }
-            _ => Order::Nothing,
+        let asleep_ns = self.proof.age(s.heartbeat, now).wall_ns;
+        if asleep_ns + ns(t.look_us) < ns(t.idle_look_us) {
+            return Order::Nothing;
         }
+        self.proof.forget();
+        Order::Wake
     }
 }

@@ -124,8 +124,11 @@ impl SilentReceive {
     /// completed by as much as the NIC has fetched, so only its movement counts; and a completed
     /// descriptor that shows is a ring stall's affair.
     fn is_unseen(&mut self, s: &Sample) -> bool {
-        let quiet =
-            Quiet { returned: s.cursors.rx_returned, taken: s.cursors.rx_taken, tail: s.nic.rx_tail };
+        let quiet = Quiet {
+            returned: s.cursors.rx_returned,
+            taken: s.cursors.rx_taken,
+            tail: s.nic.rx_tail,
+        };
         match self.quiet {
             Some((before, head)) if before == quiet => head != s.nic.rx_head && !s.rx_completed,
             _ => {
