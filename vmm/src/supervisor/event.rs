@@ -15,7 +15,7 @@ pub enum Event {
         up: bool,
     },
     /// A domain failed, and what was done about it.
-    Failover(FailoverReport),
+    Failover(Box<FailoverReport>),
     /// A wakeup of a domain was lost; the supervisor woke it, and it went on.
     Healed {
         /// Which one.
