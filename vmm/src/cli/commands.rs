@@ -11,6 +11,7 @@ use crate::topology::Topology;
 pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
     let config = DemoConfig {
         faults: args.faults,
+        plan: args.cause,
         period: args.period(),
         seed: args.seed,
         progress: args.format == Format::Text,

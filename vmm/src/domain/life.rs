@@ -209,6 +209,11 @@ impl Life {
         self.shared.trap.arm(&self.shared.slot.ram, address, code)
     }
 
+    /// When faulty code that was injected was met last, `CLOCK_MONOTONIC` nanoseconds; 0 if none was.
+    pub fn sprung_ns(&self) -> u64 {
+        self.shared.trap.sprung_ns()
+    }
+
     /// Stops the life: sets its stop epoch and kicks the vCPU out. Does not wait.
     pub fn expel(&self) {
         self.shared.expel();
