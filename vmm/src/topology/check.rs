@@ -23,7 +23,15 @@ fn mistake(at: impl Into<String>, what: impl Into<String>, mend: &'static str) -
 
 /// The first broken rule, if any.
 pub(super) fn check(topology: &Topology) -> Option<Mistake> {
-    check_counts(topology).or_else(|| check_domains(topology)).or_else(|| check_apps(topology))
+    check_counts(topology)
+        .or_else(|| check_domains(topology))
+        .or_else(|| check_apps(topology))
+        .or_else(|| check_detect(topology))
+}
+
+fn check_detect(topology: &Topology) -> Option<Mistake> {
+    let (key, why) = topology.detect.mistake()?;
+    mistake(format!("detect.{key}"), why, "leave it out for the default")
 }
 
 fn check_counts(topology: &Topology) -> Option<Mistake> {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use mac::MacAddress;
 
 use crate::nic::pci::PciAddress;
+use crate::supervisor::detect::Thresholds;
 
 /// Most domains of a topology.
 pub const MAX_DOMAINS: usize = 8;
@@ -67,6 +68,9 @@ pub struct Topology {
     /// What happens when the active domain fails.
     #[serde(default)]
     pub policy: Policy,
+    /// When a domain that looks as if it had failed has failed.
+    #[serde(default)]
+    pub detect: Thresholds,
 }
 
 fn default_name() -> String {
@@ -188,6 +192,7 @@ impl Topology {
                 mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
             }],
             policy: Policy::FastSpare,
+            detect: Thresholds::DEFAULT,
         }
     }
 }
