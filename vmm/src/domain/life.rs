@@ -149,6 +149,11 @@ impl Life {
         &self.image
     }
 
+    /// The program it runs, to be kept beyond the life.
+    pub fn image_handle(&self) -> Arc<Image> {
+        self.image.clone()
+    }
+
     /// The domain.
     pub fn id(&self) -> DomainId {
         self.shared.slot.id

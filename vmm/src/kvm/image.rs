@@ -88,6 +88,9 @@ pub struct Image {
     /// By address.
     symbols: Vec<NamedSymbol>,
     note: Option<ImageNote>,
+    build_id: Vec<u8>,
+    /// The whole file, for debuggers.
+    file: Vec<u8>,
 }
 
 impl Image {
@@ -111,7 +114,14 @@ impl Image {
         if !segments.iter().any(in_text) {
             return Err(ImageError::Entry { entry });
         }
-        Ok(Self { entry, segments, symbols: symbols(&elf), note: note(&elf) })
+        Ok(Self {
+            entry,
+            segments,
+            symbols: symbols(&elf),
+            note: note(&elf),
+            build_id: elf.build_id().ok().flatten().unwrap_or_default().to_vec(),
+            file: bytes.to_vec(),
+        })
     }
 
     /// Address of the first instruction.
@@ -140,6 +150,16 @@ impl Image {
     /// What the image says of itself, if it is a domain's.
     pub fn note(&self) -> Option<ImageNote> {
         self.note
+    }
+
+    /// The linker's digest of the program; empty if it made none.
+    pub fn build_id(&self) -> &[u8] {
+        &self.build_id
+    }
+
+    /// The ELF file, with symbols and debug information.
+    pub fn file(&self) -> &[u8] {
+        &self.file
     }
 }
 

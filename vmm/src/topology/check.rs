@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{AppSpec, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec};
+use super::{
+    AppSpec, DumpSpec, FailBackSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec,
+};
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -23,7 +25,12 @@ fn mistake(at: impl Into<String>, what: impl Into<String>, mend: &'static str) -
 
 /// The first broken rule, if any.
 pub(super) fn check(topology: &Topology) -> Option<Mistake> {
-    check_counts(topology).or_else(|| check_domains(topology)).or_else(|| check_apps(topology))
+    check_counts(topology)
+        .or_else(|| check_domains(topology))
+        .or_else(|| check_apps(topology))
+        .or_else(|| check_fail_back(topology))
+        .or_else(|| check_limits(&topology.limits))
+        .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
 }
 
 fn check_counts(topology: &Topology) -> Option<Mistake> {
@@ -34,9 +41,9 @@ fn check_counts(topology: &Topology) -> Option<Mistake> {
             format!("{domains} domains are too many"),
             "leave at most 8",
         ),
-        Policy::FastSpare if domains < 2 => mistake(
+        Policy::FastSpare | Policy::Spare if domains < 2 => mistake(
             "domains",
-            format!("the policy fast-spare needs two domains, here: {domains}"),
+            format!("the policy {} needs two domains, here: {domains}", topology.policy.name()),
             "add a second domain with a NIC of its own, or set \"policy\": \"reboot\"",
         ),
         Policy::Reboot if domains != 1 => mistake(
@@ -127,4 +134,52 @@ fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
         return mistake(at, what, "remove it, or choose another path");
     }
     None
+}
+
+fn check_fail_back(topology: &Topology) -> Option<Mistake> {
+    let FailBackSpec::Prefer { domain, hold_s } = &topology.fail_back else { return None };
+    if topology.domains.iter().all(|known| known.name != *domain) {
+        let what = format!("there is no domain `{domain}`");
+        return mistake("fail_back.prefer.domain", what, "name one of the domains");
+    }
+    check_range("fail_back.prefer.hold_s", *hold_s, 0, 86_400)
+}
+
+fn check_limits(limits: &Limits) -> Option<Mistake> {
+    let longest = |at: &str, value: u32, first: u32| {
+        let what = format!("the longest ({value}) is less than the first ({first})");
+        (value < first).then(|| mistake(at, what, "raise it")).flatten()
+    };
+    check_range("limits.failures", limits.failures, 1, 100_000)
+        .or_else(|| check_range("limits.window_s", limits.window_s, 1, 86_400))
+        .or_else(|| check_range("limits.quarantine_s", limits.quarantine_s, 1, 86_400))
+        .or_else(|| {
+            let at = "limits.quarantine_max_s";
+            longest(at, limits.quarantine_max_s, limits.quarantine_s)
+        })
+        .or_else(|| check_range("limits.quarantine_max_s", limits.quarantine_max_s, 1, 604_800))
+        .or_else(|| check_range("limits.link_flaps", limits.link_flaps, 0, 60))
+        .or_else(|| check_range("limits.link_window_s", limits.link_window_s, 1, 86_400))
+        .or_else(|| check_range("limits.link_hold_ms", limits.link_hold_ms, 1, 3_600_000))
+        .or_else(|| {
+            let at = "limits.link_hold_max_ms";
+            longest(at, limits.link_hold_max_ms, limits.link_hold_ms)
+        })
+        .or_else(|| check_range("limits.link_hold_max_ms", limits.link_hold_max_ms, 1, 3_600_000))
+}
+
+fn check_dumps(dumps: &DumpSpec) -> Option<Mistake> {
+    if dumps.dir.as_os_str().is_empty() {
+        return mistake("dumps.dir", "it is empty", "name a folder, or leave `dumps` out");
+    }
+    check_range("dumps.keep", dumps.keep, 1, 100_000)
+        .or_else(|| check_range("dumps.max_mib", dumps.max_mib, 8, 1 << 20))
+}
+
+fn check_range(at: &str, value: u32, least: u32, most: u32) -> Option<Mistake> {
+    if (least..=most).contains(&value) {
+        return None;
+    }
+    let what = format!("{value} is not within {least} to {most}");
+    mistake(at, what, "choose a value in this range")
 }
