@@ -11,6 +11,7 @@ use crate::topology::Topology;
 pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
     let config = DemoConfig {
         faults: args.faults,
+        plan: args.cause,
         period: args.period(),
         seed: args.seed,
         progress: args.format == Format::Text,
@@ -71,12 +72,16 @@ fn print_event(system: &System, event: &Event) {
         Event::Failover(report) => {
             let record = &report.record;
             eprintln!(
-                "warmspare: {} failed ({}): {} takes over; {}",
+                "warmspare: {} failed ({}: {}): {} takes over; {}",
                 name(record.from),
                 record.verdict.cause(),
+                record.verdict,
                 record.to.map_or("nobody", name),
                 report.epitaph
             );
+        }
+        Event::Healed { domain, delayed_us, .. } => {
+            eprintln!("warmspare: {} had lost a wakeup, {delayed_us} µs late", name(*domain));
         }
         Event::Ready { domain, state, .. } => {
             eprintln!("warmspare: {} is {state:?}", name(*domain));

@@ -9,9 +9,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::AppConfig;
+use crate::demo::Plan;
+use crate::fault::Cause;
 
 /// A network interface that outlives its driver.
 #[derive(Debug, Parser)]
@@ -23,7 +26,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Crash the driver of a running service again and again, and measure what the service feels
+    /// Break the driver of a running service again and again, and measure what the service feels
     Demo(DemoArgs),
     /// Run a topology until SIGINT or SIGTERM
     Run {
@@ -43,7 +46,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct DemoArgs {
-    /// Crashes to inject
+    /// What to inject
+    #[arg(long, default_value = "crash", value_name = "CAUSE", value_parser = plans())]
+    cause: Plan,
+    /// Faults to inject
     #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     faults: u32,
     /// Microseconds between two datagrams
@@ -64,6 +70,15 @@ struct DemoArgs {
 enum Format {
     Text,
     Json,
+}
+
+/// What `--cause` can be.
+fn plans() -> impl TypedValueParser<Value = Plan> {
+    let names = Cause::ALL.map(Cause::name).into_iter().chain(["mixed"]);
+    PossibleValuesParser::new(names).map(|name| {
+        let cause = Cause::ALL.into_iter().find(|cause| cause.name() == name);
+        cause.map_or(Plan::Mixed, Plan::Only)
+    })
 }
 
 impl DemoArgs {

@@ -16,6 +16,15 @@ pub enum Event {
     },
     /// A domain failed, and what was done about it.
     Failover(Box<FailoverReport>),
+    /// A wakeup of a domain was lost; the supervisor woke it, and it went on.
+    Healed {
+        /// Which one.
+        domain: DomainId,
+        /// How long work had waited for it, in microseconds.
+        delayed_us: u64,
+        /// When that was seen, in `CLOCK_MONOTONIC` nanoseconds.
+        at_ns: u64,
+    },
     /// A domain is built and attached.
     Ready {
         /// Which one.

@@ -6,9 +6,11 @@
 //! Nothing on the path from the verdict to the release of the spare allocates, logs, maps memory or
 //! waits. Everything slow is left to the rebuild thread, through a channel that was sized for it.
 
+use std::fmt;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::detect::Finding;
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, DomainSlot, Fault, Life};
@@ -21,6 +23,10 @@ pub enum Verdict {
     Crash(Fault),
     /// It published something that does not check.
     Protocol(Violation),
+    /// A detector saw it fail.
+    Detected(Finding),
+    /// Its NIC has lost its link, and another's is up. The domain itself is sound.
+    Link,
 }
 
 impl Verdict {
@@ -29,6 +35,19 @@ impl Verdict {
         match self {
             Self::Crash(_) => "crash",
             Self::Protocol(_) => "protocol",
+            Self::Detected(finding) => finding.detector.name(),
+            Self::Link => "link",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(fault) => write!(f, "{fault}"),
+            Self::Protocol(violation) => write!(f, "{violation}"),
+            Self::Detected(finding) => write!(f, "{finding}"),
+            Self::Link => write!(f, "the link of its NIC is down"),
         }
     }
 }
@@ -62,6 +81,13 @@ pub(super) enum Job {
     Failure(FailoverRecord),
     /// The system ends.
     Stop,
+}
+
+/// What is asked of the link of a domain that is to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Up,
+    Any,
 }
 
 /// Place of one domain.
@@ -111,7 +137,7 @@ impl Failover {
         let was_active = seat.state == RoleState::Active;
         seat.state = failed;
         self.slots[from.index()].nic.shut_units();
-        let to = if was_active { self.promote(&mut seats, verdict_ns) } else { None };
+        let to = if was_active { self.promote(&mut seats, verdict_ns, Link::Up) } else { None };
         let released_ns = monotonic_ns();
         drop(seats);
         let record = FailoverRecord {
@@ -133,9 +159,9 @@ impl Failover {
         }
     }
 
-    /// Hands the ring to the first standby, if there is one.
-    fn promote(&self, seats: &mut [Seat], verdict_ns: u64) -> Option<DomainId> {
-        let index = seats.iter().position(|seat| seat.state == RoleState::Standby)?;
+    /// Hands the ring to the first standby whose link will do, if there is one.
+    fn promote(&self, seats: &mut [Seat], verdict_ns: u64, link: Link) -> Option<DomainId> {
+        let index = (0..seats.len()).find(|&index| self.may_serve(&seats[index], index, link))?;
         let seat = &mut seats[index];
         let slot = &self.slots[index];
         seat.state = seat.state.after(RoleEvent::TakeOver).ok()?;
@@ -146,6 +172,16 @@ impl Failover {
         }
         slot.nic.open_filters();
         Some(slot.id)
+    }
+
+    fn may_serve(&self, seat: &Seat, index: usize, link: Link) -> bool {
+        seat.state == RoleState::Standby && (link == Link::Any || self.slots[index].nic.link_up())
+    }
+
+    /// Whether a standby could take over now: attached, and its link up.
+    pub fn has_spare(&self) -> bool {
+        let seats = self.seats();
+        seats.iter().enumerate().any(|(index, seat)| self.may_serve(seat, index, Link::Up))
     }
 
     /// The rebuild thread begins with a domain: its new epoch, and what is left of the old life.
@@ -177,7 +213,10 @@ impl Failover {
         let seat = &mut seats[id.index()];
         seat.state = seat.state.after(RoleEvent::Ready)?;
         if !seats.iter().any(|seat| seat.state == RoleState::Active) {
-            self.promote(&mut seats, monotonic_ns());
+            // Somebody has to be there when the first link returns.
+            let now_ns = monotonic_ns();
+            let promoted = self.promote(&mut seats, now_ns, Link::Up);
+            promoted.or_else(|| self.promote(&mut seats, now_ns, Link::Any));
         }
         Ok(seats[id.index()].state)
     }
@@ -198,6 +237,13 @@ impl Failover {
         (seat.state, seat.epoch)
     }
 
+    /// What a domain is now, and its life.
+    pub fn seated(&self, id: DomainId) -> Option<(RoleState, Arc<Life>)> {
+        let seats = self.seats();
+        let seat = &seats[id.index()];
+        seat.life.clone().map(|life| (seat.state, life))
+    }
+
     /// The life in a seat, if any.
     pub fn life(&self, id: DomainId) -> Option<Arc<Life>> {
         self.seats()[id.index()].life.clone()
@@ -210,11 +256,9 @@ impl Failover {
         Some(self.slots[index].id)
     }
 
-    /// Whether one serves and another stands by.
+    /// Whether one serves and another could take over.
     pub fn is_redundant(&self) -> bool {
-        let seats = self.seats();
-        let has = |state| seats.iter().any(|seat| seat.state == state);
-        has(RoleState::Active) && has(RoleState::Standby)
+        self.active().is_some() && self.has_spare()
     }
 
     /// Takes all lives out, for the end.

@@ -10,9 +10,11 @@
 //!                         rebuild thread: record, quiesce, build anew ─ events
 //! ```
 
+pub mod detect;
 mod event;
 mod failover;
 mod hub;
+mod looks;
 mod rebuild;
 mod roles;
 mod system;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
 
+use super::detect::Observer;
 use super::event::Event;
 use super::failover::{Failover, Job};
 use super::hub::Hub;
@@ -102,7 +103,13 @@ impl System {
         let failover = Arc::new(Failover::new(slots.clone(), switchboard.clone(), jobs.clone()));
         hub.connect(&failover);
         let (tell, events) = mpsc::channel();
-        let watch = WatchThread::spawn(slots.clone(), failover.clone(), hub.clone(), tell.clone())?;
+        let watch = WatchThread::spawn(
+            slots.clone(),
+            failover.clone(),
+            hub.clone(),
+            tell.clone(),
+            (Observer::new(switchboard.clone(), app.mac.0), topology.detect),
+        )?;
         let images = [
             Arc::new(Image::parse(guest_images::DRIVER_DOMAIN)?),
             Arc::new(Image::parse(guest_images::SPARE_DOMAIN)?),

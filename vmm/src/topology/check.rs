@@ -31,6 +31,12 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
         .or_else(|| check_fail_back(topology))
         .or_else(|| check_limits(&topology.limits))
         .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
+        .or_else(|| check_detect(topology))
+}
+
+fn check_detect(topology: &Topology) -> Option<Mistake> {
+    let (key, why) = topology.detect.mistake()?;
+    mistake(format!("detect.{key}"), why, "leave it out for the default")
 }
 
 fn check_counts(topology: &Topology) -> Option<Mistake> {

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use limits::{FailBackSpec, Limits};
 pub use mac::MacAddress;
 
+use crate::supervisor::detect::Thresholds;
+
 /// Most domains of a topology.
 pub const MAX_DOMAINS: usize = 8;
 
@@ -67,6 +69,9 @@ pub struct Topology {
     /// What happens when the active domain fails.
     #[serde(default)]
     pub policy: Policy,
+    /// When a domain that looks as if it had failed has failed.
+    #[serde(default)]
+    pub detect: Thresholds,
     /// Whether to go back to a domain that failed and is whole again.
     #[serde(default)]
     pub fail_back: FailBackSpec,
@@ -250,6 +255,7 @@ impl Topology {
                 mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
             }],
             policy: Policy::FastSpare,
+            detect: Thresholds::DEFAULT,
             fail_back: FailBackSpec::Never,
             // A demo makes a domain fail many times a second.
             limits: Limits { failures: 1000, ..Limits::default() },
