@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::elf::{Area, flags};
 use super::notes;
-use crate::domain::{DomainSlot, Life, MemoryArea, Outcome, memory_areas};
 use crate::domain::Fault;
-use crate::kvm::{Image, Registers};
+use crate::domain::{DomainSlot, Life, MemoryArea, Outcome, memory_areas};
+use crate::kvm::{FXSAVE_BYTES, Image, Registers};
 use crate::switchboard::QuarantinedFrame;
 
 /// What a capture cannot find out by itself.
@@ -54,6 +54,7 @@ pub struct Capture {
     pub(super) domain: String,
     pub(super) epoch: u32,
     pub(super) registers: Option<Registers>,
+    pub(super) vector_registers: Option<[u8; FXSAVE_BYTES]>,
     pub(super) signal: i32,
     pub(super) areas: Vec<Area>,
     pub(super) log: String,
@@ -75,6 +76,7 @@ impl Capture {
             domain: slot.name.clone(),
             epoch: life.epoch(),
             registers: outcome.as_ref().and_then(program_registers),
+            vector_registers: life.vector_registers(),
             signal: notes::signal(fault.as_ref()),
             areas: memory_areas(life.image()).iter().map(|area| copy(slot, area)).collect(),
             log: life.log_since(0).0,
@@ -88,6 +90,7 @@ impl Capture {
     pub(super) fn notes(&self) -> Vec<u8> {
         notes::notes(&notes::Facts {
             registers: self.registers,
+            vector_registers: self.vector_registers.as_ref(),
             signal: self.signal,
             epoch: self.epoch,
             domain: &self.domain,
@@ -119,7 +122,8 @@ fn copy(slot: &DomainSlot, area: &MemoryArea) -> Area {
 
 fn cursors(slot: &DomainSlot) -> Cursors {
     let (control, status) = (slot.control(), slot.status());
-    let ring = |published: &shared_ring::control::Cursor, consumed: &shared_ring::control::Cursor| {
+    let ring = |published: &shared_ring::control::Cursor,
+                consumed: &shared_ring::control::Cursor| {
         let read = |cursor: &shared_ring::control::Cursor| cursor.0.load(Ordering::Relaxed);
         RingCursors { published: read(published), consumed: read(consumed) }
     };

@@ -2,9 +2,10 @@
 //! (`struct elf_prstatus`, `struct elf_prpsinfo`), and two of our own.
 
 use crate::domain::Fault;
-use crate::kvm::Registers;
+use crate::kvm::{FXSAVE_BYTES, Registers};
 
 const NT_PRSTATUS: u32 = 1;
+const NT_FPREGSET: u32 = 2;
 const NT_PRPSINFO: u32 = 3;
 /// Of the notes named "warmspare": the cause, UTF-8.
 pub(super) const NOTE_CAUSE: u32 = 1;
@@ -32,6 +33,8 @@ const DATA_SELECTOR: u64 = 0x1b;
 pub(super) struct Facts<'a> {
     /// Where the program stood, if that is known.
     pub(super) registers: Option<Registers>,
+    /// x87 and SSE registers, as `fxsave` stores them.
+    pub(super) vector_registers: Option<&'a [u8; FXSAVE_BYTES]>,
     /// See [`signal`].
     pub(super) signal: i32,
     /// Number of the life.
@@ -46,6 +49,9 @@ pub(super) fn notes(facts: &Facts<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     if let Some(registers) = &facts.registers {
         note(&mut out, "CORE", NT_PRSTATUS, &prstatus(facts, registers));
+        if let Some(registers) = facts.vector_registers {
+            note(&mut out, "CORE", NT_FPREGSET, registers);
+        }
     }
     note(&mut out, "CORE", NT_PRPSINFO, &prpsinfo(facts));
     note(&mut out, NOTE_NAME, NOTE_CAUSE, facts.cause.as_bytes());
@@ -73,9 +79,33 @@ fn prstatus(facts: &Facts<'_>, registers: &Registers) -> [u8; PRSTATUS_BYTES] {
     let g = &registers.general;
     // The order of `struct user_regs_struct`; the program uses neither FS nor GS.
     let words = [
-        g.r15, g.r14, g.r13, g.r12, g.rbp, g.rbx, g.r11, g.r10, g.r9, g.r8, g.rax, g.rcx, g.rdx,
-        g.rsi, g.rdi, u64::MAX, registers.rip, CODE_SELECTOR, registers.rflags, registers.rsp,
-        DATA_SELECTOR, 0, 0, DATA_SELECTOR, DATA_SELECTOR, DATA_SELECTOR, DATA_SELECTOR,
+        g.r15,
+        g.r14,
+        g.r13,
+        g.r12,
+        g.rbp,
+        g.rbx,
+        g.r11,
+        g.r10,
+        g.r9,
+        g.r8,
+        g.rax,
+        g.rcx,
+        g.rdx,
+        g.rsi,
+        g.rdi,
+        u64::MAX,
+        registers.rip,
+        CODE_SELECTOR,
+        registers.rflags,
+        registers.rsp,
+        DATA_SELECTOR,
+        0,
+        0,
+        DATA_SELECTOR,
+        DATA_SELECTOR,
+        DATA_SELECTOR,
+        DATA_SELECTOR,
     ];
     let mut out = [0; PRSTATUS_BYTES];
     put(&mut out, 0, &facts.signal.to_le_bytes());
@@ -91,8 +121,9 @@ fn prpsinfo(facts: &Facts<'_>) -> [u8; PRPSINFO_BYTES] {
     let mut out = [0; PRPSINFO_BYTES];
     let cut = |text: &str, room: usize| text.as_bytes()[..text.len().min(room - 1)].to_vec();
     put(&mut out, PRPSINFO_PID, &facts.epoch.to_le_bytes());
-    put(&mut out, PRPSINFO_NAME, &cut(facts.domain, NAME_BYTES));
-    let arguments = format!("{} {}", facts.domain, facts.cause);
+    // A debugger compares this name with the file's that it is given.
+    put(&mut out, PRPSINFO_NAME, &cut(super::IMAGE_FILE, NAME_BYTES));
+    let arguments = format!("domain {}: {}", facts.domain, facts.cause);
     put(&mut out, PRPSINFO_ARGUMENTS, &cut(&arguments, ARGUMENTS_BYTES));
     out
 }
@@ -135,6 +166,7 @@ mod tests {
         let (domain, cause) = ("d".repeat(40), "c".repeat(300));
         let facts = Facts {
             registers: None,
+            vector_registers: None,
             signal: 4,
             epoch: 3,
             domain: &domain,
@@ -142,7 +174,7 @@ mod tests {
             build_id: &[],
         };
         let info = prpsinfo(&facts);
-        assert_eq!((info[PRPSINFO_NAME + 14], info[PRPSINFO_NAME + 15]), (b'd', 0));
-        assert_eq!(info[PRPSINFO_BYTES - 1], 0);
+        assert_eq!(&info[PRPSINFO_NAME..PRPSINFO_NAME + 11], b"domain.elf\0");
+        assert_eq!((info[PRPSINFO_BYTES - 2], info[PRPSINFO_BYTES - 1]), (b'd', 0));
     }
 }

@@ -14,7 +14,7 @@ use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
 use super::{DomainId, DomainSlot, ExitCounts, Fault, Outcome, TrapError, log, map};
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
-use crate::kvm::{Image, MicroVm, MicroVmConfig, VmError};
+use crate::kvm::{FXSAVE_BYTES, Image, MicroVm, MicroVmConfig, VmError};
 use crate::realtime;
 
 /// Hears what happens to domains. Called on the vCPU thread, so it must neither block nor allocate.
@@ -248,6 +248,11 @@ impl Life {
         self.shared.is_ready()
     }
 
+    /// Whether its driver has attached its NIC.
+    pub fn is_attached(&self) -> bool {
+        self.shared.is_attached()
+    }
+
     /// Whether the life is over or to be over: it failed, or was expelled.
     pub fn is_stopped(&self) -> bool {
         self.shared.stopped()
@@ -276,6 +281,11 @@ impl Life {
             registers: remains.registers,
             panic_text: log::panic_text(&self.shared.slot),
         })
+    }
+
+    /// Its x87 and SSE registers, once the vCPU is out. For dumps: asks KVM.
+    pub fn vector_registers(&self) -> Option<[u8; FXSAVE_BYTES]> {
+        self.shared.remains().vm.as_ref()?.vector_registers().ok()
     }
 
     /// What a failed domain left behind, in one line for people; empty while it lives.

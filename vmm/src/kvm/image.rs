@@ -119,7 +119,7 @@ impl Image {
             segments,
             symbols: symbols(&elf),
             note: note(&elf),
-            build_id: elf.build_id().ok().flatten().unwrap_or_default().to_vec(),
+            build_id: build_id(&elf).unwrap_or_default(),
             file: bytes.to_vec(),
         })
     }
@@ -221,6 +221,15 @@ fn symbols(elf: &Elf<'_>) -> Vec<NamedSymbol> {
     let mut symbols: Vec<_> = elf.symbols().filter_map(named).collect();
     symbols.sort_by_key(|s| s.symbol.address);
     symbols
+}
+
+/// Content of the note that the linker makes. Its section is read by name: among the other notes is
+/// ours, which has no name and no length.
+fn build_id(elf: &Elf<'_>) -> Option<Vec<u8>> {
+    /// Lengths, type, and the name "GNU".
+    const HEADER_BYTES: usize = 16;
+    let note = elf.section_by_name(".note.gnu.build-id")?.data().ok()?;
+    Some(note.get(HEADER_BYTES..)?.to_vec())
 }
 
 fn note(elf: &Elf<'_>) -> Option<ImageNote> {

@@ -17,13 +17,13 @@ use crate::topology::Limits;
 
 /// Longest quarantine of a domain that nobody can stand in for: it is the only hope, but a crash
 /// loop without any pause would take a CPU.
-pub const LONELY_QUARANTINE: Duration = Duration::from_secs(1);
+pub(super) const LONELY_QUARANTINE: Duration = Duration::from_secs(1);
 /// First pause of such a domain; doubles with each quarantine in a row.
 const LONELY_FIRST: Duration = Duration::from_millis(10);
 
 /// What follows a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
+pub(super) enum Restart {
     /// Build it anew.
     AtOnce,
     /// Leave it alone for so long.
@@ -37,7 +37,7 @@ pub enum Restart {
 
 /// The failures of one domain.
 #[derive(Clone, Debug)]
-pub struct FailureHistory {
+pub(super) struct FailureHistory {
     limits: Limits,
     /// Times of failures, oldest first, `CLOCK_MONOTONIC` nanoseconds.
     recent_ns: VecDeque<u64>,
@@ -59,13 +59,13 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
 
 impl FailureHistory {
     /// A domain that has not failed yet.
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let recent_ns = VecDeque::with_capacity(limits.failures as usize);
         Self { limits, recent_ns, level: 0, relapse_until_ns: 0 }
     }
 
     /// It has failed once more.
-    pub fn failed(&mut self, now_ns: u64) -> Restart {
+    pub(super) fn failed(&mut self, now_ns: u64) -> Restart {
         let window = nanos(Duration::from_secs(u64::from(self.limits.window_s)));
         self.recent_ns.push_back(now_ns);
         while self.recent_ns.front().is_some_and(|&at| now_ns.saturating_sub(at) > window) {
@@ -78,7 +78,7 @@ impl FailureHistory {
     }
 
     /// It could not even be built, again and again.
-    pub fn quarantine(&mut self, now_ns: u64) -> Restart {
+    pub(super) fn quarantine(&mut self, now_ns: u64) -> Restart {
         self.recent_ns.clear();
         if now_ns > self.relapse_until_ns {
             self.level = 0;
@@ -97,7 +97,7 @@ impl FailureHistory {
 
 /// The comings and goings of one NIC's link.
 #[derive(Clone, Debug)]
-pub struct LinkHistory {
+pub(super) struct LinkHistory {
     limits: Limits,
     losses_ns: VecDeque<u64>,
     hold_until_ns: u64,
@@ -105,13 +105,13 @@ pub struct LinkHistory {
 
 impl LinkHistory {
     /// A link that was never lost.
-    pub fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let losses_ns = VecDeque::with_capacity(MAX_LOSSES + 1);
         Self { limits, losses_ns, hold_until_ns: 0 }
     }
 
     /// The link came or went. Allocates nothing.
-    pub fn changed(&mut self, up: bool, now_ns: u64) {
+    pub(super) fn changed(&mut self, up: bool, now_ns: u64) {
         let window = nanos(Duration::from_secs(u64::from(self.limits.link_window_s)));
         while self.losses_ns.front().is_some_and(|&at| now_ns.saturating_sub(at) > window) {
             self.losses_ns.pop_front();
@@ -132,7 +132,7 @@ impl LinkHistory {
     }
 
     /// Until when the link does not count, though it is up; `None` if it counts.
-    pub fn held_until_ns(&self, now_ns: u64) -> Option<u64> {
+    pub(super) fn held_until_ns(&self, now_ns: u64) -> Option<u64> {
         (now_ns < self.hold_until_ns).then_some(self.hold_until_ns)
     }
 }

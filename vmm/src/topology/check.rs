@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{
-    AppSpec, DumpSpec, FailBackSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec,
-};
+use super::{AppSpec, DumpSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec};
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -28,7 +26,6 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
     check_counts(topology)
         .or_else(|| check_domains(topology))
         .or_else(|| check_apps(topology))
-        .or_else(|| check_fail_back(topology))
         .or_else(|| check_limits(&topology.limits))
         .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
         .or_else(|| check_detect(topology))
@@ -142,15 +139,6 @@ fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
     None
 }
 
-fn check_fail_back(topology: &Topology) -> Option<Mistake> {
-    let FailBackSpec::Prefer { domain, hold_s } = &topology.fail_back else { return None };
-    if topology.domains.iter().all(|known| known.name != *domain) {
-        let what = format!("there is no domain `{domain}`");
-        return mistake("fail_back.prefer.domain", what, "name one of the domains");
-    }
-    check_range("fail_back.prefer.hold_s", *hold_s, 0, 86_400)
-}
-
 fn check_limits(limits: &Limits) -> Option<Mistake> {
     let longest = |at: &str, value: u32, first: u32| {
         let what = format!("the longest ({value}) is less than the first ({first})");
@@ -164,7 +152,7 @@ fn check_limits(limits: &Limits) -> Option<Mistake> {
             longest(at, limits.quarantine_max_s, limits.quarantine_s)
         })
         .or_else(|| check_range("limits.quarantine_max_s", limits.quarantine_max_s, 1, 604_800))
-        .or_else(|| check_range("limits.link_flaps", limits.link_flaps, 0, 60))
+        .or_else(|| check_range("limits.link_flaps", limits.link_flaps, 0, 100_000))
         .or_else(|| check_range("limits.link_window_s", limits.link_window_s, 1, 86_400))
         .or_else(|| check_range("limits.link_hold_ms", limits.link_hold_ms, 1, 3_600_000))
         .or_else(|| {

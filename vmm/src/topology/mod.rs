@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use limits::{FailBackSpec, Limits};
+pub use limits::Limits;
 pub use mac::MacAddress;
 
 use crate::supervisor::detect::Thresholds;
@@ -72,9 +72,6 @@ pub struct Topology {
     /// When a domain that looks as if it had failed has failed.
     #[serde(default)]
     pub detect: Thresholds,
-    /// Whether to go back to a domain that failed and is whole again.
-    #[serde(default)]
-    pub fail_back: FailBackSpec,
     /// When a domain or a link counts as flapping.
     #[serde(default)]
     pub limits: Limits,
@@ -166,7 +163,9 @@ impl DumpSpec {
 }
 
 /// What happens when the active domain fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// A spare stands attached and paused, and takes over at once. Needs two domains.
@@ -256,9 +255,8 @@ impl Topology {
             }],
             policy: Policy::FastSpare,
             detect: Thresholds::DEFAULT,
-            fail_back: FailBackSpec::Never,
-            // A demo makes a domain fail many times a second.
-            limits: Limits { failures: 1000, ..Limits::default() },
+            // A demo makes domains and links fail many times a second.
+            limits: Limits { failures: 1000, link_flaps: 1000, ..Limits::default() },
             dumps: None,
         }
     }
