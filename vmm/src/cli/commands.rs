@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{DemoArgs, Failure, Format, ImageArgs, mistake, one_line};
 use crate::app::{self, AppConfig};
 use crate::demo::{self, DemoConfig, DemoError};
+use crate::domain::SlotError;
 use crate::supervisor::{Event, System, SystemError, Wires};
 use crate::topology::{DumpSpec, Topology};
 
@@ -41,6 +42,9 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 fn system_failure(error: &SystemError) -> Failure {
     match error {
         SystemError::Kvm(_) | SystemError::VhostUser(_) | SystemError::Dumps(_) => {
+            Failure::Mistake(one_line(error))
+        }
+        SystemError::Nic(nic) | SystemError::Slot(SlotError::Nic(nic)) if nic.is_usage() => {
             Failure::Mistake(one_line(error))
         }
         _ => Failure::Run(one_line(error)),

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use limits::Limits;
 pub use mac::MacAddress;
 
+use crate::nic::pci::PciAddress;
 use crate::supervisor::detect::Thresholds;
 
 /// Most domains of a topology.
@@ -100,6 +101,8 @@ pub struct DomainSpec {
 pub enum NicSpec {
     /// A software model of the igb family inside the VMM.
     Emulated(EmulatedSpec),
+    /// A NIC of this machine, bound to vfio-pci: its PCI address (`warmspare devices` lists them).
+    Vfio(PciAddress),
 }
 
 /// A software NIC.
