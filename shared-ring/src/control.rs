@@ -15,6 +15,9 @@ pub enum Role {
     Active = 1,
     /// Prove the NIC with a probe, without the ring, then WAIT.
     Drill = 2,
+    /// Leave the NIC alone: call READY, then WAIT. Any other role ends that: attach, call READY
+    /// again, and go on as in that role.
+    Unattached = 3,
 }
 
 impl Role {
@@ -23,6 +26,7 @@ impl Role {
         match role {
             1 => Self::Active,
             2 => Self::Drill,
+            3 => Self::Unattached,
             _ => Self::Standby,
         }
     }

@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::app::AppConfig;
 use crate::demo::Plan;
 use crate::fault::Cause;
+use crate::topology::Policy;
 
 /// A network interface that outlives its driver.
 #[derive(Debug, Parser)]
@@ -45,6 +46,20 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
+    /// Write the program of a domain to a file, as a debugger wants it
+    Image(ImageArgs),
+}
+
+#[derive(Debug, Args)]
+struct ImageArgs {
+    /// The program that the first domain starts with
+    #[arg(long, conflicts_with = "spare", required_unless_present = "spare")]
+    driver: bool,
+    /// The program that spares start with
+    #[arg(long)]
+    spare: bool,
+    /// File to write
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +73,12 @@ struct DemoArgs {
     /// Microseconds between two datagrams
     #[arg(long, default_value_t = 1000, value_name = "P", value_parser = clap::value_parser!(u64).range(50..=1_000_000))]
     period_us: u64,
+    /// What happens when the active domain fails
+    #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
+    policy: Policy,
+    /// Keep core file, log and ring cursors of failed domains in this folder
+    #[arg(long, value_name = "DIR")]
+    dumps: Option<PathBuf>,
     /// Seed of the random moments of injection
     #[arg(long, default_value_t = 1, value_name = "S")]
     seed: u64,
@@ -154,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Schema => commands::schema(),
         Command::Devices(args) => devices::run(&args),
         Command::App(config) => commands::app(&config),
+        Command::Image(args) => commands::image(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@ use super::run::{Demo, DemoError, late};
 use crate::domain::{DomainId, Life};
 use crate::fault::{Cause, Injected, Victim};
 use crate::supervisor::Event;
+use crate::topology::Policy;
 
 /// From an injected fault to its verdict: the next frame meets it, within a period, and no detector
 /// takes a tenth of a second.
@@ -130,7 +131,12 @@ impl Demo<'_> {
 
     fn wait_redundant(&self) -> Result<(), DemoError> {
         let end = Instant::now() + REDUNDANT_DEADLINE;
-        while !self.system.failover().is_redundant() {
+        let failover = self.system.failover();
+        let whole = || match self.config.policy {
+            Policy::FastSpare | Policy::Spare => failover.is_redundant(),
+            Policy::Reboot => failover.active().is_some(),
+        };
+        while !whole() {
             if Instant::now() >= end {
                 return Err(late("no spare stood by", REDUNDANT_DEADLINE));
             }
@@ -182,6 +188,10 @@ fn answer(event: Event, injected: Cause, victim: DomainId) -> Answer {
         | Event::Healed { .. }
         | Event::Link { .. }
         | Event::Ready { .. }
-        | Event::BuildFailed { .. } => Answer::Other,
+        | Event::BuildFailed { .. }
+        | Event::Quarantined { .. }
+        | Event::State { .. }
+        | Event::Dumped { .. }
+        | Event::DumpLost { .. } => Answer::Other,
     }
 }

@@ -7,6 +7,7 @@ use crate::domain::DomainSlot;
 use crate::fault::Cause;
 use crate::observe::Stall;
 use crate::supervisor::FailoverReport;
+use crate::topology::Policy;
 use crate::traffic::{Gaps, Ledger};
 
 /// What is wanted of an interruption, in microseconds.
@@ -23,6 +24,8 @@ const UNDER_WAY_NS: u64 = 5_000_000;
 pub struct Report {
     /// Name and version of this shape.
     pub schema: &'static str,
+    /// What happened when the active domain failed.
+    pub policy: Policy,
     /// Whether the threads of the failover path ran under real-time scheduling.
     pub realtime: bool,
     /// Times in which the machine itself stood still, in milliseconds.
@@ -183,7 +186,9 @@ impl Outcome {
         let name = |id: DomainId| slots[id.index()].name.clone();
         let (from, to) = self.domains();
         let (fault_ns, verdict_ns) = (self.fault_ns(), self.verdict_ns());
-        let after_ns = until_ns.min(verdict_ns + AFTERMATH_NS);
+        // Where nobody took over at once, the aftermath begins when somebody serves.
+        let served_ns = if to.is_some() { verdict_ns } else { self.redundant_ns };
+        let after_ns = until_ns.min(served_ns.max(verdict_ns) + AFTERMATH_NS);
         let (gap_from, gap_to) = ledger.longest_gap(fault_ns, after_ns).unwrap_or((0, 0));
         let (frames_resent, frames_salvaged) = match &self.recovery {
             Recovery::Failover(report) => (report.resent, report.salvaged),
@@ -260,7 +265,8 @@ impl Report {
         if traffic.corrupted > 0 {
             return Some(format!("{} frames came back corrupted", traffic.corrupted));
         }
-        if let Some(row) = self.failovers.iter().find(|row| row.to == "-") {
+        let unserved = self.failovers.iter().find(|row| row.to == "-");
+        if let Some(row) = unserved.filter(|_| self.policy != Policy::Reboot) {
             return Some(format!("no spare was ready when {} failed", row.from));
         }
         if traffic.received == 0 {

@@ -9,7 +9,7 @@ use crate::fault::FaultError;
 use crate::observe::Witness;
 use crate::realtime;
 use crate::supervisor::{System, SystemError, Wires};
-use crate::topology::Topology;
+use crate::topology::{DumpSpec, Policy, Topology};
 use crate::traffic::{Addresses, AppProcess, Sender};
 use crate::wire::SwitchError;
 
@@ -25,6 +25,10 @@ pub struct DemoConfig {
     pub plan: Plan,
     /// Between two datagrams.
     pub period: Duration,
+    /// What happens when the active domain fails.
+    pub policy: Policy,
+    /// Where failed domains leave their remains, if anywhere.
+    pub dumps: Option<DumpSpec>,
     /// Of the random moments.
     pub seed: u64,
     /// Whether to show progress.
@@ -72,7 +76,12 @@ pub enum DemoError {
 /// The system cannot be built, or the service does not come up or recover.
 pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     let folder = Folder::new()?;
-    let topology = Topology::demo(&folder.path.join("app.sock"));
+    let mut topology = Topology::demo(&folder.path.join("app.sock"));
+    topology.policy = config.policy;
+    topology.dumps = config.dumps.clone();
+    if config.policy == Policy::Reboot {
+        topology.domains.truncate(1);
+    }
     let mut wires = Wires::default();
     let port = wires.switch("lan").attach("sender")?;
     let witness =
@@ -97,6 +106,7 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     let during = |stall: &&crate::observe::Stall| stall.woke_ns >= first_echo_ns;
     Ok(Report {
         schema: "warmspare.demo/1",
+        policy: config.policy,
         realtime: realtime::is_realtime(),
         machine_stalls_ms: stalls.iter().filter(during).map(|s| s.length_ms()).collect(),
         first_echo_ms: (first_echo_ns - config.began_ns) as f64 / 1e6,

@@ -14,7 +14,7 @@ use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
 use super::{DomainId, DomainSlot, ExitCounts, Fault, Outcome, TrapError, log, map};
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
-use crate::kvm::{Image, MicroVm, MicroVmConfig, VmError};
+use crate::kvm::{FXSAVE_BYTES, Image, MicroVm, MicroVmConfig, VmError};
 use crate::realtime;
 
 /// Hears what happens to domains. Called on the vCPU thread, so it must neither block nor allocate.
@@ -152,6 +152,11 @@ impl Life {
         &self.image
     }
 
+    /// The program it runs, to be kept beyond the life.
+    pub fn image_handle(&self) -> Arc<Image> {
+        self.image.clone()
+    }
+
     /// The domain.
     pub fn id(&self) -> DomainId {
         self.shared.slot.id
@@ -243,6 +248,11 @@ impl Life {
         self.shared.is_ready()
     }
 
+    /// Whether its driver has attached its NIC.
+    pub fn is_attached(&self) -> bool {
+        self.shared.is_attached()
+    }
+
     /// Whether the life is over or to be over: it failed, or was expelled.
     pub fn is_stopped(&self) -> bool {
         self.shared.stopped()
@@ -271,6 +281,11 @@ impl Life {
             registers: remains.registers,
             panic_text: log::panic_text(&self.shared.slot),
         })
+    }
+
+    /// Its x87 and SSE registers, once the vCPU is out. For dumps: asks KVM.
+    pub fn vector_registers(&self) -> Option<[u8; FXSAVE_BYTES]> {
+        self.shared.remains().vm.as_ref()?.vector_registers().ok()
     }
 
     /// What a failed domain left behind, in one line for people; empty while it lives.

@@ -107,6 +107,7 @@ pub(super) struct Shared {
     verdict: AtomicU8,
     state: AtomicU8,
     ready: AtomicBool,
+    attached: AtomicBool,
 }
 
 impl Shared {
@@ -135,6 +136,7 @@ impl Shared {
             verdict: AtomicU8::new(verdict::NONE),
             state: AtomicU8::new(VcpuState::Starting as u8),
             ready: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
         }
     }
 
@@ -194,6 +196,10 @@ impl Shared {
 
     pub(super) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire)
     }
 
     pub(super) fn remains(&self) -> MutexGuard<'_, Remains> {
@@ -316,6 +322,9 @@ fn act(exit: Exit<'_>, shared: &Shared) -> ControlFlow<Fault> {
 fn call(offset: u64, value: u32, shared: &Shared) -> ControlFlow<Fault> {
     match offset {
         offset::READY => {
+            if shared.slot.control().role() != Role::Unattached {
+                shared.attached.store(true, Ordering::Release);
+            }
             if !shared.ready.swap(true, Ordering::AcqRel) {
                 // Until now it was a rebuild like any other, and had to give way to the service.
                 realtime::enter(Priority::Vcpu);
@@ -373,7 +382,10 @@ fn park(shared: &Shared) {
     let reason = loop {
         // A standby has no business with its NIC's queues: paused, it costs nothing. The role is
         // read before every sleep; who changes it kicks afterwards.
-        let watched = if slot.control().role() == Role::Standby { &fds[..2] } else { &fds[..] };
+        let watched = match slot.control().role() {
+            Role::Standby | Role::Unattached => &fds[..2],
+            Role::Active | Role::Drill => &fds[..],
+        };
         let [stop, kick, nic_fired] = poll(watched, PARK_LOOK);
         if stop || shared.stopped() {
             return;

@@ -15,6 +15,7 @@ use super::detect::{Detector, Duty, Finding, Judge, Look, Observer, Order, Sympt
 use super::failover::Failover;
 use super::hub::Hub;
 use super::roles::RoleState;
+use crate::budget::READY_DEADLINE;
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainSlot, Life};
 use crate::topology::MAX_DOMAINS;
@@ -25,6 +26,9 @@ struct Seen {
     duty: Duty,
     judge: Judge,
     looked_ns: u64,
+    /// Whether its driver has its NIC.
+    attached: bool,
+    since_ns: u64,
 }
 
 /// What a look at one domain came to.
@@ -102,15 +106,30 @@ impl Looks {
             *place = None;
             return None;
         };
-        let same = |seen: &Seen| seen.epoch == life.epoch() && seen.duty == duty;
+        let attached = life.is_attached();
+        let same = |seen: &Seen| {
+            seen.epoch == life.epoch() && seen.duty == duty && seen.attached == attached
+        };
         outcome.is_new = !place.as_ref().is_some_and(same);
         if outcome.is_new {
             let (epoch, judge) = (life.epoch(), Judge::default());
-            *place = Some(Seen { epoch, duty, judge, looked_ns: 0 });
+            let since_ns = monotonic_ns();
+            *place = Some(Seen { epoch, duty, judge, looked_ns: 0, attached, since_ns });
         }
         let seen = place.as_mut()?;
         let standby = duty == Duty::StandingBy;
         let now_ns = monotonic_ns();
+        if !standby && !attached {
+            // Its bring-up has bounded polls of its own; no other measure holds before it serves.
+            let lasted_ns = now_ns - seen.since_ns;
+            if lasted_ns > READY_DEADLINE.as_nanos() as u64 {
+                let sample = self.observer.sample_standby(slot, &life);
+                outcome.failed = Some((life, Finding::unattached(lasted_ns, &sample)));
+                *place = None;
+            }
+            let next_ns = u64::from(self.thresholds.look_us) * 1_000;
+            return Some(Look { order: Order::Nothing, healed_us: None, idle: false, next_ns });
+        }
         // A paused spare needs no more than a glance now and then.
         let rare_ns = u64::from(self.thresholds.idle_look_us) * 1_000;
         if standby && now_ns < seen.looked_ns + rare_ns {

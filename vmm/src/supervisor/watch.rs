@@ -179,6 +179,9 @@ impl Watch {
         let _ = nic.link_event().read();
         let up = nic.acknowledge_link();
         let was_up = std::mem::replace(&mut self.link_up[index], up);
+        if was_up != up {
+            self.failover.link_changed(self.slots[index].id, up);
+        }
         self.follow_links();
         if was_up != up {
             self.tell_link(index, up);
@@ -197,6 +200,7 @@ impl Watch {
 
     fn note_link(&mut self, index: usize, up: bool) {
         if std::mem::replace(&mut self.link_up[index], up) != up {
+            self.failover.link_changed(self.slots[index].id, up);
             self.tell_link(index, up);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{AppSpec, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec};
+use super::{AppSpec, DumpSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec};
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -26,6 +26,8 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
     check_counts(topology)
         .or_else(|| check_domains(topology))
         .or_else(|| check_apps(topology))
+        .or_else(|| check_limits(&topology.limits))
+        .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
         .or_else(|| check_detect(topology))
 }
 
@@ -42,9 +44,9 @@ fn check_counts(topology: &Topology) -> Option<Mistake> {
             format!("{domains} domains are too many"),
             "leave at most 8",
         ),
-        Policy::FastSpare if domains < 2 => mistake(
+        Policy::FastSpare | Policy::Spare if domains < 2 => mistake(
             "domains",
-            format!("the policy fast-spare needs two domains, here: {domains}"),
+            format!("the policy {} needs two domains, here: {domains}", topology.policy.name()),
             "add a second domain with a NIC of its own, or set \"policy\": \"reboot\"",
         ),
         Policy::Reboot if domains != 1 => mistake(
@@ -145,4 +147,43 @@ fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
         return mistake(at, what, "remove it, or choose another path");
     }
     None
+}
+
+fn check_limits(limits: &Limits) -> Option<Mistake> {
+    let longest = |at: &str, value: u32, first: u32| {
+        let what = format!("the longest ({value}) is less than the first ({first})");
+        (value < first).then(|| mistake(at, what, "raise it")).flatten()
+    };
+    check_range("limits.failures", limits.failures, 1, 100_000)
+        .or_else(|| check_range("limits.window_s", limits.window_s, 1, 86_400))
+        .or_else(|| check_range("limits.quarantine_s", limits.quarantine_s, 1, 86_400))
+        .or_else(|| {
+            let at = "limits.quarantine_max_s";
+            longest(at, limits.quarantine_max_s, limits.quarantine_s)
+        })
+        .or_else(|| check_range("limits.quarantine_max_s", limits.quarantine_max_s, 1, 604_800))
+        .or_else(|| check_range("limits.link_flaps", limits.link_flaps, 0, 100_000))
+        .or_else(|| check_range("limits.link_window_s", limits.link_window_s, 1, 86_400))
+        .or_else(|| check_range("limits.link_hold_ms", limits.link_hold_ms, 1, 3_600_000))
+        .or_else(|| {
+            let at = "limits.link_hold_max_ms";
+            longest(at, limits.link_hold_max_ms, limits.link_hold_ms)
+        })
+        .or_else(|| check_range("limits.link_hold_max_ms", limits.link_hold_max_ms, 1, 3_600_000))
+}
+
+fn check_dumps(dumps: &DumpSpec) -> Option<Mistake> {
+    if dumps.dir.as_os_str().is_empty() {
+        return mistake("dumps.dir", "it is empty", "name a folder, or leave `dumps` out");
+    }
+    check_range("dumps.keep", dumps.keep, 1, 100_000)
+        .or_else(|| check_range("dumps.max_mib", dumps.max_mib, 8, 1 << 20))
+}
+
+fn check_range(at: &str, value: u32, least: u32, most: u32) -> Option<Mistake> {
+    if (least..=most).contains(&value) {
+        return None;
+    }
+    let what = format!("{value} is not within {least} to {most}");
+    mistake(at, what, "choose a value in this range")
 }

@@ -44,6 +44,8 @@ impl Detector {
 /// What exactly was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Symptom {
+    /// Released without its NIC, its driver does not attach.
+    DoesNotAttach,
     /// The heartbeat stands still.
     NoHeartbeat,
     /// It parks again and again without a heartbeat.
@@ -81,6 +83,7 @@ pub enum Symptom {
 impl fmt::Display for Symptom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::DoesNotAttach => write!(f, "its driver does not attach"),
             Self::NoHeartbeat => write!(f, "no heartbeat"),
             Self::ParksWithoutHeartbeat => write!(f, "it parks without a heartbeat"),
             Self::NoProgress => write!(f, "the vCPU thread makes no progress"),
@@ -121,6 +124,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// A domain that was to attach its NIC and serve has not attached for so long.
+    pub(in crate::supervisor) fn unattached(lasted_ns: u64, sample: &Sample) -> Self {
+        let age = Age { wall_ns: lasted_ns, cpu_ns: 0 };
+        Self::new(Detector::Blocked, Symptom::DoesNotAttach, age, sample)
+    }
+
     /// Something that was reported, not watched for a while.
     pub fn reported(detector: Detector, symptom: Symptom, sample: &Sample) -> Self {
         Self::new(detector, symptom, Age::default(), sample)
