@@ -30,30 +30,36 @@ pub(crate) fn run<R: Registers, H: Hypercalls>(
     if number == 0 || number == status.drill.load(Ordering::Relaxed) {
         return Ok(());
     }
-    domain.nic.verify()?;
-    let mut proved = proof::REGISTERS;
     let iova = control.probe_iova.load(Ordering::Relaxed);
-    if iova != 0 {
-        proved |= probe(domain, number, iova)?;
-    }
+    let sent = if iova != 0 { send(domain, number, iova)? } else { None };
+    // While it is on its way: register reads take their time.
+    domain.nic.verify()?;
+    let answer = sent.map_or(Ok(0), |at| wait_for_answer(domain, number, at))?;
+    let proved = proof::REGISTERS | answer;
     status.drill_proof.store(proved, Ordering::Relaxed);
     status.drill.store(number, Ordering::Release);
     Ok(())
 }
 
-/// Sends the probe and waits for the answer, for as long as the role is [`Role::Drill`].
-fn probe<R: Registers, H: Hypercalls>(
+/// Sends the probe; the index of its descriptor, if there was room for it.
+fn send<R: Registers, H: Hypercalls>(
     domain: &mut Domain<'_, R, H>,
     number: u32,
     iova: u64,
-) -> Result<u32, DomainError> {
+) -> Result<Option<usize>, DomainError> {
     // Of earlier drills, whose answer came too late.
     take_answers(domain, number)?;
     while domain.nic.tx_return(|_| ()) {}
-    if !domain.nic.tx.has_room() {
-        return Ok(0);
-    }
-    let at = domain.nic.send_probe(iova, PROBE_BYTES as u32);
+    let has_room = domain.nic.tx.has_room();
+    Ok(has_room.then(|| domain.nic.send_probe(iova, PROBE_BYTES as u32)))
+}
+
+/// Waits for the answer, for as long as the role is [`Role::Drill`].
+fn wait_for_answer<R: Registers, H: Hypercalls>(
+    domain: &mut Domain<'_, R, H>,
+    number: u32,
+    at: usize,
+) -> Result<u32, DomainError> {
     let mut answered = false;
     while domain.role() == Role::Drill {
         domain.beat();

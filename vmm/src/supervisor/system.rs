@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::event::Event;
 use super::failover::{Failover, Job};
@@ -16,7 +17,7 @@ use crate::memory::MemoryError;
 use crate::nic::emulated::EmulatedNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
-use crate::switchboard::{Switchboard, SwitchboardConfig, SwitchboardError};
+use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
 use crate::topology::{MAX_DOMAINS, NicSpec, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
 use crate::wire::{EthernetSwitch, Port, SwitchError};
@@ -96,6 +97,9 @@ impl System {
             slots: slots.clone(),
             tx_pool,
             mac: app.mac.0,
+            announce: AnnounceConfig {
+                again: topology.announce.again_ms.iter().map(|ms| millis(*ms)).collect(),
+            },
             violations: hub.clone(),
         })?);
         let (jobs, job_queue) = mpsc::sync_channel(2 * MAX_DOMAINS + 1);
@@ -175,6 +179,10 @@ impl Drop for System {
             life.expel();
         }
     }
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
 }
 
 fn make_nic(spec: &NicSpec, mac: [u8; 6], wires: &mut Wires) -> Result<Arc<dyn Nic>, SystemError> {
