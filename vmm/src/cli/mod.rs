@@ -3,6 +3,7 @@
 //! Exit status: 0 success, 1 the run failed, 2 the user's mistake (one line on standard error).
 
 mod commands;
+mod devices;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Command {
     },
     /// Print the JSON Schema of topology files
     Schema,
+    /// List the NICs of the igb family, and what each lacks before it can be used; bind and unbind
+    Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
 }
@@ -100,10 +103,26 @@ fn one_line(error: &dyn std::error::Error) -> String {
     text.replace('\n', " ")
 }
 
+/// Help and version go to standard output as they are; a mistake is one line like any other.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody reads it: that is not the program's failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    eprintln!("warmspare: {}; see `warmspare --help`", first.trim_start_matches("error: "));
+    ExitCode::from(2)
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let began_ns = crate::clock::monotonic_ns();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -118,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Run { topology } => commands::run(&topology),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
+        Command::Devices(args) => devices::run(&args),
         Command::App(config) => commands::app(&config),
     };
     match done {
