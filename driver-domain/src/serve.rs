@@ -4,7 +4,8 @@
 //!   attach ─► READY ─► hold (role standby: WAIT) ─► turns ─► park ─► turns ─► ...
 //!                       ▲ │ ▲                        │ role standby, nothing left to do
 //!                       │ └─┘ a drill                │
-//!                       └────────────────────────────┘ relieved
+//!     ▲                 └────────────────────────────┘ relieved
+//!     └── READY ─► WAIT (role unattached)
 //! ```
 //! Both images run this; which role they start in is the VMM's affair.
 
@@ -56,7 +57,7 @@ pub fn turn<'m, R: Registers, H: Hypercalls>(
     Ok(busy)
 }
 
-/// Attaches, says so, and holds for as long as the role is standby.
+/// Attaches as soon as it may, says so, and holds for as long as the role is standby.
 ///
 /// # Errors
 /// The domain cannot go on.
@@ -69,6 +70,7 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
     calls: H,
     clock: &impl Clock,
 ) -> Result<Domain<'m, R, H>, DomainError> {
+    await_nic(&memory, &calls);
     // SAFETY: as the caller promises.
     let (mut domain, attached) = unsafe { Domain::attach(memory, bar, calls, clock)? };
     say_attached(&domain, attached);
@@ -76,6 +78,21 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
     domain.calls.ready();
     hold(&mut domain)?;
     Ok(domain)
+}
+
+/// Leaves the NIC alone for as long as the role says so. Each wake is a sign of life.
+fn await_nic<H: Hypercalls>(memory: &DomainMemory<'_>, calls: &H) {
+    if memory.control.role() != Role::Unattached {
+        return;
+    }
+    calls.ready();
+    while memory.control.role() == Role::Unattached {
+        memory.status.heartbeat.fetch_add(1, Ordering::Relaxed);
+        memory.status.counters.parks.fetch_add(1, Ordering::Relaxed);
+        memory.status.parked.store(1, Ordering::SeqCst);
+        calls.wait();
+        memory.status.parked.store(0, Ordering::Release);
+    }
 }
 
 fn say_attached<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>, attached: Attached) {
@@ -96,7 +113,8 @@ fn hold<R: Registers, H: Hypercalls>(domain: &mut Domain<'_, R, H>) -> Result<()
         domain.beat();
         match domain.role() {
             Role::Active => break,
-            Role::Standby => {}
+            // Attached, it cannot go back: it waits as a standby does.
+            Role::Standby | Role::Unattached => {}
             Role::Drill => drill::run(domain)?,
         }
         domain.rx_provide()?;

@@ -16,6 +16,9 @@ pub enum Role {
     /// Prove the NIC with a probe, without the ring, once for each number in
     /// [`ControlPage::drill`], then WAIT.
     Drill = 2,
+    /// Leave the NIC alone: call READY, then WAIT. Any other role ends that: attach, call READY
+    /// again, and go on as in that role.
+    Unattached = 3,
 }
 
 impl Role {
@@ -24,6 +27,7 @@ impl Role {
         match role {
             1 => Self::Active,
             2 => Self::Drill,
+            3 => Self::Unattached,
             _ => Self::Standby,
         }
     }

@@ -150,7 +150,7 @@ impl Rig {
                 Event::BuildFailed { reason, .. } => {
                     panic!("a domain could not be built: {reason}")
                 }
-                Event::Link { .. } | Event::Ready { .. } => {}
+                Event::Link { .. } | Event::Ready { .. } | Event::Healed { .. } => {}
             }
         }
     }

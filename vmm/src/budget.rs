@@ -127,3 +127,7 @@ pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
 /// How long a front-end may take for the rest of a message it has begun, or to take a reply. Both
 /// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
 pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long the end of a system waits for its last dump. Writing one takes some ten milliseconds;
+/// past it the disk is stuck, and the dump is given up.
+pub const DUMP_END_DEADLINE: Duration = Duration::from_secs(2);

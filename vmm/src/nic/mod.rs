@@ -169,6 +169,13 @@ pub trait Nic: Send + Sync {
     /// `None` if none did, or the NIC cannot tell.
     fn first_sent_ns(&self) -> Option<u64>;
 
-    /// Increases with every sign of life of the NIC's engine; constant where the NIC is hardware.
+    /// Increases with every sign of life of the NIC's engine; 0 where the NIC is hardware.
     fn progress(&self) -> u64;
+
+    /// Reads a register for the detectors. Never one whose reading has an effect: neither the
+    /// statistics nor ICR, EICR and SWSM (i210 datasheet §8.8, §8.18).
+    fn peek(&self, register: u32) -> u32;
+
+    /// Fault injection: writes a register, as a bit flip or a driver gone wrong would.
+    fn poke(&self, register: u32, value: u32);
 }

@@ -45,7 +45,7 @@ counters! {
     tx_frames,
     /// Bytes of these.
     tx_bytes,
-    /// Claimed sent by a domain.
+    /// Buffers claimed sent by a domain.
     tx_claimed,
     /// Confirmed by a NIC's own counter.
     tx_confirmed,
@@ -61,6 +61,8 @@ counters! {
     tx_backpressure,
     /// Gauge: buffers of frames that are not confirmed.
     tx_unconfirmed,
+    /// Gauge: buffers that are claimed sent and not confirmed.
+    tx_awaiting,
     /// Announcements of the guest's MAC and addresses.
     announced,
     /// Handed to the guest.

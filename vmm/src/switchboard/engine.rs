@@ -327,6 +327,7 @@ impl Engine {
         counters.calls.add(self.port.publish());
         counters.guest_rings_broken.add(self.port.inspect(&self.shared.port_events));
         counters.tx_unconfirmed.set(self.tx.unconfirmed() as u64);
+        counters.tx_awaiting.set(self.tx.awaiting() as u64);
         if self.tx.has_poison() {
             self.keep_poison();
         }

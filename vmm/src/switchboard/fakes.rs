@@ -88,6 +88,10 @@ impl Nic for FakeNic {
     fn progress(&self) -> u64 {
         0
     }
+    fn peek(&self, _register: u32) -> u32 {
+        0
+    }
+    fn poke(&self, _register: u32, _value: u32) {}
 }
 
 /// Remembers violations.

@@ -123,6 +123,11 @@ impl TxPool {
         self.line.len()
     }
 
+    /// Buffers that are claimed and not confirmed.
+    pub(crate) fn awaiting(&self) -> usize {
+        self.claimed
+    }
+
     /// Whether the NIC has something to confirm.
     pub(crate) fn has_claimed(&self) -> bool {
         self.claimed > 0

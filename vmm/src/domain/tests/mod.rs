@@ -127,6 +127,12 @@ impl Nic for NotedNic {
     fn progress(&self) -> u64 {
         0
     }
+    fn peek(&self, register: u32) -> u32 {
+        self.read(register)
+    }
+    fn poke(&self, register: u32, value: u32) {
+        self.write(register, value);
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

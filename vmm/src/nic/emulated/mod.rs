@@ -241,6 +241,14 @@ impl Nic for EmulatedNic {
     fn progress(&self) -> u64 {
         self.device.progress.load(Ordering::Relaxed)
     }
+
+    fn peek(&self, register: u32) -> u32 {
+        self.device.read(register)
+    }
+
+    fn poke(&self, register: u32, value: u32) {
+        self.device.write(register, value);
+    }
 }
 
 impl BarRegisters for EmulatedNic {
