@@ -155,6 +155,21 @@ impl Rig {
         }
     }
 
+    /// The first event that `pick` takes.
+    ///
+    /// # Panics
+    /// There is none, within [`PATIENCE`].
+    pub fn wait_event<T>(&self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.system.events().recv_timeout(left).expect("an event");
+            if let Some(picked) = pick(event) {
+                return picked;
+            }
+        }
+    }
+
     /// The domain that serves.
     ///
     /// # Panics

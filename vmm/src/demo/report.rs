@@ -223,7 +223,8 @@ pub(super) fn rows(
     ledger: &Ledger,
     stalls: &[Stall],
 ) -> Vec<FailoverRow> {
-    let next = outcomes.iter().skip(1).map(|outcome| outcome.injected_ns);
+    // The silence that the next fault makes begins with the last echo before it.
+    let next = outcomes.iter().skip(1).map(|outcome| outcome.injected_ns - UNDER_WAY_NS);
     let ends = next.chain([u64::MAX]);
     outcomes.iter().zip(ends).map(|(o, end)| o.row(slots, ledger, stalls, end)).collect()
 }

@@ -17,11 +17,12 @@ const UD2: u16 = u16::from_le_bytes([0x0f, 0x0b]);
 /// `jmp` to itself.
 const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
 
-/// Constants of the transmit path that say what the NIC is to do with a frame, as they stand in its
-/// code, and the bit that a fault flips in each (i210 datasheet §7.2.2.3): no check sequence, so
-/// that the MAC refuses the frame; no end of packet, so that it never becomes one. The NIC reports
-/// both as done.
-const TRANSMIT_FLIPS: [(u32, u32); 2] = [(0x2230_0000, 1 << 25), (0x0900_0000, 1 << 24)];
+/// What the transmit path adds to the last descriptor of each frame, as it stands in its code: end
+/// of packet, report status (i210 datasheet §7.2.2.3).
+const TRANSMIT_CONSTANT: u32 = 0x0900_0000;
+/// Bits of it that a fault flips: no end of packet, so that the frame never becomes one; a
+/// descriptor of no known type. The NIC reports both as done.
+const TRANSMIT_FLIPS: [u32; 2] = [1 << 24, 1 << 22];
 
 fn symbol(image: &Image, name: &'static str) -> Result<Symbol, FaultError> {
     image.symbol(name).ok_or(FaultError::NoSymbol(name))
@@ -104,7 +105,7 @@ pub(super) fn drop_transmitted(
 ) -> Result<Injected, FaultError> {
     let name = Site::Tx.symbol();
     let symbol = symbol(image, name)?;
-    let (constant, bit) = TRANSMIT_FLIPS[variant % TRANSMIT_FLIPS.len()];
+    let (constant, bit) = (TRANSMIT_CONSTANT, TRANSMIT_FLIPS[variant % TRANSMIT_FLIPS.len()]);
     let memory = |source| FaultError::Memory { symbol: name, source };
     let mut text = vec![0; symbol.len as usize];
     slot.ram.read(symbol.address, &mut text).map_err(memory)?;
@@ -180,6 +181,9 @@ mod tests {
                 let symbol = symbol(&image, site.symbol()).unwrap();
                 assert!(symbol.len as usize > MAX_FAULTY_BYTES, "{symbol:?}");
             }
+            let tx = symbol(&image, Site::Tx.symbol()).unwrap();
+            let text = image.segments().iter().find(|s| s.address <= tx.address);
+            assert!(text.is_some());
         }
     }
 

@@ -178,4 +178,9 @@ pub trait Nic: Send + Sync {
 
     /// Fault injection: writes a register, as a bit flip or a driver gone wrong would.
     fn poke(&self, register: u32, value: u32);
+
+    /// Readable when the bus reports an error of the NIC; `None` where nobody would.
+    fn error_event(&self) -> Option<&EventFd> {
+        None
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::detect::{Duty, Finding, Judge, Look, Observer, Order, Thresholds};
+use super::detect::{Detector, Duty, Finding, Judge, Look, Observer, Order, Symptom, Thresholds};
 use super::failover::Failover;
 use super::hub::Hub;
 use super::roles::RoleState;
@@ -89,6 +89,14 @@ impl Looks {
         }
         self.sleep(idle, next_ns);
         outcomes
+    }
+
+    /// A life whose NIC the bus reports broken has failed, whatever else is known of it.
+    pub(super) fn bus_error(&mut self, slot: &DomainSlot) -> Option<(Arc<Life>, Finding)> {
+        let (state, life) = self.failover.seated(slot.id)?;
+        duty(state)?;
+        let sample = self.observer.sample(slot, &life);
+        Some((life, Finding::reported(Detector::Device, Symptom::BusError, &sample)))
     }
 
     fn look_at(&mut self, slot: &DomainSlot, outcome: &mut Outcome) -> Option<Look> {

@@ -31,7 +31,12 @@ enum Token {
     Rung,
     /// Vector 1 of the NIC of the domain with this index.
     Link(usize),
+    /// The bus reports an error of that NIC.
+    Error(usize),
 }
+
+/// First of the tokens of NICs, two for each; even.
+const FIRST_NIC: u32 = 4;
 
 impl Token {
     fn to_data(self) -> u32 {
@@ -40,7 +45,8 @@ impl Token {
             Self::Violation => 1,
             Self::Look => 2,
             Self::Rung => 3,
-            Self::Link(index) => 4 + index as u32,
+            Self::Link(index) => FIRST_NIC + 2 * index as u32,
+            Self::Error(index) => FIRST_NIC + 2 * index as u32 + 1,
         }
     }
 
@@ -50,7 +56,8 @@ impl Token {
             1 => Self::Violation,
             2 => Self::Look,
             3 => Self::Rung,
-            n => Self::Link(n as usize - 4),
+            n if n.is_multiple_of(2) => Self::Link((n - FIRST_NIC) as usize / 2),
+            n => Self::Error((n - FIRST_NIC) as usize / 2),
         }
     }
 }
@@ -181,6 +188,16 @@ impl Watch {
         }
     }
 
+    fn handle_error(&mut self, index: usize) {
+        let slot = &self.slots[index];
+        if let Some(event) = slot.nic.error_event() {
+            let _ = event.read();
+        }
+        if let Some((life, finding)) = self.looks.bus_error(slot) {
+            self.fail(&life, Verdict::Detected(finding));
+        }
+    }
+
     fn note_link(&mut self, index: usize, up: bool) {
         if std::mem::replace(&mut self.link_up[index], up) != up {
             self.failover.link_changed(self.slots[index].id, up);
@@ -221,6 +238,7 @@ impl MutEventSubscriber for Watch {
                 self.look();
             }
             Token::Link(index) => self.handle_link(index),
+            Token::Error(index) => self.handle_error(index),
         }
     }
 
@@ -237,6 +255,9 @@ impl MutEventSubscriber for Watch {
         add(&self.hub.rung, Token::Rung);
         for (index, slot) in self.slots.iter().enumerate() {
             add(slot.nic.link_event(), Token::Link(index));
+            if let Some(event) = slot.nic.error_event() {
+                add(event, Token::Error(index));
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod costs;
 mod ends;
+mod holding;
 mod images;
 mod memory;
 mod parking;

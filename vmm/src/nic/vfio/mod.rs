@@ -122,11 +122,6 @@ impl VfioNic {
         self.model
     }
 
-    /// Readable when the kernel reports a PCI Express error of the NIC.
-    pub fn error_event(&self) -> &EventFd {
-        &self.error_event
-    }
-
     /// All its registers, for tests and tools that drive a NIC without a domain.
     pub fn registers(&self) -> &dyn BarRegisters {
         &self.bar
@@ -229,6 +224,18 @@ impl Nic for VfioNic {
 
     fn progress(&self) -> u64 {
         0
+    }
+
+    fn peek(&self, register: u32) -> u32 {
+        self.bar.read(register)
+    }
+
+    fn poke(&self, register: u32, value: u32) {
+        self.bar.write(register, value);
+    }
+
+    fn error_event(&self) -> Option<&EventFd> {
+        Some(&self.error_event)
     }
 }
 

@@ -72,6 +72,8 @@ pub enum Symptom {
     ReceiveStarved,
     /// The NIC's interrupt is masked while the domain relies on it.
     InterruptMasked,
+    /// The bus reported an error of the NIC.
+    BusError,
     /// The NIC answers all ones.
     AllOnes,
     /// A register is not as it was set up.
@@ -95,6 +97,7 @@ impl fmt::Display for Symptom {
             Self::ReceiveUnseen => write!(f, "the driver does not see what the NIC received"),
             Self::ReceiveStarved => write!(f, "the NIC is not given the buffers there are"),
             Self::InterruptMasked => write!(f, "parked with the NIC's interrupt masked"),
+            Self::BusError => write!(f, "the bus reports an error of the NIC"),
             Self::AllOnes => write!(f, "the NIC answers all ones"),
             Self::Register(m) => write!(
                 f,
@@ -125,6 +128,11 @@ impl Finding {
     pub(in crate::supervisor) fn unattached(lasted_ns: u64, sample: &Sample) -> Self {
         let age = Age { wall_ns: lasted_ns, cpu_ns: 0 };
         Self::new(Detector::Blocked, Symptom::DoesNotAttach, age, sample)
+    }
+
+    /// Something that was reported, not watched for a while.
+    pub fn reported(detector: Detector, symptom: Symptom, sample: &Sample) -> Self {
+        Self::new(detector, symptom, Age::default(), sample)
     }
 
     pub(super) fn new(detector: Detector, symptom: Symptom, age: Age, sample: &Sample) -> Self {
