@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use shared_ring::Role;
 
@@ -24,7 +25,7 @@ use crate::nic::emulated::EmulatedNic;
 use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
-use crate::switchboard::{Switchboard, SwitchboardConfig, SwitchboardError};
+use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
 use crate::topology::{NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
 use crate::wire::{EthernetSwitch, Port, SwitchError};
@@ -108,6 +109,9 @@ impl System {
             slots: slots.clone(),
             tx_pool,
             mac: app.mac.0,
+            announce: AnnounceConfig {
+                again: topology.announce.again_ms.iter().map(|ms| millis(*ms)).collect(),
+            },
             violations: hub.clone(),
         })?);
         let (jobs, queues): (Vec<_>, Vec<_>) =
@@ -221,6 +225,10 @@ impl Drop for System {
             life.expel();
         }
     }
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
 }
 
 /// Starts a rebuild thread for each domain, and the first domain with it.
