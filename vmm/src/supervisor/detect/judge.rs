@@ -104,7 +104,7 @@ impl Judge {
         let calm_ns = self.calm.age((s.heartbeat, s.waits), now).wall_ns;
         let calm = calm_ns >= ns(t.idle_after_us) && !s.runs();
         let mut order = Order::Nothing;
-        let (mut healed, mut lost) = (None, false);
+        let mut healed = None;
         let mut suspected = false;
         let mut next_ns = ns(t.look_us);
         for opinion in opinions {
@@ -119,9 +119,8 @@ impl Judge {
                     order = Order::SecondLook;
                     in_ns
                 }
-                Opinion::Healed { lasted_ns, certain } => {
+                Opinion::Healed(lasted_ns) => {
                     healed = Some(lasted_ns);
-                    lost |= certain;
                     continue;
                 }
                 Opinion::Failed(finding) => {
@@ -136,7 +135,7 @@ impl Judge {
             suspected = true;
             next_ns = next_ns.min(in_ns.max(SOONEST_NS));
         }
-        if let (Some(lasted_ns), true) = (healed, lost)
+        if let Some(lasted_ns) = healed
             && let Some(finding) = self.count_lost(lasted_ns, s, now, t)
         {
             order = Order::Fail(finding);

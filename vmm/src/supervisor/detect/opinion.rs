@@ -13,13 +13,8 @@ pub(super) enum Opinion {
     Wake(u64),
     /// Kick the vCPU out of the guest once; then look again in so many nanoseconds.
     SecondLook(u64),
-    /// A wakeup did not come, and ours made up for it.
-    Healed {
-        /// After so many nanoseconds.
-        lasted_ns: u64,
-        /// It was lost; nobody who wakes the domain can just have been stopped on the way.
-        certain: bool,
-    },
+    /// A wakeup had been lost, and ours made up for it, after so many nanoseconds.
+    Healed(u64),
     /// The domain has failed.
     Failed(Finding),
 }

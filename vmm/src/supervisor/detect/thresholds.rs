@@ -38,8 +38,8 @@ pub struct Thresholds {
     /// under 10 ms.
     pub stall_us: u32,
     /// Silent transmit: age of a frame that the domain claims sent and the NIC's counter does not
-    /// confirm. The switchboard asks the NIC every millisecond; a NIC with full FIFOs counts within
-    /// a third of one.
+    /// confirm. The switchboard asks the NIC every millisecond, and must have done so since; a NIC
+    /// with full FIFOs counts within a third of one.
     pub silent_transmit_us: u32,
     /// Silent receive: wall time for which frames that the NIC has received do not appear, or the
     /// NIC has no buffers although there are some. As for the ring stall, but there is no reason for
@@ -73,7 +73,7 @@ impl Thresholds {
         wall_cap_us: 100_000,
         spin_cpu_us: 2_500,
         stall_us: 4_000,
-        silent_transmit_us: 3_000,
+        silent_transmit_us: 3_500,
         silent_receive_us: 3_000,
         masked_us: 8_000,
         device_us: 1_000,

@@ -97,14 +97,13 @@ impl Watch {
             return Opinion::Fine;
         }
         let moved = self.undone.key().is_some_and(|cursor| cursor != case.cursor);
-        let healed = self.woken && (moved || !case.pending);
         if moved || !case.pending {
+            // A waker that had only been stopped on its way would have woken it too.
+            let healed = self.woken && self.wakers_went_on;
             let lasted_ns = self.last.wall_ns;
             self.forget();
             if healed {
-                let certain = self.wakers_went_on;
-                self.wakers_went_on = false;
-                return Opinion::Healed { lasted_ns, certain };
+                return Opinion::Healed(lasted_ns);
             }
         }
         if !case.pending {

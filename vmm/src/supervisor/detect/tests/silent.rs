@@ -1,7 +1,7 @@
 //! Silent transmission and reception.
 
 use super::super::finding::{Detector, Symptom};
-use super::{World, serve, wake_in_vain};
+use super::{MS, World, serve, wake_in_vain};
 use crate::domain::VcpuState;
 
 #[test]
@@ -96,4 +96,18 @@ fn a_busy_driver_may_mask_its_interrupt() {
         s.nic.masked = true;
     });
     world.assert_silent(1_000, serve);
+}
+
+#[test]
+fn a_switchboard_that_was_stopped_in_the_middle_of_a_turn_has_not_asked() {
+    // It began one more turn after the claim, long ago, and is still in it.
+    let mut world = World::with(|s| s.confirmations.awaiting = 1);
+    let mut ran_ns = 0;
+    world.assert_silent(100, |s, passed_ns, order| {
+        ran_ns += passed_ns;
+        if ran_ns < MS {
+            s.confirmations.turns += 1;
+        }
+        wake_in_vain(s, passed_ns, order);
+    });
 }

@@ -29,6 +29,8 @@ fn work_that_is_not_touched_stalls_the_ring() {
 fn a_lost_wakeup_heals_and_is_counted() {
     let mut world = World::with(|s| s.cursors.tx_posted += 1);
     world.assert_silent(300, |s, _, order| {
+        s.nic.progress += 1;
+        s.confirmations.turns += 1;
         if order == Order::Wake && s.cursors.tx_claimed != s.cursors.tx_posted {
             s.cursors.tx_taken = s.cursors.tx_posted;
             s.cursors.tx_claimed = s.cursors.tx_posted;
@@ -110,5 +112,5 @@ fn a_wakeup_that_is_only_late_is_not_counted_as_lost() {
             s.cursors.rx_returned += 1;
         }
     });
-    assert!(world.healed > 3);
+    assert_eq!(world.healed, 0);
 }
