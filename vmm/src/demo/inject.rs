@@ -29,13 +29,6 @@ pub enum Plan {
     Mixed,
 }
 
-/// How a fault was overcome.
-enum Answer {
-    Recovered(Recovery),
-    /// Not the answer to the fault.
-    Other,
-}
-
 impl Demo<'_> {
     pub(super) fn inject_all(&mut self) -> Result<Vec<Outcome>, DemoError> {
         let mut outcomes = Vec::with_capacity(self.config.faults as usize);
@@ -68,11 +61,7 @@ impl Demo<'_> {
         let life = failover.life(active).ok_or_else(|| late("no domain serves", Duration::ZERO))?;
         let Injected { at_ns, site } = self.victim(active, &life).inject(cause, variant)?;
         let what = format!("{} ({site}) was not noticed", cause.name());
-        let recovery =
-            self.next(VERDICT_DEADLINE, &what, |event| match answer(event, cause, active) {
-                Answer::Recovered(recovery) => Some(recovery),
-                Answer::Other => None,
-            })?;
+        let recovery = self.next(VERDICT_DEADLINE, &what, |event| answer(event, cause, active))?;
         let redundant_ns = match &recovery {
             Recovery::Healed { at_ns, .. } => {
                 self.victim(active, &life).repair(cause);
@@ -173,16 +162,14 @@ impl Demo<'_> {
     }
 }
 
-/// Whether an event is the answer to a fault.
-fn answer(event: Event, injected: Cause, victim: DomainId) -> Answer {
+/// How a fault was overcome, if this event says so.
+fn answer(event: Event, injected: Cause, victim: DomainId) -> Option<Recovery> {
     match event {
-        Event::Failover(report) if report.record.from == victim => {
-            Answer::Recovered(Recovery::Failover(*report))
-        }
+        Event::Failover(report) if report.record.from == victim => Some(Recovery::Failover(report)),
         Event::Healed { domain, at_ns, .. }
             if injected == Cause::LostWakeup && domain == victim =>
         {
-            Answer::Recovered(Recovery::Healed { domain, at_ns })
+            Some(Recovery::Healed { domain, at_ns })
         }
         Event::Failover(_)
         | Event::Healed { .. }
@@ -192,6 +179,6 @@ fn answer(event: Event, injected: Cause, victim: DomainId) -> Answer {
         | Event::Quarantined { .. }
         | Event::State { .. }
         | Event::Dumped { .. }
-        | Event::DumpLost { .. } => Answer::Other,
+        | Event::DumpLost { .. } => None,
     }
 }

@@ -117,7 +117,7 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) enum Recovery {
     /// Another domain took over.
-    Failover(FailoverReport),
+    Failover(Box<FailoverReport>),
     /// The domain was woken and went on.
     Healed {
         /// Which one.
