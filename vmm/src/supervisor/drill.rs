@@ -49,6 +49,9 @@ pub enum DrillError {
     /// Its driver has no NIC yet: the policy says so.
     #[error("a standby that has not attached its NIC cannot be drilled")]
     NotAttached,
+    /// It is known not to be fit.
+    #[error("the standby's link is down")]
+    LinkDown,
     /// There is nobody to drill against.
     #[error("no domain serves that could answer")]
     NobodyServes,
@@ -176,7 +179,11 @@ impl Failover {
         };
         let seat = index.and_then(|index| seats.get(index)).ok_or(DrillError::NoStandby)?;
         let life = seat.life.clone().filter(|_| seat.state == RoleState::Standby);
-        Ok((life.ok_or(DrillError::NoStandby)?, self.slots[active].id))
+        let life = life.ok_or(DrillError::NoStandby)?;
+        match self.slots[life.id().index()].nic.link_up() {
+            true => Ok((life, self.slots[active].id)),
+            false => Err(DrillError::LinkDown),
+        }
     }
 
     fn remember(&self, report: &DrillReport) {

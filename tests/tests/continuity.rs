@@ -1,0 +1,518 @@
+//! What keeps the service going when nothing has failed, or while something is being done about it:
+//! planned switches, drills, upgrades, announcements, and each broadcast once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared_ring::Role;
+use warmspare::domain::{DomainId, DomainSlot};
+use warmspare::fault::{self, Site};
+use warmspare::kvm::Image;
+use warmspare::nic::registers::{TCTL, tctl};
+use warmspare::supervisor::{
+    Blame, DrillError, Event, RoleState, SwitchError, UpgradeError, UpgradeStep, Verdict,
+};
+use warmspare::traffic::Ledger;
+use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
+use warmspare_tests::rig::Rig;
+
+const A_WHILE: Duration = Duration::from_millis(60);
+const PROBATION: Duration = Duration::from_millis(100);
+
+/// One system at a time: several would take the machine's few cores from each other, and some of
+/// these tests are about time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spare(rig: &Rig) -> DomainId {
+    let active = rig.active();
+    rig.system.slots().iter().map(|slot| slot.id).find(|id| *id != active).unwrap()
+}
+
+fn crash_active(rig: &Rig) -> DomainId {
+    let active = rig.active();
+    let life = rig.system.failover().life(active).unwrap();
+    fault::corrupt_code(rig.slot(active), life.image(), Site::Loop).unwrap();
+    active
+}
+
+/// Nothing that was sent is missing, nothing came twice.
+fn assert_nothing_happened(ledger: &Ledger) {
+    let lost = ledger.total_sent() - ledger.total_echoed();
+    assert_eq!((lost, ledger.total_duplicated(), ledger.total_corrupted()), (0, 0, 0));
+    assert!(ledger.total_sent() > 0);
+}
+
+/// The service answers; what a failover lost is not looked at.
+fn assert_service_whole(rig: &mut Rig) {
+    rig.run_for(3 * A_WHILE);
+    let ledger = rig.finish_traffic();
+    assert_eq!(ledger.total_corrupted(), 0);
+    let end_ns = warmspare::clock::monotonic_ns();
+    let late = ledger.lost_between(end_ns - 150_000_000, end_ns - 110_000_000);
+    assert_eq!(late, 0, "datagrams sent after all was over are lost");
+    assert!(ledger.total_echoed() > 0);
+}
+
+fn assert_no_failover(rig: &Rig) {
+    for event in rig.system.events().try_iter() {
+        assert!(!matches!(event, Event::Failover(_)), "{event:?}");
+    }
+}
+
+#[test]
+fn planned_switches_lose_and_double_nothing() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    for _ in 0..20 {
+        let from = rig.active();
+        let report = rig.system.operator().switch_to(None).unwrap();
+        assert_eq!((report.from, report.to), (from, rig.active()));
+        assert_eq!(rig.system.failover().state(from).0, RoleState::Standby);
+        rig.run_for(Duration::from_millis(7));
+    }
+    assert_no_failover(&rig);
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn a_switch_that_cannot_be_is_refused() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let (active, spare) = (rig.active(), spare(&rig));
+    let error = rig.system.failover().switch_to(Some(active)).unwrap_err();
+    assert!(matches!(error, SwitchError::NotStandby { .. }), "{error}");
+    rig.set_link(spare, false);
+    rig.wait("the link to go", |rig| !rig.slot(spare).nic.link_up());
+    let error = rig.system.failover().switch_to(Some(spare)).unwrap_err();
+    assert!(matches!(error, SwitchError::Unhealthy { .. }), "{error}");
+    let error = rig.system.failover().switch_to(None).unwrap_err();
+    assert!(matches!(error, SwitchError::NoSpare), "{error}");
+    assert_eq!(rig.active(), active);
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    // With frames that cannot leave it never drains; the ring stays, and the heir stands by again.
+    let active = rig.active();
+    rig.slot(active).nic.poke(TCTL, tctl::PSP);
+    let error = rig.system.failover().switch_to(None);
+    if let Err(error) = error {
+        assert!(matches!(error, SwitchError::Handover(_) | SwitchError::Interrupted), "{error}");
+    }
+    // A transmit unit that is off is found by the detectors, sooner or later than the drain ends.
+    rig.wait("the other to serve", |rig| {
+        rig.system.failover().active().is_some_and(|id| id != active)
+    });
+    rig.wait_whole();
+    assert_service_whole(&mut rig);
+}
+
+#[test]
+fn crashes_in_the_middle_of_switches_are_failovers() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let stop = AtomicBool::new(false);
+    let failover = rig.system.failover().clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = failover.switch_to(None);
+            }
+        });
+        for n in 0..12 {
+            rig.wait_whole();
+            // A switch takes some four milliseconds: a fault strikes at each stage of it.
+            std::thread::sleep(Duration::from_micros(350 * n));
+            let victim = [crash_active, crash_spare][n as usize % 2](&rig);
+            let report = rig.wait_event(|event| match event {
+                Event::Failover(report) if report.record.from == victim => Some(report),
+                Event::BuildFailed { reason, .. } => panic!("not built: {reason}"),
+                _ => None,
+            });
+            assert!(matches!(report.record.verdict, Verdict::Crash(_)), "{report:?}");
+            rig.wait_whole();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_service_whole(&mut rig);
+}
+
+/// Corrupts whoever stands by at this moment, and makes it run.
+fn crash_spare(rig: &Rig) -> DomainId {
+    let spare = spare(rig);
+    let life = rig.system.failover().life(spare).unwrap();
+    fault::corrupt_code(rig.slot(spare), life.image(), Site::Loop).unwrap();
+    spare
+}
+
+#[test]
+fn a_healthy_standby_passes_its_drills_and_the_guest_hears_nothing_of_them() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let spare = spare(&rig);
+    for _ in 0..10 {
+        let report = rig.system.operator().drill(None).unwrap();
+        assert_eq!((report.domain, report.blame), (spare, None), "{report:?}");
+        assert_eq!(rig.system.failover().last_drill(spare), Some(report));
+        eprintln!("round trip {} µs, {} attempts", report.round_trip_ns / 1000, report.attempts);
+        rig.run_for(Duration::from_millis(3));
+    }
+    let counters = rig.system.switchboard().counters();
+    assert!(counters.rx_probes.get() >= 10);
+    assert_eq!(rig.system.failover().state(spare).0, RoleState::Standby);
+    assert_no_failover(&rig);
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn drills_come_by_the_clock() {
+    let _alone = alone();
+    let rig = Rig::start_with(|topology| topology.drill.every_s = 1);
+    let report = rig.wait_event(|event| match event {
+        Event::Drilled(report) => Some(report),
+        _ => None,
+    });
+    assert!(report.passed(), "{report:?}");
+}
+
+#[test]
+fn a_standby_that_cannot_send_fails_its_drill_and_is_built_anew() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let spare = spare(&rig);
+    let epoch = rig.system.failover().state(spare).1;
+    rig.slot(spare).nic.poke(TCTL, tctl::PSP);
+    let report = rig.system.operator().drill(Some(spare)).unwrap();
+    assert_eq!(report.blame, Some(Blame::Spare), "{report:?}");
+    let verdict = rig.wait_failover().record.verdict;
+    assert!(matches!(verdict, Verdict::Drill(Blame::Spare)), "{verdict:?}");
+    rig.wait_whole();
+    assert!(rig.system.failover().state(spare).1 > epoch);
+    let report = rig.system.operator().drill(Some(spare)).unwrap();
+    assert!(report.passed(), "{report:?}");
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn a_standby_whose_driver_hangs_fails_its_drill() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let spare = spare(&rig);
+    let life = rig.system.failover().life(spare).unwrap();
+    life.hold();
+    let report = rig.system.operator().drill(Some(spare)).unwrap();
+    assert_eq!((report.blame, report.evidence.ended), (Some(Blame::Spare), false));
+    drop(life);
+    rig.wait_failover();
+    rig.wait_whole();
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn nobody_is_drilled_who_serves_or_has_no_link() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let (active, spare) = (rig.active(), spare(&rig));
+    let drill = |id| rig.system.operator().drill(Some(id)).unwrap_err();
+    assert!(matches!(drill(active), DrillError::NoStandby));
+    rig.set_link(spare, false);
+    rig.wait("the link to go", |rig| !rig.slot(spare).nic.link_up());
+    assert!(matches!(drill(spare), DrillError::LinkDown));
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn a_crash_during_a_drill_takes_over_at_once() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    for n in 0..4 {
+        let spare = spare(&rig);
+        // A drill whose answer never comes, and that nobody ends: the spare waits in it.
+        let life = rig.system.failover().life(spare).unwrap();
+        let control = rig.slot(spare).control();
+        control.probe_iova.store(DomainSlot::tx_iova(0), Ordering::Relaxed);
+        control.drill.store(1_000 + n, Ordering::Release);
+        life.set_role(Role::Drill);
+        rig.run_for(Duration::from_millis(3));
+        assert_ne!(rig.slot(spare).status().drill.load(Ordering::Relaxed), 1_000 + n);
+        crash_active(&rig);
+        let report = rig.wait_failover();
+        assert_eq!(report.record.to, Some(spare));
+        let switch_ns = report.first_sent_ns.unwrap() - report.record.verdict_ns;
+        eprintln!("first frame {} µs after the verdict", switch_ns / 1000);
+        rig.wait_whole();
+        rig.run_for(A_WHILE);
+    }
+    assert_service_whole(&mut rig);
+}
+
+#[test]
+fn crashes_among_drills_are_failovers() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let stop = AtomicBool::new(false);
+    let failover = rig.system.failover().clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = failover.drill(None);
+            }
+        });
+        for n in 0..8 {
+            rig.wait_whole();
+            std::thread::sleep(Duration::from_micros(150 * n));
+            let victim = crash_active(&rig);
+            let report = rig.wait_event(|event| match event {
+                Event::Failover(report) if report.record.from == victim => Some(report),
+                _ => None,
+            });
+            assert!(matches!(report.record.verdict, Verdict::Crash(_)), "{report:?}");
+            rig.wait_whole();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_service_whole(&mut rig);
+}
+
+#[test]
+fn a_good_image_is_taken_into_use_without_a_lost_datagram() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let (active, spare) = (rig.active(), spare(&rig));
+    let report = rig.system.operator().upgrade(guest_images::SPARE_DOMAIN, PROBATION).unwrap();
+    assert_eq!((report.served, report.serves), (active, spare));
+    assert_eq!(rig.active(), spare);
+    let [one, other] = rig.system.images();
+    assert!(Arc::ptr_eq(&one, &other), "both are the new one");
+    for slot in rig.system.slots() {
+        let life = rig.system.failover().life(slot.id).unwrap();
+        assert!(Arc::ptr_eq(&life.image_handle(), &one));
+    }
+    rig.wait_whole();
+    assert_no_failover(&rig);
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+/// The trusted images are those from before, and all domains run them.
+fn assert_rolled_back(rig: &Rig, before: &[Arc<Image>; 2]) {
+    rig.wait_whole();
+    let now = rig.system.images();
+    assert!(now.iter().zip(before).all(|(now, before)| Arc::ptr_eq(now, before)));
+    for slot in rig.system.slots() {
+        let image = rig.system.failover().life(slot.id).unwrap().image_handle();
+        assert!(before.iter().any(|before| Arc::ptr_eq(&image, before)), "{}", slot.name);
+    }
+}
+
+#[test]
+fn an_image_of_another_version_or_of_nothing_changes_nothing() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let before = rig.system.images();
+    let epochs = [0, 1].map(|n| rig.system.failover().state(DomainId(n)).1);
+    let upgrade = |image: &[u8]| rig.system.operator().upgrade(image, PROBATION).unwrap_err();
+    assert!(matches!(upgrade(b"no image"), UpgradeError::Image(_)));
+    let mut other = guest_images::SPARE_DOMAIN.to_vec();
+    let note = other.windows(4).position(|bytes| bytes == b"WSPR").unwrap();
+    other[note + 4] ^= 0x40;
+    let error = upgrade(&other);
+    assert!(matches!(error, UpgradeError::Unfit(_)), "{error}");
+    let error = upgrade(guest_images::APP_GUEST);
+    assert!(matches!(error, UpgradeError::Unfit(_)), "{error}");
+    assert_rolled_back(&rig, &before);
+    assert_eq!(epochs, [0, 1].map(|n| rig.system.failover().state(DomainId(n)).1));
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+/// An image whose function of this name faults.
+fn image_that_faults_in(symbol: &str) -> Vec<u8> {
+    let mut bytes = guest_images::SPARE_DOMAIN.to_vec();
+    let image = Image::parse(&bytes).unwrap();
+    let address = image.symbol(symbol).unwrap().address;
+    let within = |s: &&warmspare::kvm::Segment| (s.address..s.address + s.len).contains(&address);
+    let segment = image.segments().iter().find(within).unwrap();
+    let offset = (address - segment.address) as usize;
+    let code = &segment.data[offset..offset + 32];
+    let at = bytes.windows(32).position(|bytes| bytes == code).unwrap();
+    bytes[at..at + 2].copy_from_slice(&[0x0f, 0x0b]);
+    bytes
+}
+
+/// Tries a bad image; returns how far it came.
+fn roll_back(rig: &Rig, image: &[u8]) -> UpgradeStep {
+    let before = rig.system.images();
+    let error = rig.system.operator().upgrade(image, PROBATION).unwrap_err();
+    assert_rolled_back(rig, &before);
+    match error {
+        UpgradeError::RolledBack { step, .. } => step,
+        error => panic!("{error}"),
+    }
+}
+
+#[test]
+fn an_image_that_does_not_start_is_rolled_back() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let active = rig.active();
+    assert_eq!(roll_back(&rig, &image_that_faults_in("domain_main")), UpgradeStep::Attach);
+    assert_eq!(rig.active(), active);
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn an_image_that_crashes_in_the_loop_is_rolled_back_and_the_service_never_stops() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let active = rig.active();
+    assert_eq!(roll_back(&rig, &image_that_faults_in("domain_loop_turn")), UpgradeStep::Switch);
+    assert_eq!(rig.active(), active, "the new driver never had the ring");
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn an_image_that_crashes_on_its_first_frame_costs_one_failover() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let active = rig.active();
+    let step = roll_back(&rig, &image_that_faults_in("domain_tx_path"));
+    assert!(matches!(step, UpgradeStep::Switch | UpgradeStep::Probation), "{step:?}");
+    assert_eq!(rig.active(), active);
+    rig.run_for(A_WHILE);
+    let ledger = rig.finish_traffic();
+    let (from, to) = ledger.longest_gap(0, u64::MAX).unwrap();
+    eprintln!("longest gap {} µs", (to - from) / 1000);
+    assert_eq!(ledger.total_corrupted(), 0);
+    let lost = ledger.total_sent() - ledger.total_echoed();
+    assert!(lost < 20, "{lost} datagrams: more than a failover costs");
+}
+
+#[test]
+fn two_operations_at_a_time_are_one_too_many() {
+    let _alone = alone();
+    let rig = Rig::start();
+    let operator = rig.system.operator();
+    let second = Duration::from_secs(2);
+    std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| operator.upgrade(guest_images::SPARE_DOMAIN, second));
+        rig.wait("the upgrade's switch", |rig| {
+            rig.system.events().try_iter().any(|event| matches!(event, Event::Switched(_)))
+        });
+        let error = rig.system.failover().switch_to(None).unwrap_err();
+        assert!(matches!(error, SwitchError::Busy), "{error}");
+        upgrade.join().unwrap().unwrap();
+    });
+}
+
+/// A frame to everybody that the guest ignores, numbered.
+fn broadcast(number: u32) -> [u8; 60] {
+    let mut frame = [0; 60];
+    frame[..6].fill(0xff);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x42]);
+    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+    frame[14..18].copy_from_slice(&number.to_le_bytes());
+    frame
+}
+
+/// Broadcasts every 100 µs while `act` runs. Returns how many were sent, and how many reached the
+/// guest.
+fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (u64, u64) {
+    let port = rig.wires.switch("lan").attach("broadcaster").unwrap();
+    let counter = |rig: &Rig| rig.system.switchboard().counters().rx_groups.get();
+    let before = counter(rig);
+    let stop = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                port.send(&broadcast(number));
+                number += 1;
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            u64::from(number)
+        });
+        act(rig);
+        stop.store(true, Ordering::Relaxed);
+        sender.join().unwrap()
+    });
+    rig.run_for(Duration::from_millis(20));
+    (sent, counter(rig) - before)
+}
+
+#[test]
+fn each_broadcast_comes_once_whatever_is_switched() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let (sent, came) = under_broadcasts(&mut rig, |rig| {
+        for _ in 0..20 {
+            rig.system.operator().switch_to(None).unwrap();
+            rig.run_for(Duration::from_millis(2));
+        }
+    });
+    let twice = rig.system.switchboard().counters().rx_twice.get();
+    eprintln!("{sent} broadcasts, {twice} came through both NICs");
+    assert_eq!(came, sent);
+    assert!(twice > 20, "both NICs received for a while in each switch: {twice}");
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn in_failovers_broadcasts_come_at_most_once() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let (sent, came) = under_broadcasts(&mut rig, |rig| {
+        for _ in 0..10 {
+            crash_active(rig);
+            rig.wait_failover();
+            rig.wait_whole();
+        }
+    });
+    let counters = rig.system.switchboard().counters();
+    eprintln!("{sent} broadcasts, {came} came, {} twice", counters.rx_twice.get());
+    assert!(came <= sent, "{came} of {sent}");
+    assert!(sent - came <= 10 * 20, "no more than in the gaps: {came} of {sent}");
+    assert_service_whole(&mut rig);
+}
+
+/// Frames that come in at a port for a while.
+fn listen(port: &Arc<Port>, time: Duration) -> Vec<Vec<u8>> {
+    let end = Instant::now() + time;
+    let mut frames = Vec::new();
+    let mut buffer = vec![0; MAX_FRAME_BYTES];
+    while Instant::now() < end {
+        while let Some(len) = port.receive(&mut buffer) {
+            frames.push(buffer[..len].to_vec());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    frames
+}
+
+#[test]
+fn the_guests_address_is_announced_at_a_takeover_and_again() {
+    let _alone = alone();
+    let mut rig = Rig::start_with(|topology| topology.announce.again_ms = vec![2, 30]);
+    let port = rig.wires.switch("lan").attach("listener").unwrap();
+    listen(&port, Duration::from_millis(1));
+    crash_active(&rig);
+    rig.wait_failover();
+    let guest = rig.topology.apps[0].mac.0;
+    let frames = listen(&port, Duration::from_millis(100));
+    let own = frames.iter().filter(|frame| frame[6..12] == guest && frame[..6] == [0xff; 6]);
+    let own: Vec<_> = own.collect();
+    // An ARP request of the guest for itself: 10.77.0.2 as sender and as target.
+    let address = [10, 77, 0, 2];
+    for frame in &own {
+        assert_eq!((&frame[12..14], &frame[20..22]), (&[8, 6][..], &[0, 1][..]));
+        assert_eq!((&frame[28..32], &frame[38..42]), (&address[..], &address[..]));
+    }
+    assert_eq!(own.len(), 3, "at once, after 2 and after 30 ms");
+    rig.wait_whole();
+    assert_service_whole(&mut rig);
+}
