@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use object::elf::{ET_CORE, PT_LOAD, PT_NOTE};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{LittleEndian, Object};
+use object::LittleEndian;
 
 use super::capture::{Cursors, RingCursors};
 use super::elf::{Area, flags};
@@ -111,7 +111,7 @@ fn a_core_file_holds_memory_registers_and_cause() {
     while let Some(note) = notes.next().unwrap() {
         found.push((note.name().to_vec(), note.n_type(endian), note.desc().to_vec()));
     }
-    let own = |kind| found.iter().find(|n| n.0 == NOTE_NAME.as_bytes() && n.1 == kind);
+    let own = |kind| found.iter().find(|n| n.0 == NOTE_NAME.as_bytes() && n.1.0 == kind);
     assert_eq!(own(NOTE_CAUSE).unwrap().2, b"crash: invalid opcode");
     assert_eq!(own(NOTE_BUILD_ID).unwrap().2, capture.image.build_id());
     assert_eq!(capture.image.build_id().len(), 20, "the linker makes a SHA-1");
