@@ -29,3 +29,6 @@ pub use failover::{Failover, FailoverRecord, Verdict};
 pub use roles::{IllegalTransition, RoleEvent, RoleState};
 pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, SystemState};
 pub use system::{System, SystemError, Wires};
+
+#[cfg(test)]
+mod tests;
