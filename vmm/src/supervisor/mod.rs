@@ -38,3 +38,6 @@ pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, System
 pub use switch::{SwitchError, SwitchReport};
 pub use system::{System, SystemError, Wires};
 pub use upgrade::{UpgradeError, UpgradeReport, UpgradeStep};
+
+#[cfg(test)]
+mod tests;

@@ -97,12 +97,22 @@ impl System {
     /// # Errors
     /// A part cannot be built.
     pub fn start(topology: &Topology, wires: &mut Wires) -> Result<Self, SystemError> {
+        let mac = topology.apps[0].mac.0;
+        let nics = topology.domains.iter().map(|domain| make_nic(&domain.nic, mac, wires));
+        let nics = nics.collect::<Result<Vec<_>, _>>()?;
+        Self::start_on(topology, nics)
+    }
+
+    /// The same on these NICs, one for each domain.
+    pub(super) fn start_on(
+        topology: &Topology,
+        nics: Vec<Arc<dyn Nic>>,
+    ) -> Result<Self, SystemError> {
         drop(crate::kvm::open_kvm()?);
         let app = &topology.apps[0];
         let tx_pool = DomainSlot::new_tx_pool()?;
         let mut slots = Vec::with_capacity(topology.domains.len());
-        for (index, domain) in topology.domains.iter().enumerate() {
-            let nic = make_nic(&domain.nic, app.mac.0, wires)?;
+        for (index, (domain, nic)) in topology.domains.iter().zip(nics).enumerate() {
             let id = DomainId(index as u8);
             slots.push(Arc::new(DomainSlot::new(id, &domain.name, nic, tx_pool.clone())?));
         }
