@@ -152,13 +152,7 @@ impl Rig {
                 Event::BuildFailed { reason, .. } => {
                     panic!("a domain could not be built: {reason}")
                 }
-                Event::Link { .. }
-                | Event::Ready { .. }
-                | Event::Healed { .. }
-                | Event::Quarantined { .. }
-                | Event::State { .. }
-                | Event::Dumped { .. }
-                | Event::DumpLost { .. } => {}
+                _ => {}
             }
         }
     }
