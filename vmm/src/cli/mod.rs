@@ -14,7 +14,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::AppConfig;
-use crate::demo::Plan;
+use crate::demo::{Operation, Plan};
 use crate::fault::Cause;
 use crate::topology::Policy;
 
@@ -98,10 +98,13 @@ enum Format {
 
 /// What `--cause` can be.
 fn plans() -> impl TypedValueParser<Value = Plan> {
-    let names = Cause::ALL.map(Cause::name).into_iter().chain(["mixed"]);
+    let operations = Operation::ALL.map(Operation::name);
+    let names = Cause::ALL.map(Cause::name).into_iter().chain(operations).chain(["mixed"]);
     PossibleValuesParser::new(names).map(|name| {
         let cause = Cause::ALL.into_iter().find(|cause| cause.name() == name);
-        cause.map_or(Plan::Mixed, Plan::Only)
+        let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name);
+        let planned = operation.map_or(Plan::Mixed, Plan::Planned);
+        cause.map_or(planned, Plan::Only)
     })
 }
 

@@ -8,10 +8,9 @@ use super::report::{self, Memory, Report, Traffic};
 use crate::fault::FaultError;
 use crate::observe::Witness;
 use crate::realtime;
-use crate::supervisor::{System, SystemError, Wires};
+use crate::supervisor::{SwitchError, System, SystemError, UpgradeError, Wires};
 use crate::topology::{DumpSpec, Policy, Topology};
 use crate::traffic::{Addresses, AppProcess, Sender};
-use crate::wire::SwitchError;
 
 /// Until the service answers for the first time.
 const FIRST_ECHO_DEADLINE: Duration = Duration::from_secs(10);
@@ -45,7 +44,7 @@ pub enum DemoError {
     System(#[from] SystemError),
     /// No port on the switch for the sender.
     #[error(transparent)]
-    Switch(#[from] SwitchError),
+    Port(#[from] crate::wire::SwitchError),
     /// A process, thread or folder cannot be made.
     #[error("cannot {what}")]
     Io {
@@ -57,6 +56,12 @@ pub enum DemoError {
     /// A fault cannot be injected.
     #[error(transparent)]
     Fault(#[from] FaultError),
+    /// A planned switch was refused.
+    #[error("the planned switch did not take place")]
+    Switch(#[from] SwitchError),
+    /// An upgrade was refused or rolled back.
+    #[error("the upgrade did not take place")]
+    Upgrade(#[from] UpgradeError),
     /// Something did not happen in time.
     #[error("{what} within {seconds} s")]
     Late {

@@ -117,6 +117,13 @@ pub trait Nic: Send + Sync {
     /// Shuts every receive filter: RAR0.AV, broadcast, multicast, promiscuous.
     fn shut_filters(&self);
 
+    /// Receives frames to this address too (receive address 1), or to none beside the guest's. For
+    /// drills, whose frames never carry the guest's address.
+    fn accept_probes(&self, to: Option<[u8; 6]>);
+
+    /// Good frames received since the last call (GPRC, clear on read).
+    fn take_received(&self) -> u32;
+
     /// Vector 0: queues. For the domain's wait.
     fn queue_event(&self) -> &EventFd;
 

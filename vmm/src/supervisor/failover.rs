@@ -8,10 +8,12 @@
 //! it.
 
 use std::fmt;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::detect::Finding;
+use super::drill::{Blame, DrillReport};
 use super::flapping::LinkHistory;
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use super::rules::{self, DomainView, Link, Need, SystemState};
@@ -31,6 +33,10 @@ pub enum Verdict {
     Detected(Finding),
     /// Its NIC has lost its link, and another's is up. The domain itself is sound.
     Link,
+    /// It failed its drill.
+    Drill(Blame),
+    /// It did not change its role in time when it was asked to.
+    Unready,
 }
 
 impl Verdict {
@@ -41,13 +47,16 @@ impl Verdict {
             Self::Protocol(_) => "protocol",
             Self::Detected(finding) => finding.detector.name(),
             Self::Link => "link",
+            Self::Drill(_) => "drill",
+            Self::Unready => "unready",
         }
     }
 
     /// Whether it speaks against the domain, and not only against its cable.
     pub fn is_own_fault(&self) -> bool {
         match self {
-            Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) => true,
+            Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) | Self::Unready => true,
+            Self::Drill(blame) => *blame == Blame::Spare,
             Self::Link => false,
         }
     }
@@ -60,6 +69,8 @@ impl fmt::Display for Verdict {
             Self::Protocol(violation) => write!(f, "{violation}"),
             Self::Detected(finding) => write!(f, "{finding}"),
             Self::Link => write!(f, "the link of its NIC is down"),
+            Self::Drill(blame) => write!(f, "it failed its drill, to blame: {blame:?}"),
+            Self::Unready => write!(f, "it did not change its role when it was asked to"),
         }
     }
 }
@@ -105,12 +116,15 @@ pub(super) enum Job {
 pub(super) const JOBS: usize = 8;
 
 /// Place of one domain.
-struct Seat {
-    state: RoleState,
-    epoch: u32,
-    life: Option<Arc<Life>>,
+pub(super) struct Seat {
+    pub(super) state: RoleState,
+    pub(super) epoch: u32,
+    pub(super) life: Option<Arc<Life>>,
     link: LinkHistory,
-    drill_passed: bool,
+    pub(super) drill_passed: bool,
+    pub(super) last_drill: Option<DrillReport>,
+    /// The other domain of a planned switch that is on: either may have the ring.
+    pub(super) partner: Option<usize>,
 }
 
 /// What [`Failover`] is made of.
@@ -128,12 +142,16 @@ pub(super) struct FailoverConfig {
 
 /// Who serves, who stands by.
 pub struct Failover {
-    slots: Vec<Arc<DomainSlot>>,
-    switchboard: Arc<Switchboard>,
+    pub(super) slots: Vec<Arc<DomainSlot>>,
+    pub(super) switchboard: Arc<Switchboard>,
     seats: Mutex<Vec<Seat>>,
+    /// Held by the one planned operation that is on. Never with the seats locked.
+    pub(super) planned: Mutex<()>,
+    /// Drills so far.
+    pub(super) drills: AtomicU32,
     jobs: Vec<SyncSender<Job>>,
     nudges: SyncSender<bool>,
-    attaches_early: bool,
+    pub(super) attaches_early: bool,
 }
 
 impl Failover {
@@ -145,13 +163,16 @@ impl Failover {
             life: None,
             link: LinkHistory::new(config.limits),
             drill_passed: true,
+            last_drill: None,
+            partner: None,
         };
         let seats = Mutex::new(config.slots.iter().map(seat).collect());
         let FailoverConfig { slots, switchboard, jobs, nudges, attaches_early, .. } = config;
-        Self { slots, switchboard, seats, jobs, nudges, attaches_early }
+        let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
+        Self { slots, switchboard, seats, planned, drills, jobs, nudges, attaches_early }
     }
 
-    fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+    pub(super) fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -170,8 +191,17 @@ impl Failover {
         }
         let was_active = seat.state == RoleState::Active;
         seat.state = failed;
+        let partner = self.separate(&mut seats, from.index(), verdict_ns);
+        let heir = match was_active {
+            true => partner.or_else(|| self.successor(&seats, Need::CannotStay)),
+            false => None,
+        };
+        // Before the other shuts: what is sent to all in between comes to both, and the switchboard
+        // hands it on once.
+        if let Some(heir) = heir {
+            self.open(heir);
+        }
         self.slots[from.index()].nic.shut_units();
-        let heir = if was_active { self.successor(&seats, Need::CannotStay) } else { None };
         let to = heir.and_then(|heir| self.promote(&mut seats, heir, verdict_ns));
         let released_ns = monotonic_ns();
         drop(seats);
@@ -197,8 +227,45 @@ impl Failover {
         self.nudge();
     }
 
+    /// Ends a planned switch in which a domain failed. The ring may be with either of the two: says
+    /// whom it goes to if that domain served, and makes sure that the other has it if not.
+    fn separate(&self, seats: &mut [Seat], failed: usize, verdict_ns: u64) -> Option<usize> {
+        let partner = seats[failed].partner.take()?;
+        let other = &mut seats[partner];
+        other.partner = None;
+        if other.state == RoleState::Active {
+            let (to, epoch) = (self.slots[partner].id, other.epoch);
+            self.switchboard.take_over(TakeOver { to, epoch, verdict_ns });
+        }
+        (other.state == RoleState::Standby).then_some(partner)
+    }
+
+    /// Lets a domain that takes over receive.
+    fn open(&self, index: usize) {
+        // A driver that attaches only now opens them itself, and must not be disturbed.
+        if self.attaches_early {
+            self.slots[index].nic.open_filters();
+        }
+    }
+
+    /// Stops a standby that is to be built anew, and has that done. Whether it was one.
+    pub(super) fn replace(&self, id: DomainId) -> bool {
+        let mut seats = self.seats();
+        let seat = &mut seats[id.index()];
+        if seat.state != RoleState::Standby || seat.partner.is_some() {
+            return false;
+        }
+        seat.state = RoleState::Failed;
+        self.slots[id.index()].nic.shut_units();
+        drop(seats);
+        // A thread whose queue is full has a failure of this domain in it, and builds it anew.
+        let _ = self.jobs[id.index()].try_send(Job::Begin);
+        self.nudge();
+        true
+    }
+
     /// Something changed that the state of the whole may depend on.
-    fn nudge(&self) {
+    pub(super) fn nudge(&self) {
         // A nudge that finds no room comes before one that was not taken yet.
         let _ = self.nudges.try_send(true);
     }
@@ -227,7 +294,7 @@ impl Failover {
         DomainView { state: seat.state, link, held_down, drill_passed: seat.drill_passed }
     }
 
-    fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
+    pub(super) fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
         let now_ns = monotonic_ns();
         let mut views = [DomainView::NOBODY; MAX_DOMAINS];
         for (index, view) in views.iter_mut().enumerate().take(seats.len()) {
@@ -236,7 +303,7 @@ impl Failover {
         ask(&views[..seats.len()])
     }
 
-    fn successor(&self, seats: &[Seat], need: Need) -> Option<usize> {
+    pub(super) fn successor(&self, seats: &[Seat], need: Need) -> Option<usize> {
         self.with_views(seats, |views| rules::successor(views, need))
     }
 
@@ -258,18 +325,13 @@ impl Failover {
         self.nudge();
     }
 
-    /// How a domain's drill ended. It counts until the next one, or the next life.
-    pub fn drilled(&self, id: DomainId, passed: bool) {
-        self.seats()[id.index()].drill_passed = passed;
-    }
-
     /// Whether somebody other than this domain serves, or would at once.
     pub(super) fn is_dispensable(&self, id: DomainId) -> bool {
         let able = |seat: &Seat| matches!(seat.state, RoleState::Active | RoleState::Standby);
         self.seats().iter().enumerate().any(|(n, seat)| n != id.index() && able(seat))
     }
 
-    /// Hands the ring to a standby.
+    /// Hands the ring to a standby, whose filters are open or about to be.
     fn promote(&self, seats: &mut [Seat], index: usize, verdict_ns: u64) -> Option<DomainId> {
         let seat = &mut seats[index];
         let slot = &self.slots[index];
@@ -278,10 +340,6 @@ impl Failover {
         self.switchboard.take_over(TakeOver { to: slot.id, epoch: seat.epoch, verdict_ns });
         if let Some(life) = &seat.life {
             life.release();
-        }
-        // A driver that attaches only now opens them itself, and must not be disturbed.
-        if self.attaches_early {
-            slot.nic.open_filters();
         }
         Some(slot.id)
     }
@@ -324,6 +382,7 @@ impl Failover {
         if !seats.iter().any(|seat| seat.state == RoleState::Active)
             && let Some(heir) = self.successor(&seats, Need::CannotStay)
         {
+            self.open(heir);
             self.promote(&mut seats, heir, monotonic_ns());
         }
         self.nudge();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use shared_ring::Role;
 
@@ -12,7 +13,9 @@ use super::detect::Observer;
 use super::event::Event;
 use super::failover::{Failover, FailoverConfig, JOBS, Job};
 use super::hub::Hub;
+use super::images::Images;
 use super::keeper;
+use super::operator::{Drills, Operator};
 use super::rebuild::Rebuilder;
 use super::watch::WatchThread;
 use super::workshop::{Workshop, dump_news};
@@ -24,7 +27,7 @@ use crate::nic::emulated::EmulatedNic;
 use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
-use crate::switchboard::{Switchboard, SwitchboardConfig, SwitchboardError};
+use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
 use crate::topology::{NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
 use crate::wire::{EthernetSwitch, Port, SwitchError};
@@ -75,9 +78,9 @@ impl Wires {
 /// A running system. Dropping it stops everything.
 pub struct System {
     slots: Vec<Arc<DomainSlot>>,
-    images: [Arc<Image>; 2],
     switchboard: Arc<Switchboard>,
     failover: Arc<Failover>,
+    drills: Option<Drills>,
     shop: Arc<Workshop>,
     jobs: Vec<SyncSender<Job>>,
     nudges: SyncSender<bool>,
@@ -118,6 +121,9 @@ impl System {
             slots: slots.clone(),
             tx_pool,
             mac: app.mac.0,
+            announce: AnnounceConfig {
+                again: topology.announce.again_ms.iter().map(|ms| millis(*ms)).collect(),
+            },
             violations: hub.clone(),
         })?);
         let (jobs, queues): (Vec<_>, Vec<_>) =
@@ -156,7 +162,7 @@ impl System {
             switchboard: switchboard.clone(),
             failover: failover.clone(),
             hub,
-            images: images.clone(),
+            images: Images::new(images),
             mac: app.mac,
             first_role: first_role(topology.policy),
             limits: topology.limits,
@@ -168,15 +174,21 @@ impl System {
         let kept = failover.clone();
         let keep = move || keeper::run(&kept, &nudged, &tell);
         threads.push(realtime::spawn("keeper", None, keep)?);
+        let every = Duration::from_secs(u64::from(topology.drill.every_s));
+        let drilled = topology.policy == Policy::FastSpare && !every.is_zero();
+        let drills = match drilled {
+            true => Some(Drills::spawn(Operator::new(shop.clone()), every)?),
+            false => None,
+        };
         let server = VhostUserServer::spawn(
             VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 },
             switchboard.port(),
         )?;
         Ok(Self {
             slots,
-            images,
             switchboard,
             failover,
+            drills,
             shop,
             jobs,
             nudges,
@@ -193,8 +205,13 @@ impl System {
     }
 
     /// The two images that domains are built from, driver and spare.
-    pub fn images(&self) -> &[Arc<Image>; 2] {
-        &self.images
+    pub fn images(&self) -> [Arc<Image>; 2] {
+        self.shop.images.current()
+    }
+
+    /// For orders to it: switches, drills, upgrades.
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.shop.clone())
     }
 
     /// Roles and failovers.
@@ -216,6 +233,7 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
+        self.drills = None;
         self.shop.stopped.store(true, Ordering::Release);
         for jobs in &self.jobs {
             // A thread whose queue is full is awake, and looks at the flag next.
@@ -231,6 +249,10 @@ impl Drop for System {
             life.expel();
         }
     }
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
 }
 
 /// Starts a rebuild thread for each domain, and the first domain with it.

@@ -63,12 +63,18 @@ counters! {
     tx_unconfirmed,
     /// Gauge: buffers that are claimed sent and not confirmed.
     tx_awaiting,
-    /// Announcements of the guest's MAC.
+    /// Announcements of the guest's MAC and addresses.
     announced,
     /// Handed to the guest.
     rx_frames,
     /// Bytes of these.
     rx_bytes,
+    /// Of these, broadcast and multicast.
+    rx_groups,
+    /// Dropped: both NICs received it, and the other's copy was handed on.
+    rx_twice,
+    /// Frames of drills, taken out of the stream.
+    rx_probes,
     /// Dropped: no guest is connected or its ring is not running.
     rx_no_guest,
     /// Dropped: sent by the guest itself, come back through the other port.
@@ -89,6 +95,8 @@ counters! {
     violations,
     /// Takeovers.
     takeovers,
+    /// Planned switches.
+    handovers,
     /// Kicks of parked domains.
     kicks,
     /// Interrupts of the guest.

@@ -53,6 +53,10 @@ impl Nic for FakeNic {
         self.link.load(Ordering::Relaxed)
     }
     fn shut_filters(&self) {}
+    fn accept_probes(&self, _to: Option<[u8; 6]>) {}
+    fn take_received(&self) -> u32 {
+        0
+    }
     fn queue_event(&self) -> &EventFd {
         &self.event
     }

@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{AppSpec, DumpSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec};
+use super::{
+    AnnounceSpec, AppSpec, DumpSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec,
+};
+use crate::switchboard::MAX_AGAIN;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -26,9 +29,30 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
     check_counts(topology)
         .or_else(|| check_domains(topology))
         .or_else(|| check_apps(topology))
+        .or_else(|| check_announce(&topology.announce))
         .or_else(|| check_limits(&topology.limits))
         .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
         .or_else(|| check_detect(topology))
+}
+
+/// Latest repetition, milliseconds: after a minute everybody has asked by himself.
+const LATEST_AGAIN_MS: u32 = 60_000;
+
+fn check_announce(announce: &AnnounceSpec) -> Option<Mistake> {
+    let again = &announce.again_ms;
+    let at = "announce.again_ms";
+    if again.len() > MAX_AGAIN {
+        let what = format!("{} repetitions are too many", again.len());
+        return mistake(at, what, "leave at most 16");
+    }
+    let disordered = again.windows(2).position(|pair| pair[0] >= pair[1]);
+    if let Some(index) = disordered {
+        let at = format!("{at}[{}]", index + 1);
+        return mistake(at, "not later than the one before", "put the times in ascending order");
+    }
+    let late = again.iter().position(|after| !(1..=LATEST_AGAIN_MS).contains(after))?;
+    let what = format!("{} ms is no time for a repetition", again[late]);
+    mistake(format!("{at}[{late}]"), what, "use 1 to 60000 ms")
 }
 
 fn check_detect(topology: &Topology) -> Option<Mistake> {

@@ -70,6 +70,12 @@ pub struct Topology {
     /// What happens when the active domain fails.
     #[serde(default)]
     pub policy: Policy,
+    /// How the guest is announced to the network after a takeover.
+    #[serde(default)]
+    pub announce: AnnounceSpec,
+    /// How standbys prove themselves.
+    #[serde(default)]
+    pub drill: DrillSpec,
     /// When a domain that looks as if it had failed has failed.
     #[serde(default)]
     pub detect: Thresholds,
@@ -131,6 +137,36 @@ pub struct AppSpec {
     pub socket: PathBuf,
     /// Its MAC address, which both NICs carry.
     pub mac: MacAddress,
+}
+
+/// How the guest is announced after a takeover: its learned addresses by ARP and neighbour
+/// advertisements, or by reverse ARP if none are known; at once, and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnnounceSpec {
+    /// When announcements are repeated, milliseconds after the first; ascending, at most 16.
+    pub again_ms: Vec<u32>,
+}
+
+impl Default for AnnounceSpec {
+    fn default() -> Self {
+        let again_ms = crate::budget::ANNOUNCE_AGAIN.iter();
+        Self { again_ms: again_ms.map(|after| after.as_millis() as u32).collect() }
+    }
+}
+
+/// How standbys prove themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrillSpec {
+    /// Seconds between two drills of a standby; 0 for none.
+    pub every_s: u32,
+}
+
+impl Default for DrillSpec {
+    fn default() -> Self {
+        Self { every_s: crate::budget::DRILL_EVERY.as_secs() as u32 }
+    }
 }
 
 /// Post-mortem dumps: one folder for each failure, with core file, program, log and ring cursors.
@@ -257,6 +293,8 @@ impl Topology {
                 mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
             }],
             policy: Policy::FastSpare,
+            announce: AnnounceSpec::default(),
+            drill: DrillSpec::default(),
             detect: Thresholds::DEFAULT,
             // A demo makes domains and links fail many times a second.
             limits: Limits { failures: 1000, link_flaps: 1000, ..Limits::default() },

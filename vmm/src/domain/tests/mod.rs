@@ -93,6 +93,10 @@ impl Nic for NotedNic {
         true
     }
     fn shut_filters(&self) {}
+    fn accept_probes(&self, _to: Option<[u8; 6]>) {}
+    fn take_received(&self) -> u32 {
+        0
+    }
     fn queue_event(&self) -> &EventFd {
         &self.queue
     }

@@ -167,6 +167,14 @@ impl Nic for EmulatedNic {
         self.device.filters.refuse();
     }
 
+    fn accept_probes(&self, to: Option<[u8; 6]>) {
+        self.device.filters.accept_second(to);
+    }
+
+    fn take_received(&self) -> u32 {
+        self.device.statistics.take(Counter::Gprc)
+    }
+
     fn queue_event(&self) -> &EventFd {
         self.device.interrupts.event(0)
     }
