@@ -14,9 +14,10 @@ use super::event::Event;
 use super::failover::{Failover, FailoverConfig, JOBS, Job};
 use super::hub::Hub;
 use super::images::Images;
-use super::keeper;
+use super::keeper::Keeper;
 use super::operator::{Drills, Operator};
 use super::rebuild::Rebuilder;
+use super::rules::FailBack;
 use super::watch::WatchThread;
 use super::workshop::{Workshop, dump_news};
 use crate::coredump::{DumpStore, DumpWriter, StoreError};
@@ -28,7 +29,7 @@ use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
 use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
-use crate::topology::{NicSpec, Policy, Topology, WireSpec};
+use crate::topology::{FailBackSpec, NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
 use crate::wire::{EthernetSwitch, Port, SwitchError};
 
@@ -166,14 +167,13 @@ impl System {
             mac: app.mac,
             first_role: first_role(topology.policy),
             limits: topology.limits,
-            events: tell.clone(),
+            events: tell,
             dumps,
             stopped: AtomicBool::new(false),
         });
         let mut threads = start_rebuilders(&shop, &jobs, queues)?;
-        let kept = failover.clone();
-        let keep = move || keeper::run(&kept, &nudged, &tell);
-        threads.push(realtime::spawn("keeper", None, keep)?);
+        let keeper = Keeper::new(shop.clone(), fail_back(topology));
+        threads.push(realtime::spawn("keeper", None, move || keeper.run(&nudged))?);
         let every = Duration::from_secs(u64::from(topology.drill.every_s));
         let drilled = topology.policy == Policy::FastSpare && !every.is_zero();
         let drills = match drilled {
@@ -273,6 +273,13 @@ fn start_rebuilders(
         let _ = first.try_send(Job::Begin);
     }
     Ok(threads)
+}
+
+/// The rule of going back, if there is one.
+fn fail_back(topology: &Topology) -> Option<FailBack> {
+    let FailBackSpec::Prefer { domain, hold_s } = &topology.fail_back else { return None };
+    let preferred = topology.domains.iter().position(|known| known.name == *domain)?;
+    Some(FailBack::new(preferred, Duration::from_secs(u64::from(*hold_s))))
 }
 
 /// The role in which a life starts.

@@ -48,6 +48,12 @@ impl Nic for StubbornNic {
     fn take_sent(&self) -> u32 {
         self.nic.take_sent()
     }
+    fn take_received(&self) -> u32 {
+        self.nic.take_received()
+    }
+    fn accept_probes(&self, to: Option<[u8; 6]>) {
+        self.nic.accept_probes(to);
+    }
     fn link_up(&self) -> bool {
         self.nic.link_up()
     }

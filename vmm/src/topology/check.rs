@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::{
-    AnnounceSpec, AppSpec, DumpSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec,
+    AnnounceSpec, AppSpec, DumpSpec, FailBackSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology,
+    WireSpec,
 };
 use crate::switchboard::MAX_AGAIN;
 
@@ -30,6 +31,7 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
         .or_else(|| check_domains(topology))
         .or_else(|| check_apps(topology))
         .or_else(|| check_announce(&topology.announce))
+        .or_else(|| check_fail_back(topology))
         .or_else(|| check_limits(&topology.limits))
         .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
         .or_else(|| check_detect(topology))
@@ -171,6 +173,19 @@ fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
         return mistake(at, what, "remove it, or choose another path");
     }
     None
+}
+
+fn check_fail_back(topology: &Topology) -> Option<Mistake> {
+    let FailBackSpec::Prefer { domain, hold_s } = &topology.fail_back else { return None };
+    if topology.domains.iter().all(|known| known.name != *domain) {
+        let what = format!("there is no domain `{domain}`");
+        return mistake("fail_back.prefer.domain", what, "name one of the domains");
+    }
+    if topology.policy != Policy::FastSpare {
+        let what = format!("the policy {} has no planned switch", topology.policy.name());
+        return mistake("fail_back", what, "set it to \"never\", or the policy to fast-spare");
+    }
+    check_range("fail_back.prefer.hold_s", *hold_s, 0, 86_400)
 }
 
 fn check_limits(limits: &Limits) -> Option<Mistake> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use limits::Limits;
+pub use limits::{FailBackSpec, Limits};
 pub use mac::MacAddress;
 
 use crate::nic::pci::PciAddress;
@@ -79,6 +79,9 @@ pub struct Topology {
     /// When a domain that looks as if it had failed has failed.
     #[serde(default)]
     pub detect: Thresholds,
+    /// Whether to go back to a domain that failed and is whole again.
+    #[serde(default)]
+    pub fail_back: FailBackSpec,
     /// When a domain or a link counts as flapping.
     #[serde(default)]
     pub limits: Limits,
@@ -296,6 +299,7 @@ impl Topology {
             announce: AnnounceSpec::default(),
             drill: DrillSpec::default(),
             detect: Thresholds::DEFAULT,
+            fail_back: FailBackSpec::Never,
             // A demo makes domains and links fail many times a second.
             limits: Limits { failures: 1000, link_flaps: 1000, ..Limits::default() },
             dumps: None,

@@ -96,6 +96,20 @@ fn limits_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn the_preferred_domain_must_be_one() {
+    let prefer = |domain| serde_json::json!({ "prefer": { "domain": domain, "hold_s": 5 } });
+    assert!(demo_with(|v| v["fail_back"] = prefer("b")).is_ok());
+    assert!(demo_with(|v| v["fail_back"] = "never".into()).is_ok());
+    let text = message(|v| v["fail_back"] = prefer("x"));
+    assert!(text.contains("fail_back.prefer.domain") && text.contains("`x`"), "{text}");
+    let text = message(|v| {
+        v["fail_back"] = prefer("b");
+        v["policy"] = "spare".into();
+    });
+    assert!(text.contains("no planned switch"), "{text}");
+}
+
+#[test]
 fn dumps_have_a_folder_and_bounds() {
     let dumps = serde_json::json!({ "dir": "/tmp/dumps" });
     let spec = demo_with(|v| v["dumps"] = dumps).unwrap().dumps.unwrap();
