@@ -14,7 +14,7 @@ use crate::report::Report;
 /// Most that one test program may take; here everything is emulated.
 const PROGRAM_DEADLINE: Duration = Duration::from_secs(180);
 /// Unit tests that use KVM: the others tell nothing new here.
-const FILTERS: [&str; 3] = ["kvm::", "domain::", "app::"];
+const FILTERS: [&str; 3] = ["kvm::tests::", "domain::", "app::"];
 /// Programs without any that do.
 const LEFT_OUT: [&str; 2] = ["warmspare_tests-", "xtask-"];
 /// Lines of a failed program that tell why.
