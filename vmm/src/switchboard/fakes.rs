@@ -53,6 +53,10 @@ impl Nic for FakeNic {
         self.link.load(Ordering::Relaxed)
     }
     fn shut_filters(&self) {}
+    fn accept_probes(&self, _to: Option<[u8; 6]>) {}
+    fn take_received(&self) -> u32 {
+        0
+    }
     fn queue_event(&self) -> &EventFd {
         &self.event
     }
@@ -84,6 +88,10 @@ impl Nic for FakeNic {
     fn progress(&self) -> u64 {
         0
     }
+    fn peek(&self, _register: u32) -> u32 {
+        0
+    }
+    fn poke(&self, _register: u32, _value: u32) {}
 }
 
 /// Remembers violations.
@@ -300,6 +308,13 @@ impl FakeRing {
 
     /// Makes a chain of buffers available: `(bytes, writable)` each. Returns its descriptors.
     pub(crate) fn add(&mut self, parts: &[(u32, bool)]) -> Vec<u16> {
+        let chain = self.chain(parts);
+        self.offer(chain[0]);
+        chain
+    }
+
+    /// Describes a chain of buffers without making it available.
+    pub(crate) fn chain(&mut self, parts: &[(u32, bool)]) -> Vec<u16> {
         let first = self.next;
         let at = |n: usize| (first + n as u16) % QUEUE;
         for (n, (len, writable)) in parts.iter().enumerate() {
@@ -308,16 +323,16 @@ impl FakeRing {
             self.set_descriptor(at(n), self.buffer(at(n)), *len, flags, at(n + 1));
         }
         self.next = at(parts.len());
-        self.offer(first);
         (0..parts.len()).map(at).collect()
     }
 
     /// Sends a frame behind an empty header, in one buffer.
     pub(crate) fn send(&mut self, frame: &[u8]) {
-        let [descriptor] = self.add(&[(12 + frame.len() as u32, false)])[..] else { panic!() };
+        let descriptor = self.chain(&[(12 + frame.len() as u32, false)])[0];
         let address = self.buffer(descriptor);
         self.memory.write_slice(&[0; 12], GuestAddress(address)).unwrap();
         self.memory.write_slice(frame, GuestAddress(address + 12)).unwrap();
+        self.offer(descriptor);
     }
 
     /// The next chain that came back: head and bytes.

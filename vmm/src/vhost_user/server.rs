@@ -110,6 +110,8 @@ impl Server {
         match self.socket.listener.accept() {
             Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => {
                 tracing::info!("a front-end has connected");
+                // What was said of the guest before is no news of this one.
+                self.port.events().clear();
                 let session = Session::new(self.port.clone(), self.mac);
                 self.connection = Some(Connection { stream, inbox: Inbox::default(), session });
             }
