@@ -1,6 +1,7 @@
 //! A whole system under test: domains, NICs, switchboard, application guest, sender.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use warmspare::domain::{DomainId, DomainSlot};
 use warmspare::supervisor::{Event, FailoverReport, System, Wires};
 use warmspare::topology::{Policy, Topology};
 use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
+use warmspare::wire::Port;
 
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,7 +23,7 @@ pub struct Rig {
     /// What it was built from.
     pub topology: Topology,
     sender: Option<Sender>,
-    _app: AppProcess,
+    app: Option<AppProcess>,
     folder: PathBuf,
 }
 
@@ -45,6 +47,26 @@ impl Rig {
     /// # Panics
     /// It does not come up.
     pub fn start_with(change: impl FnOnce(&mut Topology)) -> Self {
+        let mut rig = Self::build(change);
+        rig.start_app();
+        let sender = rig.lan("sender");
+        let sender = Sender::spawn(sender, Addresses::DEFAULT, Duration::from_millis(1), 100_000);
+        rig.sender = Some(sender.expect("the sender"));
+        rig.wait("the first echo", |rig| {
+            rig.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
+        });
+        rig.wait_whole();
+        rig
+    }
+
+    /// A redundant system without application guest and sender: the test is both.
+    pub fn start_without_app() -> Self {
+        let rig = Self::build(|_| ());
+        rig.wait_whole();
+        rig
+    }
+
+    fn build(change: impl FnOnce(&mut Topology)) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("warmspare-rig-{}-{number}", std::process::id());
@@ -53,20 +75,33 @@ impl Rig {
         let mut topology = Topology::demo(&folder.join("app.sock"));
         change(&mut topology);
         let mut wires = Wires::default();
-        let port = wires.switch("lan").attach("sender").expect("a port for the sender");
         let system = System::start(&topology, &mut wires).expect("the system");
-        let app = &topology.apps[0];
+        Self { system, wires, topology, sender: None, app: None, folder }
+    }
+
+    /// Starts the application guest; one that runs already is killed, without warning.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn start_app(&mut self) {
+        self.app = None;
+        let spec = &self.topology.apps[0];
         let net = Addresses::DEFAULT_GUEST_NET;
-        let app = AppProcess::spawn(&crate::program(), &app.socket, app.mac, net)
-            .expect("the application guest");
-        let sender = Sender::spawn(port, Addresses::DEFAULT, Duration::from_millis(1), 100_000)
-            .expect("the sender");
-        let rig = Self { system, wires, topology, sender: Some(sender), _app: app, folder };
-        rig.wait("the first echo", |rig| {
-            rig.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
-        });
-        rig.wait_whole();
-        rig
+        let app = AppProcess::spawn(&crate::program(), &spec.socket, spec.mac, net);
+        self.app = Some(app.expect("the application guest"));
+    }
+
+    /// Another station on the LAN.
+    ///
+    /// # Panics
+    /// The switch has no port left.
+    pub fn lan(&mut self, name: &str) -> Arc<Port> {
+        self.wires.switch("lan").attach(name).expect("a port on the LAN")
+    }
+
+    /// The vhost-user socket.
+    pub fn socket(&self) -> &Path {
+        &self.topology.apps[0].socket
     }
 
     /// Waits until every domain is what it should be: one serves, the others stand by.
