@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use warmspare::app::{App, AppConfig, AppReport};
 use warmspare::domain::{DomainId, DomainSlot};
 use warmspare::supervisor::{Event, FailoverReport, System, Wires};
 use warmspare::topology::{Policy, Topology};
@@ -13,6 +14,23 @@ use warmspare::wire::Port;
 
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The application guest, always on the other side of the socket.
+enum Guest {
+    /// As users run it.
+    Process(#[expect(dead_code, reason = "held for its end")] AppProcess),
+    /// In this process, so that its own counters can be read.
+    Inside(App),
+}
+
+impl Guest {
+    fn process(topology: &Topology) -> Self {
+        let app = &topology.apps[0];
+        let net = Addresses::DEFAULT_GUEST_NET;
+        let app = AppProcess::spawn(&crate::program(), &app.socket, app.mac, net);
+        Self::Process(app.expect("the application guest"))
+    }
+}
 
 /// A running system with traffic through it.
 pub struct Rig {
@@ -23,7 +41,7 @@ pub struct Rig {
     /// What it was built from.
     pub topology: Topology,
     sender: Option<Sender>,
-    app: Option<AppProcess>,
+    guest: Option<Guest>,
     folder: PathBuf,
 }
 
@@ -32,6 +50,21 @@ impl Rig {
     /// redundant and answers.
     pub fn start() -> Self {
         Self::start_with(|_| ())
+    }
+
+    /// The same with the guest in this process, for [`Self::guest_report`].
+    pub fn start_with_guest_inside() -> Self {
+        let guest = |topology: &Topology| {
+            let app = &topology.apps[0];
+            let config = AppConfig {
+                socket: app.socket.clone(),
+                mac: app.mac.to_string().parse().expect("a MAC address"),
+                address: Addresses::DEFAULT_GUEST_NET.parse().expect("an address"),
+                udp_port: Addresses::DEFAULT.guest_port,
+            };
+            Guest::Inside(App::start(&config).expect("the application guest"))
+        };
+        Self::build(|_| (), guest)
     }
 
     /// The same with one domain and no spare.
@@ -47,10 +80,24 @@ impl Rig {
     /// # Panics
     /// It does not come up.
     pub fn start_with(change: impl FnOnce(&mut Topology)) -> Self {
-        let mut rig = Self::build(change);
-        rig.start_app();
-        let sender = rig.lan("sender");
-        let sender = Sender::spawn(sender, Addresses::DEFAULT, Duration::from_millis(1), 100_000);
+        Self::build(change, Guest::process)
+    }
+
+    /// A redundant system without application guest and sender: the test is both.
+    pub fn start_without_app() -> Self {
+        let rig = Self::build_system(|_| ());
+        rig.wait_whole();
+        rig
+    }
+
+    fn build(
+        change: impl FnOnce(&mut Topology),
+        start_guest: impl FnOnce(&Topology) -> Guest,
+    ) -> Self {
+        let mut rig = Self::build_system(change);
+        rig.guest = Some(start_guest(&rig.topology));
+        let port = rig.lan("sender");
+        let sender = Sender::spawn(port, Addresses::DEFAULT, Duration::from_millis(1), 100_000);
         rig.sender = Some(sender.expect("the sender"));
         rig.wait("the first echo", |rig| {
             rig.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
@@ -59,14 +106,7 @@ impl Rig {
         rig
     }
 
-    /// A redundant system without application guest and sender: the test is both.
-    pub fn start_without_app() -> Self {
-        let rig = Self::build(|_| ());
-        rig.wait_whole();
-        rig
-    }
-
-    fn build(change: impl FnOnce(&mut Topology)) -> Self {
+    fn build_system(change: impl FnOnce(&mut Topology)) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("warmspare-rig-{}-{number}", std::process::id());
@@ -76,19 +116,14 @@ impl Rig {
         change(&mut topology);
         let mut wires = Wires::default();
         let system = System::start(&topology, &mut wires).expect("the system");
-        Self { system, wires, topology, sender: None, app: None, folder }
+        Self { system, wires, topology, sender: None, guest: None, folder }
     }
 
-    /// Starts the application guest; one that runs already is killed, without warning.
-    ///
-    /// # Panics
-    /// It cannot be started.
-    pub fn start_app(&mut self) {
-        self.app = None;
-        let spec = &self.topology.apps[0];
-        let net = Addresses::DEFAULT_GUEST_NET;
-        let app = AppProcess::spawn(&crate::program(), &spec.socket, spec.mac, net);
-        self.app = Some(app.expect("the application guest"));
+    /// Kills the application guest without warning, if there is one, and starts another in a
+    /// process of its own.
+    pub fn restart_app(&mut self) {
+        self.guest = None;
+        self.guest = Some(Guest::process(&self.topology));
     }
 
     /// Another station on the LAN.
@@ -128,6 +163,17 @@ impl Rig {
         }
     }
 
+    /// What the guest itself has counted.
+    ///
+    /// # Panics
+    /// It runs in a process of its own.
+    pub fn guest_report(&self) -> AppReport {
+        match &self.guest {
+            Some(Guest::Inside(app)) => app.report(),
+            Some(Guest::Process(_)) | None => panic!("only a guest inside can be asked"),
+        }
+    }
+
     /// The next failover.
     ///
     /// # Panics
@@ -137,7 +183,7 @@ impl Rig {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left).expect("a failover") {
-                Event::Failover(report) => return report,
+                Event::Failover(report) => return *report,
                 Event::BuildFailed { reason, .. } => {
                     panic!("a domain could not be built: {reason}")
                 }

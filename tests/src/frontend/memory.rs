@@ -67,9 +67,7 @@ impl GuestRam {
     /// Outside the memory.
     pub fn read(&self, address: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        self.map
-            .read_slice(&mut bytes, GuestAddress(address))
-            .expect("an address in guest memory");
+        self.map.read_slice(&mut bytes, GuestAddress(address)).expect("an address in guest memory");
         bytes
     }
 
@@ -88,9 +86,7 @@ impl GuestRam {
     /// # Panics
     /// Outside the memory.
     pub fn load(&self, address: u64) -> u16 {
-        self.map
-            .load(GuestAddress(address), Ordering::SeqCst)
-            .expect("an address in guest memory")
+        self.map.load(GuestAddress(address), Ordering::SeqCst).expect("an address in guest memory")
     }
 }
 

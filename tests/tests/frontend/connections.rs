@@ -55,9 +55,8 @@ impl PeekByte for std::os::unix::net::UnixStream {
         use std::os::fd::AsRawFd;
         let mut byte = 0u8;
         // SAFETY: one byte that outlives the call.
-        let count = unsafe {
-            libc::recv(self.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK)
-        };
+        let count =
+            unsafe { libc::recv(self.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK) };
         (count == 1).then_some(byte)
     }
 }
@@ -138,7 +137,7 @@ fn a_killed_application_guest_is_followed_by_another() {
     let _turn = turn();
     let mut rig = Rig::start();
     for _ in 0..3 {
-        rig.start_app();
+        rig.restart_app();
         rig.run_for(Duration::from_millis(300));
     }
     let ledger = rig.finish_traffic();
