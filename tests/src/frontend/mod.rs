@@ -64,10 +64,11 @@ impl TestGuest {
 
     /// Puts a frame behind an empty header into the transmit ring, without a kick.
     pub fn queue(&mut self, frame: &[u8]) {
-        let head = self.tx.add(&[((HEADER_BYTES + frame.len()) as u32, 0)]);
-        let address = self.tx.buffer(head);
+        let address = self.tx.buffer(self.tx.next_head());
         self.ram.write(address, &[0; HEADER_BYTES]);
         self.ram.write(address + HEADER_BYTES as u64, frame);
+        // Last: the device may be looking at the ring right now.
+        self.tx.add(&[((HEADER_BYTES + frame.len()) as u32, 0)]);
     }
 
     /// Sends a frame.

@@ -102,6 +102,11 @@ impl DriverRing {
         self.ram.store(self.avail() + 2, self.available);
     }
 
+    /// Head of the chain that [`Self::add`] makes next.
+    pub fn next_head(&self) -> u16 {
+        self.next
+    }
+
     /// Makes a chain of buffers available, `(bytes, flags)` each; its head.
     pub fn add(&mut self, parts: &[(u32, u16)]) -> u16 {
         let first = self.next;

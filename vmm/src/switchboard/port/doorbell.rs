@@ -2,9 +2,9 @@
 //! front-end and may be anything.
 //!
 //! Nothing here can be made to wait: a kick is registered edge-triggered with epoll, so an eventfd
-//! need not be read at all, and a pipe is drained with `RWF_NOWAIT`, which holds whatever flags the
-//! front-end sets on the shared description. Everything that is neither an eventfd nor a pipe (a
-//! regular file, a device, a file of somebody's FUSE daemon, whose every operation may hang) is
+//! need not be read at all; a call is signalled by the kernel's own means, see [`signal`]; and a
+//! pipe is drained with `RWF_NOWAIT`, which holds whatever flags the front-end sets on
+//! the shared description. Everything that is neither an eventfd nor a pipe (a regular file, a device, a file of somebody's FUSE daemon, whose every operation may hang) is
 //! *deaf*: kept, never touched, and the ring is looked at every [`budget::DEAF_KICK_POLL`] instead.
 //!
 //! [`budget::DEAF_KICK_POLL`]: crate::budget::DEAF_KICK_POLL
@@ -13,6 +13,8 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
+
+use super::signal;
 
 /// What a descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,15 +104,15 @@ impl Call {
         if kind_of(&file) != Kind::EventFd {
             return None;
         }
-        set_nonblocking(&file);
+        signal::prepare();
         Some(Self { file: Some(Arc::new(file)) })
     }
 
     /// Signals, if there is anything to signal.
     pub fn signal(&self) {
-        let Some(file) = &self.file else { return };
-        // SAFETY: eight bytes that outlive the call. The counter being full is as good as success.
-        unsafe { libc::write(file.as_raw_fd(), std::ptr::from_ref(&1u64).cast(), 8) };
+        if let Some(file) = &self.file {
+            signal::signal(file.as_raw_fd());
+        }
     }
 
     /// Whether there is a descriptor to signal.

@@ -7,6 +7,7 @@ pub mod doorbell;
 mod guard;
 pub mod memory;
 mod scatter;
+mod signal;
 pub mod vring;
 
 use std::sync::atomic::{AtomicBool, Ordering};
