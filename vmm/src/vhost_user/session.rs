@@ -1,12 +1,12 @@
 //! One connection's state: what the front-end has said, and the rings that follow from it.
 //!
 //! A ring runs from SET_VRING_KICK to GET_VRING_BASE, as soon and as long as it has a size,
-//! addresses and memory. Every change of something that a running ring depends on starts it anew at
-//! a loop boundary of the switchboard, before the reply: chains are used when they are copied, so
-//! nothing is in flight there, and the position is the used index that stands in guest memory. A
-//! ring therefore goes on where it stopped, after a reconnect too: unfinished descriptors are
-//! neither skipped nor run twice. SET_VRING_BASE has nothing to add to that; it is only told back if
-//! the ring never runs.
+//! addresses and memory, and has been enabled once. Every change of something that a running ring
+//! depends on starts it anew at a loop boundary of the switchboard, before the reply: chains are
+//! used when they are copied, so nothing is in flight there, and the position is the used index
+//! that stands in guest memory. A ring therefore goes on where it stopped, after a reconnect too:
+//! unfinished descriptors are neither skipped nor run twice. SET_VRING_BASE has nothing to add to
+//! that; it is only told back if the ring never runs.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -53,7 +53,8 @@ struct Ring {
     kick: Option<Kick>,
     call: Call,
     error: Call,
-    enabled: bool,
+    /// As SET_VRING_ENABLE said last.
+    enabled: Option<bool>,
     /// Between SET_VRING_KICK and GET_VRING_BASE.
     started: bool,
     /// Position of the last stop, for GET_VRING_BASE of a ring that does not run.
@@ -295,7 +296,7 @@ impl Session {
 
     fn enable(&mut self, state: VhostUserVringState) -> Result<Answer, Refusal> {
         let index = self.ring_index(state.index)?;
-        self.rings[index].enabled = state.num != 0;
+        self.rings[index].enabled = Some(state.num != 0);
         self.sync_ring(index)
     }
 
@@ -413,8 +414,7 @@ impl Session {
             kick: kick.clone(),
             call: ring.call.clone(),
             error: ring.error.clone(),
-            // Without protocol features there is no SET_VRING_ENABLE: started is enabled.
-            enabled: ring.enabled || !has(request::PROTOCOL_FEATURES),
+            enabled: ring.enabled.unwrap_or(true),
             event_idx: has(EVENT_IDX),
             mergeable: has(MRG_RXBUF),
             header_bytes: if has(VERSION_1) || has(MRG_RXBUF) { 12 } else { 10 },
@@ -425,7 +425,12 @@ impl Session {
         if memory.is_truncated() {
             return Err("the guest's memory was truncated".to_owned());
         }
-        Ok(Some(vring))
+        // Without protocol features there is no SET_VRING_ENABLE: started is enabled. With them a
+        // ring begins disabled, and what is in a disabled transmit ring is to be thrown away. But
+        // most front-ends enable rings only after they have started them: what a guest had sent
+        // when its back-end went away would be lost. So a ring runs when it is enabled first.
+        let waits = ring.enabled.is_none() && has(request::PROTOCOL_FEATURES);
+        Ok((!waits).then_some(vring))
     }
 }
 
@@ -469,3 +474,6 @@ fn spec_of(region: VhostUserMemoryRegion) -> RegionSpec {
 fn map_region(region: VhostUserMemoryRegion, file: &File) -> Result<Arc<MappedRegion>, Refusal> {
     MappedRegion::map(spec_of(region), file).map(Arc::new).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
