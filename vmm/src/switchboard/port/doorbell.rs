@@ -1,11 +1,13 @@
 //! The descriptors by which a guest and the switchboard wake each other. They come from the
 //! front-end and may be anything.
 //!
-//! Nothing here can be made to wait: a kick is registered edge-triggered with epoll, so an eventfd
-//! need not be read at all; a call is signalled by the kernel's own means, see [`signal`]; and a
-//! pipe is drained with `RWF_NOWAIT`, which holds whatever flags the front-end sets on
-//! the shared description. Everything that is neither an eventfd nor a pipe (a regular file, a device, a file of somebody's FUSE daemon, whose every operation may hang) is
+//! Nothing here can be made to wait. A kick is registered edge-triggered with epoll, so an eventfd
+//! need not be read at all, and a pipe is drained with `RWF_NOWAIT`, which holds whatever flags the
+//! front-end sets on the shared description. Everything that is neither an eventfd nor a pipe (a
+//! regular file, a device, a file of somebody's FUSE daemon, whose every operation may hang) is
 //! *deaf*: kept, never touched, and the ring is looked at every [`budget::DEAF_KICK_POLL`] instead.
+//!
+//! A call must be an eventfd, and is signalled by the kernel's own means: see [`signal`].
 //!
 //! [`budget::DEAF_KICK_POLL`]: crate::budget::DEAF_KICK_POLL
 
@@ -162,6 +164,19 @@ mod tests {
         kick.drain();
         drop(write);
         kick.drain();
+    }
+
+    #[test]
+    fn a_call_that_is_full_and_blocking_holds_nobody() {
+        let event = EventFd::new(EFD_NONBLOCK).unwrap();
+        // SAFETY: a duplicate that nothing else owns.
+        let call =
+            Call::new(unsafe { OwnedFd::from_raw_fd(libc::dup(event.as_raw_fd())) }).unwrap();
+        event.write(u64::MAX - 1).unwrap();
+        // SAFETY: plain integers and an open descriptor.
+        unsafe { libc::fcntl(event.as_raw_fd(), libc::F_SETFL, 0) };
+        call.signal();
+        assert!(event.read().unwrap() >= u64::MAX - 1);
     }
 
     #[test]

@@ -329,6 +329,3 @@ fn write_header(
     header[10..].copy_from_slice(&buffers.to_le_bytes());
     scatter.write(&header[..bytes.min(MAX_HEADER_BYTES)])
 }
-
-#[cfg(test)]
-mod tests;
