@@ -157,6 +157,10 @@ impl Rig {
                 | Event::Healed { .. }
                 | Event::Quarantined { .. }
                 | Event::State { .. }
+                | Event::Switched(_)
+                | Event::Drilled(_)
+                | Event::Upgraded(_)
+                | Event::UpgradeFailed { .. }
                 | Event::Dumped { .. }
                 | Event::DumpLost { .. } => {}
             }
