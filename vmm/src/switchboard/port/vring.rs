@@ -88,6 +88,8 @@ pub struct Vring {
     pub(crate) header_bytes: usize,
     /// Cleared when the guest's indices make no sense, until the ring is started anew.
     intact: bool,
+    /// [`Self::newly_broken`] has said so.
+    told: bool,
     /// Available index up to which chains were looked at, whether or not they were taken.
     looked: u16,
     /// Used index after everything staged.
@@ -126,6 +128,7 @@ impl Vring {
             mergeable: config.mergeable,
             header_bytes: config.header_bytes,
             intact: true,
+            told: false,
             looked: 0,
             used: 0,
             published: 0,
@@ -168,6 +171,11 @@ impl Vring {
         if std::mem::replace(&mut self.intact, false) {
             self.error.signal();
         }
+    }
+
+    /// Whether the ring is corrupt. Says so once.
+    pub(crate) fn newly_broken(&mut self) -> bool {
+        !self.intact && !std::mem::replace(&mut self.told, true)
     }
 
     /// Whether the guest has made chains available.
