@@ -66,7 +66,7 @@ impl Station {
         assert_eq!(self.take_seen(), Vec::<u32>::new(), "frames on the LAN");
     }
 
-    fn drain(&self) {
+    pub(super) fn drain(&self) {
         let mut bytes = vec![0; MAX_FRAME_BYTES];
         while let Some(len) = self.port.receive(&mut bytes) {
             self.seen.borrow_mut().extend(number_of(&bytes[..len]));

@@ -37,6 +37,15 @@ fn draw<T>(runner: &mut TestRunner, strategy: &impl Strategy<Value = T>) -> T {
     strategy.new_tree(runner).expect("a value").current()
 }
 
+/// Whatever was there before: the next front-end is served.
+fn settle(bench: &mut Bench) {
+    // Answered only when the connections before it have ended.
+    drop(Connection::negotiate(bench.rig.socket()));
+    bench.settle();
+    bench.lan.take_seen();
+    bench.assert_serves();
+}
+
 /// Numbers at which things go wrong.
 fn edgy() -> impl Strategy<Value = u64> {
     prop_oneof![
@@ -91,7 +100,7 @@ fn fuzz_any_messages_leave_the_next_front_end_served() {
     let (mut runner, end) = start();
     let (event, null) = (EventFd::new(EFD_NONBLOCK).unwrap(), File::open("/dev/null").unwrap());
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-    let mut cases = 0;
+    let mut cases = 0u32;
     while Instant::now() < end {
         let case = draw(&mut runner, &messages());
         // Half of the front-ends begin well.
@@ -122,15 +131,14 @@ fn fuzz_any_messages_leave_the_next_front_end_served() {
         raw.stream().shutdown(std::net::Shutdown::Write).unwrap();
         raw.expect_end();
         cases += 1;
-        if cases % 50 == 0 {
-            bench.lan.take_seen();
-            bench.assert_serves();
+        if cases.is_multiple_of(50) {
+            settle(&mut bench);
         }
     }
     println!("{cases} front-ends");
     drop((event, null, socket, _other));
+    settle(&mut bench);
     assert!(open_fds() <= before, "{before} descriptors became {}", open_fds());
-    bench.assert_serves();
 }
 
 /// A scribble over rings and buffers: offset from the guest's base, bytes.
@@ -169,14 +177,11 @@ fn fuzz_any_rings_leave_the_next_front_end_served() {
         // Whatever became of its rings, its messages are answered.
         assert_eq!(raw.ask(Request::SET_VRING_ENABLE, &body::state(0, 1), &[]), 0);
         cases += 1;
-        if cases % 50 == 0 {
-            bench.lan.take_seen();
+        if cases.is_multiple_of(50) {
             drop(raw);
-            bench.assert_serves();
+            settle(&mut bench);
         }
     }
     println!("{cases} guests");
-    drop(Connection::negotiate(bench.rig.socket()));
-    bench.lan.take_seen();
-    bench.assert_serves();
+    settle(&mut bench);
 }
