@@ -98,11 +98,6 @@ fn sleep_until(at_ns: u64) {
     };
     // SAFETY: `at` outlives the call; no remainder is asked for with an absolute time.
     unsafe {
-        libc::clock_nanosleep(
-            libc::CLOCK_MONOTONIC,
-            libc::TIMER_ABSTIME,
-            &at,
-            std::ptr::null_mut(),
-        )
+        libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &at, std::ptr::null_mut())
     };
 }

@@ -9,7 +9,9 @@
 //! ```
 
 /// What a domain is at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoleState {
     /// Not running: never started, or stopped by a verdict.

@@ -1,0 +1,339 @@
+//! Keeps the books of what happened: histograms, the newest failures, redundancy; and publishes
+//! each event. Fed by whoever takes the supervisor's events, asked by the control thread.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::bus::{EventBus, Published, Subscription};
+use super::event::{EventLine, FailoverOutcome, FailoverView, Occurrence, Phases};
+use super::histogram::{EDGES_US, Histogram};
+use super::snapshot::{FailoverCount, InterruptionView, is_redundant};
+use super::wall;
+use crate::clock::monotonic_ns;
+use crate::supervisor::RoleState;
+
+/// Failures that are kept in full.
+pub const KEPT_FAILOVERS: usize = 1000;
+
+/// What the system reports, with names instead of numbers. Stamps are `CLOCK_MONOTONIC`.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// A NIC's link came or went.
+    Link {
+        /// The NIC.
+        nic: String,
+        /// Whether it is up now.
+        up: bool,
+    },
+    /// A verdict fell.
+    Failover(FailoverFacts),
+    /// A domain is built and attached.
+    Ready {
+        /// The domain.
+        domain: String,
+        /// What it is now.
+        role: RoleState,
+        /// When.
+        at_ns: u64,
+    },
+    /// A domain could not be built.
+    BuildFailed {
+        /// The domain.
+        domain: String,
+        /// Why, in one line.
+        reason: String,
+        /// Whether it will not be tried again.
+        given_up: bool,
+    },
+}
+
+/// What the system reports of a failure.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs, reason = "as in `FailoverView` and `supervisor::FailoverRecord`")]
+pub struct FailoverFacts {
+    pub from: String,
+    pub epoch: u32,
+    pub was_active: bool,
+    pub to: Option<String>,
+    pub cause: &'static str,
+    pub evidence: String,
+    pub entered_ns: u64,
+    pub verdict_ns: u64,
+    pub released_ns: u64,
+    pub first_sent_ns: Option<u64>,
+    pub resent: u64,
+    pub poisoned: u64,
+    pub salvaged: u64,
+    pub epitaph: String,
+}
+
+/// A domain as far as events tell.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    nic: String,
+    role: RoleState,
+    link_up: bool,
+}
+
+#[derive(Debug)]
+struct Books {
+    seq: u64,
+    domains: Vec<Known>,
+    /// Since when there is no redundancy; `None` while there is.
+    bare_since_ns: Option<u64>,
+    was_redundant: bool,
+    failures: u64,
+    newest: VecDeque<(u64, FailoverView)>,
+    counts: BTreeMap<(&'static str, FailoverOutcome), u64>,
+    interruptions: BTreeMap<&'static str, Histogram>,
+    all_interruptions: Histogram,
+    phases: BTreeMap<(&'static str, &'static str), Histogram>,
+}
+
+/// The books and the bus.
+#[derive(Debug)]
+pub struct Recorder {
+    began_ns: u64,
+    books: Mutex<Books>,
+    bus: EventBus,
+}
+
+impl Recorder {
+    /// Empty books of a system with these domains: name, name of its NIC, whether its link is up.
+    pub fn new(domains: impl Iterator<Item = (String, String, bool)>) -> Self {
+        let known = |(name, nic, link_up)| Known { name, nic, role: RoleState::Failed, link_up };
+        let began_ns = monotonic_ns();
+        let books = Books {
+            seq: 0,
+            domains: domains.map(known).collect(),
+            bare_since_ns: Some(began_ns),
+            was_redundant: false,
+            failures: 0,
+            newest: VecDeque::new(),
+            counts: BTreeMap::new(),
+            interruptions: BTreeMap::new(),
+            all_interruptions: Histogram::default(),
+            phases: BTreeMap::new(),
+        };
+        Self { began_ns, books: Mutex::new(books), bus: EventBus::default() }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters something into the books and tells all subscribers.
+    pub fn hear(&self, heard: Heard) {
+        let mut books = self.books();
+        let (at_ns, occurrence) = books.enter(heard);
+        self.publish(&mut books, at_ns, occurrence);
+        if let Some(change) = books.redundancy_change(at_ns) {
+            self.publish(&mut books, at_ns, change);
+        }
+    }
+
+    /// Under the lock, so that subscribers see the numbers in order.
+    fn publish(&self, books: &mut Books, at_ns: u64, occurrence: Occurrence) {
+        books.seq += 1;
+        let kind = occurrence.kind();
+        let seq = books.seq;
+        let line = EventLine { seq, time: wall::at(at_ns), monotonic_ns: at_ns, occurrence };
+        match serde_json::to_string(&line) {
+            Ok(json) => self.bus.publish(Published { seq, kind, json }),
+            Err(error) => tracing::error!(%error, kind, "an event cannot be written as JSON"),
+        }
+    }
+
+    /// Hears all events from now on.
+    pub fn subscribe(&self) -> Subscription {
+        self.bus.subscribe()
+    }
+
+    /// Those who hear them now.
+    pub fn subscribers(&self) -> usize {
+        self.bus.subscribers()
+    }
+
+    /// When it was made, `CLOCK_MONOTONIC` nanoseconds.
+    pub fn began_ns(&self) -> u64 {
+        self.began_ns
+    }
+
+    /// The newest failures, newest first, at most `most` of the [`KEPT_FAILOVERS`].
+    pub fn failovers(&self, most: usize) -> Vec<FailoverView> {
+        self.books().newest.iter().rev().take(most).map(|(_, view)| view.clone()).collect()
+    }
+
+    /// Failures by cause and outcome.
+    pub fn counts(&self) -> Vec<FailoverCount> {
+        let count = |(&(cause, outcome), &count): (&(&str, FailoverOutcome), &u64)| FailoverCount {
+            cause: cause.to_owned(),
+            outcome: outcome.name().to_owned(),
+            count,
+        };
+        self.books().counts.iter().map(count).collect()
+    }
+
+    /// Interruptions, all and by cause.
+    pub fn interruption(&self) -> InterruptionView {
+        let books = self.books();
+        let view =
+            |(cause, histogram): (&&str, &Histogram)| ((*cause).to_owned(), histogram.view());
+        InterruptionView {
+            edges_us: EDGES_US.to_vec(),
+            all: books.all_interruptions.view(),
+            by_cause: books.interruptions.iter().map(view).collect(),
+        }
+    }
+
+    /// Interruptions by cause, for metrics.
+    pub fn interruption_histograms(&self) -> Vec<(&'static str, Histogram)> {
+        self.books().interruptions.iter().map(|(cause, h)| (*cause, h.clone())).collect()
+    }
+
+    /// Durations of phases by phase and cause, for metrics.
+    pub fn phase_histograms(&self) -> Vec<(&'static str, &'static str, Histogram)> {
+        let books = self.books();
+        books.phases.iter().map(|(&(phase, cause), h)| (phase, cause, h.clone())).collect()
+    }
+}
+
+impl Books {
+    fn enter(&mut self, heard: Heard) -> (u64, Occurrence) {
+        match heard {
+            Heard::Link { nic, up } => {
+                self.domains.iter_mut().filter(|d| d.nic == nic).for_each(|d| d.link_up = up);
+                (monotonic_ns(), Occurrence::Link { nic, up })
+            }
+            Heard::Failover(facts) => {
+                let at_ns = facts.verdict_ns;
+                (at_ns, Occurrence::Failover(Box::new(self.enter_failover(facts))))
+            }
+            Heard::Ready { domain, role, at_ns } => {
+                self.set_role(&domain, role);
+                self.close_failure(&domain, role, at_ns);
+                (at_ns, Occurrence::Ready { domain, role })
+            }
+            Heard::BuildFailed { domain, reason, given_up: true } => {
+                self.set_role(&domain, RoleState::Quarantined);
+                (monotonic_ns(), Occurrence::Quarantine { domain, reason })
+            }
+            Heard::BuildFailed { domain, reason, given_up: false } => {
+                (monotonic_ns(), Occurrence::BuildFailed { domain, reason })
+            }
+        }
+    }
+
+    fn set_role(&mut self, name: &str, role: RoleState) {
+        if let Some(known) = self.domains.iter_mut().find(|known| known.name == name) {
+            known.role = role;
+        }
+    }
+
+    fn enter_failover(&mut self, facts: FailoverFacts) -> FailoverView {
+        let outcome = match (facts.was_active, &facts.to) {
+            (false, _) => FailoverOutcome::StandbyLost,
+            (true, Some(_)) => FailoverOutcome::TakenOver,
+            (true, None) => FailoverOutcome::NoSpare,
+        };
+        self.set_role(&facts.from, RoleState::Failed);
+        if let Some(to) = &facts.to {
+            self.set_role(to, RoleState::Active);
+        }
+        self.failures += 1;
+        *self.counts.entry((facts.cause, outcome)).or_default() += 1;
+        let phases = phases_of(&facts);
+        let interruption_us = facts.first_sent_ns.map(|sent| micros(facts.entered_ns, sent));
+        self.record_phase("detect", facts.cause, Some(phases.detect_us));
+        self.record_phase("release", facts.cause, phases.release_us);
+        self.record_phase("first-frame", facts.cause, phases.first_frame_us);
+        self.record_interruption(facts.cause, interruption_us);
+        let view = FailoverView {
+            number: self.failures,
+            time: wall::at(facts.verdict_ns),
+            from: facts.from,
+            epoch: facts.epoch,
+            to: facts.to,
+            cause: facts.cause.to_owned(),
+            evidence: facts.evidence,
+            outcome,
+            phases,
+            interruption_us,
+            resent: facts.resent,
+            poisoned: facts.poisoned,
+            salvaged: facts.salvaged,
+            epitaph: facts.epitaph,
+        };
+        if self.newest.len() == KEPT_FAILOVERS {
+            self.newest.pop_front();
+        }
+        self.newest.push_back((facts.verdict_ns, view.clone()));
+        view
+    }
+
+    /// A domain is back: completes its last failure.
+    fn close_failure(&mut self, domain: &str, role: RoleState, at_ns: u64) {
+        let open = |(_, view): &&mut (u64, FailoverView)| view.from == domain;
+        let Some((verdict_ns, view)) = self.newest.iter_mut().rev().find(open) else { return };
+        if view.phases.rebuild_us.is_some() {
+            return;
+        }
+        let rebuild_us = micros(*verdict_ns, at_ns);
+        view.phases.rebuild_us = Some(rebuild_us);
+        let restarted = view.outcome == FailoverOutcome::NoSpare && role == RoleState::Active;
+        if restarted {
+            view.interruption_us = Some(view.phases.detect_us + rebuild_us);
+        }
+        let interruption_us = view.interruption_us.filter(|_| restarted);
+        let Some(cause) = self.counts.keys().map(|key| key.0).find(|c| *c == view.cause) else {
+            return;
+        };
+        self.record_phase("rebuild", cause, Some(rebuild_us));
+        self.record_interruption(cause, interruption_us);
+    }
+
+    fn record_phase(&mut self, phase: &'static str, cause: &'static str, value_us: Option<f64>) {
+        if let Some(value_us) = value_us {
+            self.phases.entry((phase, cause)).or_default().record(value_us);
+        }
+    }
+
+    fn record_interruption(&mut self, cause: &'static str, value_us: Option<f64>) {
+        if let Some(value_us) = value_us {
+            self.interruptions.entry(cause).or_default().record(value_us);
+            self.all_interruptions.record(value_us);
+        }
+    }
+
+    fn redundancy_change(&mut self, at_ns: u64) -> Option<Occurrence> {
+        let redundant = is_redundant(self.domains.iter().map(|d| (d.role, d.link_up)));
+        if redundant == self.was_redundant {
+            return None;
+        }
+        self.was_redundant = redundant;
+        if !redundant {
+            self.bare_since_ns = Some(at_ns);
+            return Some(Occurrence::RedundancyLost);
+        }
+        let since_ns = self.bare_since_ns.take().unwrap_or(at_ns);
+        Some(Occurrence::RedundancyRegained { after_us: micros(since_ns, at_ns) })
+    }
+}
+
+fn phases_of(facts: &FailoverFacts) -> Phases {
+    let release_us = facts.to.as_ref().map(|_| micros(facts.verdict_ns, facts.released_ns));
+    Phases {
+        detect_us: micros(facts.entered_ns, facts.verdict_ns),
+        release_us,
+        first_frame_us: facts.first_sent_ns.map(|sent| micros(facts.released_ns, sent)),
+        rebuild_us: None,
+    }
+}
+
+fn micros(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests;
