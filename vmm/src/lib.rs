@@ -7,6 +7,7 @@ pub mod app;
 pub mod budget;
 pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod demo;
 pub mod domain;
 pub mod fault;

@@ -50,19 +50,14 @@ impl Default for EventBus {
 
 impl EventBus {
     /// Hands an event to all that listen.
-    pub fn publish(&self, event: Published) {
+    pub fn publish(&self, event: Arc<Published>) {
         // An error only means that nobody listens.
-        let _ = self.sender.send(Arc::new(event));
+        let _ = self.sender.send(event);
     }
 
     /// Listens from now on.
     pub fn subscribe(&self) -> Subscription {
         Subscription { receiver: self.sender.subscribe() }
-    }
-
-    /// Those that listen now.
-    pub fn subscribers(&self) -> usize {
-        self.sender.receiver_count()
     }
 }
 
@@ -100,8 +95,8 @@ impl Delivery {
 mod tests {
     use super::*;
 
-    fn event(seq: u64) -> Published {
-        Published { seq, kind: "link", json: format!("{{\"seq\":{seq}}}") }
+    fn event(seq: u64) -> Arc<Published> {
+        Arc::new(Published { seq, kind: "link", json: format!("{{\"seq\":{seq}}}") })
     }
 
     #[test]

@@ -84,6 +84,8 @@ impl RotatingFile {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::observe::bus::{EventBus, Published};
 
@@ -118,7 +120,7 @@ mod tests {
         fs::write(&path, "before\n").unwrap();
         let bus = EventBus::default();
         let thread = spawn(&path, bus.subscribe()).unwrap();
-        bus.publish(Published { seq: 1, kind: "link", json: "after".into() });
+        bus.publish(Arc::new(Published { seq: 1, kind: "link", json: "after".into() }));
         drop(bus);
         thread.join().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\nafter\n");

@@ -23,14 +23,14 @@ const FRAMES: [(&str, &str); 2] = [("tx", "transmit"), ("rx", "receive")];
 pub fn exposition(observer: &Observer, sampler: &Sampler, format: Format) -> String {
     let snapshot = observer.snapshot(sampler);
     let mut out = Exposition::new(format);
-    system(&mut out, &snapshot, observer);
+    system(&mut out, &snapshot);
     failovers(&mut out, &snapshot, observer);
     traffic(&mut out, &snapshot);
     domains(&mut out, &snapshot);
     out.finish()
 }
 
-fn system(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
+fn system(out: &mut Exposition, snapshot: &Snapshot) {
     out.family("warmspare_build_info", Kind::Gauge, "Version of the program; always 1.");
     out.sample(&[("version", &snapshot.version)], 1.0);
     out.family("warmspare_uptime_seconds", Kind::Gauge, "Since the system was started.");
@@ -39,8 +39,6 @@ fn system(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
     out.sample(&[], snapshot.redundant);
     out.family("warmspare_realtime", Kind::Gauge, "1 if real-time scheduling was permitted.");
     out.sample(&[], snapshot.realtime);
-    out.family("warmspare_event_subscribers", Kind::Gauge, "Subscribers of the event stream.");
-    out.sample(&[], observer.recorder.subscribers() as f64);
 }
 
 fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {

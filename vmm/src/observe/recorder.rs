@@ -2,7 +2,7 @@
 //! each event. Fed by whoever takes the supervisor's events, asked by the control thread.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bus::{EventBus, Published, Subscription};
 use super::event::{EventLine, FailoverOutcome, FailoverView, Occurrence, Phases};
@@ -14,6 +14,9 @@ use crate::supervisor::RoleState;
 
 /// Failures that are kept in full.
 pub const KEPT_FAILOVERS: usize = 1000;
+
+/// Events that are kept for those who ask later.
+pub const KEPT_EVENTS: usize = 1000;
 
 /// What the system reports, with names instead of numbers. Stamps are `CLOCK_MONOTONIC`.
 #[derive(Clone, Debug)]
@@ -79,6 +82,7 @@ struct Known {
 #[derive(Debug)]
 struct Books {
     seq: u64,
+    lines: VecDeque<Arc<Published>>,
     domains: Vec<Known>,
     /// Since when there is no redundancy; `None` while there is.
     bare_since_ns: Option<u64>,
@@ -106,6 +110,7 @@ impl Recorder {
         let began_ns = monotonic_ns();
         let books = Books {
             seq: 0,
+            lines: VecDeque::new(),
             domains: domains.map(known).collect(),
             bare_since_ns: Some(began_ns),
             was_redundant: false,
@@ -140,7 +145,14 @@ impl Recorder {
         let seq = books.seq;
         let line = EventLine { seq, time: wall::at(at_ns), monotonic_ns: at_ns, occurrence };
         match serde_json::to_string(&line) {
-            Ok(json) => self.bus.publish(Published { seq, kind, json }),
+            Ok(json) => {
+                let event = Arc::new(Published { seq, kind, json });
+                if books.lines.len() == KEPT_EVENTS {
+                    books.lines.pop_front();
+                }
+                books.lines.push_back(event.clone());
+                self.bus.publish(event);
+            }
             Err(error) => tracing::error!(%error, kind, "an event cannot be written as JSON"),
         }
     }
@@ -150,9 +162,11 @@ impl Recorder {
         self.bus.subscribe()
     }
 
-    /// Those who hear them now.
-    pub fn subscribers(&self) -> usize {
-        self.bus.subscribers()
+    /// The kept events with higher numbers than `seq`, and all that come after them.
+    pub fn subscribe_after(&self, seq: u64) -> (Vec<Arc<Published>>, Subscription) {
+        let books = self.books();
+        let kept = books.lines.iter().filter(|event| event.seq > seq).cloned().collect();
+        (kept, self.bus.subscribe())
     }
 
     /// When it was made, `CLOCK_MONOTONIC` nanoseconds.

@@ -142,3 +142,14 @@ fn only_the_newest_failures_are_kept_but_all_are_counted() {
     assert_eq!(kept[0].number, KEPT_FAILOVERS as u64 + 10);
     assert_eq!(recorder.counts()[0].count, KEPT_FAILOVERS as u64 + 10);
 }
+
+#[test]
+fn a_late_subscriber_gets_what_was_kept_and_misses_nothing_after() {
+    let recorder = up();
+    let (all, _) = recorder.subscribe_after(0);
+    assert_eq!(all.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2, 3]);
+    let (kept, mut coming) = recorder.subscribe_after(2);
+    recorder.hear(Heard::Link { nic: "nic-a".into(), up: true });
+    assert_eq!(kept.len(), 1);
+    assert!(matches!(coming.next_blocking(), Some(Delivery::Event(event)) if event.seq == 4));
+}
