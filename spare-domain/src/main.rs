@@ -1,1 +1,25 @@
-fn main() {}
+//! The image of a driver domain that is made to stand by and take over. It works as the first
+//! active domain too: then there is nothing to wait for.
+#![no_std]
+#![no_main]
+
+use driver_domain::runtime::{give_up, start};
+use driver_domain::symbols::domain_loop_turn;
+use shared_ring::abi::{ImageKind, ImageNote};
+use spare_domain::take_over;
+
+/// What the VMM checks before it runs this image.
+#[used]
+#[unsafe(link_section = ".note.warmspare")]
+static NOTE: ImageNote = ImageNote::of(ImageKind::Spare);
+
+#[unsafe(no_mangle)]
+extern "C" fn domain_main() -> ! {
+    // SAFETY: called once, by the entry point of this image.
+    let error = match unsafe { start() } {
+        Ok(mut domain) => take_over(&mut domain, domain_loop_turn),
+        Err(error) => error,
+    };
+    // SAFETY: this is a domain image.
+    unsafe { give_up(error.code(), format_args!("{error}")) }
+}

@@ -141,6 +141,19 @@ fn an_impossible_cursor_ends_in_a_failover() {
 }
 
 #[test]
+fn a_paused_spare_uses_no_cpu() {
+    let mut rig = Rig::start();
+    let active = rig.active();
+    let spare = rig.system.slots().iter().find(|slot| slot.id != active).unwrap().id;
+    let spare = rig.system.failover().life(spare).unwrap();
+    let clock = spare.cpu_clock();
+    let before_ns = clock.now_ns().unwrap();
+    rig.run_for(Duration::from_millis(900));
+    assert_eq!(clock.now_ns().unwrap(), before_ns, "nanoseconds of CPU");
+    assert_service_whole(&mut rig);
+}
+
+#[test]
 fn twelve_failovers_leave_memory_and_descriptors_flat() {
     let mut rig = Rig::start();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();

@@ -87,6 +87,14 @@ impl SharedMemory {
         self.region.as_ptr() as u64
     }
 
+    /// The file behind the area, for others to map.
+    pub fn file(&self) -> &File {
+        match self.region.file_offset() {
+            Some(file) => file.file(),
+            None => unreachable!("every area is made from a file"),
+        }
+    }
+
     /// Part of the area, for volatile copies.
     ///
     /// # Errors

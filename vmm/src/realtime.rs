@@ -28,7 +28,7 @@ pub fn is_realtime() -> bool {
 }
 
 /// Gives the calling thread this priority, or remembers that it was not permitted.
-fn enter(priority: Priority) {
+pub fn enter(priority: Priority) {
     let param = libc::sched_param { sched_priority: priority as i32 };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: `param` outlives the call; 0 is the calling thread.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{AppArgs, DemoArgs, Failure, Format, mistake, one_line};
+use super::{DemoArgs, Failure, Format, mistake, one_line};
 use crate::app::{self, AppConfig};
 use crate::demo::{self, DemoConfig, DemoError};
 use crate::supervisor::{Event, System, SystemError, Wires};
@@ -44,11 +44,10 @@ fn system_failure(error: &SystemError) -> Failure {
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let topology = Topology::load(path).map_err(|error| mistake(&error))?;
-    let signals = crate::signals::Termination::block()
-        .map_err(|error| Failure::Run(one_line(&error)))?;
+    let signals =
+        crate::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
     let mut wires = Wires::default();
-    let system =
-        System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
+    let system = System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
     eprintln!(
         "warmspare: {} domains; application guests connect to {}",
         topology.domains.len(),
@@ -97,14 +96,15 @@ pub(super) fn validate(path: &Path) -> Result<(), Failure> {
 
 pub(super) fn schema() -> Result<(), Failure> {
     let schema = schemars::schema_for!(Topology);
-    let text = serde_json::to_string_pretty(&schema)
-        .map_err(|error| Failure::Run(one_line(&error)))?;
+    let text =
+        serde_json::to_string_pretty(&schema).map_err(|error| Failure::Run(one_line(&error)))?;
     println!("{text}");
     Ok(())
 }
 
-pub(super) fn app(args: AppArgs) -> Result<(), Failure> {
-    let config = AppConfig::new(args.socket, args.mac.0, &args.ip)
-        .map_err(|error| mistake(&error))?;
-    app::run(config).map_err(|error| mistake(&error))
+pub(super) fn app(config: &AppConfig) -> Result<(), Failure> {
+    app::run(config).map_err(|error| match error.is_usage() {
+        true => mistake(&error),
+        false => Failure::Run(one_line(&error)),
+    })
 }

@@ -4,13 +4,14 @@
 
 mod commands;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::topology::MacAddress;
+use crate::app::AppConfig;
 
 /// A network interface that outlives its driver.
 #[derive(Debug, Parser)]
@@ -37,7 +38,7 @@ enum Command {
     /// Print the JSON Schema of topology files
     Schema,
     /// Run the built-in application guest on a vhost-user socket
-    App(AppArgs),
+    App(AppConfig),
 }
 
 #[derive(Debug, Args)]
@@ -63,19 +64,6 @@ struct DemoArgs {
 enum Format {
     Text,
     Json,
-}
-
-#[derive(Debug, Args)]
-struct AppArgs {
-    /// vhost-user socket of a running warmspare
-    #[arg(long)]
-    socket: PathBuf,
-    /// MAC address, where the back-end does not tell one
-    #[arg(long, default_value = "52:54:00:77:73:01")]
-    mac: MacAddress,
-    /// IPv4 address and prefix length
-    #[arg(long, default_value = "10.77.0.2/24")]
-    ip: String,
 }
 
 impl DemoArgs {
@@ -118,6 +106,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("WARMSPARE_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
@@ -128,7 +118,7 @@ pub fn main() -> ExitCode {
         Command::Run { topology } => commands::run(&topology),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
-        Command::App(args) => commands::app(args),
+        Command::App(config) => commands::app(&config),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

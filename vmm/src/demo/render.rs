@@ -24,26 +24,38 @@ impl Report {
 
     fn traffic_lines(&self, out: &mut String) {
         let t = &self.traffic;
-        line(out, format_args!(
-            "traffic   {} sent, {} echoed, {} lost, {} duplicated, {} corrupted",
-            t.sent, t.received, t.lost, t.duplicated, t.corrupted
-        ));
-        line(out, format_args!(
-            "gaps      p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms between successive echoes",
-            t.gap_us.p50 / 1000.0,
-            t.gap_us.p99 / 1000.0,
-            t.gap_us.max / 1000.0
-        ));
-        line(out, format_args!(
-            "cost      {} KiB RAM a domain, VMM resident {} KiB, first echo after {:.0} ms",
-            self.memory.domain_kib, self.memory.vmm_rss_kib, self.first_echo_ms
-        ));
+        line(
+            out,
+            format_args!(
+                "traffic   {} sent, {} echoed, {} lost, {} duplicated, {} corrupted",
+                t.sent, t.received, t.lost, t.duplicated, t.corrupted
+            ),
+        );
+        line(
+            out,
+            format_args!(
+                "gaps      p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms between successive echoes",
+                t.gap_us.p50 / 1000.0,
+                t.gap_us.p99 / 1000.0,
+                t.gap_us.max / 1000.0
+            ),
+        );
+        line(
+            out,
+            format_args!(
+                "cost      {} KiB RAM a domain, VMM resident {} KiB, first echo after {:.0} ms",
+                self.memory.domain_kib, self.memory.vmm_rss_kib, self.first_echo_ms
+            ),
+        );
         if !self.machine_stalls_ms.is_empty() {
             let worst = self.machine_stalls_ms.iter().copied().fold(0.0, f64::max);
-            line(out, format_args!(
-                "machine   stood still {} times by itself, for up to {worst:.1} ms",
-                self.machine_stalls_ms.len()
-            ));
+            line(
+                out,
+                format_args!(
+                    "machine   stood still {} times by itself, for up to {worst:.1} ms",
+                    self.machine_stalls_ms.len()
+                ),
+            );
         }
         if !self.realtime {
             line(out, format_args!("machine   no real-time scheduling was permitted"));
@@ -78,24 +90,30 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 fn table(out: &mut String, rows: &[FailoverRow]) {
-    line(out, format_args!(
-        "  #  cause  site  from>to     detect     switch  interruption  lost  resent  spare again"
-    ));
+    line(
+        out,
+        format_args!(
+            "  #  cause  site  from>to     detect     switch  interruption  lost  resent  spare again"
+        ),
+    );
     for (n, row) in rows.iter().enumerate() {
-        line(out, format_args!(
-            "{:>3}  {:<5}  {:<4}  {:<9} {:>5.0} µs  {:>6.0} µs  {:>9.2} ms  {:>4}  {:>6}  {:>8.1} ms{}",
-            n + 1,
-            row.cause,
-            row.site.name(),
-            format!("{}>{}", row.from, row.to),
-            row.detect_us,
-            row.switch_us,
-            row.interruption_us / 1000.0,
-            row.frames_lost,
-            row.frames_resent,
-            row.redundant_again_ms,
-            if row.machine_stalled { "  machine stalled" } else { "" },
-        ));
+        line(
+            out,
+            format_args!(
+                "{:>3}  {:<5}  {:<4}  {:<9} {:>5.0} µs  {:>6.0} µs  {:>9.2} ms  {:>4}  {:>6}  {:>8.1} ms{}",
+                n + 1,
+                row.cause,
+                row.site.name(),
+                format!("{}>{}", row.from, row.to),
+                row.detect_us,
+                row.switch_us,
+                row.interruption_us / 1000.0,
+                row.frames_lost,
+                row.frames_resent,
+                row.redundant_again_ms,
+                if row.machine_stalled { "  machine stalled" } else { "" },
+            ),
+        );
     }
 }
 
@@ -113,11 +131,7 @@ fn histogram(out: &mut String, rows: &[FailoverRow]) {
         line(out, format_args!("  {label}  {bar} {count}"));
     }
     let at = |share| percentile(&sorted, share).unwrap_or(max);
-    line(out, format_args!(
-        "  p50 {:.2} ms, p90 {:.2} ms, max {max:.2} ms\n",
-        at(0.5),
-        at(0.9)
-    ));
+    line(out, format_args!("  p50 {:.2} ms, p90 {:.2} ms, max {max:.2} ms\n", at(0.5), at(0.9)));
 }
 
 fn bins(sorted_ms: &[f64]) -> [usize; EDGES_MS.len()] {

@@ -9,7 +9,7 @@ use crate::supervisor::FailoverReport;
 use crate::traffic::{Gaps, Ledger};
 
 /// What is wanted of an interruption, in microseconds.
-pub const GOAL_INTERRUPTION_US: f64 = 10_000.0;
+pub(super) const GOAL_INTERRUPTION_US: f64 = 10_000.0;
 
 /// How long after a verdict the sender's books are searched for what the fault did to them.
 const AFTERMATH_NS: u64 = 100_000_000;
@@ -109,15 +109,17 @@ impl Outcome {
         self.failover.record.entered_ns.max(self.injected_ns)
     }
 
-    pub(super) fn row(
+    /// Its row in the report; what happens after `until_ns` belongs to the next fault.
+    fn row(
         &self,
         slots: &[std::sync::Arc<DomainSlot>],
         ledger: &Ledger,
         stalls: &[Stall],
+        until_ns: u64,
     ) -> FailoverRow {
         let record = &self.failover.record;
         let name = |id: crate::domain::DomainId| slots[id.index()].name.clone();
-        let after_ns = record.verdict_ns + AFTERMATH_NS;
+        let after_ns = until_ns.min(record.verdict_ns + AFTERMATH_NS);
         let (gap_from, gap_to) = ledger.longest_gap(self.fault_ns(), after_ns).unwrap_or((0, 0));
         let first_sent_ns = self.failover.first_sent_ns.unwrap_or(record.verdict_ns);
         FailoverRow {
@@ -139,6 +141,18 @@ impl Outcome {
 
 fn micros(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1000.0
+}
+
+/// The rows of a run, each with its own stretch of the sender's books.
+pub(super) fn rows(
+    outcomes: &[Outcome],
+    slots: &[std::sync::Arc<DomainSlot>],
+    ledger: &Ledger,
+    stalls: &[Stall],
+) -> Vec<FailoverRow> {
+    let next = outcomes.iter().skip(1).map(|outcome| outcome.injected_ns);
+    let ends = next.chain([u64::MAX]);
+    outcomes.iter().zip(ends).map(|(o, end)| o.row(slots, ledger, stalls, end)).collect()
 }
 
 impl Traffic {
@@ -185,8 +199,7 @@ impl Report {
         }
         let limit_us = max_interruption_ms? * 1000.0;
         let worst = self.failovers.iter().map(|row| row.interruption_us).fold(0.0, f64::max);
-        (worst > limit_us).then(|| {
-            format!("an interruption of {:.2} ms is over the limit", worst / 1000.0)
-        })
+        (worst > limit_us)
+            .then(|| format!("an interruption of {:.2} ms is over the limit", worst / 1000.0))
     }
 }

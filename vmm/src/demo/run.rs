@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use super::report::{Memory, Outcome, Report, Traffic};
+use super::report::{self, Memory, Outcome, Report, Traffic};
 use crate::fault::{self, FaultError, Site};
 use crate::observe::Witness;
 use crate::realtime;
@@ -80,13 +80,12 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     let topology = Topology::demo(&folder.path.join("app.sock"));
     let mut wires = Wires::default();
     let port = wires.switch("lan").attach("sender")?;
-    let witness = Witness::spawn().map_err(|source| DemoError::Io { what: "start a thread", source })?;
+    let witness =
+        Witness::spawn().map_err(|source| DemoError::Io { what: "start a thread", source })?;
     let system = System::start(&topology, &mut wires)?;
     let app = &topology.apps[0];
     let app = std::env::current_exe()
-        .and_then(|own| {
-            AppProcess::spawn(&own, &app.socket, app.mac, Addresses::DEFAULT_GUEST_NET)
-        })
+        .and_then(|own| AppProcess::spawn(&own, &app.socket, app.mac, Addresses::DEFAULT_GUEST_NET))
         .map_err(|source| DemoError::Io { what: "start the application guest", source })?;
     let expected = config.faults as usize * 400 + 10_000;
     let sender = Sender::spawn(port, Addresses::DEFAULT, config.period, expected)
@@ -106,15 +105,16 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
         machine_stalls_ms: stalls.iter().filter(during).map(|s| s.length_ms()).collect(),
         first_echo_ms: (first_echo_ns - config.began_ns) as f64 / 1e6,
         traffic: Traffic::of(&ledger),
-        failovers: outcomes.iter().map(|o| o.row(slots, &ledger, &stalls)).collect(),
+        failovers: report::rows(&outcomes, slots, &ledger, &stalls),
         memory: Memory::now(),
     })
 }
 
+/// Fields are dropped in this order: the application guest before what it is connected to.
 struct Demo<'a> {
     config: &'a DemoConfig,
-    system: System,
     app: AppProcess,
+    system: System,
     random: fastrand::Rng,
 }
 
@@ -257,4 +257,3 @@ impl Drop for Folder {
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }
-

@@ -11,11 +11,11 @@ use shared_ring::{ABI_VERSION, Role, hypercall, layout};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
-use super::{DomainId, DomainSlot, ExitCounts, Fault, Outcome, log, map};
+use super::{DomainId, DomainSlot, ExitCounts, Fault, Outcome, TrapError, log, map};
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
 use crate::kvm::{Image, MicroVm, MicroVmConfig, VmError};
-use crate::realtime::{self, Priority};
+use crate::realtime;
 
 /// Hears what happens to domains. Called on the vCPU thread, so it must neither block nor allocate.
 pub trait DomainEvents: Send + Sync {
@@ -127,12 +127,10 @@ impl Life {
         let shared = Arc::new(Shared::new(slot, epoch, events, vm.kicker(), fds));
         let of_thread = shared.clone();
         let body = move || vcpu::run(vm, &of_thread);
-        let thread = realtime::spawn(&name, Some(Priority::Vcpu), body)
+        let thread = realtime::spawn(&name, None, body)
             .map_err(|source| LifeError::System { what: "start a thread", source })?;
         match CpuClock::of(&thread) {
-            Ok(cpu_clock) => {
-                Ok(Self { shared, image, thread: Some(thread), cpu_clock })
-            },
+            Ok(cpu_clock) => Ok(Self { shared, image, thread: Some(thread), cpu_clock }),
             Err(source) => {
                 shared.expel();
                 signal(&shared.retire_event);
@@ -173,6 +171,16 @@ impl Life {
     pub fn check(&self) {
         self.shared.pending_wake.fetch_or(wake::CHECK, Ordering::AcqRel);
         signal(&self.shared.slot.kick);
+    }
+
+    /// Fault injection: puts `code` over the instruction at `address`, whose first byte that must
+    /// be, at the moment at which the program reaches it. The time of the last entry is then that
+    /// of the entry into the faulty code.
+    ///
+    /// # Errors
+    /// A trap is set already, or the place is not in the image.
+    pub fn inject(&self, address: u64, code: &[u8]) -> Result<(), TrapError> {
+        self.shared.trap.arm(&self.shared.slot.ram, address, code)
     }
 
     /// Stops the life: sets its stop epoch and kicks the vCPU out. Does not wait.

@@ -17,6 +17,7 @@ mod log;
 mod map;
 mod prepare;
 mod slot;
+mod trap;
 mod vcpu;
 
 pub use fault::{ExitCounts, Fault, Outcome};
@@ -24,4 +25,8 @@ pub use life::{CpuClock, DomainEvents, Life, LifeError};
 pub use map::check_image;
 pub use prepare::PrepareConfig;
 pub use slot::{DomainId, DomainSlot, HostRings, SlotError};
+pub use trap::{MAX_FAULTY_BYTES, TrapError};
 pub use vcpu::VcpuState;
+
+#[cfg(test)]
+mod tests;

@@ -25,11 +25,13 @@ use shared_ring::layout::{BAR_BASE, BAR_BYTES};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::fault::ExitCounters;
+use super::trap::Trap;
 use super::{DomainEvents, DomainSlot, Fault};
 use crate::budget::PARK_LOOK;
 use crate::clock::monotonic_ns;
 use crate::kvm::{Exit, Kicker, MicroVm, Registers};
 use crate::nic::BarAccess;
+use crate::realtime::{self, Priority};
 
 /// Where a vCPU thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +88,7 @@ pub(super) struct Shared {
     pub(super) exits: ExitCounters,
     pub(super) last_entry_ns: AtomicU64,
     pub(super) remains: Mutex<Remains>,
+    pub(super) trap: Trap,
     /// Bits of [`wake`] to report beside what the eventfds say.
     pub(super) pending_wake: AtomicU32,
     /// Written once, when the life is to stop; never read, so it stays readable.
@@ -115,6 +118,7 @@ impl Shared {
             exits: ExitCounters::default(),
             last_entry_ns: AtomicU64::new(0),
             remains: Mutex::default(),
+            trap: Trap::default(),
             pending_wake: AtomicU32::new(0),
             stop_event,
             out_event,
@@ -219,8 +223,11 @@ fn live(vm: &mut MicroVm, shared: &Shared) -> End {
             Ok(exit) => act(exit, shared),
             Err(error) => ControlFlow::Break(Fault::Kvm { errno: error.errno() }),
         };
-        if let ControlFlow::Break(fault) = act {
-            return End::Fault(fault);
+        match act {
+            ControlFlow::Continue(()) => {}
+            ControlFlow::Break(Fault::Exception(record))
+                if shared.trap.spring(vm, &shared.slot.ram, record) => {}
+            ControlFlow::Break(fault) => return End::Fault(fault),
         }
     }
     End::Expelled
@@ -257,6 +264,8 @@ fn call(offset: u64, value: u32, shared: &Shared) -> ControlFlow<Fault> {
     match offset {
         offset::READY => {
             if !shared.ready.swap(true, Ordering::AcqRel) {
+                // Until now it was a rebuild like any other, and had to give way to the service.
+                realtime::enter(Priority::Vcpu);
                 shared.events.ready(shared.slot.id, shared.epoch);
             }
         }
@@ -343,8 +352,9 @@ fn poll(fds: &[RawFd], limit: Duration) -> [bool; 3] {
     for (entry, fd) in entries.iter_mut().zip(fds) {
         entry.fd = *fd;
     }
+    let limit_ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: three valid entries.
-    let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, limit.as_millis() as i32) };
+    let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, limit_ms) };
     entries.map(|entry| count > 0 && entry.revents != 0)
 }
 

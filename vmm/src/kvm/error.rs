@@ -46,6 +46,9 @@ pub enum VmError {
     /// The kick signal's handler could not be installed.
     #[error("cannot install the handler of the kick signal")]
     Signal(#[source] io::Error),
+    /// A first, deliberate fault of the program was not reported.
+    #[error("this KVM does not deliver CPU exceptions to the guest: a crash could not be seen")]
+    NoExceptions,
     /// The vCPU had a triple fault, or failed in KVM: it must not run again.
     #[error("this vCPU has shut down and must not run again")]
     Dead,
@@ -64,7 +67,11 @@ impl VmError {
             | Self::NoDevice(source)
             | Self::Signal(source)
             | Self::Kvm { source, .. } => source.raw_os_error().unwrap_or(0),
-            Self::ApiVersion { .. } | Self::Map(_) | Self::Memory(_) | Self::Dead => 0,
+            Self::ApiVersion { .. }
+            | Self::Map(_)
+            | Self::Memory(_)
+            | Self::NoExceptions
+            | Self::Dead => 0,
         }
     }
 }

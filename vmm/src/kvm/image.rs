@@ -206,3 +206,89 @@ fn symbols(elf: &Elf<'_>) -> Vec<NamedSymbol> {
 fn note(elf: &Elf<'_>) -> Option<ImageNote> {
     ImageNote::parse(elf.section_by_name(NOTE_SECTION)?.data().ok()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use shared_ring::abi::ImageKind;
+
+    use super::*;
+    use crate::kvm::testing::{ElfFile, Part, R, W, X};
+
+    const TEXT: u64 = 0x4_0000;
+
+    fn part(address: u64, memory_bytes: u64, rights: u32, data: &[u8]) -> Part<'_> {
+        Part { address, memory_bytes, rights, data }
+    }
+
+    fn file(entry: u64, parts: &[Part<'_>]) -> Vec<u8> {
+        let note = Some(ImageNote::of(ImageKind::Spare));
+        ElfFile { entry, parts, note, functions: &[("late", TEXT + 2, 2), ("early", TEXT, 2)] }
+            .build()
+    }
+
+    #[test]
+    fn an_image_is_taken_apart() {
+        let data = part(TEXT + 0x1000, 0x2000, R | W, &[7, 8]);
+        let text = part(TEXT, 4, R | X, &[1, 2, 3, 4]);
+        let image = Image::parse(&file(TEXT + 1, &[data, text])).unwrap();
+
+        assert_eq!(
+            (image.entry(), image.note()),
+            (TEXT + 1, Some(ImageNote::of(ImageKind::Spare)))
+        );
+        let [text, data] = image.segments() else { panic!("two segments, by address") };
+        assert_eq!((text.address, text.protection), (TEXT, SegmentProtection::ReadExecute));
+        assert_eq!((data.len, data.protection), (0x2000, SegmentProtection::ReadWrite));
+        assert_eq!((&text.data[..], &data.data[..]), (&[1, 2, 3, 4][..], &[7, 8][..]));
+        assert_eq!(image.symbol("late"), Some(Symbol { address: TEXT + 2, len: 2 }));
+        assert_eq!(image.symbol("never"), None);
+        assert_eq!(image.symbol_at(TEXT + 3), Some(("late", 1)));
+        assert_eq!(image.symbol_at(TEXT + 1), Some(("early", 1)));
+        assert_eq!((image.symbol_at(TEXT - 1), image.symbol_at(TEXT + 4)), (None, None));
+    }
+
+    #[test]
+    fn unsound_images_are_refused() {
+        let parse = |entry, parts: &[Part<'_>]| Image::parse(&file(entry, parts)).unwrap_err();
+        let text = || part(TEXT, 4, R | X, &[0x90; 4]);
+
+        assert!(matches!(Image::parse(b"no ELF at all"), Err(ImageError::Elf(_))));
+        assert!(matches!(parse(TEXT, &[]), ImageError::Empty));
+        assert!(matches!(parse(TEXT + 4, &[text()]), ImageError::Entry { .. }));
+        let data = part(TEXT, 4, R | W, &[0x90; 4]);
+        assert!(matches!(parse(TEXT, &[data]), ImageError::Entry { entry: TEXT }));
+        for (address, len, rights) in [
+            (TEXT + 2, 4, R | W),
+            (TEXT + 0x1000, 4, R | W | X),
+            (TEXT + 0x1000, 1 << 40, R),
+            (u64::MAX - 2, 8, R),
+        ] {
+            let error = parse(TEXT, &[text(), part(address, len, rights, &[])]);
+            assert!(matches!(error, ImageError::Segment { .. }), "{error}");
+        }
+        let error = parse(TEXT, &[part(TEXT, 2, R | X, &[0x90; 4])]);
+        assert!(matches!(error, ImageError::Segment { address: TEXT, .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_images_or_errors(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+            keep in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = file(TEXT, &[part(TEXT, 4, R | X, &[0x90; 4]), part(0, 9, R, &[1])]);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(keep.index(4 * bytes.len()).max(64));
+            if let Ok(image) = Image::parse(&bytes) {
+                for segment in image.segments() {
+                    prop_assert!(segment.data.len() as u64 <= segment.len);
+                }
+                image.symbol_at(TEXT);
+            }
+        }
+    }
+}

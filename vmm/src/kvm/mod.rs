@@ -32,4 +32,4 @@ pub use vm::{Exit, Mapping, MemSlot, MicroVm, MicroVmConfig, Protection};
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

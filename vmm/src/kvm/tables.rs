@@ -41,9 +41,9 @@ pub enum MapError {
         len: u64,
     },
     /// The system area has no room for another table.
-    #[error("the system area of {bytes:#x} bytes is too small for the page tables")]
+    #[error("the system area leaves {bytes:#x} bytes for page tables, which need more")]
     SystemAreaFull {
-        /// Its size.
+        /// What it leaves.
         bytes: u64,
     },
 }
@@ -161,7 +161,7 @@ impl<'a> PageTables<'a> {
     fn new_table(&mut self) -> Result<u64, TableError> {
         let table = self.next;
         if table + PAGE > self.area.end {
-            let bytes = self.area.end - self.area.start;
+            let bytes = self.area.end.saturating_sub(self.area.start);
             return Err(MapError::SystemAreaFull { bytes }.into());
         }
         self.ram.clear(table, PAGE as usize)?;
@@ -180,4 +180,129 @@ fn read(ram: &SharedMemory, address: u64) -> Result<u64, MemoryError> {
     let mut bytes = [0; 8];
     ram.read(address, &mut bytes)?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+pub(super) mod walk {
+    //! A second, independent reading of page tables.
+
+    use super::*;
+
+    /// A page that tables map: virtual address, physical address, effective rights.
+    pub(in crate::kvm) type Leaf = (u64, u64, Rights);
+
+    /// Everything that is mapped, in order of address.
+    pub(in crate::kvm) fn leaves(ram: &SharedMemory, root: u64) -> Vec<Leaf> {
+        let all = Rights { write: true, execute: true, user: true, uncached: false };
+        let mut found = Vec::new();
+        walk(ram, root, 39, 0, all, &mut found);
+        found
+    }
+
+    fn walk(
+        ram: &SharedMemory,
+        table: u64,
+        shift: u32,
+        base: u64,
+        above: Rights,
+        found: &mut Vec<Leaf>,
+    ) {
+        for index in 0..512 {
+            let entry = read(ram, table + 8 * index).unwrap();
+            if entry & 1 == 0 {
+                assert_eq!(entry, 0, "an entry that is not present is blank");
+                continue;
+            }
+            let rights = Rights {
+                write: above.write && entry & 2 != 0,
+                user: above.user && entry & 4 != 0,
+                execute: above.execute && entry >> 63 == 0,
+                uncached: entry & 0x18 == 0x18,
+            };
+            let (address, target) = (base | index << shift, entry & 0x000f_ffff_ffff_f000);
+            if shift == 12 {
+                found.push((address, target, rights));
+            } else {
+                assert_eq!(entry & 0x80, 0, "no large pages");
+                walk(ram, target, shift - 9, address, rights, found);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const AREA: std::ops::Range<u64> = 0x1000..0x4_0000;
+
+    fn rights() -> impl Strategy<Value = Rights> {
+        any::<[bool; 4]>().prop_map(|[write, execute, user, uncached]| Rights {
+            write,
+            execute,
+            user,
+            uncached,
+        })
+    }
+
+    /// Page numbers in a few regions, so that mappings share tables and collide.
+    fn page() -> impl Strategy<Value = u64> {
+        prop_oneof![0..0x600u64, 0xc_ff00..0xd_0100u64, 0x7_ffff_fff0..0x8_0000_0000u64]
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_what_was_asked_for_is_mapped(
+            asked in prop::collection::vec((page(), page(), 1..20u64, rights()), 1..8),
+        ) {
+            let ram = SharedMemory::new(c"test", 1 << 20).unwrap();
+            let mut tables = PageTables::new(&ram, AREA).unwrap();
+            let mut expected = BTreeMap::new();
+            for (page, target, pages, rights) in asked {
+                let result = tables.map(page * PAGE, target * PAGE, pages * PAGE, rights);
+                let mut overlap = None;
+                if (page + pages) * PAGE > ADDRESS_END {
+                    prop_assert!(result.is_err());
+                    continue;
+                }
+                for i in 0..pages {
+                    let address = (page + i) * PAGE;
+                    if expected.contains_key(&address) {
+                        overlap = Some(address);
+                        break;
+                    }
+                    expected.insert(address, ((target + i) * PAGE, rights));
+                }
+                match (result, overlap) {
+                    (Ok(()), None) => {}
+                    (Err(TableError::Map(MapError::Overlap { address })), Some(expected)) => {
+                        prop_assert_eq!(address, expected);
+                    }
+                    other => prop_assert!(false, "{other:?}"),
+                }
+            }
+            let expected: Vec<_> =
+                expected.into_iter().map(|(address, (target, r))| (address, target, r)).collect();
+            prop_assert_eq!(walk::leaves(&ram, tables.root()), expected);
+        }
+    }
+
+    #[test]
+    fn tables_stay_in_their_area() {
+        let ram = SharedMemory::new(c"test", 1 << 20).unwrap();
+        ram.write(0x5000, &[0xee; 4096]).unwrap();
+        let mut tables = PageTables::new(&ram, 0x1000..0x5000).unwrap();
+
+        tables.map(0, 0, PAGE, Rights::READ).unwrap();
+        let full = tables.map(1 << 21, 0, PAGE, Rights::READ);
+
+        assert!(matches!(full, Err(TableError::Map(MapError::SystemAreaFull { bytes: 0x4000 }))));
+        let mut after = [0; 4096];
+        ram.read(0x5000, &mut after).unwrap();
+        assert_eq!(after, [0xee; 4096]);
+    }
 }

@@ -175,20 +175,37 @@ pub(crate) fn machine(code: &[u8]) -> (MicroVm, Arc<SharedMemory>) {
 
 /// The same on given memory.
 pub(crate) fn machine_on(ram: &Arc<SharedMemory>, code: &[u8]) -> Result<MicroVm, VmError> {
+    build(ram, code, &[], layout::SYSTEM_BYTES)
+}
+
+/// A machine with more mappings, or another size of system area.
+pub(crate) fn machine_with(more: &[Mapping], system_bytes: u64) -> Result<MicroVm, VmError> {
+    let ram = Arc::new(SharedMemory::new(c"test", layout::RAM_BYTES).unwrap());
+    build(&ram, &[0x0f, 0x0b], more, system_bytes)
+}
+
+fn build(
+    ram: &Arc<SharedMemory>,
+    code: &[u8],
+    more: &[Mapping],
+    system_bytes: u64,
+) -> Result<MicroVm, VmError> {
     let mapping =
         |address, len, protection, uncached| Mapping { address, len, protection, uncached };
     let stack = layout::STACK_TOP - layout::STACK_BASE;
+    let mut mappings = vec![
+        mapping(layout::STACK_BASE, stack, Protection::ReadWrite, false),
+        mapping(layout::CONTROL_BASE, 4096, Protection::ReadOnly, false),
+        mapping(layout::STATUS_BASE, 4096, Protection::ReadWrite, false),
+        mapping(layout::BAR_BASE, 4096, Protection::ReadWrite, true),
+    ];
+    mappings.extend_from_slice(more);
     MicroVm::new(&MicroVmConfig {
         ram: ram.clone(),
         system_base: layout::SYSTEM_BASE,
-        system_bytes: layout::SYSTEM_BYTES,
+        system_bytes,
         image: &image(code),
-        mappings: &[
-            mapping(layout::STACK_BASE, stack, Protection::ReadWrite, false),
-            mapping(layout::CONTROL_BASE, 4096, Protection::ReadOnly, false),
-            mapping(layout::STATUS_BASE, 4096, Protection::ReadWrite, false),
-            mapping(layout::BAR_BASE, 4096, Protection::ReadWrite, true),
-        ],
+        mappings: &mappings,
         slots: &[],
         stack_top: layout::STACK_TOP,
         hypercall_base: layout::HYPERCALL_BASE,

@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, OnceLock};
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_userspace_memory_region};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VcpuExit, VcpuFd, VmFd};
 use shared_ring::hypercall::offset;
 use vmm_sys_util::eventfd::EventFd;
@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::error::{VmError, open_kvm};
 use super::image::{Image, SegmentProtection};
 use super::kicker::Kicker;
-use super::registers::{CrashRecord, Registers};
+use super::registers::{CrashRecord, GeneralRegisters, Registers};
 use super::system::{self, SYSTEM_FIXED_BYTES, SystemArea};
 use super::tables::{PAGE, PageTables, Rights, TableError};
 use crate::memory::SharedMemory;
@@ -132,7 +132,7 @@ pub struct MicroVm {
     vm: VmFd,
     kicker: Kicker,
     ram: Arc<SharedMemory>,
-    system: SystemArea,
+    pub(super) system: SystemArea,
     hypercall_base: u64,
     dead: bool,
 }
@@ -153,10 +153,37 @@ impl MicroVm {
         add_memory(&vm, config)?;
         let vcpu = vm.create_vcpu(0).map_err(VmError::kvm("create a vCPU"))?;
         vcpu.set_cpuid2(cpu_features(&kvm)?).map_err(VmError::kvm("set CPU features"))?;
-        set_start_state(&vcpu, config, root, system)?;
+        let mut sregs = vcpu.get_sregs().map_err(VmError::kvm("read system registers"))?;
+        system.start_state(root, &mut sregs);
+        vcpu.set_sregs(&sregs).map_err(VmError::kvm("set system registers"))?;
         let kicker = Kicker::new(vcpu.as_raw_fd(), vm.run_size())?;
         let (ram, hypercall_base) = (config.ram.clone(), config.hypercall_base);
-        Ok(Self { vcpu, vm, kicker, ram, system, hypercall_base, dead: false })
+        let mut vm = Self { vcpu, vm, kicker, ram, system, hypercall_base, dead: false };
+        let start = start_registers(config);
+        vm.rehearse_exception(&start)?;
+        vm.set_registers(&start)?;
+        Ok(vm)
+    }
+
+    /// Has the program fault once, by starting it on its stack, which is not executable. The first
+    /// exception of a machine costs several times what later ones do, since nothing of the system
+    /// area is in the page tables that KVM keeps yet: better now than at a crash. It also proves
+    /// that crashes are reported at all.
+    fn rehearse_exception(&mut self, start: &Registers) -> Result<(), VmError> {
+        const ATTEMPTS: usize = 16;
+        self.set_registers(&Registers { rip: start.rsp, ..*start })?;
+        for _ in 0..ATTEMPTS {
+            match self.run()? {
+                Exit::Interrupted => {}
+                Exit::Exception(record) if record.registers.rip == start.rsp => {
+                    // The thread that builds is not the one that will run.
+                    self.kicker.retire();
+                    return Ok(());
+                }
+                _ => break,
+            }
+        }
+        Err(VmError::NoExceptions)
     }
 
     /// Makes stores to `address` signal `event` instead of leaving the guest; with `datamatch`,
@@ -269,6 +296,7 @@ impl MicroVm {
         self.system.clear_frames(&self.ram)?;
         let mut sregs = self.vcpu.get_sregs().map_err(VmError::kvm("read system registers"))?;
         system::user_segments(&mut sregs);
+        sregs.cr2 = 0;
         self.vcpu.set_sregs(&sregs).map_err(VmError::kvm("set system registers"))?;
         self.vcpu.set_regs(&registers.into()).map_err(VmError::kvm("set registers"))
     }
@@ -345,7 +373,7 @@ fn build_memory(config: &MicroVmConfig<'_>) -> Result<(u64, SystemArea), TableEr
         tables.map(mapping.address, mapping.address, mapping.len, rights)?;
     }
     tables.map(hypercalls, hypercalls, PAGE, Rights::WRITE.uncached())?;
-    ram.write(config.stack_top - 8, &[0; 8])?;
+    ram.write(return_address(config), &[0; 8])?;
     Ok((tables.root(), system))
 }
 
@@ -379,25 +407,17 @@ fn add_memory(vm: &VmFd, config: &MicroVmConfig<'_>) -> Result<(), VmError> {
     Ok(())
 }
 
-fn set_start_state(
-    vcpu: &VcpuFd,
-    config: &MicroVmConfig<'_>,
-    root: u64,
-    system: SystemArea,
-) -> Result<(), VmError> {
-    let mut sregs = vcpu.get_sregs().map_err(VmError::kvm("read system registers"))?;
-    system.start_state(root, &mut sregs);
-    vcpu.set_sregs(&sregs).map_err(VmError::kvm("set system registers"))?;
-    let [rdi, rsi] = config.arguments;
+/// Where the program finds the zero to which it would return. A stack outside RAM is refused when
+/// that is written.
+fn return_address(config: &MicroVmConfig<'_>) -> u64 {
+    config.stack_top.wrapping_sub(8)
+}
+
+fn start_registers(config: &MicroVmConfig<'_>) -> Registers {
     /// Reserved bit 1 is always one; interrupts on, though none exist.
     const START_FLAGS: u64 = 0x202;
-    let regs = kvm_regs {
-        rip: config.image.entry(),
-        rsp: config.stack_top - 8,
-        rflags: START_FLAGS,
-        rdi,
-        rsi,
-        ..Default::default()
-    };
-    vcpu.set_regs(&regs).map_err(VmError::kvm("set registers"))
+    let [rdi, rsi] = config.arguments;
+    let general = GeneralRegisters { rdi, rsi, ..Default::default() };
+    let (rip, rsp) = (config.image.entry(), return_address(config));
+    Registers { rip, rsp, rflags: START_FLAGS, general }
 }

@@ -1,8 +1,8 @@
 //! Events, one for each thing an operator would want to know. Sent off the failover path.
 
-use crate::domain::DomainId;
 use super::failover::FailoverRecord;
 use super::roles::RoleState;
+use crate::domain::DomainId;
 
 /// Something that happened.
 #[derive(Clone, Debug)]

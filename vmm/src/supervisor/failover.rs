@@ -112,12 +112,22 @@ impl Failover {
         let to = if was_active { self.promote(&mut seats, verdict_ns) } else { None };
         let released_ns = monotonic_ns();
         drop(seats);
-        let record =
-            FailoverRecord { from, epoch, was_active, to, verdict, entered_ns, verdict_ns, released_ns };
+        let record = FailoverRecord {
+            from,
+            epoch,
+            was_active,
+            to,
+            verdict,
+            entered_ns,
+            verdict_ns,
+            released_ns,
+        };
         match self.jobs.try_send(Job::Failure(record)) {
             // Without a rebuild thread the whole system is stopping.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => unreachable!("a life fails once, and there is room for all"),
+            Err(TrySendError::Full(_)) => {
+                unreachable!("a life fails once, and there is room for all")
+            }
         }
     }
 

@@ -140,8 +140,7 @@ impl Rebuilder {
             life.wait_out(Instant::now() + PAUSE_DEADLINE);
             return Err(BuildError::NotReady(life.epitaph()));
         }
-        let state =
-            self.failover.ready(id).map_err(|_| BuildError::NotReady(life.epitaph()))?;
+        let state = self.failover.ready(id).map_err(|_| BuildError::NotReady(life.epitaph()))?;
         self.ready_epochs[id.index()] = epoch;
         Ok(state)
     }
@@ -153,8 +152,8 @@ impl Rebuilder {
         slot.nic.shut_filters();
         slot.nic.enable_bus_master().map_err(BuildError::Nic)?;
         let image = self.image_for(slot.id, epoch);
-        let life = Life::start(slot.clone(), image, epoch, self.hub.clone())
-            .map_err(BuildError::Start)?;
+        let life =
+            Life::start(slot.clone(), image, epoch, self.hub.clone()).map_err(BuildError::Start)?;
         let life = Arc::new(life);
         self.failover.seat_life(slot.id, life.clone());
         Ok(life)

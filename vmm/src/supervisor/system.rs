@@ -99,12 +99,10 @@ impl System {
             violations: hub.clone(),
         })?);
         let (jobs, job_queue) = mpsc::sync_channel(2 * MAX_DOMAINS + 1);
-        let failover =
-            Arc::new(Failover::new(slots.clone(), switchboard.clone(), jobs.clone()));
+        let failover = Arc::new(Failover::new(slots.clone(), switchboard.clone(), jobs.clone()));
         hub.connect(&failover);
         let (tell, events) = mpsc::channel();
-        let watch =
-            WatchThread::spawn(slots.clone(), failover.clone(), hub.clone(), tell.clone())?;
+        let watch = WatchThread::spawn(slots.clone(), failover.clone(), hub.clone(), tell.clone())?;
         let images = [
             Arc::new(Image::parse(guest_images::DRIVER_DOMAIN)?),
             Arc::new(Image::parse(guest_images::SPARE_DOMAIN)?),
@@ -122,7 +120,7 @@ impl System {
         let rebuild = realtime::spawn("rebuild", None, move || rebuilder.run(&job_queue))?;
         let server = VhostUserServer::spawn(
             VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 },
-            switchboard.clone(),
+            switchboard.port(),
         )?;
         Ok(Self {
             slots,
@@ -179,11 +177,7 @@ impl Drop for System {
     }
 }
 
-fn make_nic(
-    spec: &NicSpec,
-    mac: [u8; 6],
-    wires: &mut Wires,
-) -> Result<Arc<dyn Nic>, SystemError> {
+fn make_nic(spec: &NicSpec, mac: [u8; 6], wires: &mut Wires) -> Result<Arc<dyn Nic>, SystemError> {
     let NicSpec::Emulated(emulated) = spec;
     let port = wires.plug(&emulated.name, &emulated.wire)?;
     Ok(EmulatedNic::new(&emulated.name, mac, port)?)

@@ -5,17 +5,15 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use event_manager::{
-    EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps,
-};
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::event::Event;
 use super::failover::{Failover, Verdict};
 use super::hub::Hub;
 use crate::budget::PAUSE_DEADLINE;
 use crate::domain::DomainSlot;
-use super::event::Event;
 use crate::realtime::{self, Priority};
 
 /// What an epoll event stands for.
@@ -70,8 +68,15 @@ impl WatchThread {
     ) -> std::io::Result<Self> {
         let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let link_up = slots.iter().map(|slot| slot.nic.link_up()).collect();
-        let watch =
-            Watch { slots, failover, hub, stop: stop.try_clone()?, stopped: false, events, link_up };
+        let watch = Watch {
+            slots,
+            failover,
+            hub,
+            stop: stop.try_clone()?,
+            stopped: false,
+            events,
+            link_up,
+        };
         let thread = realtime::spawn("supervisor", Some(Priority::Supervisor), move || {
             if let Err(error) = watch.run() {
                 tracing::error!(?error, "the supervisor thread has ended");

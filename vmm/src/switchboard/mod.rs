@@ -1,1 +1,263 @@
-//! The switchboard.
+//! The switchboard: the one trusted thread between a guest's virtqueues and the driver domains.
+//!
+//! ```text
+//!            port                      TxPool, line of unconfirmed frames
+//!   guest ── TX ring ──copy──> transmit buffer ──TX_POST──> active domain ──> NIC
+//!            (used at once)        ^     <──TX_DONE (claimed)──┘               |
+//!                                  └──────── confirmed: NIC's count, link up <─┘
+//!
+//!   guest <── RX ring <──copy── receive buffer <──RX_DONE── active domain <── NIC
+//!            (popped with a        └──RX_PROVIDE (header cleared, owned)──>
+//!             checked frame in hand)
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `port` | the guest's side: virtqueues, memory, doorbells; nothing in it trusts the guest |
+//! | `lane` | a domain's side: one life's rings and buffer ownership; nothing in it trusts the domain |
+//! | `transmit`, `confirm` | the transmit pool and what the NIC really sent |
+//! | `engine` | one turn of the loop; `takeover`: who is active; `worker`: the thread |
+//!
+//! Nothing here allocates, logs or waits for a lock between a guest's kick and a NIC's doorbell, or
+//! between the order to take over and its end.
+
+mod announce;
+mod confirm;
+mod counters;
+mod engine;
+#[cfg(test)]
+pub(crate) mod fakes;
+mod lane;
+pub mod port;
+mod quarantine;
+mod report;
+mod shared;
+mod takeover;
+mod transmit;
+mod violation;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+pub use self::counters::{Counter, Counters};
+pub use self::quarantine::{QUARANTINE_FRAMES, QuarantinedFrame};
+pub use self::report::{TakeOver, TakeOverReport};
+pub use self::shared::{RingChange, RingsDone};
+pub use self::violation::{RingName, Violation, ViolationSink};
+
+use self::engine::Engine;
+use self::lane::LaneLife;
+use self::port::{PortEvents, RINGS};
+use self::shared::{Command, Reply, Shared};
+use self::takeover::Refused;
+use self::transmit::TxPool;
+use self::worker::Worker;
+use crate::domain::{DomainId, DomainSlot};
+use crate::memory::{MemoryError, SharedMemory};
+use crate::realtime::{Priority, spawn};
+
+/// Why the switchboard could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchboardError {
+    /// The operating system refuses a thread or a descriptor.
+    #[error("cannot start the switchboard")]
+    Start(#[source] std::io::Error),
+    /// The transmit pool is too small.
+    #[error("the transmit pool is too small")]
+    Pool(#[source] MemoryError),
+    /// Domain numbers must be places in the list of slots.
+    #[error("domain {0:?} is not at its place in the list of slots")]
+    Place(DomainId),
+    /// The rings were not zeroed before.
+    #[error("domain {id:?} was not prepared")]
+    NotPrepared {
+        /// Which.
+        id: DomainId,
+        /// How that showed.
+        source: Violation,
+    },
+    /// There is no such installed life, or it broke the protocol.
+    #[error("domain {id:?} has no installed life {epoch}")]
+    NotInstalled {
+        /// Which.
+        id: DomainId,
+        /// Epoch that was asked for.
+        epoch: u32,
+    },
+    /// Another domain is active; that takes a takeover.
+    #[error("a domain is active already")]
+    Busy,
+    /// No loop boundary within [`crate::budget::BOUNDARY_DEADLINE`].
+    #[error("the switchboard does not answer")]
+    Deadline,
+    /// Its thread has ended.
+    #[error("the switchboard has ended")]
+    Ended,
+}
+
+/// What a switchboard is made of.
+pub struct SwitchboardConfig {
+    /// The domains, each at the place that its number says.
+    pub slots: Vec<Arc<DomainSlot>>,
+    /// The common transmit pool, see [`DomainSlot::new_tx_pool`].
+    pub tx_pool: Arc<SharedMemory>,
+    /// The guest's MAC address.
+    pub mac: [u8; 6],
+    /// Hears of protocol violations.
+    pub violations: Arc<dyn ViolationSink>,
+}
+
+/// The switchboard's handle. Dropping it ends the thread.
+///
+/// The order for one life of a domain: [`Self::detach`] (if there was one before), then
+/// `slot.prepare`, [`Self::install`], start of the vCPU; then [`Self::activate`] for the first, or
+/// [`Self::take_over`].
+pub struct Switchboard {
+    shared: Arc<Shared>,
+    slots: Vec<Arc<DomainSlot>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Switchboard {
+    /// Starts the thread "switchboard", with no domain active and no guest.
+    ///
+    /// # Errors
+    /// No thread or descriptors, or an impossible configuration.
+    pub fn spawn(config: SwitchboardConfig) -> Result<Self, SwitchboardError> {
+        let places = config.slots.iter().enumerate();
+        if let Some((_, slot)) = places.into_iter().find(|(n, slot)| slot.id.index() != *n) {
+            return Err(SwitchboardError::Place(slot.id));
+        }
+        announce::write(&config.tx_pool, config.mac).map_err(SwitchboardError::Pool)?;
+        let shared = Arc::new(Shared::new().map_err(SwitchboardError::Start)?);
+        let engine = Engine::new(
+            config.slots.clone(),
+            TxPool::new(config.tx_pool),
+            config.mac,
+            config.violations,
+            shared.clone(),
+        );
+        let worker = Worker::new(engine, shared.clone()).map_err(SwitchboardError::Start)?;
+        let thread = spawn("switchboard", Some(Priority::Switchboard), || worker.run())
+            .map_err(SwitchboardError::Start)?;
+        Ok(Self { shared, slots: config.slots, thread: Some(thread) })
+    }
+
+    fn slot(&self, id: DomainId, epoch: u32) -> Result<&DomainSlot, SwitchboardError> {
+        let slot = self.slots.get(id.index()).map(|slot| &**slot);
+        slot.ok_or(SwitchboardError::NotInstalled { id, epoch })
+    }
+
+    /// Makes the rings of a new life, which must be zeroed, and provides its receive buffers.
+    /// Ends the life before it, if that was not done. Off the path: takes some hundred
+    /// microseconds on the calling thread.
+    ///
+    /// # Errors
+    /// The slot was not prepared, or the switchboard does not answer.
+    pub fn install(&self, id: DomainId, epoch: u32) -> Result<(), SwitchboardError> {
+        self.detach(id)?;
+        let slot = self.slot(id, epoch)?;
+        let life = LaneLife::new(slot, epoch)
+            .map_err(|source| SwitchboardError::NotPrepared { id, source })?;
+        let life = Box::new(life);
+        self.shared.call(Command::Install { lane: id.index(), life }).map(drop)
+    }
+
+    /// Makes an installed life active while no other is: the first one, or after a restart in
+    /// place, in which case the frames that were not confirmed are posted again.
+    ///
+    /// # Errors
+    /// Not installed, another is active, or the switchboard does not answer.
+    pub fn activate(&self, id: DomainId, epoch: u32) -> Result<(), SwitchboardError> {
+        self.slot(id, epoch)?;
+        match self.shared.call(Command::Activate { lane: id.index(), epoch })? {
+            Reply::Activated(Err(Refused::NotInstalled)) => {
+                Err(SwitchboardError::NotInstalled { id, epoch })
+            }
+            Reply::Activated(Err(Refused::Busy)) => Err(SwitchboardError::Busy),
+            Reply::Activated(Ok(())) | Reply::Lane(_) | Reply::Rings(_) => Ok(()),
+        }
+    }
+
+    /// Ends a domain's life, if it has one: when this returns, nothing of its rings and pools is
+    /// touched any more, and they may be zeroed. Also waits for a takeover ordered before. If the
+    /// domain was active, its received frames are salvaged, and the guest's stay in its ring until
+    /// another is active.
+    ///
+    /// # Errors
+    /// No such domain, or the switchboard does not answer.
+    pub fn detach(&self, id: DomainId) -> Result<(), SwitchboardError> {
+        self.slot(id, 0)?;
+        self.shared.call(Command::Detach { lane: id.index() }).map(drop)
+    }
+
+    /// Orders that another domain become active at the next loop boundary. On the failover path,
+    /// from any thread: no lock, no allocation, one eventfd written. [`Self::report`] tells what
+    /// came of it.
+    pub fn take_over(&self, order: TakeOver) {
+        self.shared.orders.put(&order);
+        self.shared.wake();
+    }
+
+    /// What the last takeover did.
+    pub fn report(&self) -> TakeOverReport {
+        self.shared.report.read()
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Copies of the poison frames that are kept.
+    pub fn quarantine(&self) -> Vec<QuarantinedFrame> {
+        let quarantine = self.shared.quarantine.lock();
+        quarantine.unwrap_or_else(std::sync::PoisonError::into_inner).copy()
+    }
+
+    /// Whether the thread is running.
+    pub fn is_running(&self) -> bool {
+        !self.shared.ended.load(Ordering::Acquire)
+    }
+
+    /// The guest's port, for whatever holds the connection to its front-end.
+    pub fn port(&self) -> PortHandle {
+        PortHandle { shared: self.shared.clone() }
+    }
+}
+
+impl Drop for Switchboard {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.wake();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic outside of its own catch.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The switchboard as a connection to a front-end sees it.
+#[derive(Clone)]
+pub struct PortHandle {
+    shared: Arc<Shared>,
+}
+
+impl PortHandle {
+    /// Changes the guest's virtqueues at the next loop boundary and waits for that.
+    ///
+    /// # Errors
+    /// The switchboard does not answer.
+    pub fn set_rings(&self, changes: [RingChange; RINGS]) -> Result<RingsDone, SwitchboardError> {
+        match self.shared.call(Command::SetRings(changes))? {
+            Reply::Rings(done) => Ok(done),
+            Reply::Lane(_) | Reply::Activated(_) => Ok(RingsDone::default()),
+        }
+    }
+
+    pub(crate) fn events(&self) -> &PortEvents {
+        &self.shared.port_events
+    }
+}

@@ -16,12 +16,7 @@ impl AppProcess {
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn spawn(
-        program: &Path,
-        socket: &Path,
-        mac: MacAddress,
-        ip: &str,
-    ) -> io::Result<Self> {
+    pub fn spawn(program: &Path, socket: &Path, mac: MacAddress, ip: &str) -> io::Result<Self> {
         let child = Command::new(program)
             .arg("app")
             .arg("--socket")

@@ -129,11 +129,8 @@ impl Addresses {
         ip: Ipv4Address,
         into: &mut [u8; ARP_BYTES],
     ) {
-        let ethernet = EthernetRepr {
-            src_addr: self.own_mac,
-            dst_addr: to,
-            ethertype: EthernetProtocol::Arp,
-        };
+        let ethernet =
+            EthernetRepr { src_addr: self.own_mac, dst_addr: to, ethertype: EthernetProtocol::Arp };
         let mut frame = EthernetFrame::new_unchecked(&mut into[..]);
         ethernet.emit(&mut frame);
         let repr = ArpRepr::EthernetIpv4 {
@@ -195,7 +192,11 @@ impl Addresses {
         }
         let Some(first) = udp.payload().first_chunk::<8>() else { return Received::Corrupted };
         let number = u64::from_be_bytes(*first);
-        if udp.payload() == payload(number) { Received::Echo { number } } else { Received::Corrupted }
+        if udp.payload() == payload(number) {
+            Received::Echo { number }
+        } else {
+            Received::Corrupted
+        }
     }
 }
 
@@ -257,8 +258,7 @@ mod tests {
         let mut frame = [0; ARP_BYTES];
         sender.ask(&mut frame);
         let asked = guest.read(&frame);
-        let expected =
-            Received::WhoAreYou { asker_mac: sender.own_mac, asker_ip: sender.own_ip };
+        let expected = Received::WhoAreYou { asker_mac: sender.own_mac, asker_ip: sender.own_ip };
         assert_eq!(asked, expected);
         guest.answer(sender.own_mac, sender.own_ip, &mut frame);
         assert_eq!(sender.read(&frame), Received::GuestIs(GUEST));

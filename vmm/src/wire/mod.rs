@@ -1,8 +1,9 @@
 //! The wire of an emulated NIC.
 
+mod frame_ring;
 mod switch;
 
-pub use switch::{EthernetSwitch, Port};
+pub use switch::{EthernetSwitch, MAX_PORTS, Port, PortCounters, QUEUE_FRAMES, SwitchError};
 
 use vmm_sys_util::eventfd::EventFd;
 

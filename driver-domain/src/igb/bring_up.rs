@@ -1,0 +1,206 @@
+//! Bring-up, the same on hardware and model, in the order of i210 datasheet §4.5.
+//!
+//! ```text
+//!   mask, units off ─► queues off ─► general, link, filters ─► queues on ─► units on ─► vectors
+//!                          │                                      │
+//!                          └───────── not in time ────────────────┘──► CTRL.RST, once more
+//! ```
+//! Nothing that an earlier driver left is relied on: every register that matters is written. Only
+//! the link is kept if it is up, and the hash tables if a driver of ours owned the port since the
+//! last reset.
+
+use shared_ring::Role;
+use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS};
+use shared_ring::status::attach;
+
+use super::descriptor::DESCRIPTOR_BYTES;
+use super::{AttachPlan, Attached, Igb};
+use crate::bar::Registers;
+use crate::budget;
+use crate::clock::Clock;
+use crate::error::{BringUpError, DomainError};
+use crate::registers as reg;
+use crate::registers::{ctrl, ctrl_ext, eecd, rctl, status, tctl, value};
+
+impl<R: Registers> Igb<'_, R> {
+    pub(super) fn bring_up(
+        &mut self,
+        plan: &AttachPlan,
+        clock: &impl Clock,
+    ) -> Result<Attached, DomainError> {
+        match self.reattach(plan, clock) {
+            Ok(link_up) => Ok(Attached { path: attach::REATTACH, link_up }),
+            Err(DomainError::NicInit(_)) => {
+                self.reset(clock)?;
+                let link_up = self.reattach(plan, clock)?;
+                Ok(Attached { path: attach::RESET, link_up })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reattach(&mut self, plan: &AttachPlan, clock: &impl Clock) -> Result<bool, DomainError> {
+        self.read(reg::STATUS)?;
+        self.mask_all();
+        self.stop_units()?;
+        self.disable_queues(clock)?;
+        self.program_general()?;
+        let link_up = self.start_link(clock)?;
+        self.program_receive_address(plan);
+        self.program_queues(plan);
+        self.enable_queues(clock)?;
+        self.start_units(plan.role)?;
+        let tail = self.tx.push_null_packet();
+        self.ring(reg::TDT, tail);
+        self.program_vectors();
+        Ok(link_up)
+    }
+
+    fn mask_all(&self) {
+        self.bar.write(reg::IMC, reg::ALL_ONES);
+        self.bar.write(reg::EIMC, reg::ALL_ONES);
+    }
+
+    /// Receive and transmit units off, every receive filter shut.
+    fn stop_units(&self) -> Result<(), DomainError> {
+        self.bar.write(reg::RCTL, 0);
+        self.modify(reg::TCTL, tctl::EN, tctl::PSP)
+    }
+
+    /// Both queues off. They read enabled until the descriptors that the NIC had cached are done
+    /// with; until then it may still write to old buffers.
+    fn disable_queues(&self, clock: &impl Clock) -> Result<(), DomainError> {
+        self.bar.write(reg::RXDCTL, 0);
+        self.bar.write(reg::TXDCTL, 0);
+        let off = clock.poll(budget::QUEUE_DISABLE_US, || {
+            Ok(self.read(reg::RXDCTL)? & value::QUEUE_ENABLE == 0
+                && self.read(reg::TXDCTL)? & value::QUEUE_ENABLE == 0)
+        })?;
+        if off { Ok(()) } else { Err(DomainError::NicInit(BringUpError::QueueStuck)) }
+    }
+
+    fn program_general(&self) -> Result<(), DomainError> {
+        let clear = ctrl::GIO_MASTER_DISABLE
+            | ctrl::FRCSPD
+            | ctrl::FRCDPLX
+            | ctrl::RST
+            | ctrl::PHY_RST
+            | ctrl::RFCE
+            | ctrl::TFCE
+            | ctrl::VME;
+        self.modify(reg::CTRL, clear, ctrl::SLU)?;
+        let owned = self.read(reg::CTRL_EXT)?;
+        if owned & ctrl_ext::DRV_LOAD == 0 {
+            self.clear_hash_tables();
+            self.bar.write(reg::CTRL_EXT, owned | ctrl_ext::DRV_LOAD);
+        }
+        self.bar.write(reg::MRQC, 0);
+        self.bar.write(reg::VT_CTL, 0);
+        self.bar.write(reg::RXCSUM, value::RXCSUM);
+        self.modify(reg::RFCTL, 0, value::RFCTL_IPV6_EX_DIS)?;
+        self.bar.write(reg::TIPG, value::TIPG);
+        self.modify(reg::DVMOLR, 0, value::DVMOLR_STRCRC)
+    }
+
+    /// Empties what may hold anything after power-up: 271 writes, so only on a port that no driver
+    /// of ours owned since its last reset (any reset clears DRV_LOAD).
+    fn clear_hash_tables(&self) {
+        for word in 0..reg::HASH_TABLE_WORDS {
+            self.bar.write(reg::MTA + 4 * word, 0);
+            self.bar.write(reg::UTA + 4 * word, 0);
+        }
+        for entry in 1..reg::RECEIVE_ADDRESSES {
+            self.bar.write(reg::RAH0 + 8 * entry, 0);
+        }
+    }
+
+    /// The guest's address; valid, and so a filter that is open, only in the active role.
+    fn program_receive_address(&self, plan: &AttachPlan) {
+        let [a, b, c, d, e, f] = plan.mac;
+        let high = u32::from(u16::from_le_bytes([e, f]));
+        let valid = if plan.role == Role::Active { value::RAH_AV } else { 0 };
+        self.bar.write(reg::RAH0, 0);
+        self.bar.write(reg::RAL0, u32::from_le_bytes([a, b, c, d]));
+        self.bar.write(reg::RAH0, high | valid);
+    }
+
+    /// Bases, lengths and heads, while both queues are off: hardware ignores or forbids them
+    /// otherwise, and QEMU keeps old heads across a disable.
+    fn program_queues(&self, plan: &AttachPlan) {
+        let write64 = |low, high, v: u64| {
+            self.bar.write(low, v as u32);
+            self.bar.write(high, (v >> 32) as u32);
+        };
+        write64(reg::RDBAL, reg::RDBAH, plan.rx_ring_iova);
+        self.bar.write(reg::RDLEN, NIC_RX_DESCRIPTORS as u32 * DESCRIPTOR_BYTES);
+        self.bar.write(reg::SRRCTL, value::SRRCTL);
+        self.bar.write(reg::RDH, 0);
+        self.bar.write(reg::RDT, 0);
+        write64(reg::TDBAL, reg::TDBAH, plan.tx_ring_iova);
+        self.bar.write(reg::TDLEN, NIC_TX_DESCRIPTORS as u32 * DESCRIPTOR_BYTES);
+        write64(reg::TDWBAL, reg::TDWBAH, 0);
+        self.bar.write(reg::TDH, 0);
+        self.bar.write(reg::TDT, 0);
+    }
+
+    fn enable_queues(&self, clock: &impl Clock) -> Result<(), DomainError> {
+        self.bar.write(reg::RXDCTL, value::RXDCTL);
+        self.bar.write(reg::TXDCTL, value::TXDCTL);
+        let on = clock.poll(budget::QUEUE_ENABLE_US, || {
+            Ok(self.read(reg::RXDCTL)? & value::QUEUE_ENABLE != 0
+                && self.read(reg::TXDCTL)? & value::QUEUE_ENABLE != 0)
+        })?;
+        if !on {
+            return Err(DomainError::NicInit(BringUpError::QueueDead));
+        }
+        let at_start = self.read(reg::RDH)? == 0 && self.read(reg::TDH)? == 0;
+        if at_start { Ok(()) } else { Err(DomainError::NicInit(BringUpError::HeadNotZero)) }
+    }
+
+    /// Units on. A standby's filters stay shut, so that taking over is nothing but opening them.
+    fn start_units(&self, role: Role) -> Result<(), DomainError> {
+        let collision = tctl::CT_15 | tctl::RTLC;
+        self.modify(reg::TCTL, tctl::CT_MASK | tctl::SWXOFF, tctl::EN | tctl::PSP | collision)?;
+        let filters = if role == Role::Active { rctl::BAM | rctl::MPE } else { 0 };
+        self.bar.write(reg::RCTL, rctl::EN | rctl::SECRC | filters);
+        Ok(())
+    }
+
+    /// GPIE first: QEMU drops writes to EIAC before MSI-X mode. No auto-mask: a message clears its
+    /// cause (EIAC) and the next event sends another, without a register write in between.
+    fn program_vectors(&self) {
+        let both = value::VECTOR_QUEUES | value::VECTOR_OTHER;
+        self.bar.write(reg::GPIE, value::GPIE);
+        self.bar.write(reg::IVAR0, value::IVAR0);
+        self.bar.write(reg::IVAR_MISC, value::IVAR_MISC);
+        self.bar.write(reg::EIAC, both);
+        self.bar.write(reg::EIAM, 0);
+        self.bar.write(reg::IAM, 0);
+        self.bar.write(reg::EITR0, 0);
+        self.bar.write(reg::EITR1, 0);
+        // A link change that was latched before blocks the edge of the next one.
+        let _ = self.bar.read(reg::ICR);
+        self.bar.write(reg::EICR, reg::ALL_ONES);
+        self.bar.write(reg::IMS, value::LSC);
+        self.bar.write(reg::EIMS, both);
+    }
+
+    /// Full reset. The link survives on hardware; on QEMU it is lost, and `start_link` restarts it.
+    fn reset(&mut self, clock: &impl Clock) -> Result<(), DomainError> {
+        self.mask_all();
+        self.stop_units()?;
+        self.modify(reg::CTRL, 0, ctrl::GIO_MASTER_DISABLE)?;
+        // Requests that never end are ended by the reset.
+        let _ = clock.poll(budget::MASTER_DISABLE_US, || {
+            Ok(self.read(reg::STATUS)? & status::GIO_MASTER == 0)
+        })?;
+        self.modify(reg::CTRL, 0, ctrl::RST)?;
+        clock.pause(budget::RESET_SETTLE_US);
+        // QEMU never says that it has read its NVM, so the answer does not matter.
+        let _ =
+            clock.poll(budget::NVM_RELOAD_US, || Ok(self.read(reg::EECD)? & eecd::AUTO_RD != 0))?;
+        self.mask_all();
+        let _ = self.bar.read(reg::ICR);
+        Ok(())
+    }
+}

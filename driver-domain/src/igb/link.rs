@@ -1,0 +1,91 @@
+//! The link: brought up where it is down, never disturbed where it is up.
+
+use super::Igb;
+use crate::bar::Registers;
+use crate::budget;
+use crate::clock::Clock;
+use crate::error::DomainError;
+use crate::registers as reg;
+use crate::registers::{mdic, semaphore, status};
+
+impl<R: Registers> Igb<'_, R> {
+    /// Starts negotiation if the link is down; whether it is up. Does not wait for it: on copper
+    /// that takes seconds, and the VMM watches the link anyway.
+    ///
+    /// A restart would drop a good link, for seconds on copper and half a second on QEMU, so one
+    /// that is up is left alone.
+    pub(super) fn start_link(&self, clock: &impl Clock) -> Result<bool, DomainError> {
+        let up = || Ok(self.read(reg::STATUS)? & status::LU != 0);
+        if clock.poll(budget::LINK_GLANCE_US, up)? {
+            return Ok(true);
+        }
+        let locked = self.lock_phy(clock)?;
+        // Without PAUSE in what we advertise the partner cannot stop our transmitter.
+        if let Some(abilities) = self.read_phy(mdic::ANAR, clock)? {
+            self.write_phy(mdic::ANAR, abilities & !mdic::ANAR_PAUSE, clock)?;
+        }
+        self.write_phy(mdic::BMCR, mdic::BMCR_RESTART, clock)?;
+        if locked {
+            self.unlock_phy()?;
+        }
+        Ok(false)
+    }
+
+    fn read_phy(&self, register: u32, clock: &impl Clock) -> Result<Option<u16>, DomainError> {
+        let answer = self.access_phy(mdic::READ | register << mdic::REGISTER_SHIFT, clock)?;
+        Ok(answer.map(|word| word as u16))
+    }
+
+    fn write_phy(&self, register: u32, v: u16, clock: &impl Clock) -> Result<(), DomainError> {
+        let word = mdic::WRITE | register << mdic::REGISTER_SHIFT | u32::from(v);
+        self.access_phy(word, clock).map(|_| ())
+    }
+
+    /// One access to the internal PHY; `None` if it failed or took too long. Without it the link
+    /// may stay down, which the VMM sees.
+    fn access_phy(&self, word: u32, clock: &impl Clock) -> Result<Option<u32>, DomainError> {
+        self.bar.write(reg::MDIC, word | mdic::PHY);
+        let mut answer = 0;
+        let ended = clock.poll(budget::MDIC_US, || {
+            answer = self.read(reg::MDIC)?;
+            Ok(answer & mdic::READY != 0)
+        })?;
+        Ok((ended && answer & mdic::ERROR == 0).then_some(answer))
+    }
+
+    /// Takes the PHY from the firmware: the two bits of SWSM guard the word in which the PHY is
+    /// marked as taken. A driver that died holding them left them set, so after the deadline they
+    /// are cleared by force, once. Whether the PHY is ours; if not we use it nevertheless, because
+    /// a firmware that never answers must not keep the link down.
+    fn lock_phy(&self, clock: &impl Clock) -> Result<bool, DomainError> {
+        if !self.lock_semaphore(clock)? {
+            self.bar.write(reg::SWSM, 0);
+            self.bar.write(reg::SW_FW_SYNC, 0);
+            if !self.lock_semaphore(clock)? {
+                return Ok(false);
+            }
+        }
+        let owners = self.read(reg::SW_FW_SYNC)?;
+        let free = owners & semaphore::FIRMWARE_PHY == 0;
+        if free {
+            self.bar.write(reg::SW_FW_SYNC, owners | semaphore::SOFTWARE_PHY);
+        }
+        self.bar.write(reg::SWSM, 0);
+        Ok(free)
+    }
+
+    fn unlock_phy(&self) -> Result<(), DomainError> {
+        self.modify(reg::SW_FW_SYNC, semaphore::SOFTWARE_PHY, 0)
+    }
+
+    fn lock_semaphore(&self, clock: &impl Clock) -> Result<bool, DomainError> {
+        let among_drivers = || Ok(self.read(reg::SWSM)? & semaphore::SMBI == 0);
+        if !clock.poll(budget::SEMAPHORE_US, among_drivers)? {
+            return Ok(false);
+        }
+        clock.poll(budget::SEMAPHORE_US, || {
+            self.bar.write(reg::SWSM, semaphore::SMBI | semaphore::SWESMBI);
+            Ok(self.read(reg::SWSM)? & semaphore::SWESMBI != 0)
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! A driver for the Intel igb family: i210, i211, 82576, and QEMU's model of the last.
+//!
+//! It does not know which of them it drives, nor whether the registers are hardware or software:
+//! every step is one that all of them need or tolerate. The verbs are those of the seL4 device
+//! driver framework: buffers are *provided* to the NIC and *returned* by it.
+//!
+//! One receive and one transmit queue, advanced descriptors, MSI-X with two vectors: 0 for the
+//! queues, 1 for everything else. After the bring-up the driver never touches vector 1, the
+//! statistics, or the receive filters again: these are the VMM's.
+
+mod bring_up;
+pub mod descriptor;
+mod link;
+mod offload;
+mod receive;
+#[cfg(test)]
+mod tests;
+mod transmit;
+
+use core::sync::atomic::{AtomicU16, Ordering, fence};
+
+use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS};
+use shared_ring::{Entry, Role};
+
+pub use receive::{ReceiveQueue, Received};
+pub use transmit::{MAX_FRAME_BYTES, MAX_PARTS, MIN_FRAME_BYTES, TransmitQueue};
+
+use crate::bar::Registers;
+use crate::clock::Clock;
+use crate::error::{BringUpError, DomainError, EntryError};
+use crate::registers as reg;
+use crate::registers::value;
+use descriptor::Descriptor;
+
+/// Memory that the NIC and the driver share, and the table the VMM salvages by.
+#[derive(Clone, Copy, Debug)]
+pub struct NicMemory<'m> {
+    /// The receive ring.
+    pub rx_ring: &'m [Descriptor; NIC_RX_DESCRIPTORS],
+    /// The transmit ring.
+    pub tx_ring: &'m [Descriptor; NIC_TX_DESCRIPTORS],
+    /// Which buffer each receive descriptor points at.
+    pub rx_slots: &'m [AtomicU16; NIC_RX_DESCRIPTORS],
+}
+
+/// What the bring-up has to know.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachPlan {
+    /// I/O address of the receive ring.
+    pub rx_ring_iova: u64,
+    /// I/O address of the transmit ring.
+    pub tx_ring_iova: u64,
+    /// The address to receive for.
+    pub mac: [u8; 6],
+    /// Filters are open from the start only for [`Role::Active`].
+    pub role: Role,
+}
+
+/// How the bring-up went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// One of [`shared_ring::status::attach`].
+    pub path: u32,
+    /// Whether the link was up at the end. If not, negotiation is under way.
+    pub link_up: bool,
+}
+
+/// A NIC that is attached.
+#[derive(Debug)]
+pub struct Igb<'m, R> {
+    bar: R,
+    /// Its receive queue.
+    pub rx: ReceiveQueue<'m>,
+    /// Its transmit queue.
+    pub tx: TransmitQueue<'m>,
+}
+
+impl<'m, R: Registers> Igb<'m, R> {
+    /// Brings the NIC up: by re-attaching, which keeps the link, or where that fails by a full
+    /// reset.
+    ///
+    /// # Errors
+    /// The NIC is gone, or does not come up even after a reset.
+    pub fn attach(
+        bar: R,
+        memory: NicMemory<'m>,
+        plan: &AttachPlan,
+        clock: &impl Clock,
+    ) -> Result<(Self, Attached), DomainError> {
+        let rx = ReceiveQueue::new(memory.rx_ring, memory.rx_slots);
+        let tx = TransmitQueue::new(memory.tx_ring);
+        let mut nic = Self { bar, rx, tx };
+        let attached = nic.bring_up(plan, clock)?;
+        Ok((nic, attached))
+    }
+
+    /// Gives the NIC an empty buffer; there must be room.
+    pub fn rx_provide(&mut self, iova: u64, buffer: u16) {
+        self.rx.provide(iova, buffer);
+    }
+
+    /// Rings the receive doorbell if that is worth a register write. Whether it did.
+    pub fn ring_receive(&mut self) -> bool {
+        let Some(tail) = self.rx.doorbell() else { return false };
+        self.ring(reg::RDT, tail);
+        true
+    }
+
+    /// Takes the next received buffer.
+    #[inline(always)]
+    pub fn rx_return(&mut self) -> Option<Received> {
+        self.rx.take()
+    }
+
+    /// Hands the NIC a part of a frame; there must be room. Whether that ended the frame.
+    ///
+    /// # Errors
+    /// The entry is impossible.
+    #[inline(always)]
+    pub fn tx_provide(&mut self, entry: &Entry) -> Result<bool, EntryError> {
+        self.tx.push(entry)
+    }
+
+    /// Rings the transmit doorbell if there are frames that the NIC does not know. Whether it did.
+    #[inline(always)]
+    pub fn ring_transmit(&mut self) -> bool {
+        let Some(tail) = self.tx.doorbell() else { return false };
+        self.ring(reg::TDT, tail);
+        true
+    }
+
+    /// Claims the oldest frame if it has been sent, see [`TransmitQueue::claim`].
+    pub fn tx_return(&mut self, each: impl FnMut(u16)) -> bool {
+        self.tx.claim(each)
+    }
+
+    #[inline(always)]
+    fn ring(&self, doorbell: u32, tail: u32) {
+        // Descriptors in memory before the doorbell that shows them to the NIC. On x86 the store to
+        // uncached memory keeps the order by itself; the fence keeps the compiler from moving it.
+        fence(Ordering::Release);
+        self.bar.write(doorbell, tail);
+    }
+
+    /// Keeps vector 0 quiet while the loop polls anyway.
+    pub fn mask_queue_interrupt(&self) {
+        self.bar.write(reg::EIMC, value::VECTOR_QUEUES);
+    }
+
+    /// Lets vector 0 fire again. What completed meanwhile may fire or not: look once more.
+    pub fn unmask_queue_interrupt(&self) {
+        self.bar.write(reg::EIMS, value::VECTOR_QUEUES);
+    }
+
+    /// Whether the NIC still answers, by one register read without side effects.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_presence(&self) -> Result<(), DomainError> {
+        self.read(reg::STATUS).map(|_| ())
+    }
+
+    /// Looks whether the NIC is as the bring-up left it: present, queues enabled, the receive tail
+    /// where we put it. Returns whether the link is up. Four register reads without side effects.
+    ///
+    /// # Errors
+    /// It is gone, or no longer as it was.
+    pub fn verify(&self) -> Result<bool, DomainError> {
+        let status = self.read(reg::STATUS)?;
+        let enabled = self.read(reg::RXDCTL)? & self.read(reg::TXDCTL)? & value::QUEUE_ENABLE != 0;
+        if !enabled {
+            return Err(DomainError::NicInit(BringUpError::QueueDead));
+        }
+        if self.read(reg::RDT)? != self.rx.tail() {
+            return Err(DomainError::NicInit(BringUpError::TailMoved));
+        }
+        Ok(status & reg::status::LU != 0)
+    }
+
+    /// Reads a register that is never all ones while the NIC is there.
+    fn read(&self, offset: u32) -> Result<u32, DomainError> {
+        match self.bar.read(offset) {
+            reg::ALL_ONES => Err(DomainError::NicGone),
+            value => Ok(value),
+        }
+    }
+
+    /// Changes bits of a register: clears `clear`, then sets `set`.
+    fn modify(&self, offset: u32, clear: u32, set: u32) -> Result<(), DomainError> {
+        let old = self.read(offset)?;
+        self.bar.write(offset, (old & !clear) | set);
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! The loop of a domain, and what a standby does instead of it.
+//!
+//! ```text
+//!   attach ─► READY ─► hold (role standby: WAIT) ─► turns ─► park ─► turns ─► ...
+//! ```
+//! Both images run this; which role they start in is the VMM's affair.
+
+use core::convert::Infallible;
+use core::sync::atomic::Ordering;
+
+use shared_ring::{DomainState, Role};
+
+use crate::bar::Registers;
+use crate::clock::Clock;
+use crate::domain::Domain;
+use crate::error::DomainError;
+use crate::hypercalls::Hypercalls;
+use crate::igb::Attached;
+use crate::log;
+use crate::memory::DomainMemory;
+
+/// One turn: whether it found anything to do. `rx` runs when the NIC has completed receive work,
+/// `tx` when there are frames to send; they are parameters so that an image can pass its own named
+/// functions.
+///
+/// In this order, because a doorbell or a notification can cost an exit: first what costs none,
+/// then wake the switchboard so that it works while we ring doorbells, receive buffers last.
+///
+/// # Errors
+/// The domain cannot go on.
+#[inline(always)]
+pub fn turn<'m, R: Registers, H: Hypercalls>(
+    domain: &mut Domain<'m, R, H>,
+    rx: impl FnOnce(&mut Domain<'m, R, H>) -> Result<(), DomainError>,
+    tx: impl FnOnce(&mut Domain<'m, R, H>) -> Result<(), DomainError>,
+) -> Result<bool, DomainError> {
+    domain.beat();
+    let received = domain.has_received();
+    if received {
+        rx(domain)?;
+    }
+    let claimed = domain.tx_return()?;
+    domain.notify();
+    let sending = domain.has_frames_to_send()?;
+    if sending {
+        tx(domain)?;
+    }
+    let provided = domain.rx_provide()?;
+    let busy = received || claimed || sending || provided;
+    if busy {
+        domain.went_on();
+    }
+    Ok(busy)
+}
+
+/// Attaches, says so, and holds for as long as the role is standby.
+///
+/// # Errors
+/// The domain cannot go on.
+///
+/// # Safety
+/// As for [`Domain::attach`].
+pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
+    memory: DomainMemory<'m>,
+    bar: R,
+    calls: H,
+    clock: &impl Clock,
+) -> Result<Domain<'m, R, H>, DomainError> {
+    // SAFETY: as the caller promises.
+    let (mut domain, attached) = unsafe { Domain::attach(memory, bar, calls, clock)? };
+    say_attached(&domain, attached);
+    memory.status.state.store(DomainState::Attached as u32, Ordering::Release);
+    domain.calls.ready();
+    hold(&mut domain)?;
+    memory.status.state.store(DomainState::Serving as u32, Ordering::Release);
+    Ok(domain)
+}
+
+fn say_attached<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>, attached: Attached) {
+    let path = match attached.path {
+        shared_ring::status::attach::RESET => "full reset",
+        _ => "re-attach",
+    };
+    let link = if attached.link_up { "up" } else { "negotiating" };
+    log::line(&domain.memory, &domain.calls, format_args!("attached by {path}, link {link}"));
+}
+
+/// Holds while the role is not active. Each wake is a sign of life: takes the receive buffers that
+/// were provided meanwhile, and waits again. A drill proves the CPU and the registers.
+fn hold<R: Registers, H: Hypercalls>(domain: &mut Domain<'_, R, H>) -> Result<(), DomainError> {
+    loop {
+        domain.beat();
+        match domain.role() {
+            Role::Active => return Ok(()),
+            Role::Standby => {}
+            Role::Drill => {
+                domain.nic.verify()?;
+            }
+        }
+        domain.rx_provide()?;
+        domain.wait()?;
+    }
+}
+
+/// Turns and parks until the domain cannot go on; why is what it returns.
+pub fn serve<'m, R: Registers, H: Hypercalls>(
+    domain: &mut Domain<'m, R, H>,
+    mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
+) -> DomainError {
+    let mut run = || -> Result<Infallible, DomainError> {
+        loop {
+            if !turn(domain)? {
+                domain.park()?;
+            }
+        }
+    };
+    match run() {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+/// Serves until the first work is done, then looks whether the NIC is as the driver left it. For a
+/// spare that has just taken over: the frames come first, because the look costs register reads.
+///
+/// # Errors
+/// The domain cannot go on, or the NIC is gone or changed.
+pub fn settle_in<'m, R: Registers, H: Hypercalls>(
+    domain: &mut Domain<'m, R, H>,
+    mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
+) -> Result<(), DomainError> {
+    let mut served = false;
+    loop {
+        match (turn(domain)?, served) {
+            (true, _) => served = true,
+            // Released before the switchboard has published: not yet the time to look.
+            (false, false) => domain.park()?,
+            (false, true) => break,
+        }
+    }
+    let link_up = domain.nic.verify()?;
+    if !link_up {
+        log::line(&domain.memory, &domain.calls, format_args!("took over with the link down"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

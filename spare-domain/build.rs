@@ -1,0 +1,22 @@
+//! Links the image by the layout that it shares with `driver-domain`. Only for the `image` feature.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../driver-domain/image.ld");
+    if std::env::var_os("CARGO_FEATURE_IMAGE").is_none() {
+        return;
+    }
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    for argument in [
+        "-nostartfiles",
+        "-nostdlib",
+        "-static",
+        "-no-pie",
+        "-Wl,--build-id=none",
+        "-Wl,-z,norelro",
+        "-Wl,-z,max-page-size=4096",
+        &format!("-Wl,-T,{here}/../driver-domain/image.ld"),
+    ] {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
+}

@@ -1,1 +1,0 @@
-//! A software model of the NIC.

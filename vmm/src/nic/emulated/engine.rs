@@ -1,0 +1,97 @@
+//! The engine: the thread that moves frames between wire and memory.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::device::Device;
+use super::rx::Receiver;
+use super::tx::Transmitter;
+use super::wait::wait;
+use crate::budget::NIC_HEARTBEAT;
+use crate::clock::monotonic_ns;
+
+/// The engine of one NIC. It sleeps until a register, the wire or a timer wants it.
+pub(super) struct Engine {
+    device: Arc<Device>,
+    rx: Receiver,
+    tx: Transmitter,
+    link_up: bool,
+}
+
+impl Engine {
+    pub(super) fn new(device: Arc<Device>) -> Self {
+        let link_up = device.link_up();
+        Self { device, rx: Receiver::new(), tx: Transmitter::new(), link_up }
+    }
+
+    /// Runs until the device is told to stop. If it breaks, the device looks unplugged afterwards.
+    pub(super) fn run(mut self, name: &str) {
+        let device = self.device.clone();
+        match catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::error!(nic = name, %error, "NIC engine cannot wait"),
+            Err(_) => tracing::error!(nic = name, "NIC engine panicked"),
+        }
+        device.die();
+    }
+
+    fn serve(&mut self) -> std::io::Result<()> {
+        let device = self.device.clone();
+        let wire = device.wire.clone();
+        let mut rung = false;
+        loop {
+            device.doorbell.answer(rung);
+            device.boundary.answer();
+            device.progress.fetch_add(1, Ordering::Relaxed);
+            if device.stop.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            self.follow_link();
+            let more = self.move_frames();
+            let timer_ns = device.interrupts.fire_deferred();
+            if more {
+                rung = false;
+                continue;
+            }
+            let events = [device.doorbell.event(), wire.readable(), wire.link_changed()];
+            let [doorbell, readable, link_changed] = wait(events, self.timeout(timer_ns))?;
+            rung = doorbell;
+            consume(readable, wire.readable());
+            consume(link_changed, wire.link_changed());
+        }
+    }
+
+    /// Raises LSC when the link has changed since the last look.
+    fn follow_link(&mut self) {
+        let link_up = self.device.link_up();
+        if link_up != self.link_up {
+            self.link_up = link_up;
+            self.device.note_link(link_up);
+        }
+    }
+
+    fn move_frames(&mut self) -> bool {
+        let dma = self.device.dma.view();
+        let sends = self.tx.turn(&self.device, &dma);
+        let receives = self.rx.turn(&self.device, &dma);
+        sends || receives
+    }
+
+    /// How long to sleep at most: until the next timer, and never without a sign of life.
+    fn timeout(&self, timer_ns: Option<u64>) -> Duration {
+        let now_ns = monotonic_ns();
+        let negotiated_ns = self.device.phy.pending_ns(now_ns);
+        let next_ns = timer_ns.into_iter().chain(negotiated_ns).min();
+        let left = next_ns.map(|at| Duration::from_nanos(at.saturating_sub(now_ns)));
+        left.map_or(NIC_HEARTBEAT, |left| left.min(NIC_HEARTBEAT))
+    }
+}
+
+/// Reads an event that the wait found readable.
+fn consume(readable: bool, event: &vmm_sys_util::eventfd::EventFd) {
+    if readable {
+        let _ = event.read();
+    }
+}

@@ -1,0 +1,9 @@
+//! The model, driven through its registers as a driver would.
+
+mod bench;
+mod control;
+mod hostile;
+mod link;
+mod offload;
+mod receive;
+mod transmit;

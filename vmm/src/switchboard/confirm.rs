@@ -1,0 +1,67 @@
+//! Which frames a NIC really sent.
+//!
+//! A domain's word frees nothing: a claimed frame is confirmed by the NIC's own count of good
+//! frames, taken while its link was up. (QEMU's model counts and completes frames on a dead link;
+//! what was counted between two looks of which one saw the link down is therefore sent again.)
+
+use super::counters::Counters;
+use super::transmit::TxPool;
+use crate::budget::CONFIRM_TICK;
+use crate::nic::Nic;
+
+/// What is known of the active NIC's transmissions.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmations {
+    link_was_up: bool,
+    /// Frames counted while the link was down, that were not sent again yet.
+    lost: u32,
+    due_ns: Option<u64>,
+}
+
+impl Confirmations {
+    /// Begins with a NIC: what it sent before is not ours.
+    pub(crate) fn begin(&mut self, nic: &dyn Nic) {
+        nic.take_sent();
+        *self = Self { link_was_up: true, lost: 0, due_ns: None };
+    }
+
+    /// When to ask the NIC next.
+    pub(crate) fn due_ns(&self) -> Option<u64> {
+        self.due_ns
+    }
+
+    /// Something was claimed: makes sure that the NIC is asked, at `now_ns` plus a tick.
+    pub(crate) fn schedule(&mut self, now_ns: u64) {
+        if self.due_ns.is_none() {
+            self.due_ns = Some(now_ns + CONFIRM_TICK.as_nanos() as u64);
+        }
+    }
+
+    /// Asks the NIC.
+    pub(crate) fn ask(&mut self, nic: &dyn Nic, tx: &mut TxPool, now_ns: u64, counters: &Counters) {
+        let sent = nic.take_sent();
+        let up = nic.link_up();
+        let good = up && std::mem::replace(&mut self.link_was_up, up);
+        if good {
+            let again = tx.send_again(self.lost);
+            self.lost = if tx.unconfirmed() == 0 { 0 } else { self.lost - again as u32 };
+            counters.tx_confirmed.add(tx.confirm(sent));
+        } else {
+            self.lost = self.lost.saturating_add(sent);
+        }
+        self.due_ns = None;
+        if tx.has_claimed() {
+            self.schedule(now_ns);
+        }
+    }
+
+    /// Asks a NIC whose domain failed, for the last time. Says how many frames that confirmed.
+    pub(crate) fn finish(&mut self, nic: &dyn Nic, tx: &mut TxPool, counters: &Counters) -> u64 {
+        let sent = nic.take_sent();
+        let good = nic.link_up() && self.link_was_up && self.lost == 0;
+        *self = Self::default();
+        let confirmed = if good { tx.confirm(sent) } else { 0 };
+        counters.tx_confirmed.add(confirmed);
+        confirmed
+    }
+}

@@ -1,0 +1,100 @@
+//! Counters of the switchboard: one writer, any number of readers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that one thread increases and others read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// As it stands.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds; only the switchboard's thread does, so no locked instruction is needed.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Replaces a gauge's value.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// What the switchboard counts. Frames unless said otherwise; never reset.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)+
+        }
+
+        impl Counters {
+            /// All of them with their names, for metrics.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.get())),+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Taken from the guest.
+    tx_frames,
+    /// Bytes of these.
+    tx_bytes,
+    /// Claimed sent by a domain.
+    tx_claimed,
+    /// Confirmed by a NIC's own counter.
+    tx_confirmed,
+    /// Sent again after a failover or a link that was down.
+    tx_resent,
+    /// In hand at two failures in a row: dropped.
+    tx_poisoned,
+    /// Malformed chains of the guest, thrown away.
+    tx_malformed,
+    /// Thrown away because the guest's ring is disabled.
+    tx_discarded,
+    /// Times the guest's ring had to wait for free buffers.
+    tx_backpressure,
+    /// Gauge: buffers of frames that are not confirmed.
+    tx_unconfirmed,
+    /// Announcements of the guest's MAC.
+    announced,
+    /// Handed to the guest.
+    rx_frames,
+    /// Bytes of these.
+    rx_bytes,
+    /// Dropped: no guest is connected or its ring is not running.
+    rx_no_guest,
+    /// Dropped: sent by the guest itself, come back through the other port.
+    rx_own,
+    /// Dropped: the NIC reported an error with them.
+    rx_damaged,
+    /// Dropped: larger than what the guest offers.
+    rx_too_large,
+    /// Malformed chains of the guest, given back unused.
+    rx_malformed,
+    /// Times received frames had to wait for chains of the guest.
+    rx_backpressure,
+    /// Taken over from NICs that had completed them for a failed domain.
+    rx_salvaged,
+    /// Lost with a failed domain: completed, but no chain to put them into, or they did not check.
+    rx_lost,
+    /// Protocol violations of domains.
+    violations,
+    /// Takeovers.
+    takeovers,
+    /// Kicks of parked domains.
+    kicks,
+    /// Interrupts of the guest.
+    calls,
+    /// Turns of the loop.
+    turns,
+    /// Times the loop slept.
+    sleeps,
+    /// Guest rings stopped because they are corrupt.
+    guest_rings_broken,
+}

@@ -1,0 +1,116 @@
+//! An engine with everything around it, turned by hand: no threads, no clock.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::switchboard::announce;
+use crate::switchboard::engine::Engine;
+use crate::switchboard::lane::LaneLife;
+use crate::switchboard::shared::{RingChange, Shared};
+use crate::switchboard::transmit::TxPool;
+use crate::switchboard::{TakeOver, TakeOverReport};
+
+pub(crate) const MS: u64 = 1_000_000;
+
+pub(crate) struct Rig {
+    pub(crate) engine: Engine,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) violations: Arc<Violations>,
+    pub(crate) slots: Vec<Arc<DomainSlot>>,
+    pub(crate) nics: [Arc<FakeNic>; 2],
+    pub(crate) guest: FakeGuest,
+    pub(crate) now: u64,
+}
+
+impl Rig {
+    /// Two slots without lives, and a guest that is not connected.
+    pub(crate) fn bare(guest: FakeGuest) -> Self {
+        let (slots, nics) = slots();
+        let pool = slots[0].tx_pool.clone();
+        announce::write(&pool, MAC).unwrap();
+        let shared = Arc::new(Shared::new().unwrap());
+        let violations = Arc::new(Violations::default());
+        let sink = violations.clone();
+        let engine = Engine::new(slots.clone(), TxPool::new(pool), MAC, sink, shared.clone());
+        Self { engine, shared, violations, slots, nics, guest, now: MS }
+    }
+
+    /// Domain 0 active in epoch 1, a connected guest with 64 empty receive buffers.
+    pub(crate) fn new() -> (Self, FakeDomain) {
+        let mut rig = Self::bare(FakeGuest::new());
+        rig.connect();
+        let domain = rig.install(0, 1);
+        rig.engine.activate(0, 1).unwrap();
+        for _ in 0..64 {
+            rig.guest.rx.add(&[(2048, true)]);
+        }
+        rig.turn();
+        (rig, domain)
+    }
+
+    pub(crate) fn connect(&mut self) {
+        let [rx, tx] = self.guest.vrings();
+        self.engine.set_rings([RingChange::Start(rx), RingChange::Start(tx)]);
+    }
+
+    pub(crate) fn install(&mut self, lane: usize, epoch: u32) -> FakeDomain {
+        self.engine.detach(lane);
+        prepare(&self.slots[lane]);
+        let life = LaneLife::new(&self.slots[lane], epoch).unwrap();
+        self.engine.install(lane, Box::new(life));
+        FakeDomain::new(&self.slots[lane], epoch)
+    }
+
+    /// Turns until nothing moves.
+    pub(crate) fn turn(&mut self) {
+        for _ in 0..64 {
+            if !self.engine.turn(self.now) {
+                return;
+            }
+        }
+        panic!("the engine never comes to rest");
+    }
+
+    /// One confirm tick later.
+    pub(crate) fn tick(&mut self) {
+        self.now += MS;
+        self.turn();
+    }
+
+    pub(crate) fn take_over(&mut self, to: u8, epoch: u32) -> TakeOverReport {
+        self.engine.take_over(&TakeOver { to: DomainId(to), epoch, verdict_ns: 1 });
+        self.shared.report.read()
+    }
+
+    /// The guest sends frames of these numbers.
+    pub(crate) fn send(&mut self, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            self.guest.tx.send(&frame(true, number, 100));
+        }
+        self.turn();
+    }
+
+    pub(crate) fn assert_no_violation(&self) {
+        assert_eq!(self.violations.0.lock().unwrap()[..], []);
+    }
+
+    /// The one violation there was.
+    pub(crate) fn violation(&self) -> Violation {
+        let all = self.violations.0.lock().unwrap();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0].2
+    }
+}
+
+/// The number in the body of a frame.
+pub(crate) fn number(frame: &[u8]) -> u32 {
+    u32::from_le_bytes(frame[14..18].try_into().unwrap())
+}
+
+pub(crate) fn numbers(frames: &[Vec<u8>]) -> Vec<u32> {
+    frames.iter().map(|frame| number(frame)).collect()
+}
+
+pub(crate) fn is_announcement(frame: &[u8]) -> bool {
+    frame == announce::frame(MAC)
+}

@@ -1,0 +1,226 @@
+//! A guest's memory: what a front-end shares, mapped once and checked against its file.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use vm_memory::mmap::MmapRegion;
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+
+use super::guard::Registration;
+
+/// Most regions of one guest.
+pub const MAX_REGIONS: usize = 32;
+
+/// Why memory that a front-end offers is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestMemoryError {
+    /// Zero bytes, or addresses that wrap around.
+    #[error("impossible region: {0:?}")]
+    Impossible(RegionSpec),
+    /// Not something that has pages of its own.
+    #[error("guest memory must be a regular file or memfd")]
+    NotAFile,
+    /// The file ends before the region does.
+    #[error("region of {bytes:#x} bytes at offset {offset:#x} is larger than its file ({file:#x})")]
+    LargerThanFile {
+        /// Bytes of the region.
+        bytes: u64,
+        /// Offset in the file.
+        offset: u64,
+        /// Bytes of the file.
+        file: u64,
+    },
+    /// An operating system call failed.
+    #[error("cannot map guest memory")]
+    Map(#[source] std::io::Error),
+    /// The regions of one guest overlap, or are too many.
+    #[error("guest memory regions overlap or are too many")]
+    Table,
+}
+
+/// Where a region lies, as a front-end says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionSpec {
+    /// Guest-physical address.
+    pub guest_address: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// Address in the front-end's own address space, in which it gives ring addresses.
+    pub user_address: u64,
+    /// Offset in the file, bytes.
+    pub file_offset: u64,
+}
+
+impl RegionSpec {
+    fn is_possible(&self) -> bool {
+        let ends = [self.guest_address, self.user_address, self.file_offset];
+        self.bytes != 0 && ends.iter().all(|start| start.checked_add(self.bytes).is_some())
+    }
+}
+
+/// A mapped region. The file's descriptor is not kept.
+#[derive(Debug)]
+pub struct MappedRegion {
+    spec: RegionSpec,
+    /// First byte of the mapping, which may begin before the region (huge pages).
+    mapping: NonNull<libc::c_void>,
+    mapping_bytes: usize,
+    /// Bytes of the mapping before the region.
+    lead: usize,
+    guard: Option<Registration>,
+}
+
+// SAFETY: the pointer is only a mapping's address; all accesses go through volatile slices.
+unsafe impl Send for MappedRegion {}
+// SAFETY: as above; `&self` gives out no references into the mapping.
+unsafe impl Sync for MappedRegion {}
+
+impl MappedRegion {
+    /// Maps a region of `file`.
+    ///
+    /// # Errors
+    /// See [`GuestMemoryError`].
+    pub fn map(spec: RegionSpec, file: &File) -> Result<Self, GuestMemoryError> {
+        if !spec.is_possible() {
+            return Err(GuestMemoryError::Impossible(spec));
+        }
+        let metadata = file.metadata().map_err(GuestMemoryError::Map)?;
+        let kind = metadata.file_type();
+        if !kind.is_file() || kind.is_char_device() {
+            return Err(GuestMemoryError::NotAFile);
+        }
+        if spec.file_offset + spec.bytes > metadata.len() {
+            return Err(GuestMemoryError::LargerThanFile {
+                bytes: spec.bytes,
+                offset: spec.file_offset,
+                file: metadata.len(),
+            });
+        }
+        // The offset of a mapping must be a multiple of the file's page, which on hugetlbfs is
+        // its block size; elsewhere a block size beyond a page means nothing.
+        let page_bytes = if is_hugetlbfs(file) { metadata.blksize() } else { 4096 };
+        let lead = spec.file_offset % page_bytes;
+        let mapping_bytes = (lead + spec.bytes).next_multiple_of(page_bytes) as usize;
+        let mapping = map_shared(file, spec.file_offset - lead, mapping_bytes)
+            .map_err(GuestMemoryError::Map)?;
+        let mut region = Self { spec, mapping, mapping_bytes, lead: lead as usize, guard: None };
+        let start = mapping.as_ptr() as usize;
+        region.guard = Registration::new(start, mapping_bytes, page_bytes as usize);
+        if region.guard.is_none() {
+            return Err(GuestMemoryError::Table);
+        }
+        Ok(region)
+    }
+
+    /// What the front-end said of it.
+    pub fn spec(&self) -> &RegionSpec {
+        &self.spec
+    }
+
+    /// Whether the file has become shorter than the region, as far as accesses have shown.
+    pub fn is_truncated(&self) -> bool {
+        self.guard.as_ref().is_some_and(Registration::faulted)
+    }
+
+    fn as_guest_region(&self) -> Result<GuestRegionMmap<()>, GuestMemoryError> {
+        // SAFETY: `lead` and the region's bytes lie within the mapping; [`GuestMemory`] keeps
+        // `self`, and so the mapping, longer than the region made from it.
+        let region = unsafe {
+            MmapRegion::build_raw(
+                self.mapping.as_ptr().cast::<u8>().add(self.lead),
+                self.spec.bytes as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+            )
+        };
+        let unaligned = |_| GuestMemoryError::Impossible(self.spec);
+        GuestRegionMmap::new(region.map_err(unaligned)?, GuestAddress(self.spec.guest_address))
+            .ok_or(GuestMemoryError::Impossible(self.spec))
+    }
+}
+
+impl Drop for MappedRegion {
+    fn drop(&mut self) {
+        // The registration ends first: the address may belong to somebody else right after.
+        self.guard = None;
+        // SAFETY: mapped by `map`, and nothing made from it lives longer than `self`.
+        unsafe { libc::munmap(self.mapping.as_ptr(), self.mapping_bytes) };
+    }
+}
+
+fn is_hugetlbfs(file: &File) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the descriptor is open, `info` is a place to write to.
+    let ok = unsafe { libc::fstatfs(file.as_raw_fd(), info.as_mut_ptr()) } == 0;
+    // SAFETY: zeroed, which is a valid value, and filled in by the call if it succeeded.
+    ok && unsafe { info.assume_init() }.f_type == libc::HUGETLBFS_MAGIC
+}
+
+fn map_shared(file: &File, offset: u64, bytes: usize) -> std::io::Result<NonNull<libc::c_void>> {
+    let offset = i64::try_from(offset).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    // SAFETY: a new mapping at an address of the kernel's choice; the result is checked.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_NORESERVE,
+            file.as_raw_fd(),
+            offset,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    NonNull::new(address).ok_or_else(|| std::io::ErrorKind::InvalidInput.into())
+}
+
+/// All memory of a guest, immutable: a change makes a new one, swapped at a loop boundary.
+#[derive(Debug)]
+pub struct GuestMemory {
+    /// Raw views of `regions`; declared first, so dropped first.
+    map: GuestMemoryMmap<()>,
+    regions: Vec<Arc<MappedRegion>>,
+}
+
+impl GuestMemory {
+    /// Puts regions together.
+    ///
+    /// # Errors
+    /// None, too many, or overlapping ones.
+    pub fn new(regions: &[Arc<MappedRegion>]) -> Result<Self, GuestMemoryError> {
+        if regions.len() > MAX_REGIONS {
+            return Err(GuestMemoryError::Table);
+        }
+        let mut regions = regions.to_vec();
+        regions.sort_by_key(|region| region.spec.guest_address);
+        let views = regions.iter().map(|r| r.as_guest_region()).collect::<Result<Vec<_>, _>>()?;
+        let map = GuestMemoryMmap::from_regions(views).map_err(|_| GuestMemoryError::Table)?;
+        Ok(Self { map, regions })
+    }
+
+    /// The memory by guest-physical address.
+    pub fn map(&self) -> &GuestMemoryMmap<()> {
+        &self.map
+    }
+
+    /// Whether a file was truncated under a region.
+    pub fn is_truncated(&self) -> bool {
+        self.regions.iter().any(|region| region.is_truncated())
+    }
+
+    /// Guest-physical address of an address in the front-end's own space.
+    pub fn from_user_address(&self, user_address: u64) -> Option<u64> {
+        let within = |r: &&Arc<MappedRegion>| {
+            user_address.checked_sub(r.spec.user_address).is_some_and(|off| off < r.spec.bytes)
+        };
+        let region = self.regions.iter().find(within)?;
+        Some(region.spec.guest_address + (user_address - region.spec.user_address))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! The buffers of a descriptor chain, checked once, and a cursor that copies through them.
+
+use virtio_queue::DescriptorChain;
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemory as _, GuestMemoryMmap, Permissions, VolatileSlice,
+};
+
+/// Most buffers that one frame may be scattered over. Linux uses 19 at most, DPDK fewer.
+pub(crate) const MAX_SEGMENTS: usize = 128;
+
+/// A part of a chain that lies in the guest's memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Segment {
+    pub(crate) address: u64,
+    pub(crate) len: usize,
+}
+
+/// A chain that no driver makes: descriptors outside memory, a loop, too many, the wrong direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MalformedChain;
+
+/// A list of segments with room for [`MAX_SEGMENTS`], reused for every frame.
+pub(crate) struct Segments {
+    list: [Segment; MAX_SEGMENTS],
+    len: usize,
+}
+
+impl Segments {
+    pub(crate) fn new() -> Self {
+        Self { list: [Segment::default(); MAX_SEGMENTS], len: 0 }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    pub(crate) fn all(&self) -> &[Segment] {
+        &self.list[..self.len]
+    }
+
+    /// Appends the buffers of a chain, all of which must be `writable` or none, and says how many
+    /// bytes they have. On an error the list is as before.
+    pub(crate) fn add(
+        &mut self,
+        memory: &GuestMemoryMmap<()>,
+        chain: DescriptorChain<&GuestMemoryMmap<()>>,
+        writable: bool,
+    ) -> Result<usize, MalformedChain> {
+        let before = self.len;
+        let bytes = self.try_add(memory, chain, writable);
+        if bytes.is_err() {
+            self.len = before;
+        }
+        bytes
+    }
+
+    fn try_add(
+        &mut self,
+        memory: &GuestMemoryMmap<()>,
+        chain: DescriptorChain<&GuestMemoryMmap<()>>,
+        writable: bool,
+    ) -> Result<usize, MalformedChain> {
+        let access = if writable { Permissions::Write } else { Permissions::Read };
+        let mut bytes = 0;
+        // The iterator ends alike at the end of a chain, at a descriptor that cannot be read and
+        // after as many descriptors as the ring has (a loop): only the first has no next.
+        let mut ended = false;
+        for descriptor in chain {
+            ended = !descriptor.has_next();
+            let len = descriptor.len() as usize;
+            if descriptor.is_write_only() != writable
+                || self.len == MAX_SEGMENTS
+                || !memory.check_range(descriptor.addr(), len, access)
+            {
+                return Err(MalformedChain);
+            }
+            if len > 0 {
+                self.list[self.len] = Segment { address: descriptor.addr().0, len };
+                self.len += 1;
+                bytes += len;
+            }
+        }
+        if ended { Ok(bytes) } else { Err(MalformedChain) }
+    }
+}
+
+/// A position in a list of segments.
+pub(crate) struct Scatter<'a> {
+    memory: &'a GuestMemoryMmap<()>,
+    segments: &'a [Segment],
+    offset: usize,
+}
+
+impl<'a> Scatter<'a> {
+    pub(crate) fn new(memory: &'a GuestMemoryMmap<()>, segments: &'a [Segment]) -> Self {
+        Self { memory, segments, offset: 0 }
+    }
+
+    /// Passes over the next bytes, as far as there are any.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.offset += bytes;
+        while let Some((first, rest)) = self.segments.split_first() {
+            if self.offset < first.len {
+                break;
+            }
+            self.offset -= first.len;
+            self.segments = rest;
+        }
+    }
+
+    /// Reads the next bytes.
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<(), MalformedChain> {
+        self.walk(into.len(), |slice, done| {
+            slice.copy_to(&mut into[done..done + slice.len()]);
+        })
+    }
+
+    /// Writes the next bytes.
+    pub(crate) fn write(&mut self, from: &[u8]) -> Result<(), MalformedChain> {
+        self.walk(from.len(), |slice, done| slice.copy_from(&from[done..done + slice.len()]))
+    }
+
+    /// Copies the next bytes out, filling `to`.
+    pub(crate) fn copy_to(&mut self, to: VolatileSlice<'_>) -> Result<(), MalformedChain> {
+        self.walk(to.len(), |slice, done| {
+            if let Ok(to) = to.offset(done) {
+                slice.copy_to_volatile_slice(to);
+            }
+        })
+    }
+
+    /// Copies all of `from` in.
+    pub(crate) fn copy_from(&mut self, from: VolatileSlice<'_>) -> Result<(), MalformedChain> {
+        self.walk(from.len(), |slice, done| {
+            if let Ok(from) = from.subslice(done, slice.len()) {
+                from.copy_to_volatile_slice(slice);
+            }
+        })
+    }
+
+    /// Goes through the next `bytes`, giving each piece of guest memory and how much came before.
+    fn walk(
+        &mut self,
+        bytes: usize,
+        mut each: impl FnMut(VolatileSlice<'_>, usize),
+    ) -> Result<(), MalformedChain> {
+        let mut done = 0;
+        while done < bytes {
+            let segment = self.segments.first().ok_or(MalformedChain)?;
+            let here = (segment.len - self.offset).min(bytes - done);
+            let address = GuestAddress(segment.address + self.offset as u64);
+            let slices = self.memory.get_slices(address, here, Permissions::ReadWrite);
+            for slice in slices.map_err(|_| MalformedChain)? {
+                let slice = slice.map_err(|_| MalformedChain)?;
+                each(slice, done);
+                done += slice.len();
+            }
+            self.offset += here;
+            if self.offset == segment.len {
+                self.segments = &self.segments[1..];
+                self.offset = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a little-endian word that both sides use, once.
+pub(crate) fn load_u16(memory: &GuestMemoryMmap<()>, address: u64) -> Result<u16, MalformedChain> {
+    memory
+        .load(GuestAddress(address), std::sync::atomic::Ordering::Acquire)
+        .map(u16::from_le)
+        .map_err(|_| MalformedChain)
+}

@@ -1,0 +1,304 @@
+//! One virtqueue of a guest.
+//!
+//! The available side is `virtio-queue`'s: it knows descriptor tables, indirect ones, and where the
+//! guest's indices can deceive. The used side is written here, for two reasons: a frame that is
+//! merged from several chains must become visible whole (`virtio-queue` publishes each chain), and
+//! a batch needs one store of the index, not one a frame.
+//!
+//! Chains are used when they are copied, so between two turns of the loop `next_avail` and the used
+//! index agree, and nothing of the guest's is in flight.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::doorbell::{Call, Kick};
+use super::memory::GuestMemory;
+use super::scatter::{MalformedChain, Segments, load_u16};
+
+/// Largest virtqueue, in descriptors (virtio 1.3, 2.7).
+pub const MAX_QUEUE_SIZE: u16 = 32768;
+
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT` (virtio 1.3, 2.7.6).
+const AVAIL_NO_INTERRUPT: u16 = 1;
+
+/// Why a virtqueue cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VringError {
+    /// Not a power of two, zero, or too large.
+    #[error("{0} is no size for a virtqueue")]
+    Size(u32),
+    /// Misaligned, or not in the guest's memory.
+    #[error("a part of the virtqueue lies outside the guest's memory, or askew")]
+    Address,
+}
+
+/// Where a virtqueue lies and how it is to be served.
+#[derive(Clone, Debug)]
+pub struct VringConfig {
+    /// Descriptors.
+    pub size: u32,
+    /// Guest-physical address of the descriptor table.
+    pub descriptors: u64,
+    /// Guest-physical address of the available ring.
+    pub available: u64,
+    /// Guest-physical address of the used ring.
+    pub used: u64,
+    /// The guest's memory.
+    pub memory: Arc<GuestMemory>,
+    /// How the guest wakes the switchboard.
+    pub kick: Kick,
+    /// How the switchboard wakes the guest.
+    pub call: Call,
+    /// Signalled when the ring is corrupt.
+    pub error: Call,
+    /// A disabled receive ring gets nothing; what is in a disabled transmit ring is thrown away.
+    pub enabled: bool,
+    /// `VIRTIO_F_RING_EVENT_IDX` was negotiated.
+    pub event_idx: bool,
+    /// `VIRTIO_NET_F_MRG_RXBUF` was negotiated.
+    pub mergeable: bool,
+    /// Bytes of the header before each frame (virtio 1.3, 5.1.6).
+    pub header_bytes: usize,
+}
+
+/// What [`Vring::pop`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Popped {
+    /// Nothing.
+    Empty,
+    /// A chain; its buffers are in the list.
+    Chain { head: u16, bytes: usize },
+    /// A chain without sense; nothing was added to the list.
+    Malformed { head: u16 },
+}
+
+/// A started virtqueue.
+#[derive(Debug)]
+pub struct Vring {
+    queue: Queue,
+    pub(crate) memory: Arc<GuestMemory>,
+    pub(crate) kick: Kick,
+    call: Call,
+    error: Call,
+    pub(crate) enabled: bool,
+    pub(crate) mergeable: bool,
+    pub(crate) header_bytes: usize,
+    /// Cleared when the guest's indices make no sense, until the ring is started anew.
+    intact: bool,
+    /// Available index up to which chains were looked at, whether or not they were taken.
+    looked: u16,
+    /// Used index after everything staged.
+    used: u16,
+    /// Used index as it stands in the guest's memory.
+    published: u16,
+}
+
+impl Vring {
+    /// Makes a virtqueue, positioned at the used index that stands in the guest's memory: whatever
+    /// served it before, what it had not used will be looked at.
+    ///
+    /// # Errors
+    /// The size or an address is impossible.
+    pub fn new(config: VringConfig) -> Result<Self, VringError> {
+        let size = u16::try_from(config.size).map_err(|_| VringError::Size(config.size))?;
+        let mut queue = Queue::new(MAX_QUEUE_SIZE).map_err(|_| VringError::Size(config.size))?;
+        queue.try_set_size(size).map_err(|_| VringError::Size(config.size))?;
+        queue
+            .try_set_desc_table_address(GuestAddress(config.descriptors))
+            .and_then(|()| queue.try_set_avail_ring_address(GuestAddress(config.available)))
+            .and_then(|()| queue.try_set_used_ring_address(GuestAddress(config.used)))
+            .map_err(|_| VringError::Address)?;
+        queue.set_event_idx(config.event_idx);
+        queue.set_ready(true);
+        if config.available == 0 || !queue.is_valid(config.memory.map()) {
+            return Err(VringError::Address);
+        }
+        let mut vring = Self {
+            queue,
+            memory: config.memory,
+            kick: config.kick,
+            call: config.call,
+            error: config.error,
+            enabled: config.enabled,
+            mergeable: config.mergeable,
+            header_bytes: config.header_bytes,
+            intact: true,
+            looked: 0,
+            used: 0,
+            published: 0,
+        };
+        vring.find_position();
+        Ok(vring)
+    }
+
+    /// Index of the next chain, which is also the used index: nothing is in flight.
+    pub fn position(&self) -> u16 {
+        self.queue.next_avail()
+    }
+
+    /// Continues at the used index that stands in the guest's memory.
+    pub(crate) fn find_position(&mut self) {
+        match self.queue.used_idx(self.memory.map(), Ordering::Acquire) {
+            Ok(position) => {
+                self.queue.set_next_avail(position.0);
+                self.queue.set_next_used(position.0);
+                self.looked = position.0;
+                self.used = position.0;
+                self.published = position.0;
+            }
+            Err(_) => self.break_off(),
+        }
+    }
+
+    /// Whether the guest's indices have made sense so far.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.intact
+    }
+
+    /// Descriptors, which is also the most chains that can be available at once.
+    pub(crate) fn size(&self) -> u16 {
+        self.queue.size()
+    }
+
+    /// Stops looking at a corrupt ring, and says so to the front-end.
+    pub(crate) fn break_off(&mut self) {
+        if std::mem::replace(&mut self.intact, false) {
+            self.error.signal();
+        }
+    }
+
+    /// Whether the guest has made chains available.
+    pub(crate) fn has_chains(&mut self) -> bool {
+        if !self.intact {
+            return false;
+        }
+        match self.queue.avail_idx(self.memory.map(), Ordering::Acquire) {
+            Ok(index) => index.0 != self.queue.next_avail(),
+            Err(_) => {
+                self.break_off();
+                false
+            }
+        }
+    }
+
+    /// Takes the next chain and appends its buffers to `segments`.
+    pub(crate) fn pop(&mut self, segments: &mut Segments, writable: bool) -> Popped {
+        if !self.intact {
+            return Popped::Empty;
+        }
+        let memory = self.memory.map();
+        let popped = self.queue.iter(memory).map(|mut chains| chains.next());
+        self.looked = self.queue.next_avail();
+        match popped {
+            Ok(None) => Popped::Empty,
+            Ok(Some(chain)) if chain.head_index() < self.queue.size() => {
+                let head = chain.head_index();
+                match segments.add(memory, chain, writable) {
+                    Ok(bytes) => Popped::Chain { head, bytes },
+                    Err(MalformedChain) => Popped::Malformed { head },
+                }
+            }
+            Ok(Some(_)) | Err(_) => {
+                self.break_off();
+                Popped::Empty
+            }
+        }
+    }
+
+    /// Leaves the last `chains` popped chains in the guest's ring after all.
+    pub(crate) fn unpop(&mut self, chains: usize) {
+        let next = self.queue.next_avail().wrapping_sub(chains as u16);
+        self.queue.set_next_avail(next);
+    }
+
+    /// Gives a chain back with `bytes` written to it; the guest sees it after [`Self::publish`].
+    pub(crate) fn give_back(&mut self, head: u16, bytes: usize) {
+        let element = u64::from(head) | (bytes as u64) << 32;
+        let index = u64::from(self.used % self.queue.size());
+        let address = self.queue.used_ring() + 4 + 8 * index;
+        // Whole in one store of eight bytes only if aligned, which need not be: the index does it.
+        let written = self.memory.map().write_obj(element.to_le(), GuestAddress(address));
+        if written.is_err() {
+            self.break_off();
+        }
+        self.used = self.used.wrapping_add(1);
+    }
+
+    /// Shows the guest all chains given back, and says whether it was interrupted.
+    pub(crate) fn publish(&mut self) -> bool {
+        if self.used == self.published || !self.intact {
+            return false;
+        }
+        let old = std::mem::replace(&mut self.published, self.used);
+        let index = GuestAddress(self.queue.used_ring() + 2);
+        let stored = self.memory.map().store(self.used.to_le(), index, Ordering::Release);
+        self.queue.set_next_used(self.used);
+        // The guest publishes how it wants to be interrupted, then looks at the index; here the
+        // other way round. One of the two sees the other (virtio 1.3, 2.7.10).
+        fence(Ordering::SeqCst);
+        match stored.map_err(|_| MalformedChain).and_then(|()| self.wants_call(old)) {
+            Ok(true) => {
+                self.call.signal();
+                self.call.is_present()
+            }
+            Ok(false) => false,
+            Err(MalformedChain) => {
+                self.break_off();
+                false
+            }
+        }
+    }
+
+    /// Whether the guest wants to hear that the used index went from `old` to where it is.
+    fn wants_call(&self, old: u16) -> Result<bool, MalformedChain> {
+        let (memory, available) = (self.memory.map(), self.queue.avail_ring());
+        if self.queue.event_idx_enabled() {
+            let event = load_u16(memory, available + 4 + 2 * u64::from(self.queue.size()))?;
+            let passed = self.used.wrapping_sub(event).wrapping_sub(1);
+            return Ok(passed < self.used.wrapping_sub(old));
+        }
+        Ok(load_u16(memory, available)? & AVAIL_NO_INTERRUPT == 0)
+    }
+
+    /// Asks for a kick at the next chain that was not looked at. `true` if there is one already.
+    ///
+    /// (`virtio-queue` would ask from the next chain that was not *taken*: where a frame waits for
+    /// more chains than there are, that one never comes anew.)
+    pub(crate) fn arm(&mut self) -> bool {
+        if !self.intact {
+            return false;
+        }
+        match self.try_arm() {
+            Ok(more) => more,
+            Err(MalformedChain) => {
+                self.break_off();
+                false
+            }
+        }
+    }
+
+    fn try_arm(&self) -> Result<bool, MalformedChain> {
+        let memory = self.memory.map();
+        let (address, value) = if self.queue.event_idx_enabled() {
+            (self.queue.used_ring() + 4 + 8 * u64::from(self.queue.size()), self.looked)
+        } else {
+            (self.queue.used_ring(), 0)
+        };
+        memory
+            .store(value.to_le(), GuestAddress(address), Ordering::Relaxed)
+            .map_err(|_| MalformedChain)?;
+        // The guest stores its index, then looks whether it should kick; here the other way round.
+        fence(Ordering::SeqCst);
+        Ok(load_u16(memory, self.queue.avail_ring() + 2)? != self.looked)
+    }
+
+    /// Asks for no kicks while the loop runs anyway.
+    pub(crate) fn disarm(&mut self) {
+        if self.intact && self.queue.disable_notification(self.memory.map()).is_err() {
+            self.break_off();
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Who is active: install, activate, detach, and the takeover itself.
+//!
+//! A takeover, at a loop boundary:
+//! 1. *Settle* the failed life: read its last claims, ask its NIC for the last time, and note which
+//!    frames were in its hand. Poison leaves the line.
+//! 2. *Publish* the announcement and all unconfirmed frames, in order, to the other domain.
+//! 3. *Bury* the failed life: hand on what it had published, then what its NIC had completed and it
+//!    had not published; forget its rings.
+//!
+//! Only 1 and 2 are on the path to the spare's first frame. Nothing in it allocates or waits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shared_ring::layout::{DMA_BASE, DMA_RX_RING_OFFSET, NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
+
+use super::announce::Schedule;
+use super::engine::{Engine, Forwarder};
+use super::lane::{Lane, LaneLife};
+use super::report::{TakeOver, TakeOverReport};
+use super::violation::Violation;
+use crate::clock::monotonic_ns;
+use crate::domain::DomainSlot;
+
+/// Bits of the second word of a receive descriptor that the NIC has written back (i210 datasheet,
+/// advanced receive descriptors): status 19:0, errors 31:20, length 47:32.
+mod descriptor {
+    pub(super) const DONE: u64 = 1 << 0;
+    pub(super) const END_OF_PACKET: u64 = 1 << 1;
+    /// RXE: the MAC found the frame damaged.
+    pub(super) const DAMAGED: u64 = 1 << 31;
+    pub(super) const BYTES: usize = 16;
+
+    pub(super) fn len(word: u64) -> u16 {
+        (word >> 32) as u16
+    }
+}
+
+/// Why a domain cannot become active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There is no such installed life, or it broke the protocol.
+    NotInstalled,
+    /// Another domain is active.
+    Busy,
+}
+
+impl Engine {
+    /// A new life, whose rings were made on the thread that builds the domain.
+    pub(crate) fn install(&mut self, lane: usize, life: Box<LaneLife>) -> Option<Box<LaneLife>> {
+        self.lanes[lane].life.replace(life)
+    }
+
+    /// The first active domain, or the only one after a restart in place: frames that the life
+    /// before it left unconfirmed are posted.
+    pub(crate) fn activate(&mut self, lane: usize, epoch: u32) -> Result<(), Refused> {
+        if self.active.is_some() {
+            return Err(Refused::Busy);
+        }
+        if !self.begin(lane, epoch) {
+            return Err(Refused::NotInstalled);
+        }
+        self.publish_all(lane);
+        Ok(())
+    }
+
+    /// Ends a life without a successor: nothing of its rings is touched afterwards.
+    pub(crate) fn detach(&mut self, lane: usize) -> Option<Box<LaneLife>> {
+        if self.active == Some(lane) {
+            let mut report = TakeOverReport::default();
+            self.settle(lane, &mut report);
+            self.bury(lane, &mut report);
+            self.flush();
+        }
+        self.lanes[lane].life.take()
+    }
+
+    /// Hands the ring to another domain. Returns what is left of the old life.
+    pub(crate) fn take_over(&mut self, order: &TakeOver) -> Option<Box<LaneLife>> {
+        self.takeovers += 1;
+        let mut report = TakeOverReport {
+            sequence: self.takeovers,
+            to: u64::from(order.to.0),
+            epoch: u64::from(order.epoch),
+            verdict_ns: order.verdict_ns,
+            ..TakeOverReport::default()
+        };
+        let (failed, to) = (self.active, order.to.index());
+        if let Some(failed) = failed {
+            self.settle(failed, &mut report);
+        }
+        let accepted = to < self.lanes.len() && failed != Some(to) && self.begin(to, order.epoch);
+        report.refused = u64::from(!accepted);
+        if accepted {
+            let resent = self.shared.counters.tx_resent.get();
+            self.announce_first();
+            self.publish_all(to);
+            report.resent = self.shared.counters.tx_resent.get() - resent;
+        }
+        report.published_ns = monotonic_ns();
+        if accepted {
+            self.announcements = Schedule::start(report.published_ns);
+        }
+        let remains = failed.and_then(|failed| {
+            self.bury(failed, &mut report);
+            self.lanes[failed].life.take()
+        });
+        self.flush();
+        report.done_ns = monotonic_ns();
+        self.shared.counters.takeovers.add(1);
+        self.shared.report.write(&report);
+        remains
+    }
+
+    /// Makes an installed life the active one, if it is fit for it.
+    fn begin(&mut self, lane: usize, epoch: u32) -> bool {
+        let Lane { slot, life } = &self.lanes[lane];
+        let fit = life.as_ref().is_some_and(|life| life.epoch == epoch && life.trusted);
+        if fit {
+            self.confirmations.begin(&*slot.nic);
+            self.active = Some(lane);
+        }
+        fit
+    }
+
+    fn announce_first(&mut self) {
+        if self.tx.announce(true) {
+            self.shared.counters.announced.add(1);
+        }
+    }
+
+    /// Posts everything that waits to the domain that just became active, and wakes it.
+    fn publish_all(&mut self, lane: usize) {
+        let Lane { slot, life } = &mut self.lanes[lane];
+        let Some(life) = life.as_deref_mut() else { return };
+        let posted = self.tx.post(&mut life.rings.tx_post, life.epoch);
+        let published = posted.and_then(|again| {
+            self.shared.counters.tx_resent.add(again);
+            life.publish(slot)
+        });
+        match published {
+            Ok(kicked) => self.shared.counters.kicks.add(u64::from(kicked)),
+            Err(violation) => self.violate(lane, violation),
+        }
+    }
+
+    /// Step 1. The domain is not active any more.
+    fn settle(&mut self, lane: usize, report: &mut TakeOverReport) {
+        let mut claims = 0;
+        // What its last claims break does not matter now: it has failed.
+        let _ = self.drain_claims(&mut claims);
+        self.active = None;
+        self.announcements = Schedule::idle();
+        let Lane { slot, life } = &self.lanes[lane];
+        let counters = &self.shared.counters;
+        report.confirmed_late = self.confirmations.finish(&*slot.nic, &mut self.tx, counters);
+        let Some(life) = life else { return };
+        // A cursor that is impossible proves nothing: everything may have been in hand.
+        let taken = life.rings.tx_post.consumed().ok();
+        let failed = self.tx.fail(|cursor| match taken {
+            Some(taken) => taken.wrapping_sub(cursor.wrapping_add(1)) as i32 >= 0,
+            None => true,
+        });
+        report.poisoned = failed.poisoned;
+        counters.tx_poisoned.add(failed.poisoned);
+    }
+
+    /// Step 3.
+    fn bury(&mut self, lane: usize, report: &mut TakeOverReport) {
+        let Lane { slot, life } = &mut self.lanes[lane];
+        let Some(life) = life.as_deref_mut().filter(|life| life.trusted) else { return };
+        let counters = &self.shared.counters;
+        let mut heir = Heir {
+            forwarder: Forwarder { port: &mut self.port, mac: self.mac, counters },
+            slot,
+            life,
+            report,
+        };
+        // A violation ends the draining; the domain has failed already.
+        let _ = heir.drain();
+        heir.salvage();
+        counters.rx_salvaged.add(report.salvaged);
+        counters.rx_lost.add(report.lost);
+    }
+}
+
+/// Hands on the received frames that a failed life leaves.
+struct Heir<'a> {
+    forwarder: Forwarder<'a>,
+    slot: &'a DomainSlot,
+    life: &'a mut LaneLife,
+    report: &'a mut TakeOverReport,
+}
+
+impl Heir<'_> {
+    /// What the domain had published.
+    fn drain(&mut self) -> Result<(), Violation> {
+        while let Some(frame) = match self.life.stash.take() {
+            Some(frame) => Some(frame),
+            None => self.life.next_received(self.slot)?,
+        } {
+            let handed = self.forwarder.forward(self.slot, &frame);
+            self.report.drained += u64::from(handed);
+            self.report.lost += u64::from(!handed);
+        }
+        Ok(())
+    }
+
+    /// What its NIC had completed beyond that. Buffers that the domain published are not its own
+    /// any more, so nothing is handed on twice, whatever the domain's page says.
+    fn salvage(&mut self) {
+        let start = self.slot.status().rx_next.load(Ordering::Relaxed) as usize;
+        for n in 0..NIC_RX_DESCRIPTORS {
+            let index = start.wrapping_add(n) % NIC_RX_DESCRIPTORS;
+            let word = self.write_back(index);
+            let buffer = self.slot.rx_slot(index).load(Ordering::Relaxed);
+            if word & descriptor::DONE == 0 || buffer == RX_SLOT_EMPTY {
+                break;
+            }
+            let damaged = word & descriptor::DAMAGED != 0;
+            let taken = self.life.take_buffer(self.slot, buffer, descriptor::len(word), damaged);
+            let whole = word & descriptor::END_OF_PACKET != 0;
+            match taken {
+                Ok(frame) if whole && self.forwarder.forward(self.slot, &frame) => {
+                    self.report.salvaged += 1;
+                }
+                Err(Violation::NotOwned { .. }) => {}
+                Ok(_) | Err(_) => self.report.lost += 1,
+            }
+        }
+    }
+
+    /// Second word of a receive descriptor. Acquire: the NIC writes the frame before it.
+    fn write_back(&self, index: usize) -> u64 {
+        let offset = DMA_BASE + DMA_RX_RING_OFFSET + (index * descriptor::BYTES + 8) as u64;
+        self.slot.ram.shape::<AtomicU64>(offset).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests;

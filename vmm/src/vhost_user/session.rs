@@ -1,0 +1,425 @@
+//! One connection's state: what the front-end has said, and the rings that follow from it.
+//!
+//! A ring runs from SET_VRING_KICK to GET_VRING_BASE, as soon and as long as it has a size,
+//! addresses and memory. Every change of something that a running ring depends on starts it anew at
+//! a loop boundary of the switchboard, before the reply: chains are used when they are copied, so
+//! nothing is in flight there, and the position is the used index that stands in guest memory. A
+//! ring therefore goes on where it stopped, after a reconnect too: unfinished descriptors are
+//! neither skipped nor run twice. SET_VRING_BASE has nothing to add to that.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use vhost::vhost_user::message::{
+    FrontendReq, VhostUserConfig as ConfigHead, VhostUserMemory, VhostUserMemoryRegion,
+    VhostUserU64, VhostUserVringAddr, VhostUserVringState,
+};
+use vm_memory::ByteValued;
+
+use super::message::{BAD_SIZE, ConnectionError, Message};
+use super::request::{self, EVENT_IDX, FEATURES, MRG_RXBUF, OFFERED_PROTOCOL, VERSION_1};
+use crate::switchboard::port::doorbell::{Call, Kick};
+use crate::switchboard::port::memory::{GuestMemory, MAX_REGIONS, MappedRegion, RegionSpec};
+use crate::switchboard::port::vring::{Vring, VringConfig};
+use crate::switchboard::port::{RINGS, RX_RING, TX_RING};
+use crate::switchboard::{PortHandle, RingChange};
+
+/// Low bits of SET_VRING_KICK, CALL and ERR: the ring. Above: no descriptor follows.
+const RING_MASK: u64 = 0xff;
+const NO_DESCRIPTOR: u64 = 1 << 8;
+/// `struct virtio_net_config` up to `max_virtqueue_pairs` (virtio 1.3, 5.1.4).
+const CONFIG_BYTES: usize = 10;
+/// `VIRTIO_NET_S_LINK_UP`.
+const LINK_UP: u16 = 1;
+
+/// What a request comes to.
+enum Answer {
+    /// Done; an acknowledgement if one was asked for.
+    Done,
+    /// This body.
+    Reply(Vec<u8>),
+}
+
+/// A request that makes no sense now, in words.
+type Refusal = String;
+
+/// One ring as the front-end described it.
+#[derive(Default)]
+struct Ring {
+    size: u32,
+    /// Descriptors, available, used, in the front-end's own address space.
+    addresses: Option<[u64; 3]>,
+    kick: Option<Kick>,
+    call: Call,
+    error: Call,
+    enabled: bool,
+    /// Between SET_VRING_KICK and GET_VRING_BASE.
+    started: bool,
+    /// Position of the last stop, for GET_VRING_BASE of a ring that does not run.
+    position: u16,
+}
+
+/// A front-end's session.
+pub(super) struct Session {
+    port: PortHandle,
+    mac: [u8; 6],
+    features: u64,
+    protocol: u64,
+    status: u64,
+    regions: Vec<Arc<MappedRegion>>,
+    memory: Option<Arc<GuestMemory>>,
+    rings: [Ring; RINGS],
+}
+
+impl Session {
+    pub(super) fn new(port: PortHandle, mac: [u8; 6]) -> Self {
+        Self {
+            port,
+            mac,
+            features: 0,
+            protocol: 0,
+            status: 0,
+            regions: Vec::new(),
+            memory: None,
+            rings: Default::default(),
+        }
+    }
+
+    /// Carries a message out; the body of its reply, if it has one.
+    pub(super) fn handle(
+        &mut self,
+        mut message: Message,
+    ) -> Result<Option<Vec<u8>>, ConnectionError> {
+        let number = message.request;
+        let outcome = match request::by_number(number) {
+            Some(request) => self.dispatch(request, &mut message)?,
+            None => Err("unknown".to_owned()),
+        };
+        let acknowledges = message.wants_reply && self.protocol & REPLY_ACK != 0;
+        match outcome {
+            Ok(Answer::Reply(body)) => Ok(Some(body)),
+            Ok(Answer::Done) => Ok(acknowledges.then(|| u64_body(0))),
+            Err(why) if acknowledges => {
+                tracing::warn!(request = number, %why, "a vhost-user request was refused");
+                Ok(Some(u64_body(1)))
+            }
+            Err(why) => Err(ConnectionError::Refused { request: number, why }),
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        request: FrontendReq,
+        message: &mut Message,
+    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
+        use FrontendReq as R;
+        Ok(match request {
+            R::GET_FEATURES => reply(FEATURES),
+            R::SET_FEATURES => self.set_features(message.value::<VhostUserU64>()?.value),
+            R::GET_PROTOCOL_FEATURES => reply(OFFERED_PROTOCOL.bits()),
+            R::SET_PROTOCOL_FEATURES => self.set_protocol(message.value::<VhostUserU64>()?.value),
+            R::GET_QUEUE_NUM => reply(1),
+            R::GET_MAX_MEM_SLOTS => reply(MAX_REGIONS as u64),
+            R::SET_OWNER => Ok(Answer::Done),
+            R::SET_MEM_TABLE => self.set_memory(message)?,
+            R::ADD_MEM_REG => self.add_region(message)?,
+            R::REM_MEM_REG => self.remove_region(message)?,
+            R::SET_VRING_NUM => self.set_size(message.value()?),
+            R::SET_VRING_ADDR => self.set_addresses(message.value()?),
+            R::SET_VRING_BASE => {
+                self.ring_index(message.value::<VhostUserVringState>()?.index).map(|_| Answer::Done)
+            }
+            R::GET_VRING_BASE => self.stop_ring(message.value::<VhostUserVringState>()?.index),
+            R::SET_VRING_KICK | R::SET_VRING_CALL | R::SET_VRING_ERR => {
+                self.set_descriptor(request, message)?
+            }
+            R::SET_VRING_ENABLE => self.enable(message.value()?),
+            R::GET_CONFIG => self.get_config(message)?,
+            R::SET_STATUS => self.set_status(message.value::<VhostUserU64>()?.value),
+            R::GET_STATUS => reply(self.status),
+            R::RESET_OWNER | R::RESET_DEVICE => self.reset(),
+            _ => Err("not offered".into()),
+        })
+    }
+
+    fn set_features(&mut self, features: u64) -> Result<Answer, Refusal> {
+        if features & !FEATURES != 0 {
+            return Err(format!("features {features:#x} were not offered"));
+        }
+        self.features = features;
+        Ok(Answer::Done)
+    }
+
+    fn set_protocol(&mut self, features: u64) -> Result<Answer, Refusal> {
+        if features & !OFFERED_PROTOCOL.bits() != 0 {
+            return Err(format!("protocol features {features:#x} were not offered"));
+        }
+        self.protocol = features;
+        Ok(Answer::Done)
+    }
+
+    fn set_status(&mut self, status: u64) -> Result<Answer, Refusal> {
+        self.status = status;
+        // Zero is the driver's reset (virtio 1.3, 2.4.2).
+        if status == 0 { self.reset() } else { Ok(Answer::Done) }
+    }
+
+    /// Stops both rings and forgets that they were started. Whether they are enabled stays: QEMU
+    /// enables them before it sends the status.
+    fn reset(&mut self) -> Result<Answer, Refusal> {
+        self.rings.iter_mut().for_each(|ring| ring.started = false);
+        self.sync([true; RINGS])
+    }
+
+    fn set_memory(
+        &mut self,
+        message: &mut Message,
+    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
+        let head: VhostUserMemory = message.value_at(0).ok_or(BAD_SIZE)?;
+        let count = head.num_regions as usize;
+        let size = size_of::<VhostUserMemory>() + count * size_of::<VhostUserMemoryRegion>();
+        if count > MAX_REGIONS || message.body.len() != size || message.files.len() != count {
+            return Err(ConnectionError::Malformed("memory table and descriptors do not agree"));
+        }
+        let mut regions = Vec::with_capacity(count);
+        for (i, file) in message.files.iter().enumerate() {
+            let offset = size_of::<VhostUserMemory>() + i * size_of::<VhostUserMemoryRegion>();
+            let region = message.value_at(offset).ok_or(BAD_SIZE)?;
+            match map_region(region, file) {
+                Ok(region) => regions.push(region),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        Ok(self.use_regions(regions))
+    }
+
+    fn add_region(
+        &mut self,
+        message: &mut Message,
+    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
+        let region = single_region(message)?;
+        let Some(file) = message.single_file()? else {
+            return Err(ConnectionError::Malformed("a region without a descriptor"));
+        };
+        Ok(map_region(region, &File::from(file)).and_then(|region| {
+            let mut regions = self.regions.clone();
+            regions.push(region);
+            self.use_regions(regions)
+        }))
+    }
+
+    fn remove_region(
+        &mut self,
+        message: &mut Message,
+    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
+        let gone = spec_of(single_region(message)?);
+        let mut regions = self.regions.clone();
+        // The offset in the file is not repeated by all front-ends.
+        regions.retain(|region| {
+            let spec = region.spec();
+            (spec.guest_address, spec.user_address, spec.bytes)
+                != (gone.guest_address, gone.user_address, gone.bytes)
+        });
+        if regions.len() == self.regions.len() {
+            return Ok(Err("no such region".into()));
+        }
+        Ok(self.use_regions(regions))
+    }
+
+    /// Swaps the guest's memory; rings that run are started anew in it, or stop if it lacks them.
+    fn use_regions(&mut self, regions: Vec<Arc<MappedRegion>>) -> Result<Answer, Refusal> {
+        let memory = if regions.is_empty() {
+            None
+        } else {
+            Some(Arc::new(GuestMemory::new(&regions).map_err(|e| e.to_string())?))
+        };
+        self.memory = memory;
+        let before = std::mem::replace(&mut self.regions, regions);
+        let answer = self.sync([true; RINGS]);
+        drop(before);
+        answer
+    }
+
+    fn ring_index(&self, index: u32) -> Result<usize, Refusal> {
+        match index as usize {
+            index @ (RX_RING | TX_RING) => Ok(index),
+            index => Err(format!("there is no ring {index}")),
+        }
+    }
+
+    fn set_size(&mut self, state: VhostUserVringState) -> Result<Answer, Refusal> {
+        let index = self.ring_index(state.index)?;
+        self.rings[index].size = state.num;
+        self.sync_ring(index)
+    }
+
+    fn set_addresses(&mut self, address: VhostUserVringAddr) -> Result<Answer, Refusal> {
+        let index = self.ring_index(address.index)?;
+        self.rings[index].addresses = Some([address.descriptor, address.available, address.used]);
+        self.sync_ring(index)
+    }
+
+    fn enable(&mut self, state: VhostUserVringState) -> Result<Answer, Refusal> {
+        let index = self.ring_index(state.index)?;
+        self.rings[index].enabled = state.num != 0;
+        self.sync_ring(index)
+    }
+
+    fn set_descriptor(
+        &mut self,
+        request: FrontendReq,
+        message: &mut Message,
+    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
+        let value = message.value::<VhostUserU64>()?.value;
+        let fd = message.single_file()?;
+        if fd.is_some() == (value & NO_DESCRIPTOR != 0) {
+            return Err(ConnectionError::Malformed("a descriptor too many or too few"));
+        }
+        let index = match self.ring_index((value & RING_MASK) as u32) {
+            Ok(index) => index,
+            Err(why) => return Ok(Err(why)),
+        };
+        let ring = &mut self.rings[index];
+        match request {
+            FrontendReq::SET_VRING_KICK => {
+                ring.kick = Some(fd.map_or_else(Kick::none, Kick::new));
+                ring.started = true;
+            }
+            FrontendReq::SET_VRING_CALL => {
+                ring.call = fd.and_then(Call::new).unwrap_or_default();
+                // Whoever served the ring before may have owed the guest an interrupt.
+                ring.call.signal();
+            }
+            _ => ring.error = fd.and_then(Call::new).unwrap_or_default(),
+        }
+        Ok(self.sync_ring(index))
+    }
+
+    fn stop_ring(&mut self, index: u32) -> Result<Answer, Refusal> {
+        let index = self.ring_index(index)?;
+        self.rings[index].started = false;
+        self.sync_ring(index)?;
+        let position = u32::from(self.rings[index].position);
+        let state = VhostUserVringState::new(index as u32, position);
+        Ok(Answer::Reply(state.as_slice().to_vec()))
+    }
+
+    /// The part of the configuration space that was asked for.
+    fn get_config(&self, message: &Message) -> Result<Result<Answer, Refusal>, ConnectionError> {
+        let head: ConfigHead = message.value_at(0).ok_or(BAD_SIZE)?;
+        let (offset, size) = (head.offset as usize, head.size as usize);
+        if message.body.len() != size_of::<ConfigHead>() + size {
+            return Err(BAD_SIZE);
+        }
+        let mut config = [0; CONFIG_BYTES];
+        config[..6].copy_from_slice(&self.mac);
+        config[6..8].copy_from_slice(&LINK_UP.to_le_bytes());
+        config[8..].copy_from_slice(&1u16.to_le_bytes());
+        let mut body = head.as_slice().to_vec();
+        // Fields behind ours belong to features that were not offered: zeroes.
+        body.extend((offset..offset + size).map(|at| config.get(at).copied().unwrap_or(0)));
+        Ok(Ok(Answer::Reply(body)))
+    }
+
+    fn sync_ring(&mut self, index: usize) -> Result<Answer, Refusal> {
+        let mut which = [false; RINGS];
+        which[index] = true;
+        self.sync(which)
+    }
+
+    /// Makes the switchboard's rings those that were described; waits for its loop boundary.
+    fn sync(&mut self, which: [bool; RINGS]) -> Result<Answer, Refusal> {
+        let mut refusal = None;
+        let mut changes = [RingChange::Keep, RingChange::Keep];
+        for index in (0..RINGS).filter(|index| which[*index]) {
+            changes[index] = match self.build(index) {
+                Ok(Some(vring)) => RingChange::Start(Box::new(vring)),
+                Ok(None) => RingChange::Stop,
+                Err(why) => {
+                    refusal = Some(why);
+                    RingChange::Stop
+                }
+            };
+        }
+        let done = self.port.set_rings(changes).map_err(|error| error.to_string())?;
+        for (ring, position) in self.rings.iter_mut().zip(done.positions) {
+            ring.position = position.unwrap_or(ring.position);
+        }
+        refusal.map_or(Ok(Answer::Done), Err)
+    }
+
+    /// The ring as it should run, if all of it is known and it was started.
+    fn build(&self, index: usize) -> Result<Option<Vring>, Refusal> {
+        let ring = &self.rings[index];
+        let (true, Some(memory), Some(addresses), Some(kick)) =
+            (ring.started, &self.memory, ring.addresses, &ring.kick)
+        else {
+            return Ok(None);
+        };
+        let mut guest = [0; 3];
+        for (to, from) in guest.iter_mut().zip(addresses) {
+            *to = memory
+                .from_user_address(from)
+                .ok_or_else(|| format!("ring address {from:#x} lies outside the guest's memory"))?;
+        }
+        let [descriptors, available, used] = guest;
+        let has = |feature| self.features & feature != 0;
+        let config = VringConfig {
+            size: ring.size,
+            descriptors,
+            available,
+            used,
+            memory: memory.clone(),
+            kick: kick.clone(),
+            call: ring.call.clone(),
+            error: ring.error.clone(),
+            // Without protocol features there is no SET_VRING_ENABLE: started is enabled.
+            enabled: ring.enabled || !has(request::PROTOCOL_FEATURES),
+            event_idx: has(EVENT_IDX),
+            mergeable: has(MRG_RXBUF),
+            header_bytes: if has(VERSION_1) || has(MRG_RXBUF) { 12 } else { 10 },
+        };
+        Vring::new(config).map(Some).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Session {
+    /// Nothing of a front-end that is gone is touched any more.
+    fn drop(&mut self) {
+        if let Err(error) = self.port.set_rings([RingChange::Stop, RingChange::Stop]) {
+            tracing::warn!(%error, "the rings of a front-end that is gone could not be stopped");
+        }
+    }
+}
+
+const REPLY_ACK: u64 = vhost::vhost_user::VhostUserProtocolFeatures::REPLY_ACK.bits();
+
+fn u64_body(value: u64) -> Vec<u8> {
+    value.to_ne_bytes().to_vec()
+}
+
+fn reply(value: u64) -> Result<Answer, Refusal> {
+    Ok(Answer::Reply(u64_body(value)))
+}
+
+/// The region of ADD_MEM_REG and REM_MEM_REG, behind eight bytes of padding.
+fn single_region(message: &Message) -> Result<VhostUserMemoryRegion, ConnectionError> {
+    const PADDING: usize = 8;
+    if message.body.len() != PADDING + size_of::<VhostUserMemoryRegion>() {
+        return Err(BAD_SIZE);
+    }
+    message.value_at(PADDING).ok_or(BAD_SIZE)
+}
+
+fn spec_of(region: VhostUserMemoryRegion) -> RegionSpec {
+    RegionSpec {
+        guest_address: region.guest_phys_addr,
+        bytes: region.memory_size,
+        user_address: region.user_addr,
+        file_offset: region.mmap_offset,
+    }
+}
+
+fn map_region(region: VhostUserMemoryRegion, file: &File) -> Result<Arc<MappedRegion>, Refusal> {
+    MappedRegion::map(spec_of(region), file).map(Arc::new).map_err(|error| error.to_string())
+}
