@@ -17,6 +17,7 @@ pub mod openmetrics;
 pub mod recorder;
 pub mod sampler;
 pub mod snapshot;
+pub mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod view;
@@ -26,5 +27,6 @@ mod witness;
 pub use recorder::{FailoverFacts, Heard, Recorder};
 pub use sampler::Sampler;
 pub use snapshot::Snapshot;
+pub use system::SystemWatch;
 pub use view::{Observer, SystemView};
 pub use witness::{Stall, Witness};

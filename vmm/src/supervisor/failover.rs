@@ -7,11 +7,12 @@
 //! waits. Everything slow is left to the rebuild thread, through a channel that was sized for it.
 
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
+use super::seats::{Seat, Seats, SeatsGuard};
 use crate::clock::monotonic_ns;
-use crate::domain::{DomainId, DomainSlot, Fault, Life};
+use crate::domain::{DomainId, DomainSlot, Fault, Life, LifeProbe};
 use crate::switchboard::{Switchboard, TakeOver, Violation};
 
 /// Why a domain has failed.
@@ -62,18 +63,11 @@ pub(super) enum Job {
     Stop,
 }
 
-/// Place of one domain.
-struct Seat {
-    state: RoleState,
-    epoch: u32,
-    life: Option<Arc<Life>>,
-}
-
 /// Who serves, who stands by.
 pub struct Failover {
     slots: Vec<Arc<DomainSlot>>,
     switchboard: Arc<Switchboard>,
-    seats: Mutex<Vec<Seat>>,
+    seats: Seats,
     jobs: SyncSender<Job>,
 }
 
@@ -85,13 +79,12 @@ impl Failover {
         switchboard: Arc<Switchboard>,
         jobs: SyncSender<Job>,
     ) -> Self {
-        let seat = |_: &_| Seat { state: RoleState::Failed, epoch: 0, life: None };
-        let seats = Mutex::new(slots.iter().map(seat).collect());
+        let seats = Seats::new(slots.len());
         Self { slots, switchboard, seats, jobs }
     }
 
-    fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seats(&self) -> SeatsGuard<'_> {
+        self.seats.lock()
     }
 
     /// A domain has failed: stop its NIC and hand its ring to the first standby.
@@ -163,6 +156,7 @@ impl Failover {
 
     /// The rebuild thread has started a life.
     pub(super) fn seat_life(&self, id: DomainId, life: Arc<Life>) {
+        self.seats.show_life(id.index(), life.probe());
         self.seats()[id.index()].life = Some(life);
     }
 
@@ -189,11 +183,14 @@ impl Failover {
         }
     }
 
-    /// What a domain is now, and its epoch.
+    /// What a domain is now, and its epoch. Takes no lock.
     pub fn state(&self, id: DomainId) -> (RoleState, u32) {
-        let seats = self.seats();
-        let seat = &seats[id.index()];
-        (seat.state, seat.epoch)
+        self.seats.shown(id.index())
+    }
+
+    /// Counters of the newest life of a domain, if it had one. Takes no lock that a failover needs.
+    pub fn probe(&self, id: DomainId) -> Option<LifeProbe> {
+        self.seats.probe(id.index())
     }
 
     /// The life in a seat, if any.
@@ -201,17 +198,14 @@ impl Failover {
         self.seats()[id.index()].life.clone()
     }
 
-    /// The domain that serves.
+    /// The domain that serves. Takes no lock.
     pub fn active(&self) -> Option<DomainId> {
-        let seats = self.seats();
-        let index = seats.iter().position(|seat| seat.state == RoleState::Active)?;
-        Some(self.slots[index].id)
+        self.slots.iter().map(|slot| slot.id).find(|&id| self.state(id).0 == RoleState::Active)
     }
 
-    /// Whether one serves and another stands by.
+    /// Whether one serves and another stands by. Takes no lock.
     pub fn is_redundant(&self) -> bool {
-        let seats = self.seats();
-        let has = |state| seats.iter().any(|seat| seat.state == state);
+        let has = |state| self.slots.iter().any(|slot| self.state(slot.id).0 == state);
         has(RoleState::Active) && has(RoleState::Standby)
     }
 

@@ -15,6 +15,7 @@ mod failover;
 mod hub;
 mod rebuild;
 mod roles;
+mod seats;
 mod system;
 mod watch;
 
