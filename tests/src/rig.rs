@@ -146,7 +146,7 @@ impl Rig {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left).expect("a failover") {
-                Event::Failover(report) => return report,
+                Event::Failover(report) => return *report,
                 Event::BuildFailed { reason, .. } => {
                     panic!("a domain could not be built: {reason}")
                 }
