@@ -16,6 +16,7 @@ pub mod memory;
 pub mod nic;
 pub mod observe;
 pub mod realtime;
+pub mod service;
 pub mod signals;
 pub mod supervisor;
 pub mod switchboard;

@@ -3,6 +3,7 @@
 //! Exit status: 0 success, 1 the run failed, 2 the user's mistake (one line on standard error).
 
 mod commands;
+mod observe;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::AppConfig;
+use crate::control::PlaneOptions;
 
 /// A network interface that outlives its driver.
 #[derive(Debug, Parser)]
@@ -26,10 +28,15 @@ enum Command {
     /// Crash the driver of a running service again and again, and measure what the service feels
     Demo(DemoArgs),
     /// Run a topology until SIGINT or SIGTERM
-    Run {
-        /// Topology file, JSON
-        topology: PathBuf,
-    },
+    Run(RunArgs),
+    /// Show what a running warmspare is now
+    Status(observe::StatusArgs),
+    /// Print the events of a running warmspare, one JSON line each
+    Events(observe::EventsArgs),
+    /// Hand the service to a standby
+    Switch(observe::SwitchArgs),
+    /// Watch a running warmspare: roles, rates, rings, the newest failures
+    Top(observe::TopArgs),
     /// Check a topology file
     Validate {
         /// Topology file, JSON
@@ -39,6 +46,14 @@ enum Command {
     Schema,
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Topology file, JSON
+    topology: PathBuf,
+    #[command(flatten)]
+    plane: PlaneOptions,
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +73,11 @@ struct DemoArgs {
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// After the last crash, go on with the traffic until SIGINT
+    #[arg(long)]
+    stay: bool,
+    #[command(flatten)]
+    plane: PlaneOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -131,7 +151,11 @@ pub fn main() -> ExitCode {
         .init();
     let done = match cli.command {
         Command::Demo(args) => commands::demo(&args, began_ns),
-        Command::Run { topology } => commands::run(&topology),
+        Command::Run(args) => commands::run(&args),
+        Command::Status(args) => observe::status(&args),
+        Command::Events(args) => observe::events(&args),
+        Command::Switch(args) => observe::switch(&args),
+        Command::Top(args) => observe::top(&args),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
         Command::App(config) => commands::app(&config),

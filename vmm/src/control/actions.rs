@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ApiError, ErrorCode};
+use crate::supervisor::{Operator, OperatorError};
 
 /// What can be asked of a running system. Called on a thread that may wait, never on the data path.
 pub trait Actions: Send + Sync {
@@ -12,7 +13,7 @@ pub trait Actions: Send + Sync {
     ///
     /// # Errors
     /// Nothing was changed.
-    fn switch(&self, to: Option<&str>) -> Result<Switched, ActionError>;
+    fn switch(&self, to: Option<&str>) -> Result<Switched, OperatorError>;
 }
 
 /// What a switch did.
@@ -24,39 +25,21 @@ pub struct Switched {
     pub to: String,
 }
 
-/// Why nothing was done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ActionError {
-    /// The topology has no such domain.
-    #[error("there is no domain `{0}`")]
-    UnknownDomain(String),
-    /// No domain serves.
-    #[error("no domain serves, so there is nothing to hand over")]
-    NoActive,
-    /// No domain stands by.
-    #[error("no domain stands by, so none can take over")]
-    NoStandby,
-    /// The named domain does not stand by.
-    #[error("domain `{name}` does not stand by: it is {role}")]
-    NotStandby {
-        /// The domain.
-        name: String,
-        /// What it is instead.
-        role: String,
-    },
-    /// Something else came first.
-    #[error("the roles changed meanwhile: look again")]
-    Overtaken,
+impl Actions for Operator {
+    fn switch(&self, to: Option<&str>) -> Result<Switched, OperatorError> {
+        let (from, to) = Self::switch(self, to)?;
+        Ok(Switched { from: self.name(from).to_owned(), to: self.name(to).to_owned() })
+    }
 }
 
-impl From<ActionError> for ApiError {
-    fn from(error: ActionError) -> Self {
+impl From<OperatorError> for ApiError {
+    fn from(error: OperatorError) -> Self {
         let code = match &error {
-            ActionError::UnknownDomain(_) => ErrorCode::UnknownDomain,
-            ActionError::NoActive => ErrorCode::NoActive,
-            ActionError::NoStandby => ErrorCode::NoStandby,
-            ActionError::NotStandby { .. } => ErrorCode::NotStandby,
-            ActionError::Overtaken => ErrorCode::Busy,
+            OperatorError::UnknownDomain(_) => ErrorCode::UnknownDomain,
+            OperatorError::NoActive => ErrorCode::NoActive,
+            OperatorError::NoStandby => ErrorCode::NoStandby,
+            OperatorError::NotStandby { .. } => ErrorCode::NotStandby,
+            OperatorError::Overtaken => ErrorCode::Busy,
         };
         Self::new(code, error.to_string())
     }

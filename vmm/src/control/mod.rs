@@ -17,6 +17,7 @@ mod input;
 mod listen;
 mod openapi;
 mod page;
+mod plane;
 mod routes;
 mod stream;
 #[cfg(test)]
@@ -33,10 +34,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-pub use actions::{ActionError, Actions, Switched};
+pub use actions::{Actions, Switched};
 pub use door::{Token, TokenError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use openapi::document;
+pub use plane::{Plane, PlaneError, PlaneOptions};
 pub use routes::SwitchRequest;
 
 use crate::observe::{Observer, Sampler, sampler};

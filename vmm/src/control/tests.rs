@@ -16,14 +16,14 @@ use crate::observe::event::{EventLine, FailoverView, Occurrence};
 use crate::observe::snapshot::{DomainView, Rates};
 use crate::observe::testing::FakeSystem;
 use crate::observe::{Heard, Snapshot};
-use crate::supervisor::RoleState;
+use crate::supervisor::{OperatorError, RoleState};
 
 impl Actions for FakeSystem {
-    fn switch(&self, to: Option<&str>) -> Result<Switched, ActionError> {
+    fn switch(&self, to: Option<&str>) -> Result<Switched, OperatorError> {
         match to {
             None | Some("b") => Ok(Switched { from: "a".into(), to: "b".into() }),
-            Some("a") => Err(ActionError::NotStandby { name: "a".into(), role: "active".into() }),
-            Some(other) => Err(ActionError::UnknownDomain(other.into())),
+            Some("a") => Err(OperatorError::NotStandby { name: "a".into(), role: RoleState::Active }),
+            Some(other) => Err(OperatorError::UnknownDomain(other.into())),
         }
     }
 }

@@ -2,17 +2,20 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::report::{self, Memory, Outcome, Report, Traffic};
+use crate::control::{Plane, PlaneError, PlaneOptions};
 use crate::fault::{self, FaultError, Site};
 use crate::observe::Witness;
 use crate::realtime;
+use crate::signals::Termination;
 use crate::supervisor::{Event, FailoverReport, System, SystemError, Wires};
 use crate::topology::Topology;
 use crate::traffic::{Addresses, AppProcess, Sender};
-use crate::wire::SwitchError;
+use crate::wire::{Port, SwitchError};
 
 /// Until the service answers for the first time.
 const FIRST_ECHO_DEADLINE: Duration = Duration::from_secs(10);
@@ -22,6 +25,11 @@ const VERDICT_DEADLINE: Duration = Duration::from_secs(5);
 const REDUNDANT_DEADLINE: Duration = Duration::from_secs(10);
 /// Healthy time between redundancy and the next fault, milliseconds: at random in this range.
 const HEALTHY_MS: std::ops::Range<u64> = 15..60;
+
+/// How long one sender's books are kept while a demo stays.
+const STAY_BOOKS: Duration = Duration::from_secs(60);
+/// How long a staying demo waits for an event before it looks for a signal.
+const STAY_LOOK: Duration = Duration::from_millis(50);
 
 /// What a demo is to do.
 #[derive(Clone, Debug)]
@@ -34,6 +42,10 @@ pub struct DemoConfig {
     pub seed: u64,
     /// Whether to show progress.
     pub progress: bool,
+    /// Whether to go on with the traffic after the last crash, until SIGINT or SIGTERM.
+    pub stay: bool,
+    /// Where the demo can be watched.
+    pub plane: PlaneOptions,
     /// When the command began, `CLOCK_MONOTONIC` nanoseconds.
     pub began_ns: u64,
 }
@@ -44,6 +56,9 @@ pub enum DemoError {
     /// The system cannot be built.
     #[error(transparent)]
     System(#[from] SystemError),
+    /// It cannot be watched as asked.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
     /// No port on the switch for the sender.
     #[error(transparent)]
     Switch(#[from] SwitchError),
@@ -76,27 +91,37 @@ pub enum DemoError {
 /// # Errors
 /// The system cannot be built, or the service does not come up or recover.
 pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
+    let signals = match config.stay {
+        true => Some(Termination::block().map_err(|source| io("block signals", source))?),
+        false => None,
+    };
     let folder = Folder::new()?;
     let topology = Topology::demo(&folder.path.join("app.sock"));
     let mut wires = Wires::default();
     let port = wires.switch("lan").attach("sender")?;
-    let witness =
-        Witness::spawn().map_err(|source| DemoError::Io { what: "start a thread", source })?;
+    let witness = Witness::spawn().map_err(|source| io("start a thread", source))?;
     let system = System::start(&topology, &mut wires)?;
+    let plane = Plane::start(&config.plane, &topology, &system)?;
+    if let Some(url) = plane.url() {
+        eprintln!("warmspare: dashboard at {url}");
+    }
     let app = &topology.apps[0];
     let app = std::env::current_exe()
         .and_then(|own| AppProcess::spawn(&own, &app.socket, app.mac, Addresses::DEFAULT_GUEST_NET))
-        .map_err(|source| DemoError::Io { what: "start the application guest", source })?;
+        .map_err(|source| io("start the application guest", source))?;
     let expected = config.faults as usize * 400 + 10_000;
-    let sender = Sender::spawn(port, Addresses::DEFAULT, config.period, expected)
-        .map_err(|source| DemoError::Io { what: "start the sender", source })?;
-    let mut demo = Demo { config, system, app, random: fastrand::Rng::with_seed(config.seed) };
+    let sender = spawn_sender(&port, config, expected)?;
+    let random = fastrand::Rng::with_seed(config.seed);
+    let mut demo = Demo { config, plane, system, app, random };
     let first_echo_ns = demo.wait_first_echo(&sender)?;
     let outcomes = demo.inject_all()?;
     // The last failover's aftermath belongs to it.
     std::thread::sleep(Duration::from_millis(120));
     let ledger = sender.finish();
     let stalls = witness.stalls();
+    if let Some(signals) = &signals {
+        demo.stay(&port, signals)?;
+    }
     let slots = demo.system.slots();
     let during = |stall: &&crate::observe::Stall| stall.woke_ns >= first_echo_ns;
     Ok(Report {
@@ -111,8 +136,23 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
 }
 
 /// Fields are dropped in this order: the application guest before what it is connected to.
+fn io(what: &'static str, source: std::io::Error) -> DemoError {
+    DemoError::Io { what, source }
+}
+
+fn spawn_sender(
+    port: &Arc<Port>,
+    config: &DemoConfig,
+    datagrams: usize,
+) -> Result<Sender, DemoError> {
+    Sender::spawn(port.clone(), Addresses::DEFAULT, config.period, datagrams)
+        .map_err(|source| io("start the sender", source))
+}
+
 struct Demo<'a> {
     config: &'a DemoConfig,
+    /// Goes first: it watches the system.
+    plane: Plane,
     app: AppProcess,
     system: System,
     random: fastrand::Rng,
@@ -183,6 +223,7 @@ impl Demo<'_> {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left) {
                 Ok(event) => {
+                    self.plane.hear(&event);
                     if let Some(picked) = pick(event) {
                         return Ok(picked);
                     }
@@ -195,6 +236,23 @@ impl Demo<'_> {
                 }
             }
         }
+    }
+
+    /// Goes on with the traffic until a signal comes. The books of a sender grow with every
+    /// datagram, so one gives way to the next.
+    fn stay(&self, port: &Arc<Port>, signals: &Termination) -> Result<(), DemoError> {
+        eprintln!("warmspare: the crashes are over; the traffic goes on until SIGINT");
+        while !signals.wait(Duration::ZERO) {
+            let sender = spawn_sender(port, self.config, 0)?;
+            let end = Instant::now() + STAY_BOOKS;
+            while Instant::now() < end && !signals.wait(Duration::ZERO) {
+                if let Ok(event) = self.system.events().recv_timeout(STAY_LOOK) {
+                    self.plane.hear(&event);
+                }
+            }
+            sender.finish();
+        }
+        Ok(())
     }
 
     fn wait_redundant(&self) -> Result<(), DemoError> {

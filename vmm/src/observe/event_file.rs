@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::bus::Subscription;
 use crate::realtime;
@@ -17,24 +18,48 @@ const FILE_BYTES: u64 = 16 << 20;
 /// Older files that are kept.
 const OLDER_FILES: u32 = 4;
 
-/// Starts the thread `event-file`. It ends when the bus does.
-///
-/// # Errors
-/// The file cannot be opened, or the operating system refuses another thread.
-pub fn spawn(path: &Path, mut events: Subscription) -> io::Result<JoinHandle<()>> {
-    let mut file = RotatingFile::open(path, FILE_BYTES, OLDER_FILES)?;
-    realtime::spawn("event-file", None, move || {
-        let mut broken = false;
-        while let Some(delivery) = events.next_blocking() {
-            let written = file.write_line(&delivery.line());
-            if let Err(error) = &written
-                && !broken
-            {
-                tracing::error!(path = %file.path.display(), %error, "events cannot be written");
-            }
-            broken = written.is_err();
+/// How long the end waits for the last lines.
+const END_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The thread that writes; dropped, it waits a little until the last line is written, which is when
+/// the bus is gone.
+#[derive(Debug)]
+pub struct EventFile {
+    thread: JoinHandle<()>,
+}
+
+impl EventFile {
+    /// Opens the file and starts the thread `event-file`.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or the operating system refuses another thread.
+    pub fn spawn(path: &Path, events: Subscription) -> io::Result<Self> {
+        let file = RotatingFile::open(path, FILE_BYTES, OLDER_FILES)?;
+        let thread = realtime::spawn("event-file", None, move || write_all(file, events))?;
+        Ok(Self { thread })
+    }
+}
+
+impl Drop for EventFile {
+    fn drop(&mut self) {
+        let end = Instant::now() + END_DEADLINE;
+        while !self.thread.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
         }
-    })
+    }
+}
+
+fn write_all(mut file: RotatingFile, mut events: Subscription) {
+    let mut broken = false;
+    while let Some(delivery) = events.next_blocking() {
+        let written = file.write_line(&delivery.line());
+        if let Err(error) = &written
+            && !broken
+        {
+            tracing::error!(path = %file.path.display(), %error, "events cannot be written");
+        }
+        broken = written.is_err();
+    }
 }
 
 #[derive(Debug)]
@@ -119,10 +144,10 @@ mod tests {
         let path = folder.join("events");
         fs::write(&path, "before\n").unwrap();
         let bus = EventBus::default();
-        let thread = spawn(&path, bus.subscribe()).unwrap();
+        let file = EventFile::spawn(&path, bus.subscribe()).unwrap();
         bus.publish(Arc::new(Published { seq: 1, kind: "link", json: "after".into() }));
         drop(bus);
-        thread.join().unwrap();
+        drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "before\nafter\n");
         fs::remove_dir_all(folder).unwrap();
     }
@@ -130,6 +155,6 @@ mod tests {
     #[test]
     fn an_impossible_place_is_an_error_at_once() {
         let bus = EventBus::default();
-        assert!(spawn(Path::new("/no/such/folder/events"), bus.subscribe()).is_err());
+        assert!(EventFile::spawn(Path::new("/no/such/folder/events"), bus.subscribe()).is_err());
     }
 }

@@ -183,6 +183,7 @@ fn evidence(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Crash(fault) => fault.to_string(),
         Verdict::Protocol(violation) => violation.to_string(),
+        Verdict::Operator => "asked for by an operator".to_owned(),
     }
 }
 

@@ -49,6 +49,11 @@ impl Observer {
         Self { view, recorder }
     }
 
+    /// Whether one domain serves and another could take over now, both with their links up.
+    pub fn is_redundant(&self) -> bool {
+        is_redundant(self.view.domains().iter().map(|d| (d.role, d.nic.link_up)))
+    }
+
     /// The whole state now, with the rates of the last sample.
     pub fn snapshot(&self, sampler: &Sampler) -> Snapshot {
         let now_ns = monotonic_ns();

@@ -22,6 +22,8 @@ pub enum Verdict {
     Crash(Fault),
     /// It published something that does not check.
     Protocol(Violation),
+    /// Nothing: an operator asked for another domain to serve.
+    Operator,
 }
 
 impl Verdict {
@@ -30,6 +32,7 @@ impl Verdict {
         match self {
             Self::Crash(_) => "crash",
             Self::Protocol(_) => "protocol",
+            Self::Operator => "switch",
         }
     }
 }
@@ -94,17 +97,29 @@ impl Failover {
     /// The vCPU must be out of the guest for good. A verdict on an earlier life, or on a domain
     /// that has failed already, changes nothing.
     pub fn verdict(&self, from: DomainId, epoch: u32, verdict: Verdict, entered_ns: u64) {
+        self.hand_over(from, epoch, verdict, entered_ns, None);
+    }
+
+    /// The same with a standby that is preferred over the first; returns who took over.
+    pub(super) fn hand_over(
+        &self,
+        from: DomainId,
+        epoch: u32,
+        verdict: Verdict,
+        entered_ns: u64,
+        wanted: Option<DomainId>,
+    ) -> Option<DomainId> {
         let verdict_ns = monotonic_ns();
         let mut seats = self.seats();
         let seat = &mut seats[from.index()];
-        let Ok(failed) = seat.state.after(RoleEvent::Fault) else { return };
+        let failed = seat.state.after(RoleEvent::Fault).ok()?;
         if seat.epoch != epoch {
-            return;
+            return None;
         }
         let was_active = seat.state == RoleState::Active;
         seat.state = failed;
         self.slots[from.index()].nic.shut_units();
-        let to = if was_active { self.promote(&mut seats, verdict_ns) } else { None };
+        let to = if was_active { self.promote(&mut seats, verdict_ns, wanted) } else { None };
         let released_ns = monotonic_ns();
         drop(seats);
         let record = FailoverRecord {
@@ -124,11 +139,19 @@ impl Failover {
                 unreachable!("a life fails once, and there is room for all")
             }
         }
+        to
     }
 
-    /// Hands the ring to the first standby, if there is one.
-    fn promote(&self, seats: &mut [Seat], verdict_ns: u64) -> Option<DomainId> {
-        let index = seats.iter().position(|seat| seat.state == RoleState::Standby)?;
+    /// Hands the ring to the wanted standby or the first one, if there is any.
+    fn promote(
+        &self,
+        seats: &mut [Seat],
+        verdict_ns: u64,
+        wanted: Option<DomainId>,
+    ) -> Option<DomainId> {
+        let stands_by = |&index: &usize| seats[index].state == RoleState::Standby;
+        let wanted = wanted.map(DomainId::index).filter(stands_by);
+        let index = wanted.or_else(|| (0..seats.len()).find(stands_by))?;
         let seat = &mut seats[index];
         let slot = &self.slots[index];
         seat.state = seat.state.after(RoleEvent::TakeOver).ok()?;
@@ -171,7 +194,7 @@ impl Failover {
         let seat = &mut seats[id.index()];
         seat.state = seat.state.after(RoleEvent::Ready)?;
         if !seats.iter().any(|seat| seat.state == RoleState::Active) {
-            self.promote(&mut seats, monotonic_ns());
+            self.promote(&mut seats, monotonic_ns(), None);
         }
         Ok(seats[id.index()].state)
     }

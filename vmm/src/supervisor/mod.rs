@@ -13,6 +13,7 @@
 mod event;
 mod failover;
 mod hub;
+mod operator;
 mod rebuild;
 mod roles;
 mod seats;
@@ -21,5 +22,6 @@ mod watch;
 
 pub use event::{Event, FailoverReport};
 pub use failover::{Failover, FailoverRecord, Verdict};
+pub use operator::{Operator, OperatorError};
 pub use roles::{IllegalTransition, RoleEvent, RoleState};
 pub use system::{System, SystemError, Wires};

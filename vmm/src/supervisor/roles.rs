@@ -8,6 +8,8 @@
 //!     │ Quarantined         └───────────▶ Failed ◀──────────────────┘
 //! ```
 
+use std::fmt;
+
 /// What a domain is at the moment.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
@@ -49,6 +51,18 @@ pub struct IllegalTransition {
     pub state: RoleState,
     /// What was to happen.
     pub event: RoleEvent,
+}
+
+impl fmt::Display for RoleState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "failed",
+            Self::Restarting => "restarting",
+            Self::Standby => "standby",
+            Self::Active => "active",
+            Self::Quarantined => "quarantined",
+        })
+    }
 }
 
 impl RoleState {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use super::event::Event;
 use super::failover::{Failover, Job};
 use super::hub::Hub;
+use super::operator::Operator;
 use super::rebuild::Rebuilder;
 use super::watch::WatchThread;
 use crate::domain::{DomainId, DomainSlot, SlotError};
@@ -153,6 +154,11 @@ impl System {
     /// The switchboard.
     pub fn switchboard(&self) -> &Arc<Switchboard> {
         &self.switchboard
+    }
+
+    /// Acts for an operator.
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.slots.clone(), self.failover.clone())
     }
 
     /// What has happened, in order.

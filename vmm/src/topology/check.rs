@@ -23,7 +23,10 @@ fn mistake(at: impl Into<String>, what: impl Into<String>, mend: &'static str) -
 
 /// The first broken rule, if any.
 pub(super) fn check(topology: &Topology) -> Option<Mistake> {
-    check_counts(topology).or_else(|| check_domains(topology)).or_else(|| check_apps(topology))
+    check_counts(topology)
+        .or_else(|| check_domains(topology))
+        .or_else(|| check_apps(topology))
+        .or_else(|| check_dashboard(topology))
 }
 
 fn check_counts(topology: &Topology) -> Option<Mistake> {
@@ -104,6 +107,16 @@ fn check_app(at: &str, app: &AppSpec) -> Option<Mistake> {
         return mistake(format!("{at}.mac"), what, mend);
     }
     check_socket(&format!("{at}.socket"), &app.socket)
+}
+
+fn check_dashboard(topology: &Topology) -> Option<Mistake> {
+    let dashboard = topology.dashboard.as_ref()?;
+    if dashboard.listen.ip().is_loopback() || dashboard.token_file.is_some() {
+        return None;
+    }
+    let what = format!("{} can be reached from elsewhere, and there is no token", dashboard.listen);
+    let mend = "add a \"token_file\", or listen on 127.0.0.1";
+    mistake("dashboard.listen", what, mend)
 }
 
 fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {

@@ -6,6 +6,7 @@
 mod check;
 mod mac;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -65,6 +66,9 @@ pub struct Topology {
     /// What happens when the active domain fails.
     #[serde(default)]
     pub policy: Policy,
+    /// The dashboard, if there is to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<DashboardSpec>,
 }
 
 fn default_name() -> String {
@@ -115,6 +119,18 @@ pub struct AppSpec {
     pub socket: PathBuf,
     /// Its MAC address, which both NICs carry.
     pub mac: MacAddress,
+}
+
+/// Where the dashboard listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DashboardSpec {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// File with the token that changes take, and beyond loopback everything; where it is left
+    /// out, one is made up and printed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// What happens when the active domain fails.
@@ -184,6 +200,7 @@ impl Topology {
                 mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
             }],
             policy: Policy::FastSpare,
+            dashboard: None,
         }
     }
 }

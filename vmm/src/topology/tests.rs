@@ -81,3 +81,14 @@ fn the_schema_knows_every_key() {
     }
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
 }
+
+#[test]
+fn a_dashboard_beyond_loopback_needs_a_token() {
+    let listen = |address: &str| serde_json::json!({ "listen": address });
+    assert!(demo_with(|v| v["dashboard"] = listen("127.0.0.1:8470")).is_ok());
+    assert!(demo_with(|v| v["dashboard"] = listen("[::1]:8470")).is_ok());
+    let text = message(|v| v["dashboard"] = listen("0.0.0.0:8470"));
+    assert!(text.contains("dashboard.listen") && text.contains("token_file"), "{text}");
+    let text = message(|v| v["dashboard"] = listen("nowhere"));
+    assert!(text.contains("dashboard.listen"), "{text}");
+}
