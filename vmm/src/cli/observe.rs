@@ -204,7 +204,7 @@ fn failover_line(failover: &FailoverView) -> String {
     format!(
         "#{} {} {}>{} {}: {took}: {}",
         failover.number,
-        failover.time,
+        failover.verdict_time,
         failover.from,
         failover.to.as_deref().unwrap_or("-"),
         failover.cause,

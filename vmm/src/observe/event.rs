@@ -108,7 +108,7 @@ pub struct FailoverView {
     /// Counts up from 1.
     pub number: u64,
     /// When the verdict fell, RFC 3339, UTC.
-    pub time: String,
+    pub verdict_time: String,
     /// The failed domain.
     pub from: String,
     /// Number of its life.
@@ -138,7 +138,7 @@ pub struct FailoverView {
 /// The steps of a failover, microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Phases {
-    /// From the last time the domain was known to work to the verdict.
+    /// From the last entry of the failed domain's vCPU into its guest to the verdict.
     pub detect_us: f64,
     /// From the verdict until the spare was released.
     pub release_us: Option<f64>,

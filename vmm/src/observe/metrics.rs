@@ -52,7 +52,7 @@ fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
     for (phase, cause, histogram) in observer.recorder.phase_histograms() {
         out.histogram(&[("phase", phase), ("cause", cause)], &histogram);
     }
-    let help = "From the last sign of work of a failed domain to the first frame of the next one.";
+    let help = "From the last vCPU entry of a failed domain to the first frame of the next one.";
     out.family("warmspare_interruption_seconds", Kind::Histogram, help);
     for (cause, histogram) in observer.recorder.interruption_histograms() {
         out.histogram(&[("cause", cause)], &histogram);

@@ -265,7 +265,7 @@ impl Books {
         self.record_interruption(facts.cause, interruption_us);
         let view = FailoverView {
             number: self.failures,
-            time: wall::at(facts.verdict_ns),
+            verdict_time: wall::at(facts.verdict_ns),
             from: facts.from,
             epoch: facts.epoch,
             to: facts.to,

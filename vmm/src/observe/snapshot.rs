@@ -109,9 +109,8 @@ pub struct FailoverCount {
     pub count: u64,
 }
 
-/// Interruptions as the VMM sees them: from the last time the failed domain was known to work to
-/// the first frame of the one that took over. An upper bound, since a domain may have worked on
-/// unseen after that.
+/// Interruptions as the VMM sees them: from the last entry of the failed domain's vCPU into its
+/// guest to the first frame that the NIC of the next one sent; without a spare, until the restart.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct InterruptionView {
     /// Upper edges of the buckets, inclusive.

@@ -126,7 +126,7 @@ export function histogram(view, causes, width, height) {
 }
 
 export const PHASES = [
-  ["detect_us", "detect: last sign of work to verdict"],
+  ["detect_us", "detect: last vCPU entry to verdict"],
   ["release_us", "release: verdict to spare let go"],
   ["first_frame_us", "first frame: spare let go to first frame on the wire"],
 ];
@@ -146,7 +146,7 @@ export function timeline(failovers, width) {
   picture.append(defs);
   failovers.forEach((failover, n) => {
     const y = top + n * row;
-    const clock = new Date(failover.time).toLocaleTimeString();
+    const clock = new Date(failover.verdict_time).toLocaleTimeString();
     const names = `${failover.from} → ${failover.to ?? "nobody"}`;
     const what = width < 560 ? `${failover.number}  ${failover.cause}` : `${failover.number}  ${clock}  ${failover.cause}  ${names}`;
     picture.append(text(0, y + 17, what));

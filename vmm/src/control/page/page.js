@@ -193,7 +193,7 @@ function lane(domain) {
 
 const COLUMNS = [
   ["#", (f) => f.number, "number"],
-  ["time", (f) => new Date(f.time).toLocaleString(), ""],
+  ["time", (f) => new Date(f.verdict_time).toLocaleString(), ""],
   ["cause", (f) => f.cause, ""],
   ["domains", (f) => `${f.from} → ${f.to ?? "nobody"}`, ""],
   ["outcome", (f) => f.outcome.replace("-", " "), ""],
