@@ -7,6 +7,7 @@ use super::{DemoArgs, Failure, Format, RunArgs, mistake, one_line};
 use crate::app::{self, AppConfig};
 use crate::control::Plane;
 use crate::demo::{self, DemoConfig, DemoError};
+use crate::domain::SlotError;
 use crate::service::Service;
 use crate::supervisor::{Event, System, SystemError, Wires};
 use crate::topology::Topology;
@@ -47,6 +48,9 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 fn system_failure(error: &SystemError) -> Failure {
     match error {
         SystemError::Kvm(_) | SystemError::VhostUser(_) => Failure::Mistake(one_line(error)),
+        SystemError::Nic(nic) | SystemError::Slot(SlotError::Nic(nic)) if nic.is_usage() => {
+            Failure::Mistake(one_line(error))
+        }
         _ => Failure::Run(one_line(error)),
     }
 }
@@ -62,8 +66,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         topology.domains.len(),
         topology.apps[0].socket.display()
     );
-    let plane =
-        Plane::start(&args.plane, &topology, &system).map_err(|error| mistake(&error))?;
+    let plane = Plane::start(&args.plane, &topology, &system).map_err(|error| mistake(&error))?;
     if let Some(url) = plane.url() {
         eprintln!("warmspare: dashboard at {url}");
     }

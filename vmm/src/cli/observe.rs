@@ -109,7 +109,8 @@ pub(super) fn events(args: &EventsArgs) -> Result<(), Failure> {
     let broken = |error| failure(&ClientError::Broken(error));
     let mut out = io::stdout().lock();
     for line in lines {
-        let written = io::Write::write_all(&mut out, format!("{}\n", line.map_err(broken)?).as_bytes());
+        let written =
+            io::Write::write_all(&mut out, format!("{}\n", line.map_err(broken)?).as_bytes());
         match written.and_then(|()| io::Write::flush(&mut out)) {
             // Whoever reads has read enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
@@ -149,22 +150,35 @@ fn render(state: &Snapshot) -> String {
         None => "no domain serves".into(),
     };
     let up = state.uptime_seconds as u64;
-    line(&mut out, format_args!(
-        "{}: {word}, {serves}; policy {}, up {} h {:02} min {:02} s\n",
-        state.name, state.policy, up / 3600, up / 60 % 60, up % 60,
-    ));
-    line(&mut out, format_args!("domain      role         life  nic         link   heartbeat  vCPU"));
+    line(
+        &mut out,
+        format_args!(
+            "{}: {word}, {serves}; policy {}, up {} h {:02} min {:02} s\n",
+            state.name,
+            state.policy,
+            up / 3600,
+            up / 60 % 60,
+            up % 60,
+        ),
+    );
+    line(
+        &mut out,
+        format_args!("domain      role         life  nic         link   heartbeat  vCPU"),
+    );
     for domain in &state.domains {
-        line(&mut out, format_args!(
-            "{:<10}  {:<11}  {:>4}  {:<10}  {:<4}  {:>10}  {}",
-            domain.name,
-            domain.role.to_string(),
-            domain.epoch,
-            domain.nic.name,
-            if domain.nic.link_up { "up" } else { "DOWN" },
-            domain.heartbeat,
-            if domain.parked { "asleep" } else { "awake" },
-        ));
+        line(
+            &mut out,
+            format_args!(
+                "{:<10}  {:<11}  {:>4}  {:<10}  {:<4}  {:>10}  {}",
+                domain.name,
+                domain.role.to_string(),
+                domain.epoch,
+                domain.nic.name,
+                if domain.nic.link_up { "up" } else { "DOWN" },
+                domain.heartbeat,
+                if domain.parked { "asleep" } else { "awake" },
+            ),
+        );
     }
     out.push('\n');
     render_history(&mut out, state);
@@ -192,7 +206,10 @@ fn quantiles(view: &HistogramView) -> String {
     let ms = |us: f64| us / 1000.0;
     format!(
         "p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
-        ms(view.p50_us), ms(view.p90_us), ms(view.p99_us), ms(view.max_us)
+        ms(view.p50_us),
+        ms(view.p90_us),
+        ms(view.p99_us),
+        ms(view.max_us)
     )
 }
 
@@ -222,10 +239,13 @@ fn render_rates(state: &Snapshot) -> String {
         line(&mut out, format_args!("{way:<4}{frames:>10.0} frames/s {megabits:>10.2} Mbit/s"));
     }
     let rings = &rates.rings;
-    line(&mut out, format_args!(
-        "rings: {} to send, {} sent and not confirmed, {} received, {} empty buffers",
-        rings.tx_post, rates.tx_unconfirmed, rings.rx_done, rings.rx_provide
-    ));
+    line(
+        &mut out,
+        format_args!(
+            "rings: {} to send, {} sent and not confirmed, {} received, {} empty buffers",
+            rings.tx_post, rates.tx_unconfirmed, rings.rx_done, rings.rx_provide
+        ),
+    );
     for (domain, share) in state.domains.iter().zip(&rates.parked_share) {
         line(&mut out, format_args!("{}: vCPU idle {:.1} %", domain.name, share * 100.0));
     }

@@ -22,7 +22,9 @@ impl Actions for FakeSystem {
     fn switch(&self, to: Option<&str>) -> Result<Switched, OperatorError> {
         match to {
             None | Some("b") => Ok(Switched { from: "a".into(), to: "b".into() }),
-            Some("a") => Err(OperatorError::NotStandby { name: "a".into(), role: RoleState::Active }),
+            Some("a") => {
+                Err(OperatorError::NotStandby { name: "a".into(), role: RoleState::Active })
+            }
             Some(other) => Err(OperatorError::UnknownDomain(other.into())),
         }
     }

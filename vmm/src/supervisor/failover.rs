@@ -6,8 +6,8 @@
 //! Nothing on the path from the verdict to the release of the spare allocates, logs, maps memory or
 //! waits. Everything slow is left to the rebuild thread, through a channel that was sized for it.
 
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
 
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use super::seats::{Seat, Seats, SeatsGuard};

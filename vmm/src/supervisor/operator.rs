@@ -68,13 +68,8 @@ impl Operator {
         if !life.wait_out(Instant::now() + PAUSE_DEADLINE) {
             tracing::warn!(domain = self.name(from), "the vCPU does not come out of the guest");
         }
-        let handed = self.failover.hand_over(
-            from,
-            life.epoch(),
-            Verdict::Operator,
-            worked_ns,
-            wanted,
-        );
+        let handed =
+            self.failover.hand_over(from, life.epoch(), Verdict::Operator, worked_ns, wanted);
         handed.map(|to| (from, to)).ok_or(OperatorError::Overtaken)
     }
 

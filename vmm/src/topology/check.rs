@@ -63,20 +63,30 @@ fn check_domains(topology: &Topology) -> Option<Mistake> {
             let what = format!("the name `{}` is taken", domain.name);
             return mistake(format!("{at}.name"), what, "give each domain a name of its own");
         }
-        let NicSpec::Emulated(nic) = &domain.nic;
-        let nic_at = format!("{at}.nic.emulated");
-        let WireSpec::Switch(switch) = &nic.wire;
-        if let Some(bad) = check_name(&format!("{nic_at}.name"), &nic.name)
-            .or_else(|| check_name(&format!("{nic_at}.wire.switch"), switch))
-        {
+        if let Some(bad) = check_nic(&format!("{at}.nic"), &domain.nic, &mut nics) {
             return Some(bad);
-        }
-        if !nics.insert(&nic.name) {
-            let what = format!("the NIC `{}` is another domain's", nic.name);
-            return mistake(nic_at, what, "give each domain a NIC of its own");
         }
     }
     None
+}
+
+fn check_nic(at: &str, nic: &NicSpec, taken: &mut HashSet<String>) -> Option<Mistake> {
+    let (at, name) = match nic {
+        NicSpec::Emulated(nic) => {
+            let at = format!("{at}.emulated");
+            let WireSpec::Switch(switch) = &nic.wire;
+            let bad = check_name(&format!("{at}.name"), &nic.name)
+                .or_else(|| check_name(&format!("{at}.wire.switch"), switch));
+            if bad.is_some() {
+                return bad;
+            }
+            (at, nic.name.clone())
+        }
+        NicSpec::Vfio(address) => (format!("{at}.vfio"), address.to_string()),
+    };
+    let what = format!("the NIC `{name}` is another domain's");
+    let is_taken = !taken.insert(name);
+    is_taken.then(|| mistake(at, what, "give each domain a NIC of its own")).flatten()
 }
 
 fn check_name(at: &str, name: &str) -> Option<Mistake> {
