@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ use crate::rig::PATIENCE;
 /// A window of a browser of its own; closed when dropped.
 pub struct Browser {
     driver: Child,
+    /// Kept open, so that chromedriver can always write.
+    _output: BufReader<ChildStdout>,
     port: u16,
     session: String,
 }
@@ -40,8 +42,9 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver is missing: apt-get install chromium chromium-driver");
-        let port = announced_port(&mut driver);
-        let mut browser = Self { driver, port, session: String::new() };
+        let mut output = BufReader::new(driver.stdout.take().expect("chromedriver's output"));
+        let port = announced_port(&mut output);
+        let mut browser = Self { driver, _output: output, port, session: String::new() };
         let options = json!({ "args": ["--headless=new", "--no-sandbox", "--disable-gpu"] });
         let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": options });
         let capabilities = json!({ "capabilities": { "alwaysMatch": wanted } });
@@ -138,12 +141,13 @@ impl Drop for Browser {
 }
 
 /// Chromedriver takes any port and says which.
-fn announced_port(driver: &mut Child) -> u16 {
-    let output = driver.stdout.take().expect("chromedriver's output");
-    let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.contains("on port ")).expect("chromedriver says its port");
-    let port = line.rsplit(' ').next().unwrap_or_default().trim_end_matches('.');
-    port.parse().unwrap_or_else(|_| panic!("no port in {line:?}"))
+fn announced_port(output: &mut impl BufRead) -> u16 {
+    let mut lines = output.lines().map_while(Result::ok);
+    let announced = lines.find_map(|line| {
+        let port = line.split("successfully on port ").nth(1)?.trim_end_matches('.').parse();
+        port.ok()
+    });
+    announced.expect("chromedriver says its port")
 }
 
 fn read_body(stream: TcpStream) -> String {

@@ -1,5 +1,6 @@
 //! The dashboard in a real browser, before a real system.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,16 +11,21 @@ use warmspare::observe::Snapshot;
 use warmspare_tests::browser::{Browser, Look};
 use warmspare_tests::rig::{PATIENCE, Rig};
 
+/// One after the other: a browser takes a processor for itself, and seconds are measured here.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// A watched system and a browser that looks at it.
 struct Stage {
     rig: Rig,
     plane: Option<Plane>,
     client: Client,
     browser: Browser,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Stage {
     fn set(name: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let rig = Rig::start();
         let socket =
             std::env::temp_dir().join(format!("warmspare-{name}-{}.sock", std::process::id()));
@@ -31,7 +37,8 @@ impl Stage {
         let plane = Plane::start(&options, &rig.topology, &rig.system).unwrap();
         let browser = Browser::start();
         browser.open(plane.url().unwrap());
-        let stage = Self { rig, plane: Some(plane), client: Client::new(&socket), browser };
+        let client = Client::new(&socket);
+        let stage = Self { rig, plane: Some(plane), client, browser, _turn: turn };
         stage.hear_all();
         stage
             .browser
