@@ -71,7 +71,7 @@ mod tests {
         let service = Service { socket: Some(Service::open(&path.clone().into()).unwrap()) };
         service.tell_redundancy(true);
         service.tell_stopping();
-        let mut heard = || {
+        let heard = || {
             let mut buffer = [0; 100];
             let len = manager.recv(&mut buffer).unwrap();
             String::from_utf8(buffer[..len].to_vec()).unwrap()

@@ -23,7 +23,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let declared = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        if !declared.is_some_and(|kind| kind.split(';').next() == Some("application/json")) {
+        if declared.and_then(|kind| kind.split(';').next()) != Some("application/json") {
             let message = "declare the body with `Content-Type: application/json`";
             return Err(ApiError::new(ErrorCode::NotJson, message));
         }

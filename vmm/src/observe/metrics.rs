@@ -141,3 +141,45 @@ fn rings(depths: &RingDepths) -> [(&'static str, u32); 4] {
         ("rx-done", depths.rx_done),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::observe::testing::FakeSystem;
+
+    const ALERTS: &str = include_str!("../../../examples/monitoring/alerts.yml");
+    const GRAFANA: &str = include_str!("../../../examples/monitoring/grafana.json");
+
+    /// All words with our prefix.
+    fn metrics_in(text: &str) -> BTreeSet<&str> {
+        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        text.split(word).filter(|word| word.starts_with("warmspare_")).collect()
+    }
+
+    #[test]
+    fn what_the_dashboard_and_the_alerts_ask_for_is_there() {
+        let (fake, observer) = FakeSystem::observed();
+        fake.crash(&observer, "crash", 100);
+        let sampler = Sampler::default();
+        sampler.sample(&observer);
+        sampler.sample(&observer);
+        let text = exposition(&observer, &sampler, Format::Text);
+        let there = metrics_in(&text);
+        for (file, asked) in [("alerts.yml", ALERTS), ("grafana.json", GRAFANA)] {
+            let missing: Vec<_> = metrics_in(asked).difference(&there).copied().collect();
+            assert!(missing.is_empty(), "{file} asks for {missing:?}");
+        }
+    }
+
+    #[test]
+    fn a_counters_family_stands_once_and_whole() {
+        let (_, observer) = FakeSystem::observed();
+        let text = exposition(&observer, &Sampler::default(), Format::OpenMetrics);
+        let families: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        let distinct: BTreeSet<_> = families.iter().collect();
+        assert_eq!(families.len(), distinct.len());
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
