@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -13,9 +14,10 @@ use super::door::{Token, TokenError};
 use super::{ControlConfig, ControlError, ControlServer, DashboardConfig};
 use crate::domain::DomainSlot;
 use crate::observe::event_file::EventFile;
+use crate::observe::hooks::{Hook, Hooks};
 use crate::observe::{Observer, SystemWatch, system};
 use crate::supervisor::{Event, System};
-use crate::topology::Topology;
+use crate::topology::{NotifySpec, Topology};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, Default, Args)]
@@ -52,6 +54,9 @@ pub enum PlaneError {
     /// No random numbers.
     #[error("no token can be made up")]
     Random(#[source] io::Error),
+    /// No thread for the programs that run on events.
+    #[error("programs cannot be run on events")]
+    Notify(#[source] io::Error),
     /// The event file cannot be written.
     #[error("{}: the event file cannot be opened", path.display())]
     EventFile {
@@ -69,6 +74,7 @@ pub struct Plane {
     observer: Observer,
     slots: Vec<Arc<DomainSlot>>,
     _event_file: Option<EventFile>,
+    _hooks: Option<Hooks>,
 }
 
 impl PlaneOptions {
@@ -87,6 +93,23 @@ impl PlaneOptions {
         let dashboard = listen.map(|listen| DashboardConfig { listen, token });
         Ok(ControlConfig { socket: self.api_socket.clone(), dashboard })
     }
+}
+
+fn start_hooks(topology: &Topology, observer: &Observer) -> io::Result<Option<Hooks>> {
+    let hook = |spec: &NotifySpec| {
+        let (program, arguments) = spec.run.split_first()?;
+        Some(Hook {
+            events: spec.events.clone(),
+            program: program.into(),
+            arguments: arguments.to_vec(),
+            timeout: Duration::from_millis(spec.timeout_ms),
+        })
+    };
+    let hooks: Vec<_> = topology.notify.iter().filter_map(hook).collect();
+    if hooks.is_empty() {
+        return Ok(None);
+    }
+    Hooks::spawn(hooks, observer.recorder.subscribe()).map(Some)
 }
 
 impl Plane {
@@ -109,6 +132,7 @@ impl Plane {
                 Some(opened.map_err(failed)?)
             }
         };
+        let hooks = start_hooks(topology, &observer).map_err(PlaneError::Notify)?;
         let wanted = config.socket.is_some() || config.dashboard.is_some();
         let actions: Arc<dyn Actions> = Arc::new(system.operator());
         let server = match wanted {
@@ -123,7 +147,7 @@ impl Plane {
             (None, _) => None,
         };
         let slots = system.slots().to_vec();
-        Ok(Self { server, url, observer, slots, _event_file: event_file })
+        Ok(Self { server, url, observer, slots, _event_file: event_file, _hooks: hooks })
     }
 
     /// Where a browser finds the dashboard; with the token, if that was made up.

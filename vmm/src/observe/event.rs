@@ -62,6 +62,17 @@ pub enum Occurrence {
     },
 }
 
+/// Every value of the key `event` of what is published.
+pub const KINDS: [&str; 7] = [
+    "link",
+    "failover",
+    "ready",
+    "build-failed",
+    "quarantine",
+    "redundancy-lost",
+    "redundancy-regained",
+];
+
 impl Occurrence {
     /// The value of the key `event`.
     pub fn kind(&self) -> &'static str {

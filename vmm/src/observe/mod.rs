@@ -12,6 +12,7 @@ pub mod bus;
 pub mod event;
 pub mod event_file;
 pub mod histogram;
+pub mod hooks;
 pub mod metrics;
 pub mod openmetrics;
 pub mod recorder;

@@ -71,6 +71,9 @@ pub struct Topology {
     /// The dashboard, if there is to be one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dashboard: Option<DashboardSpec>,
+    /// Programs to run on events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifySpec>,
 }
 
 fn default_name() -> String {
@@ -135,6 +138,23 @@ pub struct DashboardSpec {
     /// out, one is made up and printed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+}
+
+/// A program to run on events; it gets the event as a line of JSON on its standard input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotifySpec {
+    /// Which events, by name: `failover`, `redundancy-lost`, and so on.
+    pub events: Vec<String>,
+    /// Absolute path of the program, and its arguments.
+    pub run: Vec<String>,
+    /// How long it may run, in milliseconds; 10 seconds if left out.
+    #[serde(default = "default_notify_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+fn default_notify_timeout_ms() -> u64 {
+    10_000
 }
 
 /// What happens when the active domain fails.
@@ -205,6 +225,7 @@ impl Topology {
             }],
             policy: Policy::FastSpare,
             dashboard: None,
+            notify: Vec::new(),
         }
     }
 }

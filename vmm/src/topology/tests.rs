@@ -118,3 +118,14 @@ fn one_nic_for_two_domains_is_refused_however_it_is_written() {
     });
     assert!(text.contains("domains[1].nic.vfio") && text.contains("another domain's"), "{text}");
 }
+
+#[test]
+fn a_notify_program_is_named_in_full_and_with_known_events() {
+    let notify =
+        |events: &str, run: &str| serde_json::json!([{ "events": [events], "run": [run] }]);
+    assert!(demo_with(|v| v["notify"] = notify("failover", "/bin/true")).is_ok());
+    let text = message(|v| v["notify"] = notify("fail-over", "/bin/true"));
+    assert!(text.contains("notify[0].events") && text.contains("fail-over"), "{text}");
+    let text = message(|v| v["notify"] = notify("failover", "true"));
+    assert!(text.contains("notify[0].run"), "{text}");
+}
