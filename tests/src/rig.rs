@@ -150,7 +150,22 @@ impl Rig {
                 Event::BuildFailed { reason, .. } => {
                     panic!("a domain could not be built: {reason}")
                 }
-                Event::Link { .. } | Event::Ready { .. } => {}
+                Event::Link { .. } | Event::Ready { .. } | Event::Healed { .. } => {}
+            }
+        }
+    }
+
+    /// The first event that `pick` takes.
+    ///
+    /// # Panics
+    /// There is none, within [`PATIENCE`].
+    pub fn wait_event<T>(&self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.system.events().recv_timeout(left).expect("an event");
+            if let Some(picked) = pick(event) {
+                return picked;
             }
         }
     }

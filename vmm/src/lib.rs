@@ -8,6 +8,7 @@ pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod coredump;
 pub mod demo;
 pub mod domain;
 pub mod fault;

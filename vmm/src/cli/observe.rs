@@ -174,7 +174,11 @@ fn render(state: &Snapshot) -> String {
                 domain.role.to_string(),
                 domain.epoch,
                 domain.nic.name,
-                if domain.nic.link_up { "up" } else { "DOWN" },
+                match domain.nic.link_up {
+                    Some(true) => "up",
+                    Some(false) => "DOWN",
+                    None => "?",
+                },
                 domain.heartbeat,
                 if domain.parked { "asleep" } else { "awake" },
             ),

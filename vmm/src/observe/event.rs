@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::RoleState;
+use crate::supervisor::{RoleState, SystemState};
 
 /// One line: what happened, with its number and time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +46,36 @@ pub enum Occurrence {
         /// Why, in one line.
         reason: String,
     },
-    /// A domain could not be built and is given up.
+    /// A domain failed too often: it is left alone for a while, or until it is needed.
     Quarantine {
+        /// The domain.
+        domain: String,
+        /// For how long.
+        pause_seconds: f64,
+    },
+    /// A wakeup of a domain was lost; it was noticed and made good.
+    Healed {
+        /// The domain.
+        domain: String,
+        /// How long work had waited.
+        delayed_us: u64,
+    },
+    /// The service as a whole became something else.
+    State {
+        /// What it was.
+        from: SystemState,
+        /// What it is.
+        to: SystemState,
+    },
+    /// The remains of a failed domain were written.
+    Dumped {
+        /// The domain.
+        domain: String,
+        /// The folder.
+        folder: String,
+    },
+    /// The remains of a failed domain are lost.
+    DumpLost {
         /// The domain.
         domain: String,
         /// Why, in one line.
@@ -63,12 +91,16 @@ pub enum Occurrence {
 }
 
 /// Every value of the key `event` of what is published.
-pub const KINDS: [&str; 7] = [
+pub const KINDS: [&str; 11] = [
     "link",
     "failover",
     "ready",
     "build-failed",
     "quarantine",
+    "healed",
+    "state",
+    "dumped",
+    "dump-lost",
     "redundancy-lost",
     "redundancy-regained",
 ];
@@ -82,6 +114,10 @@ impl Occurrence {
             Self::Ready { .. } => "ready",
             Self::BuildFailed { .. } => "build-failed",
             Self::Quarantine { .. } => "quarantine",
+            Self::Healed { .. } => "healed",
+            Self::State { .. } => "state",
+            Self::Dumped { .. } => "dumped",
+            Self::DumpLost { .. } => "dump-lost",
             Self::RedundancyLost => "redundancy-lost",
             Self::RedundancyRegained { .. } => "redundancy-regained",
         }
@@ -144,6 +180,8 @@ pub struct FailoverView {
     pub salvaged: u64,
     /// What the domain left behind, in one line.
     pub epitaph: String,
+    /// Folder with its remains, once they are written.
+    pub dump: Option<String>,
 }
 
 /// The steps of a failover, microseconds.

@@ -47,6 +47,11 @@ fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
         let labels = [("cause", count.cause.as_str()), ("outcome", count.outcome.as_str())];
         out.sample(&labels, count.count as f64);
     }
+    let help = "Lost wakeups of a domain that were noticed and made good.";
+    out.family("warmspare_healed_wakeups", Kind::Counter, help);
+    for (domain, count) in observer.recorder.healed() {
+        out.sample(&[("domain", &domain)], count as f64);
+    }
     let help = "Steps of failovers: detect, release, first-frame, rebuild.";
     out.family("warmspare_failover_duration_seconds", Kind::Histogram, help);
     for (phase, cause, histogram) in observer.recorder.phase_histograms() {
@@ -96,7 +101,9 @@ fn domains(out: &mut Exposition, snapshot: &Snapshot) {
     each(out, snapshot, |domain| Some(f64::from(domain.epoch)));
     out.family("warmspare_link_up", Kind::Gauge, "1 if the link of a NIC is up.");
     for domain in &snapshot.domains {
-        out.sample(&[("nic", &domain.nic.name), ("domain", &domain.name)], domain.nic.link_up);
+        if let Some(up) = domain.nic.link_up {
+            out.sample(&[("nic", &domain.nic.name), ("domain", &domain.name)], up);
+        }
     }
     let help = "CPU time of the vCPU of the present life.";
     out.family("warmspare_domain_cpu_seconds", Kind::Gauge, help);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::bus::{EventBus, Published, Subscription};
 use super::event::{EventLine, FailoverOutcome, FailoverView, Occurrence, Phases};
@@ -10,7 +11,7 @@ use super::histogram::{EDGES_US, Histogram};
 use super::snapshot::{FailoverCount, InterruptionView, is_redundant};
 use super::wall;
 use crate::clock::monotonic_ns;
-use crate::supervisor::RoleState;
+use crate::supervisor::{RoleState, SystemState};
 
 /// Failures that are kept in full.
 pub const KEPT_FAILOVERS: usize = 1000;
@@ -45,8 +46,36 @@ pub enum Heard {
         domain: String,
         /// Why, in one line.
         reason: String,
-        /// Whether it will not be tried again.
-        given_up: bool,
+    },
+    /// A domain failed too often and is left alone for a while.
+    Quarantined {
+        /// The domain.
+        domain: String,
+        /// For how long.
+        pause: Duration,
+    },
+    /// A lost wakeup was noticed and made good.
+    Healed {
+        /// The domain.
+        domain: String,
+        /// How long work had waited, microseconds.
+        delayed_us: u64,
+        /// When.
+        at_ns: u64,
+    },
+    /// The service as a whole became something else.
+    State {
+        /// What it was.
+        from: SystemState,
+        /// What it is.
+        to: SystemState,
+    },
+    /// The remains of a failed domain were written to a folder, or are lost.
+    Dump {
+        /// The domain.
+        domain: String,
+        /// The folder, or why there is none.
+        result: Result<String, String>,
     },
 }
 
@@ -89,6 +118,8 @@ struct Books {
     was_redundant: bool,
     failures: u64,
     newest: VecDeque<(u64, FailoverView)>,
+    /// Lost wakeups that were made good, by domain.
+    healed: BTreeMap<String, u64>,
     counts: BTreeMap<(&'static str, FailoverOutcome), u64>,
     interruptions: BTreeMap<&'static str, Histogram>,
     all_interruptions: Histogram,
@@ -104,9 +135,10 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Empty books of a system with these domains: name, name of its NIC, whether its link is up.
-    pub fn new(domains: impl Iterator<Item = (String, String, bool)>) -> Self {
-        let known = |(name, nic, link_up)| Known { name, nic, role: RoleState::Failed, link_up };
+    /// Empty books of a system with these domains: name, and name of its NIC. Links count as up
+    /// until an event says otherwise.
+    pub fn new(domains: impl Iterator<Item = (String, String)>) -> Self {
+        let known = |(name, nic)| Known { name, nic, role: RoleState::Failed, link_up: true };
         let began_ns = monotonic_ns();
         let books = Books {
             seq: 0,
@@ -116,6 +148,7 @@ impl Recorder {
             was_redundant: false,
             failures: 0,
             newest: VecDeque::new(),
+            healed: BTreeMap::new(),
             counts: BTreeMap::new(),
             interruptions: BTreeMap::new(),
             all_interruptions: Histogram::default(),
@@ -179,6 +212,11 @@ impl Recorder {
         self.books().newest.iter().rev().take(most).map(|(_, view)| view.clone()).collect()
     }
 
+    /// Lost wakeups that were noticed and made good, by domain.
+    pub fn healed(&self) -> BTreeMap<String, u64> {
+        self.books().healed.clone()
+    }
+
     /// Failures by cause and outcome.
     pub fn counts(&self) -> Vec<FailoverCount> {
         let count = |(&(cause, outcome), &count): (&(&str, FailoverOutcome), &u64)| FailoverCount {
@@ -229,13 +267,33 @@ impl Books {
                 self.close_failure(&domain, role, at_ns);
                 (at_ns, Occurrence::Ready { domain, role })
             }
-            Heard::BuildFailed { domain, reason, given_up: true } => {
-                self.set_role(&domain, RoleState::Quarantined);
-                (monotonic_ns(), Occurrence::Quarantine { domain, reason })
-            }
-            Heard::BuildFailed { domain, reason, given_up: false } => {
+            Heard::BuildFailed { domain, reason } => {
                 (monotonic_ns(), Occurrence::BuildFailed { domain, reason })
             }
+            Heard::Quarantined { domain, pause } => {
+                self.set_role(&domain, RoleState::Quarantined);
+                let pause_seconds = pause.as_secs_f64();
+                (monotonic_ns(), Occurrence::Quarantine { domain, pause_seconds })
+            }
+            Heard::Healed { domain, delayed_us, at_ns } => {
+                *self.healed.entry(domain.clone()).or_default() += 1;
+                (at_ns, Occurrence::Healed { domain, delayed_us })
+            }
+            Heard::State { from, to } => (monotonic_ns(), Occurrence::State { from, to }),
+            Heard::Dump { domain, result } => (monotonic_ns(), self.enter_dump(domain, result)),
+        }
+    }
+
+    fn enter_dump(&mut self, domain: String, result: Result<String, String>) -> Occurrence {
+        match result {
+            Ok(folder) => {
+                let of_domain = |(_, view): &&mut (u64, FailoverView)| view.from == domain;
+                if let Some((_, view)) = self.newest.iter_mut().rev().find(of_domain) {
+                    view.dump = Some(folder.clone());
+                }
+                Occurrence::Dumped { domain, folder }
+            }
+            Err(reason) => Occurrence::DumpLost { domain, reason },
         }
     }
 
@@ -278,6 +336,7 @@ impl Books {
             poisoned: facts.poisoned,
             salvaged: facts.salvaged,
             epitaph: facts.epitaph,
+            dump: None,
         };
         if self.newest.len() == KEPT_FAILOVERS {
             self.newest.pop_front();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::FailoverView;
 use super::histogram::HistogramView;
-use crate::supervisor::RoleState;
+use crate::supervisor::{RoleState, SystemState};
 
 /// Name and version of [`Snapshot`]'s shape.
 pub const SCHEMA: &str = "warmspare.state/1";
@@ -29,7 +29,9 @@ pub struct Snapshot {
     pub name: String,
     /// What happens when the active domain fails: `fast-spare` or `reboot`.
     pub policy: String,
-    /// Whether one domain serves and another could take over now, both with their links up.
+    /// What the service is worth: `normal`, `disconnected` or `error`.
+    pub state: SystemState,
+    /// Whether one domain serves and another, healthy one could take over now.
     pub redundant: bool,
     /// Name of the domain that serves, if any.
     pub active: Option<String>,
@@ -58,6 +60,8 @@ pub struct DomainView {
     pub role: RoleState,
     /// Number of its life, counted from 1.
     pub epoch: u32,
+    /// Whether nothing speaks against its taking over: link, flapping, last drill.
+    pub healthy: bool,
     /// Its NIC.
     pub nic: NicView,
     /// Turns of its loop in this life, by its own word.
@@ -76,13 +80,23 @@ pub struct DomainView {
     pub rings: RingDepths,
 }
 
+impl DomainView {
+    /// Whether nothing speaks against its serving now; of the one that serves, its link alone.
+    pub fn is_able(&self) -> bool {
+        match self.role {
+            RoleState::Active => self.nic.link_up != Some(false),
+            _ => self.healthy,
+        }
+    }
+}
+
 /// A NIC.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NicView {
     /// Its name.
     pub name: String,
-    /// Whether its link is up.
-    pub link_up: bool,
+    /// Whether its link is up; unknown while its domain is being built.
+    pub link_up: Option<bool>,
 }
 
 /// Entries in the rings between the switchboard and a domain; no ring holds more than 1,024.
@@ -142,9 +156,9 @@ pub struct Rates {
     pub parked_share: Vec<f64>,
 }
 
-/// Whether one domain serves and another could take over, both with their links up.
+/// Whether one domain serves and another could take over, nothing speaking against either.
 pub fn is_redundant<'a>(domains: impl Iterator<Item = (RoleState, bool)> + Clone + 'a) -> bool {
-    let has = |wanted| domains.clone().any(|(role, link_up)| role == wanted && link_up);
+    let has = |wanted| domains.clone().any(|(role, healthy)| role == wanted && healthy);
     has(RoleState::Active) && has(RoleState::Standby)
 }
 

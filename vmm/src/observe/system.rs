@@ -13,7 +13,8 @@ use super::snapshot::{DomainView, NicView, RingDepths};
 use super::view::{Observer, SystemView};
 use crate::domain::{DomainId, DomainSlot, ExitCounts, VcpuState};
 use crate::realtime;
-use crate::supervisor::{Event, Failover, FailoverReport, System, Verdict};
+use crate::supervisor::{DomainView as RuleView, Event, Failover, FailoverReport, Health, Link};
+use crate::supervisor::{System, SystemState};
 use crate::switchboard::Switchboard;
 use crate::topology::{Policy, Topology};
 
@@ -38,15 +39,16 @@ impl SystemWatch {
         }))
     }
 
-    fn domain(&self, slot: &DomainSlot) -> DomainView {
-        let (role, epoch) = self.failover.state(slot.id);
+    fn domain(&self, slot: &DomainSlot, view: &RuleView) -> DomainView {
+        let epoch = self.failover.state(slot.id).1;
         let probe = self.failover.probe(slot.id);
         let status = slot.status();
         DomainView {
             name: slot.name.clone(),
-            role,
+            role: view.state,
             epoch,
-            nic: NicView { name: slot.nic.name().to_owned(), link_up: slot.nic.link_up() },
+            healthy: view.health() == Health::Healthy,
+            nic: NicView { name: slot.nic.name().to_owned(), link_up: link_up(view.link) },
             heartbeat: status.heartbeat.load(Ordering::Relaxed),
             parked: probe.as_ref().is_some_and(|probe| probe.state() == VcpuState::Parked),
             attach: attach_name(status.attach_path.load(Ordering::Relaxed)).to_owned(),
@@ -64,10 +66,7 @@ impl SystemView for SystemWatch {
     }
 
     fn policy(&self) -> &str {
-        match self.policy {
-            Policy::FastSpare => "fast-spare",
-            Policy::Reboot => "reboot",
-        }
+        self.policy.name()
     }
 
     fn is_realtime(&self) -> bool {
@@ -75,12 +74,25 @@ impl SystemView for SystemWatch {
     }
 
     fn domains(&self) -> Vec<DomainView> {
-        self.slots.iter().map(|slot| self.domain(slot)).collect()
+        let views = self.failover.views();
+        self.slots.iter().zip(&views).map(|(slot, view)| self.domain(slot, view)).collect()
+    }
+
+    fn state(&self) -> SystemState {
+        self.failover.system_state()
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {
         let counters = self.switchboard.counters().each();
         counters.map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+}
+
+fn link_up(link: Link) -> Option<bool> {
+    match link {
+        Link::Up => Some(true),
+        Link::Down => Some(false),
+        Link::Unknown => None,
     }
 }
 
@@ -151,11 +163,22 @@ pub fn heard(slots: &[Arc<DomainSlot>], event: &Event) -> Heard {
         Event::Ready { domain, state, at_ns } => {
             Heard::Ready { domain: name(*domain), role: *state, at_ns: *at_ns }
         }
-        Event::BuildFailed { domain, reason, given_up } => Heard::BuildFailed {
-            domain: name(*domain),
-            reason: reason.clone(),
-            given_up: *given_up,
-        },
+        Event::BuildFailed { domain, reason, given_up: _ } => {
+            Heard::BuildFailed { domain: name(*domain), reason: reason.clone() }
+        }
+        Event::Quarantined { domain, pause } => {
+            Heard::Quarantined { domain: name(*domain), pause: *pause }
+        }
+        Event::Healed { domain, delayed_us, at_ns } => {
+            Heard::Healed { domain: name(*domain), delayed_us: *delayed_us, at_ns: *at_ns }
+        }
+        Event::State { from, to } => Heard::State { from: *from, to: *to },
+        Event::Dumped { domain, folder } => {
+            Heard::Dump { domain: name(*domain), result: Ok(folder.display().to_string()) }
+        }
+        Event::DumpLost { domain, reason } => {
+            Heard::Dump { domain: name(*domain), result: Err(reason.clone()) }
+        }
     }
 }
 
@@ -167,7 +190,7 @@ fn facts(report: &FailoverReport, name: impl Fn(DomainId) -> String) -> Failover
         was_active: record.was_active,
         to: record.to.map(&name),
         cause: record.verdict.cause(),
-        evidence: evidence(&record.verdict),
+        evidence: record.verdict.to_string(),
         entered_ns: record.entered_ns,
         verdict_ns: record.verdict_ns,
         released_ns: record.released_ns,
@@ -176,14 +199,6 @@ fn facts(report: &FailoverReport, name: impl Fn(DomainId) -> String) -> Failover
         poisoned: report.poisoned,
         salvaged: report.salvaged,
         epitaph: report.epitaph.clone(),
-    }
-}
-
-fn evidence(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Crash(fault) => fault.to_string(),
-        Verdict::Protocol(violation) => violation.to_string(),
-        Verdict::Operator => "asked for by an operator".to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::snapshot::{DomainView, NicView, RingDepths};
 use super::{FailoverFacts, Heard, Observer, SystemView};
 use crate::clock::monotonic_ns;
-use crate::supervisor::RoleState;
+use crate::supervisor::{RoleState, SystemState};
 
 /// Two domains whose roles a test sets.
 pub(crate) struct FakeSystem {
@@ -81,7 +81,8 @@ impl SystemView for FakeSystem {
             name: name.into(),
             role,
             epoch,
-            nic: NicView { name: format!("nic-{name}"), link_up: true },
+            healthy: true,
+            nic: NicView { name: format!("nic-{name}"), link_up: Some(true) },
             heartbeat: monotonic_ns() / 1_000_000,
             parked: role == RoleState::Standby,
             attach: "reattach".into(),
@@ -91,6 +92,10 @@ impl SystemView for FakeSystem {
             rings: RingDepths { tx_post: 1, tx_done: 0, rx_provide: 512, rx_done: 2 },
         };
         ["a", "b"].into_iter().zip(roles).map(view).collect()
+    }
+
+    fn state(&self) -> SystemState {
+        SystemState::Normal
     }
 
     fn counters(&self) -> BTreeMap<String, u64> {

@@ -8,7 +8,7 @@ use super::sampler::Sampler;
 use super::snapshot::{DomainView, SCHEMA, Snapshot, is_redundant};
 use super::wall;
 use crate::clock::monotonic_ns;
-use crate::supervisor::RoleState;
+use crate::supervisor::{RoleState, SystemState};
 
 /// Failures that a snapshot shows.
 const SHOWN_FAILOVERS: usize = 50;
@@ -28,6 +28,9 @@ pub trait SystemView: Send + Sync {
     /// The domains, in the topology's order.
     fn domains(&self) -> Vec<DomainView>;
 
+    /// What the service is worth.
+    fn state(&self) -> SystemState;
+
     /// Counters of the switchboard.
     fn counters(&self) -> BTreeMap<String, u64>;
 }
@@ -44,14 +47,14 @@ pub struct Observer {
 impl Observer {
     /// Begins to watch; the books are empty.
     pub fn new(view: Arc<dyn SystemView>) -> Self {
-        let known = view.domains().into_iter().map(|d| (d.name, d.nic.name, d.nic.link_up));
+        let known = view.domains().into_iter().map(|d| (d.name, d.nic.name));
         let recorder = Arc::new(Recorder::new(known));
         Self { view, recorder }
     }
 
-    /// Whether one domain serves and another could take over now, both with their links up.
+    /// Whether one domain serves and another could take over now, nothing speaking against either.
     pub fn is_redundant(&self) -> bool {
-        is_redundant(self.view.domains().iter().map(|d| (d.role, d.nic.link_up)))
+        is_redundant(self.view.domains().iter().map(|d| (d.role, d.is_able())))
     }
 
     /// The whole state now, with the rates of the last sample.
@@ -66,7 +69,8 @@ impl Observer {
             uptime_seconds: (now_ns - self.recorder.began_ns()) as f64 / 1e9,
             name: self.view.name().into(),
             policy: self.view.policy().into(),
-            redundant: is_redundant(domains.iter().map(|d| (d.role, d.nic.link_up))),
+            state: self.view.state(),
+            redundant: is_redundant(domains.iter().map(|d| (d.role, d.is_able()))),
             active: active.map(|domain| domain.name.clone()),
             realtime: self.view.is_realtime(),
             counters: self.view.counters(),

@@ -4,16 +4,21 @@
 //! supervisor for all else), because every thread in between would cost a wake-up. The seats are
 //! behind one mutex; what is done under it is a few stores, register writes and eventfd writes.
 //! Nothing on the path from the verdict to the release of the spare allocates, logs, maps memory or
-//! waits. Everything slow is left to the rebuild thread, through a channel that was sized for it.
+//! waits. Everything slow is left to the domain's rebuild thread, through a queue that was sized for
+//! it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
+use super::detect::Finding;
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
+use super::rules::{self, DomainView, Link, Need, SystemState};
 use super::seats::{Seat, Seats, SeatsGuard};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, DomainSlot, Fault, Life, LifeProbe};
 use crate::switchboard::{Switchboard, TakeOver, Violation};
+use crate::topology::{Limits, MAX_DOMAINS};
 
 /// Why a domain has failed.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +27,10 @@ pub enum Verdict {
     Crash(Fault),
     /// It published something that does not check.
     Protocol(Violation),
+    /// A detector saw it fail.
+    Detected(Finding),
+    /// Its NIC has lost its link, and another's is up. The domain itself is sound.
+    Link,
     /// Nothing: an operator asked for another domain to serve.
     Operator,
 }
@@ -32,7 +41,29 @@ impl Verdict {
         match self {
             Self::Crash(_) => "crash",
             Self::Protocol(_) => "protocol",
+            Self::Detected(finding) => finding.detector.name(),
+            Self::Link => "link",
             Self::Operator => "switch",
+        }
+    }
+
+    /// Whether it speaks against the domain, and not only against its cable.
+    pub fn is_own_fault(&self) -> bool {
+        match self {
+            Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) => true,
+            Self::Link | Self::Operator => false,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(fault) => write!(f, "{fault}"),
+            Self::Protocol(violation) => write!(f, "{violation}"),
+            Self::Detected(finding) => write!(f, "{finding}"),
+            Self::Link => write!(f, "the link of its NIC is down"),
+            Self::Operator => write!(f, "asked for by an operator"),
         }
     }
 }
@@ -58,14 +89,36 @@ pub struct FailoverRecord {
     pub released_ns: u64,
 }
 
-/// What the rebuild thread is asked for. Not boxed: it is sent from the failover path, which does
-/// not allocate.
+/// What a domain's rebuild thread is asked for. Not boxed: it is sent from the failover path, which
+/// does not allocate.
 #[expect(clippy::large_enum_variant, reason = "sent without allocating, a few in all")]
 pub(super) enum Job {
-    /// A domain has failed: record it, and build it anew.
+    /// Bring the domain up for the first time.
+    Begin,
+    /// It has failed: record it, and build it anew.
     Failure(FailoverRecord),
+    /// Nobody serves: no time for a quarantine.
+    Needed,
     /// The system ends.
     Stop,
+}
+
+/// Room for jobs in a rebuild thread's queue: one failure of the life that served, one of the life
+/// that is being built (a thread looks into its queue before it starts another), and some for the
+/// rest, which may be dropped.
+pub(super) const JOBS: usize = 8;
+
+/// What [`Failover`] is made of.
+pub(super) struct FailoverConfig {
+    pub(super) slots: Vec<Arc<DomainSlot>>,
+    pub(super) switchboard: Arc<Switchboard>,
+    /// Of each domain, the queue of its rebuild thread, with room for [`JOBS`].
+    pub(super) jobs: Vec<SyncSender<Job>>,
+    /// Told `true` at each change, `false` at the end; room for one.
+    pub(super) nudges: SyncSender<bool>,
+    pub(super) limits: Limits,
+    /// Whether a standby's driver has its NIC attached, see `Policy::attaches_early`.
+    pub(super) attaches_early: bool,
 }
 
 /// Who serves, who stands by.
@@ -73,26 +126,25 @@ pub struct Failover {
     slots: Vec<Arc<DomainSlot>>,
     switchboard: Arc<Switchboard>,
     seats: Seats,
-    jobs: SyncSender<Job>,
+    jobs: Vec<SyncSender<Job>>,
+    nudges: SyncSender<bool>,
+    attaches_early: bool,
 }
 
 impl Failover {
-    /// All domains failed; the rebuild thread brings them up. `jobs` must have room for two
-    /// records of each domain.
-    pub(super) fn new(
-        slots: Vec<Arc<DomainSlot>>,
-        switchboard: Arc<Switchboard>,
-        jobs: SyncSender<Job>,
-    ) -> Self {
-        let seats = Seats::new(slots.len());
-        Self { slots, switchboard, seats, jobs }
+    /// All domains failed; their rebuild threads bring them up.
+    pub(super) fn new(config: FailoverConfig) -> Self {
+        let seats = Seats::new(config.slots.len(), config.limits);
+        let FailoverConfig { slots, switchboard, jobs, nudges, attaches_early, .. } = config;
+        Self { slots, switchboard, seats, jobs, nudges, attaches_early }
     }
 
     fn seats(&self) -> SeatsGuard<'_> {
         self.seats.lock()
     }
 
-    /// A domain has failed: stop its NIC and hand its ring to the first standby.
+    /// A domain has failed: stop its NIC and hand its ring to the best standby, see
+    /// [`super::rules`].
     ///
     /// The vCPU must be out of the guest for good. A verdict on an earlier life, or on a domain
     /// that has failed already, changes nothing.
@@ -100,7 +152,7 @@ impl Failover {
         self.hand_over(from, epoch, verdict, entered_ns, None);
     }
 
-    /// The same with a standby that is preferred over the first; returns who took over.
+    /// The same with a standby that is preferred over the best; returns who took over.
     pub(super) fn hand_over(
         &self,
         from: DomainId,
@@ -119,7 +171,8 @@ impl Failover {
         let was_active = seat.state == RoleState::Active;
         seat.state = failed;
         self.slots[from.index()].nic.shut_units();
-        let to = if was_active { self.promote(&mut seats, verdict_ns, wanted) } else { None };
+        let heir = if was_active { self.heir(&seats, wanted) } else { None };
+        let to = heir.and_then(|heir| self.promote(&mut seats, heir, verdict_ns));
         let released_ns = monotonic_ns();
         drop(seats);
         let record = FailoverRecord {
@@ -132,26 +185,112 @@ impl Failover {
             verdict_ns,
             released_ns,
         };
-        match self.jobs.try_send(Job::Failure(record)) {
+        match self.jobs[from.index()].try_send(Job::Failure(record)) {
             // Without a rebuild thread the whole system is stopping.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => {
-                unreachable!("a life fails once, and there is room for all")
-            }
+            // A life fails once, and a thread empties its queue before it starts another.
+            Err(TrySendError::Full(_)) => tracing::error!("a failure is not recorded"),
         }
+        if was_active && to.is_none() {
+            self.call_all();
+        }
+        self.nudge();
         to
     }
 
-    /// Hands the ring to the wanted standby or the first one, if there is any.
-    fn promote(
-        &self,
-        seats: &mut [Seat],
-        verdict_ns: u64,
-        wanted: Option<DomainId>,
-    ) -> Option<DomainId> {
+    /// Who takes over from a domain that cannot stay.
+    fn heir(&self, seats: &[Seat], wanted: Option<DomainId>) -> Option<usize> {
         let stands_by = |&index: &usize| seats[index].state == RoleState::Standby;
         let wanted = wanted.map(DomainId::index).filter(stands_by);
-        let index = wanted.or_else(|| (0..seats.len()).find(stands_by))?;
+        wanted.or_else(|| self.successor(seats, Need::CannotStay))
+    }
+
+    /// Something changed that the state of the whole may depend on.
+    fn nudge(&self) {
+        // A nudge that finds no room comes before one that was not taken yet.
+        let _ = self.nudges.try_send(true);
+    }
+
+    /// Nobody serves: whoever is in quarantine is needed now.
+    fn call_all(&self) {
+        for jobs in &self.jobs {
+            // A thread whose queue is full is awake.
+            let _ = jobs.try_send(Job::Needed);
+        }
+    }
+
+    /// What the rules look at. On the failover path: allocates nothing, reads the status register
+    /// of each NIC that is in use and of no other.
+    fn view(&self, seats: &[Seat], index: usize, now_ns: u64) -> DomainView {
+        let seat = &seats[index];
+        let held_down = seat.link.held_until_ns(now_ns).is_some();
+        let link = self.link(index, seat.state);
+        DomainView { state: seat.state, link, held_down, drill_passed: seat.drill_passed }
+    }
+
+    fn link(&self, index: usize, state: RoleState) -> Link {
+        match state {
+            RoleState::Active | RoleState::Standby => {
+                let up = self.slots[index].nic.link_up();
+                if up { Link::Up } else { Link::Down }
+            }
+            // A NIC that is being reset must not be touched.
+            RoleState::Failed | RoleState::Restarting | RoleState::Quarantined => Link::Unknown,
+        }
+    }
+
+    fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
+        let now_ns = monotonic_ns();
+        let mut views = [DomainView::NOBODY; MAX_DOMAINS];
+        for (index, view) in views.iter_mut().enumerate().take(seats.len()) {
+            *view = self.view(seats, index, now_ns);
+        }
+        ask(&views[..seats.len()])
+    }
+
+    fn successor(&self, seats: &[Seat], need: Need) -> Option<usize> {
+        self.with_views(seats, |views| rules::successor(views, need))
+    }
+
+    /// The domains as the rules see them now. Takes no lock.
+    pub fn views(&self) -> Vec<DomainView> {
+        let now_ns = monotonic_ns();
+        let view = |index| {
+            let shown = self.seats.shown(index);
+            DomainView {
+                state: shown.state,
+                link: self.link(index, shown.state),
+                held_down: now_ns < shown.held_until_ns,
+                drill_passed: shown.drill_passed,
+            }
+        };
+        (0..self.slots.len()).map(view).collect()
+    }
+
+    /// What the service is worth now. Takes no lock.
+    pub fn system_state(&self) -> SystemState {
+        rules::system_state(&self.views())
+    }
+
+    /// A NIC's link came or went: remembered against flapping. What follows of it is a verdict.
+    pub fn link_changed(&self, id: DomainId, up: bool) {
+        self.seats()[id.index()].link.changed(up, monotonic_ns());
+        self.nudge();
+    }
+
+    /// How a domain's drill ended. It counts until the next one, or the next life.
+    pub fn drilled(&self, id: DomainId, passed: bool) {
+        self.seats()[id.index()].drill_passed = passed;
+    }
+
+    /// Whether somebody other than this domain serves, or would at once.
+    pub(super) fn is_dispensable(&self, id: DomainId) -> bool {
+        let able = |seat: &Seat| matches!(seat.state, RoleState::Active | RoleState::Standby);
+        self.seats().iter().enumerate().any(|(n, seat)| n != id.index() && able(seat))
+    }
+
+    /// Hands the ring to a standby.
+    fn promote(&self, seats: &mut [Seat], index: usize, verdict_ns: u64) -> Option<DomainId> {
         let seat = &mut seats[index];
         let slot = &self.slots[index];
         seat.state = seat.state.after(RoleEvent::TakeOver).ok()?;
@@ -160,8 +299,17 @@ impl Failover {
         if let Some(life) = &seat.life {
             life.release();
         }
-        slot.nic.open_filters();
+        // A driver that attaches only now opens them itself, and must not be disturbed.
+        if self.attaches_early {
+            slot.nic.open_filters();
+        }
         Some(slot.id)
+    }
+
+    /// Whether a healthy standby is there: worth leaving a domain for that has lost its link. Takes
+    /// no lock.
+    pub fn has_spare(&self) -> bool {
+        rules::successor(&self.views(), Need::CanStay).is_some()
     }
 
     /// The rebuild thread begins with a domain: its new epoch, and what is left of the old life.
@@ -176,6 +324,7 @@ impl Failover {
         let seat = &mut seats[id.index()];
         seat.state = seat.state.after(RoleEvent::Rebuild)?;
         seat.epoch += 1;
+        seat.drill_passed = true;
         Ok((seat.epoch, seat.life.take()))
     }
 
@@ -193,29 +342,51 @@ impl Failover {
         let mut seats = self.seats();
         let seat = &mut seats[id.index()];
         seat.state = seat.state.after(RoleEvent::Ready)?;
-        if !seats.iter().any(|seat| seat.state == RoleState::Active) {
-            self.promote(&mut seats, monotonic_ns(), None);
+        if !seats.iter().any(|seat| seat.state == RoleState::Active)
+            && let Some(heir) = self.successor(&seats, Need::CannotStay)
+        {
+            self.promote(&mut seats, heir, monotonic_ns());
         }
+        self.nudge();
         Ok(seats[id.index()].state)
     }
 
-    /// A domain could not be built: it has failed again, or is given up.
-    pub(super) fn build_failed(&self, id: DomainId, event: RoleEvent) {
+    /// A domain could not be built. If its life failed by itself, that was noticed already.
+    pub(super) fn build_failed(&self, id: DomainId, epoch: u32) {
         let mut seats = self.seats();
         let seat = &mut seats[id.index()];
-        if let Ok(state) = seat.state.after(event) {
-            seat.state = state;
+        if seat.epoch == epoch && seat.state == RoleState::Restarting {
+            seat.state = RoleState::Failed;
         }
+    }
+
+    /// A failed domain is left alone for a while.
+    ///
+    /// # Errors
+    /// It has not failed.
+    pub(super) fn give_up(&self, id: DomainId) -> Result<(), IllegalTransition> {
+        let mut seats = self.seats();
+        let seat = &mut seats[id.index()];
+        seat.state = seat.state.after(RoleEvent::GiveUp)?;
+        Ok(())
     }
 
     /// What a domain is now, and its epoch. Takes no lock.
     pub fn state(&self, id: DomainId) -> (RoleState, u32) {
-        self.seats.shown(id.index())
+        let shown = self.seats.shown(id.index());
+        (shown.state, shown.epoch)
     }
 
     /// Counters of the newest life of a domain, if it had one. Takes no lock that a failover needs.
     pub fn probe(&self, id: DomainId) -> Option<LifeProbe> {
         self.seats.probe(id.index())
+    }
+
+    /// What a domain is now, and its life.
+    pub fn seated(&self, id: DomainId) -> Option<(RoleState, Arc<Life>)> {
+        let seats = self.seats();
+        let seat = &seats[id.index()];
+        seat.life.clone().map(|life| (seat.state, life))
     }
 
     /// The life in a seat, if any.
@@ -228,10 +399,9 @@ impl Failover {
         self.slots.iter().map(|slot| slot.id).find(|&id| self.state(id).0 == RoleState::Active)
     }
 
-    /// Whether one serves and another stands by. Takes no lock.
+    /// Whether one serves and another could take over. Takes no lock.
     pub fn is_redundant(&self) -> bool {
-        let has = |state| self.slots.iter().any(|slot| self.state(slot.id).0 == state);
-        has(RoleState::Active) && has(RoleState::Standby)
+        self.active().is_some() && self.has_spare()
     }
 
     /// Takes all lives out, for the end.

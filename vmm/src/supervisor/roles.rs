@@ -3,9 +3,9 @@
 //! ```text
 //!             Rebuild              Ready              TakeOver
 //!   Failed ───────────▶ Restarting ──────▶ Standby ─────────────▶ Active
-//!     ▲ │ GiveUp            │ Fault           │ Fault               │ Fault
-//!     │ ▼                   ▼                 ▼                     ▼
-//!     │ Quarantined         └───────────▶ Failed ◀──────────────────┘
+//!     ▲ │ GiveUp          ▲ │ Fault           │ Fault               │ Fault
+//!     │ ▼         Rebuild   │ ▼                 ▼                     ▼
+//!     │ Quarantined ────────┘ └───────────▶ Failed ◀──────────────────┘
 //! ```
 
 use std::fmt;
@@ -24,7 +24,7 @@ pub enum RoleState {
     Standby,
     /// Serves the ring.
     Active,
-    /// Given up: it failed too often in a row.
+    /// Left alone for a while: it failed too often in a row.
     Quarantined,
 }
 
@@ -73,7 +73,7 @@ impl RoleState {
     pub fn after(self, event: RoleEvent) -> Result<Self, IllegalTransition> {
         use RoleEvent as E;
         Ok(match (self, event) {
-            (Self::Failed, E::Rebuild) => Self::Restarting,
+            (Self::Failed | Self::Quarantined, E::Rebuild) => Self::Restarting,
             (Self::Restarting, E::Ready) => Self::Standby,
             (Self::Standby, E::TakeOver) => Self::Active,
             (Self::Restarting | Self::Standby | Self::Active, E::Fault) => Self::Failed,
@@ -112,13 +112,24 @@ mod tests {
     }
 
     #[test]
-    fn exactly_seven_steps_are_legal() {
+    fn exactly_eight_steps_are_legal() {
         let legal = STATES
             .iter()
             .flat_map(|s| EVENTS.iter().map(move |e| s.after(*e)))
             .filter(Result::is_ok)
             .count();
-        assert_eq!(legal, 7);
+        assert_eq!(legal, 8);
+    }
+
+    #[test]
+    fn a_quarantined_domain_can_only_be_built_anew() {
+        for event in EVENTS {
+            let step = RoleState::Quarantined.after(event);
+            match event {
+                RoleEvent::Rebuild => assert_eq!(step, Ok(RoleState::Restarting)),
+                _ => assert!(step.is_err(), "{event:?}"),
+            }
+        }
     }
 
     #[test]

@@ -2,15 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use shared_ring::Role;
+
+use super::detect::Observer;
 use super::event::Event;
-use super::failover::{Failover, Job};
+use super::failover::{Failover, FailoverConfig, JOBS, Job};
 use super::hub::Hub;
+use super::keeper;
 use super::operator::Operator;
 use super::rebuild::Rebuilder;
 use super::watch::WatchThread;
+use super::workshop::{Workshop, dump_news};
+use crate::coredump::{DumpStore, DumpWriter, StoreError};
 use crate::domain::{DomainId, DomainSlot, SlotError};
 use crate::kvm::{Image, ImageError};
 use crate::memory::MemoryError;
@@ -18,8 +26,8 @@ use crate::nic::emulated::EmulatedNic;
 use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
-use crate::switchboard::{Switchboard, SwitchboardConfig, SwitchboardError};
-use crate::topology::{MAX_DOMAINS, NicSpec, Topology, WireSpec};
+use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
+use crate::topology::{NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
 use crate::wire::{EthernetSwitch, Port, SwitchError};
 
@@ -36,6 +44,7 @@ pub enum SystemError {
     Switchboard(#[from] SwitchboardError),
     VhostUser(#[from] VhostUserError),
     Kvm(#[from] crate::kvm::VmError),
+    Dumps(#[from] StoreError),
     System(#[from] std::io::Error),
 }
 
@@ -71,15 +80,18 @@ pub struct System {
     images: [Arc<Image>; 2],
     switchboard: Arc<Switchboard>,
     failover: Arc<Failover>,
-    jobs: SyncSender<Job>,
+    shop: Arc<Workshop>,
+    jobs: Vec<SyncSender<Job>>,
+    nudges: SyncSender<bool>,
     events: Receiver<Event>,
     servers: Vec<VhostUserServer>,
     watch: Option<WatchThread>,
-    rebuild: Option<JoinHandle<()>>,
+    /// The keeper's and the rebuild threads.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl System {
-    /// Builds everything; the domains come up on the rebuild thread while this returns.
+    /// Builds everything; the domains come up on their rebuild threads while this returns.
     ///
     /// # Errors
     /// A part cannot be built.
@@ -98,28 +110,59 @@ impl System {
             slots: slots.clone(),
             tx_pool,
             mac: app.mac.0,
+            announce: AnnounceConfig {
+                again: topology.announce.again_ms.iter().map(|ms| millis(*ms)).collect(),
+            },
             violations: hub.clone(),
         })?);
-        let (jobs, job_queue) = mpsc::sync_channel(2 * MAX_DOMAINS + 1);
-        let failover = Arc::new(Failover::new(slots.clone(), switchboard.clone(), jobs.clone()));
+        let (jobs, queues): (Vec<_>, Vec<_>) =
+            slots.iter().map(|_| mpsc::sync_channel(JOBS)).unzip();
+        let (nudges, nudged) = mpsc::sync_channel(1);
+        let failover = Arc::new(Failover::new(FailoverConfig {
+            slots: slots.clone(),
+            switchboard: switchboard.clone(),
+            jobs: jobs.clone(),
+            nudges: nudges.clone(),
+            limits: topology.limits,
+            attaches_early: topology.policy.attaches_early(),
+        }));
         hub.connect(&failover);
         let (tell, events) = mpsc::channel();
-        let watch = WatchThread::spawn(slots.clone(), failover.clone(), hub.clone(), tell.clone())?;
+        let dumps = match &topology.dumps {
+            Some(spec) => {
+                let store = DumpStore::open(spec.clone())?;
+                Some(DumpWriter::spawn(store, dump_news(&slots, tell.clone()))?)
+            }
+            None => None,
+        };
+        let watch = WatchThread::spawn(
+            slots.clone(),
+            failover.clone(),
+            hub.clone(),
+            tell.clone(),
+            (Observer::new(switchboard.clone(), app.mac.0), topology.detect),
+        )?;
         let images = [
             Arc::new(Image::parse(guest_images::DRIVER_DOMAIN)?),
             Arc::new(Image::parse(guest_images::SPARE_DOMAIN)?),
         ];
-        let rebuilder = Rebuilder {
+        let shop = Arc::new(Workshop {
             slots: slots.clone(),
             switchboard: switchboard.clone(),
             failover: failover.clone(),
             hub,
             images: images.clone(),
             mac: app.mac,
-            events: tell,
-            ready_epochs: vec![0; slots.len()],
-        };
-        let rebuild = realtime::spawn("rebuild", None, move || rebuilder.run(&job_queue))?;
+            first_role: first_role(topology.policy),
+            limits: topology.limits,
+            events: tell.clone(),
+            dumps,
+            stopped: AtomicBool::new(false),
+        });
+        let mut threads = start_rebuilders(&shop, &jobs, queues)?;
+        let kept = failover.clone();
+        let keep = move || keeper::run(&kept, &nudged, &tell);
+        threads.push(realtime::spawn("keeper", None, keep)?);
         let server = VhostUserServer::spawn(
             VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 },
             switchboard.port(),
@@ -129,11 +172,13 @@ impl System {
             images,
             switchboard,
             failover,
+            shop,
             jobs,
+            nudges,
             events,
             servers: vec![server],
             watch: Some(watch),
-            rebuild: Some(rebuild),
+            threads,
         })
     }
 
@@ -171,17 +216,50 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
-        // Without a free place the thread is busy and finds the sender gone; it cannot be full,
-        // since each domain fails once a life.
-        let _ = self.jobs.send(Job::Stop);
-        if let Some(rebuild) = self.rebuild.take() {
-            let _ = rebuild.join();
+        self.shop.stopped.store(true, Ordering::Release);
+        for jobs in &self.jobs {
+            // A thread whose queue is full is awake, and looks at the flag next.
+            let _ = jobs.try_send(Job::Stop);
+        }
+        // The keeper takes what is in its place at once.
+        let _ = self.nudges.send(false);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
         self.watch = None;
         for life in self.failover.take_lives() {
             life.expel();
         }
     }
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
+}
+
+/// Starts a rebuild thread for each domain, and the first domain with it.
+fn start_rebuilders(
+    shop: &Arc<Workshop>,
+    jobs: &[SyncSender<Job>],
+    queues: Vec<Receiver<Job>>,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::with_capacity(queues.len() + 1);
+    for (index, queue) in queues.into_iter().enumerate() {
+        let slot = shop.slots[index].clone();
+        let name = format!("build-{}", slot.name);
+        let rebuilder = Rebuilder::new(shop.clone(), slot, jobs.get(index + 1).cloned());
+        threads.push(realtime::spawn(&name, None, move || rebuilder.run(&queue))?);
+    }
+    if let Some(first) = jobs.first() {
+        // Its queue is empty.
+        let _ = first.try_send(Job::Begin);
+    }
+    Ok(threads)
+}
+
+/// The role in which a life starts.
+fn first_role(policy: Policy) -> Role {
+    if policy.attaches_early() { Role::Standby } else { Role::Unattached }
 }
 
 fn make_nic(spec: &NicSpec, mac: [u8; 6], wires: &mut Wires) -> Result<Arc<dyn Nic>, SystemError> {

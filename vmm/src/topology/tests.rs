@@ -67,6 +67,14 @@ fn a_group_address_is_no_guest() {
 }
 
 #[test]
+fn thresholds_that_cannot_work_are_refused() {
+    let text = message(|v| v["detect"] = serde_json::json!({ "hang_cpu_us": 1 }));
+    assert!(text.contains("detect.hang_cpu_us"), "{text}");
+    let text = message(|v| v["detect"] = serde_json::json!({ "hang_cpu_ms": 2 }));
+    assert!(text.contains("detect") && text.contains("hang_cpu_ms"), "{text}");
+}
+
+#[test]
 fn text_behind_the_document_is_refused() {
     let whole = serde_json::to_string(&Topology::demo(Path::new("/tmp/x.sock"))).unwrap();
     let error = Topology::parse(&format!("{whole} {{}}"), "t.json").unwrap_err();
@@ -76,7 +84,7 @@ fn text_behind_the_document_is_refused() {
 #[test]
 fn the_schema_knows_every_key() {
     let schema = serde_json::to_value(schemars::schema_for!(Topology)).unwrap();
-    for key in ["name", "domains", "apps", "policy"] {
+    for key in ["name", "domains", "apps", "policy", "detect"] {
         assert!(schema["properties"].get(key).is_some(), "{key}");
     }
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));

@@ -144,8 +144,8 @@ function verdict(kind, mark, word, because) {
 }
 
 function showVerdict() {
-  const spare = state.domains.find((domain) => domain.role === "standby" && domain.nic.link_up);
-  const dark = state.domains.filter((domain) => !domain.nic.link_up).map((domain) => domain.nic.name);
+  const spare = state.domains.find((domain) => domain.role === "standby" && domain.healthy);
+  const dark = state.domains.filter((domain) => domain.nic.link_up === false).map((domain) => domain.nic.name);
   if (state.redundant) {
     verdict("good", "✓", "Redundant", `${state.active} serves, ${spare.name} can take over at once.`);
   } else if (state.active === null) {
@@ -176,7 +176,8 @@ function showPath() {
 
 function lane(domain) {
   const wire = () => element("span", { class: "wire", "aria-hidden": "true" });
-  const link = domain.nic.link_up ? "up" : "down";
+  const link = domain.nic.link_up === null ? "unknown" : domain.nic.link_up ? "up" : "down";
+  const mark = { up: "✓", down: "✕", unknown: "?" }[link];
   const beat = element("span", { class: "beat", "aria-hidden": "true", "data-beat": domain.heartbeat % 2 ? "odd" : "even" }, "♥");
   return element("div", { class: "lane", role: "listitem", "data-role": domain.role, "data-domain": domain.name },
     wire(),
@@ -187,7 +188,7 @@ function lane(domain) {
     wire(),
     element("div", { class: "box nic", "data-link": link },
       element("b", {}, domain.nic.name),
-      element("small", { class: "link" }, `link ${link} ${domain.nic.link_up ? "✓" : "✕"}`)),
+      element("small", { class: "link" }, `link ${link} ${mark}`)),
     wire());
 }
 
@@ -203,7 +204,7 @@ const COLUMNS = [
   ["first frame", (f) => micros(f.phases.first_frame_us), "number"],
   ["rebuilt after", (f) => micros(f.phases.rebuild_us), "number"],
   ["resent", (f) => f.resent, "number"],
-  ["evidence", (f) => f.evidence, "evidence wide"],
+  ["evidence", (f) => f.dump ? `${f.evidence}; remains in ${f.dump}` : f.evidence, "evidence wide"],
 ];
 
 function showFailures() {

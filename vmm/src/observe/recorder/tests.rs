@@ -4,7 +4,7 @@ use crate::observe::bus::Delivery;
 const MS: u64 = 1_000_000;
 
 fn recorder() -> Recorder {
-    let domain = |name: &str| (name.to_owned(), format!("nic-{name}"), true);
+    let domain = |name: &str| (name.to_owned(), format!("nic-{name}"));
     Recorder::new(["a", "b"].map(domain).into_iter())
 }
 
@@ -125,10 +125,18 @@ fn a_pulled_cable_of_the_spare_costs_redundancy() {
 fn a_domain_that_is_given_up_is_quarantined() {
     let recorder = up();
     let mut heard = recorder.subscribe();
-    let failed = |given_up| Heard::BuildFailed { domain: "b".into(), reason: "r".into(), given_up };
-    recorder.hear(failed(false));
-    recorder.hear(failed(true));
+    recorder.hear(Heard::BuildFailed { domain: "b".into(), reason: "r".into() });
+    recorder.hear(Heard::Quarantined { domain: "b".into(), pause: Duration::from_secs(1) });
     assert_eq!(kinds(&mut heard, 3), ["build-failed", "quarantine", "redundancy-lost"]);
+}
+
+#[test]
+fn a_dump_belongs_to_its_failure() {
+    let recorder = up();
+    recorder.hear(Heard::Failover(crash_of_a()));
+    recorder.hear(Heard::Dump { domain: "a".into(), result: Ok("/dumps/1".into()) });
+    recorder.hear(Heard::Dump { domain: "a".into(), result: Err("disk full".into()) });
+    assert_eq!(recorder.failovers(1)[0].dump.as_deref(), Some("/dumps/1"));
 }
 
 #[test]
