@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use warmspare::app::{App, AppConfig, AppReport};
 use warmspare::domain::{DomainId, DomainSlot};
-use warmspare::supervisor::{Event, FailoverReport, System, Wires};
+use warmspare::supervisor::{Event, FailoverReport, RoleState, System, Wires};
 use warmspare::topology::{Policy, Topology};
 use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
 
@@ -105,9 +105,11 @@ impl Rig {
     /// Waits until every domain is what it should be: one serves, the others stand by.
     pub fn wait_whole(&self) {
         match self.topology.policy {
-            Policy::FastSpare => {
-                self.wait("redundancy", |rig| rig.system.failover().is_redundant())
-            }
+            Policy::FastSpare | Policy::Spare => self.wait("redundancy", |rig| {
+                let views = rig.system.failover().views();
+                let count = |state| views.iter().filter(|view| view.state == state).count();
+                count(RoleState::Active) == 1 && count(RoleState::Standby) == views.len() - 1
+            }),
             Policy::Reboot => {
                 self.wait("service", |rig| rig.system.failover().active().is_some());
             }
@@ -150,7 +152,13 @@ impl Rig {
                 Event::BuildFailed { reason, .. } => {
                     panic!("a domain could not be built: {reason}")
                 }
-                Event::Link { .. } | Event::Ready { .. } | Event::Healed { .. } => {}
+                Event::Link { .. }
+                | Event::Ready { .. }
+                | Event::Healed { .. }
+                | Event::Quarantined { .. }
+                | Event::State { .. }
+                | Event::Dumped { .. }
+                | Event::DumpLost { .. } => {}
             }
         }
     }
@@ -168,6 +176,15 @@ impl Rig {
                 return picked;
             }
         }
+    }
+
+    /// Pulls the cable of a domain's NIC, or plugs it in.
+    ///
+    /// # Panics
+    /// It has none.
+    pub fn set_link(&self, id: DomainId, up: bool) {
+        let nic = self.slot(id).nic.name();
+        self.wires.port_of(nic).expect("a port of our switch").set_link(up);
     }
 
     /// The domain that serves.

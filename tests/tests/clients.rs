@@ -103,15 +103,26 @@ fn a_service_is_looked_at_switched_and_stopped() {
     assert!(output.status.success(), "{output:?}");
     service.wait_redundant();
 
+    let output = service.ask(&["drill"]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("b could take over"), "{output:?}");
+    let image = service.folder.join("driver");
+    let written = Command::new(program()).args(["image", "--driver"]).arg(&image).status();
+    assert!(written.unwrap().success());
+    let image = image.to_str().unwrap();
+    let output = service.ask(&["upgrade", image, "--probation-ms", "50"]);
+    assert!(output.status.success(), "{output:?}");
+    service.wait_redundant();
+    assert!(service.ask(&["switch", "a"]).status.success());
+
     let text = String::from_utf8(service.ask(&["status"]).stdout).unwrap();
-    assert!(text.contains("redundant, a serves") && text.contains("switch: taken-over 2 times"));
+    assert!(text.contains("redundant, a serves") && text.contains("no domain has failed"));
     let events = String::from_utf8(service.ask(&["events"]).stdout).unwrap();
     let kinds: Vec<Value> = events
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone())
         .collect();
-    assert_eq!(kinds.iter().filter(|kind| *kind == "failover").count(), 2, "{events}");
-    assert_eq!(kinds.iter().filter(|kind| *kind == "redundancy-regained").count(), 3, "{events}");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "switched").count(), 4, "{events}");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "redundancy-regained").count(), 1, "{events}");
 
     assert_eq!(service.stop(), Some(0));
     let file = std::fs::read_to_string(service.folder.join("events.jsonl")).unwrap();
@@ -123,9 +134,13 @@ fn a_service_is_looked_at_switched_and_stopped() {
 fn what_cannot_be_done_is_one_line_and_changes_nothing() {
     let service = Service::start("refuse");
     service.wait_redundant();
-    for (arguments, word) in
-        [(&["switch", "zz"][..], "no domain `zz`"), (&["switch", "a"], "does not stand by")]
-    {
+    for (arguments, word) in [
+        (&["switch", "zz"][..], "no domain `zz`"),
+        (&["switch", "a"], "does not stand by"),
+        (&["drill", "a"], "no domain stands by"),
+        (&["upgrade", "/etc/passwd"], "new driver cannot be read"),
+        (&["upgrade", "/dev/zero"], "no file with the program"),
+    ] {
         let output = service.ask(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(stderr(&output).contains(word), "{}", stderr(&output));

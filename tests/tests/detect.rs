@@ -49,7 +49,7 @@ fn break_active(rig: &Rig, cause: Cause, variant: usize) -> Verdict {
 fn detected(verdict: &Verdict) -> (Detector, Symptom) {
     match verdict {
         Verdict::Detected(finding) => (finding.detector, finding.symptom),
-        Verdict::Crash(_) | Verdict::Protocol(_) | Verdict::Link | Verdict::Operator => panic!("{verdict:?}"),
+        Verdict::Crash(_) | Verdict::Protocol(_) | Verdict::Link => panic!("{verdict:?}"),
     }
 }
 

@@ -129,6 +129,32 @@ fn print_event(system: &System, event: &Event) {
         Event::State { from, to } => {
             eprintln!("warmspare: the service is {to:?}, it was {from:?}");
         }
+        Event::Switched(report) => {
+            eprintln!(
+                "warmspare: {} serves instead of {}; frames waited {} µs",
+                name(report.to),
+                name(report.from),
+                report.waited_ns / 1000
+            );
+        }
+        Event::Drilled(report) => match report.blame {
+            None => eprintln!(
+                "warmspare: {} passed its drill in {} µs",
+                name(report.domain),
+                report.round_trip_ns / 1000
+            ),
+            Some(blame) => eprintln!(
+                "warmspare: the drill of {} failed, to blame: {blame:?}; {:?}",
+                name(report.domain),
+                report.evidence
+            ),
+        },
+        Event::Upgraded(report) => eprintln!(
+            "warmspare: all domains run the new driver, {} serves; it took {:.1} s",
+            name(report.serves),
+            report.took.as_secs_f64()
+        ),
+        Event::UpgradeFailed { reason } => eprintln!("warmspare: no upgrade: {reason}"),
         Event::Dumped { domain, folder } => {
             eprintln!("warmspare: the remains of {} are in {}", name(*domain), folder.display());
         }

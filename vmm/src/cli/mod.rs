@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::AppConfig;
 use crate::control::PlaneOptions;
-use crate::demo::Plan;
+use crate::demo::{Operation, Plan};
 use crate::fault::Cause;
 use crate::topology::Policy;
 
@@ -40,6 +40,10 @@ enum Command {
     Events(observe::EventsArgs),
     /// Hand the service to a standby
     Switch(observe::SwitchArgs),
+    /// Let a standby prove that it could take over
+    Drill(observe::DrillArgs),
+    /// Give all domains another driver, without an outage
+    Upgrade(observe::UpgradeArgs),
     /// Watch a running warmspare: roles, rates, rings, the newest failures
     Top(observe::TopArgs),
     /// Check a topology file
@@ -118,10 +122,13 @@ enum Format {
 
 /// What `--cause` can be.
 fn plans() -> impl TypedValueParser<Value = Plan> {
-    let names = Cause::ALL.map(Cause::name).into_iter().chain(["mixed"]);
+    let operations = Operation::ALL.map(Operation::name);
+    let names = Cause::ALL.map(Cause::name).into_iter().chain(operations).chain(["mixed"]);
     PossibleValuesParser::new(names).map(|name| {
         let cause = Cause::ALL.into_iter().find(|cause| cause.name() == name);
-        cause.map_or(Plan::Mixed, Plan::Only)
+        let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name);
+        let planned = operation.map_or(Plan::Mixed, Plan::Planned);
+        cause.map_or(planned, Plan::Only)
     })
 }
 
@@ -194,6 +201,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => observe::status(&args),
         Command::Events(args) => observe::events(&args),
         Command::Switch(args) => observe::switch(&args),
+        Command::Drill(args) => observe::drill(&args),
+        Command::Upgrade(args) => observe::upgrade(&args),
         Command::Top(args) => observe::top(&args),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::{Failure, Format, one_line};
 use crate::control::client::{Client, ClientError};
-use crate::control::{SwitchRequest, Switched};
+use crate::control::{DrillRequest, Drilled, SwitchRequest, Switched, UpgradeRequest, Upgraded};
 use crate::observe::Snapshot;
 use crate::observe::event::FailoverView;
 use crate::observe::histogram::HistogramView;
@@ -60,6 +60,25 @@ pub(super) struct SwitchArgs {
     client: ClientArgs,
     /// The domain that is to serve; any standby if it is left out
     to: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DrillArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The standby to drill; the first in line if it is left out
+    domain: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpgradeArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// File with the new driver, on the machine that warmspare runs on
+    image: PathBuf,
+    /// How long it serves before it is trusted, milliseconds
+    #[arg(long, default_value_t = 10_000, value_name = "MS", value_parser = clap::value_parser!(u32).range(0..=3_600_000))]
+    probation_ms: u32,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +147,34 @@ pub(super) fn switch(args: &SwitchArgs) -> Result<(), Failure> {
     let done: Switched =
         args.client.client().post("/api/v1/switch", &request).map_err(|error| failure(&error))?;
     println!("{} has taken over from {}", done.to, done.from);
+    Ok(())
+}
+
+pub(super) fn drill(args: &DrillArgs) -> Result<(), Failure> {
+    let request = DrillRequest { domain: args.domain.clone() };
+    let client = args.client.client();
+    let done: Drilled = client.post("/api/v1/drill", &request).map_err(|error| failure(&error))?;
+    if let Some(blame) = &done.blame {
+        let attempts = done.attempts;
+        let what = format!("{} failed its drill {attempts} times: {blame}", done.domain);
+        return Err(Failure::Run(what));
+    }
+    println!("{} could take over: answered after {:.0} µs", done.domain, done.round_trip_us);
+    Ok(())
+}
+
+pub(super) fn upgrade(args: &UpgradeArgs) -> Result<(), Failure> {
+    let image = std::path::absolute(&args.image)
+        .map_err(|error| Failure::Mistake(format!("{}: {error}", args.image.display())))?;
+    let request = UpgradeRequest { image, probation_ms: Some(args.probation_ms) };
+    let takes = Duration::from_millis(args.probation_ms.into());
+    let client = args.client.client();
+    let done: Upgraded =
+        client.post_for("/api/v1/upgrade", &request, takes).map_err(|error| failure(&error))?;
+    println!(
+        "all domains run the new driver after {:.1} s; {} serves",
+        done.took_seconds, done.serves
+    );
     Ok(())
 }
 

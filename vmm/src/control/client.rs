@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ErrorBody};
 
-/// Until the server answers; a switch takes some milliseconds.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// Until the server answers: a switch takes some milliseconds, an upgrade some builds of domains.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// Most bytes of an answer that is read whole.
 const ANSWER_BYTES: u64 = 16 << 20;
 
@@ -66,7 +66,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn text(&self, path: &str) -> Result<String, ClientError> {
-        read_all(self.request("GET", path, "")?)
+        read_all(self.request("GET", path, "", ANSWER_DEADLINE)?)
     }
 
     /// Asks for something to be done.
@@ -78,8 +78,21 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
+        self.post_for(path, body, Duration::ZERO)
+    }
+
+    /// The same for something that takes so long by itself.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn post_for<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        takes: Duration,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_string(body).map_err(|e| ClientError::Broken(e.into()))?;
-        parse(&read_all(self.request("POST", path, &body)?)?)
+        parse(&read_all(self.request("POST", path, &body, ANSWER_DEADLINE + takes)?)?)
     }
 
     /// The lines of a stream as they come, without a deadline.
@@ -90,7 +103,7 @@ impl Client {
         &self,
         path: &str,
     ) -> Result<impl Iterator<Item = io::Result<String>> + use<>, ClientError> {
-        let answer = self.request("GET", path, "")?;
+        let answer = self.request("GET", path, "", ANSWER_DEADLINE)?;
         answer.get_ref().set_read_timeout(None).map_err(ClientError::Broken)?;
         Ok(answer.lines())
     }
@@ -101,6 +114,7 @@ impl Client {
         method: &str,
         path: &str,
         body: &str,
+        deadline: Duration,
     ) -> Result<BufReader<UnixStream>, ClientError> {
         let mut stream = UnixStream::connect(&self.socket)
             .map_err(|source| ClientError::Connect { path: self.socket.clone(), source })?;
@@ -109,10 +123,8 @@ impl Client {
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let deadline = stream.set_read_timeout(Some(ANSWER_DEADLINE));
-        deadline
-            .and_then(|()| stream.write_all(request.as_bytes()))
-            .map_err(ClientError::Broken)?;
+        let limited = stream.set_read_timeout(Some(deadline));
+        limited.and_then(|()| stream.write_all(request.as_bytes())).map_err(ClientError::Broken)?;
         let mut answer = BufReader::new(stream);
         match read_status(&mut answer)? {
             200 => Ok(answer),

@@ -32,11 +32,23 @@ pub enum ErrorCode {
     NoStandby,
     /// The named domain does not stand by.
     NotStandby,
+    /// The named domain is not fit to serve: its link, its last drill.
+    Unhealthy,
+    /// Under this policy a standby has no NIC, so it can do nothing of this.
+    NotAttached,
+    /// The file is not the program of a domain.
+    BadImage,
+    /// The new driver was tried, and failed: all domains run the old one.
+    RolledBack,
+    /// A failover came in between.
+    Overtaken,
+    /// It was tried and did not work; the service goes on.
+    Failed,
     /// What was asked for takes a token, and there is none or a wrong one.
     Token,
     /// The page was asked for under a host name: a foreign site may be behind it.
     Host,
-    /// The system could not do it in time; nothing was changed.
+    /// Another switch, drill or upgrade is on.
     Busy,
     /// A defect of this program.
     Internal,
@@ -51,7 +63,15 @@ impl ErrorCode {
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownPath | Self::UnknownDomain => StatusCode::NOT_FOUND,
             Self::UnknownMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoActive | Self::NoStandby | Self::NotStandby => StatusCode::CONFLICT,
+            Self::BadImage => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NoActive
+            | Self::NoStandby
+            | Self::NotStandby
+            | Self::Unhealthy
+            | Self::NotAttached
+            | Self::RolledBack
+            | Self::Overtaken
+            | Self::Failed => StatusCode::CONFLICT,
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::Host => StatusCode::FORBIDDEN,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,

@@ -3,7 +3,7 @@
 //! ```text
 //!  Unix socket ─┐                       ┌─▶ Observer: state, metrics, events
 //!               ├─ door ─ routes ───────┤
-//!  dashboard ───┘                       └─▶ Actions: switch
+//!  dashboard ───┘                       └─▶ Actions: switch, drill, upgrade
 //! ```
 //!
 //! Requests are bounded in size, number and time. Nothing the data path or a failover needs is ever
@@ -34,12 +34,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-pub use actions::{Actions, Switched};
+pub use actions::{Actions, Drilled, Switched, SystemActions, Upgraded};
 pub use door::{Token, TokenError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use openapi::document;
 pub use plane::{Plane, PlaneError, PlaneOptions};
-pub use routes::SwitchRequest;
+pub use routes::{DrillRequest, SwitchRequest, UpgradeRequest};
 
 use crate::observe::{Observer, Sampler, sampler};
 use crate::realtime;

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::actions::Switched;
+use super::actions::{Drilled, Switched, Upgraded};
 use super::error::ErrorBody;
-use super::routes::{ENDPOINTS, Endpoint, SwitchRequest};
+use super::routes::{DrillRequest, ENDPOINTS, Endpoint, SwitchRequest, UpgradeRequest};
 use crate::observe::Snapshot;
 use crate::observe::event::{EventLine, FailoverView};
 use crate::observe::snapshot::{DomainView, Rates};
@@ -51,7 +51,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
     if endpoint.method == "post" {
         operation["requestBody"] = json!({
             "required": true,
-            "content": { "application/json": { "schema": schema::<SwitchRequest>(schemas) } },
+            "content": { "application/json": { "schema": request(endpoint.path, schemas) } },
         });
     }
     if !endpoint.free {
@@ -101,8 +101,20 @@ fn answer(path: &str, schemas: &mut SchemaGenerator) -> Value {
         "/api/v1/samples" => schema::<Vec<Rates>>(schemas),
         "/api/v1/events" => schema::<EventLine>(schemas),
         "/api/v1/switch" => schema::<Switched>(schemas),
+        "/api/v1/drill" => schema::<Drilled>(schemas),
+        "/api/v1/upgrade" => schema::<Upgraded>(schemas),
         "/api/v1/openapi.json" => json!({ "type": "object" }),
         _ => json!({ "type": "string" }),
+    }
+}
+
+/// Shape of what a path takes.
+fn request(path: &str, schemas: &mut SchemaGenerator) -> Value {
+    match path {
+        "/api/v1/switch" => schema::<SwitchRequest>(schemas),
+        "/api/v1/drill" => schema::<DrillRequest>(schemas),
+        "/api/v1/upgrade" => schema::<UpgradeRequest>(schemas),
+        _ => json!({}),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::actions::Actions;
+use super::actions::{Actions, SystemActions};
 use super::door::{Token, TokenError};
 use super::{ControlConfig, ControlError, ControlServer, DashboardConfig};
 use crate::domain::DomainSlot;
@@ -134,7 +134,7 @@ impl Plane {
         };
         let hooks = start_hooks(topology, &observer).map_err(PlaneError::Notify)?;
         let wanted = config.socket.is_some() || config.dashboard.is_some();
-        let actions: Arc<dyn Actions> = Arc::new(system.operator());
+        let actions: Arc<dyn Actions> = Arc::new(SystemActions::new(system));
         let server = match wanted {
             true => Some(ControlServer::spawn(&config, observer.clone(), actions)?),
             false => None,

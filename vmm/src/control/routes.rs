@@ -1,7 +1,9 @@
 //! Every path the server answers, and how. The table [`ENDPOINTS`] is what both the router and the
 //! OpenAPI document are made from.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -14,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::actions::{Actions, Switched};
+use super::actions::{Actions, Drilled, Switched, Upgraded};
 use super::door::Door;
 use super::error::{ApiError, ErrorCode};
 use super::input::{Asked, Body};
@@ -120,8 +122,31 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ErrorCode::NoActive,
             ErrorCode::NoStandby,
             ErrorCode::NotStandby,
+            ErrorCode::Unhealthy,
+            ErrorCode::NotAttached,
             ErrorCode::Busy,
+            ErrorCode::Overtaken,
+            ErrorCode::Failed,
         ]),
+    Endpoint::new("post", "/api/v1/drill", "Let a standby prove itself", JSON, || post(drill))
+        .errors(&[
+            ErrorCode::UnknownDomain,
+            ErrorCode::NoActive,
+            ErrorCode::NoStandby,
+            ErrorCode::NotAttached,
+            ErrorCode::Busy,
+            ErrorCode::Overtaken,
+            ErrorCode::Failed,
+        ]),
+    Endpoint::new("post", "/api/v1/upgrade", "Give all domains another driver", JSON, || {
+        post(upgrade)
+    })
+    .errors(&[
+        ErrorCode::BadImage,
+        ErrorCode::NoStandby,
+        ErrorCode::Busy,
+        ErrorCode::RolledBack,
+    ]),
     Endpoint::new("get", "/api/v1/openapi.json", "This document", JSON, || get(document)).free(),
     Endpoint::new("get", "/metrics", "Metrics for Prometheus", METRICS, || get(scrape)),
     Endpoint::new("get", "/", "The dashboard", &["text/html"], || get(page::html)).free(),
@@ -224,17 +249,66 @@ pub struct SwitchRequest {
     pub to: Option<String>,
 }
 
+/// Body of a drill.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrillRequest {
+    /// The standby; the first in line if it is left out.
+    #[serde(default)]
+    pub domain: Option<String>,
+}
+
+/// Body of an upgrade.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeRequest {
+    /// Path of the new driver, on the machine that warmspare runs on.
+    pub image: PathBuf,
+    /// How long it serves before it is trusted, milliseconds; 10 seconds if left out.
+    #[serde(default)]
+    #[schemars(range(max = 3_600_000))]
+    pub probation_ms: Option<u32>,
+}
+
+/// The longest probation: an hour.
+const MOST_PROBATION_MS: u32 = 3_600_000;
+
 async fn switch(
     State(app): State<App>,
     Body(request): Body<SwitchRequest>,
 ) -> Result<Json<Switched>, ApiError> {
+    act(app, move |actions| actions.switch(request.to.as_deref())).await
+}
+
+async fn drill(
+    State(app): State<App>,
+    Body(request): Body<DrillRequest>,
+) -> Result<Json<Drilled>, ApiError> {
+    act(app, move |actions| actions.drill(request.domain.as_deref())).await
+}
+
+async fn upgrade(
+    State(app): State<App>,
+    Body(request): Body<UpgradeRequest>,
+) -> Result<Json<Upgraded>, ApiError> {
+    if request.probation_ms.is_some_and(|ms| ms > MOST_PROBATION_MS) {
+        let message = "probation_ms: at most 3600000";
+        return Err(ApiError::new(ErrorCode::BadJson, message));
+    }
+    let probation = request.probation_ms.map(|ms| Duration::from_millis(ms.into()));
+    act(app, move |actions| actions.upgrade(&request.image, probation)).await
+}
+
+/// Does something that may wait, on another thread: this one has others to serve.
+async fn act<T: Send + 'static>(
+    app: App,
+    act: impl FnOnce(&dyn Actions) -> Result<T, ApiError> + Send + 'static,
+) -> Result<Json<T>, ApiError> {
     let actions = app.actions;
-    // It may wait for a vCPU to come out of its guest, and this thread has others to serve.
-    tokio::task::spawn_blocking(move || actions.switch(request.to.as_deref()))
+    tokio::task::spawn_blocking(move || act(&*actions))
         .await
-        .map_err(|_| ApiError::new(ErrorCode::Internal, "the switch has panicked"))?
+        .map_err(|_| ApiError::new(ErrorCode::Internal, "it has panicked"))?
         .map(Json)
-        .map_err(ApiError::from)
 }
 
 async fn document() -> Json<serde_json::Value> {

@@ -4,29 +4,44 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError};
-use super::routes::ENDPOINTS;
+use super::routes::{ENDPOINTS, Endpoint};
 use super::*;
 use crate::observe::event::{EventLine, FailoverView, Occurrence};
 use crate::observe::snapshot::{DomainView, Rates};
 use crate::observe::testing::FakeSystem;
 use crate::observe::{Heard, Snapshot};
-use crate::supervisor::{OperatorError, RoleState};
+use crate::supervisor::{RoleState, SwitchError};
 
 impl Actions for FakeSystem {
-    fn switch(&self, to: Option<&str>) -> Result<Switched, OperatorError> {
+    fn switch(&self, to: Option<&str>) -> Result<Switched, ApiError> {
         match to {
-            None | Some("b") => Ok(Switched { from: "a".into(), to: "b".into() }),
+            None | Some("b") => Ok(Switched { from: "a".into(), to: "b".into(), waited_us: 100.0 }),
             Some("a") => {
-                Err(OperatorError::NotStandby { name: "a".into(), role: RoleState::Active })
+                Err(SwitchError::NotStandby { name: "a".into(), state: RoleState::Active }.into())
             }
-            Some(other) => Err(OperatorError::UnknownDomain(other.into())),
+            Some(_) => Err(ApiError::new(ErrorCode::UnknownDomain, "there is no such domain")),
         }
+    }
+
+    fn drill(&self, domain: Option<&str>) -> Result<Drilled, ApiError> {
+        Ok(Drilled {
+            domain: domain.unwrap_or("b").into(),
+            passed: true,
+            blame: None,
+            attempts: 1,
+            round_trip_us: 900.0,
+        })
+    }
+
+    fn upgrade(&self, image: &Path, _: Option<Duration>) -> Result<Upgraded, ApiError> {
+        Err(ApiError::new(ErrorCode::BadImage, image.display().to_string()))
     }
 }
 
@@ -137,7 +152,8 @@ fn the_state_shows_both_domains_and_what_happened() {
 fn every_documented_path_answers_as_documented() {
     let rig = Rig::start();
     rig.fake.crash(&rig.observer, "crash", 400);
-    for endpoint in ENDPOINTS.iter().filter(|e| e.answers != ["text/event-stream"]) {
+    let answers = |e: &&Endpoint| e.answers != ["text/event-stream"] && e.path != "/api/v1/upgrade";
+    for endpoint in ENDPOINTS.iter().filter(answers) {
         let path = endpoint.path.replace("{name}", "a");
         let request = match endpoint.method {
             "get" => format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
@@ -175,6 +191,12 @@ fn invalid_requests_get_a_typed_error() {
         (switch("{\"to\":7}"), 400, ErrorCode::BadJson),
         (switch("{\"to\":\"zz\"}"), 404, ErrorCode::UnknownDomain),
         (switch("{\"to\":\"a\"}"), 409, ErrorCode::NotStandby),
+        (
+            post("/api/v1/upgrade", "application/json", "{\"image\":\"/x\"}"),
+            422,
+            ErrorCode::BadImage,
+        ),
+        (post("/api/v1/upgrade", "application/json", "{}"), 400, ErrorCode::BadJson),
         (post("/api/v1/switch", "text/plain", "{}"), 415, ErrorCode::NotJson),
     ] {
         assert_eq!(rig.refused(&request), (status, code), "{}", &request[..60.min(request.len())]);
@@ -311,7 +333,7 @@ fn a_switch_says_who_serves_now() {
     let rig = Rig::start();
     let request = SwitchRequest { to: Some("b".into()) };
     let done: Switched = rig.client().post("/api/v1/switch", &request).unwrap();
-    assert_eq!(done, Switched { from: "a".into(), to: "b".into() });
+    assert_eq!((done.from.as_str(), done.to.as_str()), ("a", "b"));
     let request = json!({ "to": "a" });
     match rig.client().post::<Switched>("/api/v1/switch", &request) {
         Err(ClientError::Refused(error)) => assert_eq!(error.code, ErrorCode::NotStandby),

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::report::FailoverRow;
+use super::report::{FailoverRow, Injection};
 use crate::fault::Cause;
 use crate::traffic::percentile;
 
 /// A line for each injected cause: how often, how long it interrupted, and as what it was found.
 /// Nothing where there were only crashes found as crashes.
 pub(super) fn table(out: &mut String, rows: &[FailoverRow]) {
-    if rows.iter().all(|row| row.injected == Cause::Crash && row.cause == Cause::Crash.name()) {
+    let crash = Injection::Fault(Cause::Crash);
+    if rows.iter().all(|row| row.injected == crash && row.cause == crash.name()) {
         return;
     }
     let _ = writeln!(out, "\n  injected      faults  interruption p50 / max   found as");
-    for cause in Cause::ALL {
+    for cause in Injection::all() {
         let of_cause: Vec<_> = rows.iter().filter(|row| row.injected == cause).collect();
         let mut sorted: Vec<f64> = of_cause.iter().map(|row| row.interruption_us).collect();
         sorted.sort_by(f64::total_cmp);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use super::report::{Outcome, Recovery};
+use super::operate::Operation;
+use super::report::{Injection, Outcome, Recovery};
 use super::run::{Demo, DemoError, late};
 use crate::domain::{DomainId, Life};
 use crate::fault::{Cause, Injected, Victim};
@@ -27,13 +28,8 @@ pub enum Plan {
     Only(Cause),
     /// All causes, at random.
     Mixed,
-}
-
-/// How a fault was overcome.
-enum Answer {
-    Recovered(Recovery),
-    /// Not the answer to the fault.
-    Other,
+    /// No fault: planned operations, which may lose nothing.
+    Planned(Operation),
 }
 
 impl Demo<'_> {
@@ -44,13 +40,19 @@ impl Demo<'_> {
             self.wait_redundant()?;
             std::thread::sleep(Duration::from_millis(self.random.u64(HEALTHY_MS)));
             std::thread::sleep(Duration::from_micros(self.random.u64(0..1000)));
-            let cause = match self.config.plan {
-                Plan::Only(cause) => cause,
-                Plan::Mixed => Cause::ALL[self.random.usize(0..Cause::ALL.len())],
+            let injection = match self.config.plan {
+                Plan::Only(cause) => Injection::Fault(cause),
+                Plan::Mixed => Injection::Fault(Cause::ALL[self.random.usize(0..Cause::ALL.len())]),
+                Plan::Planned(operation) => Injection::Operation(operation),
             };
-            let variant = &mut variants[cause as usize];
-            let outcome = self.inject(cause, *variant)?;
-            *variant += 1;
+            let outcome = match injection {
+                Injection::Fault(cause) => {
+                    let variant = &mut variants[cause as usize];
+                    *variant += 1;
+                    self.inject(cause, *variant - 1)?
+                }
+                Injection::Operation(operation) => self.operate(operation, n)?,
+            };
             self.show(n, &outcome);
             outcomes.push(outcome);
         }
@@ -68,16 +70,13 @@ impl Demo<'_> {
         let life = failover.life(active).ok_or_else(|| late("no domain serves", Duration::ZERO))?;
         let Injected { at_ns, site } = self.victim(active, &life).inject(cause, variant)?;
         let what = format!("{} ({site}) was not noticed", cause.name());
-        let recovery =
-            self.next(VERDICT_DEADLINE, &what, |event| match answer(event, cause, active) {
-                Answer::Recovered(recovery) => Some(recovery),
-                Answer::Other => None,
-            })?;
+        let recovery = self.next(VERDICT_DEADLINE, &what, |event| answer(event, cause, active))?;
         let redundant_ns = match &recovery {
             Recovery::Healed { at_ns, .. } => {
                 self.victim(active, &life).repair(cause);
                 *at_ns
             }
+            Recovery::Planned(report) => report.done_ns,
             Recovery::Failover(report) => {
                 let redundant_ns = self.wait_ready(report.record.from)?;
                 if cause == Cause::Link {
@@ -86,7 +85,7 @@ impl Demo<'_> {
                 redundant_ns
             }
         };
-        let (injected, injected_ns, struck_ns) = (cause, at_ns, life.sprung_ns());
+        let (injected, injected_ns, struck_ns) = (Injection::Fault(cause), at_ns, life.sprung_ns());
         Ok(Outcome { injected, site, injected_ns, struck_ns, recovery, redundant_ns })
     }
 
@@ -104,7 +103,7 @@ impl Demo<'_> {
     }
 
     /// The next event that `pick` takes.
-    fn next<T>(
+    pub(super) fn next<T>(
         &mut self,
         timeout: Duration,
         what: &str,
@@ -174,16 +173,14 @@ impl Demo<'_> {
     }
 }
 
-/// Whether an event is the answer to a fault.
-fn answer(event: Event, injected: Cause, victim: DomainId) -> Answer {
+/// How a fault was overcome, if this event says so.
+fn answer(event: Event, injected: Cause, victim: DomainId) -> Option<Recovery> {
     match event {
-        Event::Failover(report) if report.record.from == victim => {
-            Answer::Recovered(Recovery::Failover(*report))
-        }
+        Event::Failover(report) if report.record.from == victim => Some(Recovery::Failover(report)),
         Event::Healed { domain, at_ns, .. }
             if injected == Cause::LostWakeup && domain == victim =>
         {
-            Answer::Recovered(Recovery::Healed { domain, at_ns })
+            Some(Recovery::Healed { domain, at_ns })
         }
         Event::Failover(_)
         | Event::Healed { .. }
@@ -192,7 +189,11 @@ fn answer(event: Event, injected: Cause, victim: DomainId) -> Answer {
         | Event::BuildFailed { .. }
         | Event::Quarantined { .. }
         | Event::State { .. }
+        | Event::Switched(_)
+        | Event::Drilled(_)
+        | Event::Upgraded(_)
+        | Event::UpgradeFailed { .. }
         | Event::Dumped { .. }
-        | Event::DumpLost { .. } => Answer::Other,
+        | Event::DumpLost { .. } => None,
     }
 }

@@ -11,10 +11,12 @@
 
 mod confusion;
 mod inject;
+mod operate;
 mod render;
 mod report;
 mod run;
 
 pub use inject::Plan;
+pub use operate::Operation;
 pub use report::Report;
 pub use run::{DemoConfig, DemoError, run};

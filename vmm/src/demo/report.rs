@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
+use super::operate::Operation;
 use crate::domain::DomainId;
 use crate::domain::DomainSlot;
 use crate::fault::Cause;
 use crate::observe::Stall;
-use crate::supervisor::FailoverReport;
+use crate::supervisor::{FailoverReport, SwitchReport};
 use crate::topology::Policy;
 use crate::traffic::{Gaps, Ledger};
 
@@ -57,13 +58,39 @@ pub struct Traffic {
     pub gap_us: Gaps,
 }
 
+/// What befell the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Injection {
+    /// A fault.
+    Fault(Cause),
+    /// No fault: something that an operator does.
+    Operation(Operation),
+}
+
+impl Injection {
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let faults = Cause::ALL.into_iter().map(Self::Fault);
+        faults.chain(Operation::ALL.into_iter().map(Self::Operation))
+    }
+
+    /// As in reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Fault(cause) => cause.name(),
+            Self::Operation(operation) => operation.name(),
+        }
+    }
+}
+
 /// One failover.
 #[derive(Debug, Serialize)]
 pub struct FailoverRow {
     /// The detector's verdict; `lost-wakeup` where one was healed without a failover.
     pub cause: &'static str,
-    /// What was injected.
-    pub injected: Cause,
+    /// What was injected, or done in plan.
+    pub injected: Injection,
     /// Where: a path of the driver, a register, the cable.
     pub site: &'static str,
     /// Name of the failed domain.
@@ -72,7 +99,8 @@ pub struct FailoverRow {
     pub to: String,
     /// From the last stamp before the faulting instruction to the verdict.
     pub detect_us: f64,
-    /// From the verdict to the spare's first frame on the wire.
+    /// From the verdict to the spare's first frame on the wire; in a planned switch, how long the
+    /// guest's frames waited.
     pub switch_us: f64,
     /// The longest time between successive echoes around the fault, at the sender.
     pub interruption_us: f64,
@@ -102,7 +130,7 @@ pub struct Memory {
 /// A fault with everything the system reported of it.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub(super) injected: Cause,
+    pub(super) injected: Injection,
     pub(super) site: &'static str,
     /// When the corruption was made.
     pub(super) injected_ns: u64,
@@ -117,7 +145,7 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) enum Recovery {
     /// Another domain took over.
-    Failover(FailoverReport),
+    Failover(Box<FailoverReport>),
     /// The domain was woken and went on.
     Healed {
         /// Which one.
@@ -125,6 +153,8 @@ pub(super) enum Recovery {
         /// When.
         at_ns: u64,
     },
+    /// Nothing had failed: another domain took over in plan.
+    Planned(SwitchReport),
 }
 
 impl Outcome {
@@ -133,7 +163,8 @@ impl Outcome {
     fn fault_ns(&self) -> u64 {
         let struck_ns = self.injected_ns.max(self.struck_ns);
         match &self.recovery {
-            Recovery::Failover(report) if self.injected == Cause::Crash => {
+            Recovery::Planned(report) => report.began_ns,
+            Recovery::Failover(report) if self.injected == Injection::Fault(Cause::Crash) => {
                 struck_ns.max(report.record.entered_ns)
             }
             Recovery::Failover(_) | Recovery::Healed { .. } => struck_ns,
@@ -145,6 +176,7 @@ impl Outcome {
         match &self.recovery {
             Recovery::Failover(report) => report.record.verdict_ns,
             Recovery::Healed { at_ns, .. } => *at_ns,
+            Recovery::Planned(report) => report.began_ns,
         }
     }
 
@@ -153,6 +185,7 @@ impl Outcome {
         match &self.recovery {
             Recovery::Failover(report) => report.record.verdict.cause(),
             Recovery::Healed { .. } => Cause::LostWakeup.name(),
+            Recovery::Planned(_) => "planned",
         }
     }
 
@@ -161,6 +194,7 @@ impl Outcome {
         match &self.recovery {
             Recovery::Failover(report) => (report.record.from, report.record.to),
             Recovery::Healed { domain, .. } => (*domain, Some(*domain)),
+            Recovery::Planned(report) => (report.from, Some(report.to)),
         }
     }
 
@@ -172,6 +206,7 @@ impl Outcome {
                 micros(report.record.verdict_ns, first_ns)
             }
             Recovery::Healed { .. } => 0.0,
+            Recovery::Planned(report) => report.waited_ns as f64 / 1000.0,
         }
     }
 
@@ -192,7 +227,7 @@ impl Outcome {
         let (gap_from, gap_to) = ledger.longest_gap(fault_ns, after_ns).unwrap_or((0, 0));
         let (frames_resent, frames_salvaged) = match &self.recovery {
             Recovery::Failover(report) => (report.resent, report.salvaged),
-            Recovery::Healed { .. } => (0, 0),
+            Recovery::Healed { .. } | Recovery::Planned(_) => (0, 0),
         };
         FailoverRow {
             cause: self.cause(),
@@ -268,6 +303,13 @@ impl Report {
         let unserved = self.failovers.iter().find(|row| row.to == "-");
         if let Some(row) = unserved.filter(|_| self.policy != Policy::Reboot) {
             return Some(format!("no spare was ready when {} failed", row.from));
+        }
+        let planned = |row: &FailoverRow| matches!(row.injected, Injection::Operation(_));
+        if self.failovers.iter().all(planned) && traffic.lost + traffic.duplicated > 0 {
+            return Some(format!(
+                "planned operations lost {} datagrams and doubled {}",
+                traffic.lost, traffic.duplicated
+            ));
         }
         if traffic.received == 0 {
             return Some("no datagram came back".into());

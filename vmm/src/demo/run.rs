@@ -11,10 +11,10 @@ use crate::fault::FaultError;
 use crate::observe::Witness;
 use crate::realtime;
 use crate::signals::Termination;
-use crate::supervisor::{System, SystemError, Wires};
+use crate::supervisor::{SwitchError, System, SystemError, UpgradeError, Wires};
 use crate::topology::{DumpSpec, Policy, Topology};
 use crate::traffic::{Addresses, AppProcess, Sender};
-use crate::wire::{Port, SwitchError};
+use crate::wire::Port as WirePort;
 
 /// Until the service answers for the first time.
 const FIRST_ECHO_DEADLINE: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ pub enum DemoError {
     Plane(#[from] PlaneError),
     /// No port on the switch for the sender.
     #[error(transparent)]
-    Switch(#[from] SwitchError),
+    Port(#[from] crate::wire::SwitchError),
     /// A process, thread or folder cannot be made.
     #[error("cannot {what}")]
     Io {
@@ -72,6 +72,12 @@ pub enum DemoError {
     /// A fault cannot be injected.
     #[error(transparent)]
     Fault(#[from] FaultError),
+    /// A planned switch was refused.
+    #[error("the planned switch did not take place")]
+    Switch(#[from] SwitchError),
+    /// An upgrade was refused or rolled back.
+    #[error("the upgrade did not take place")]
+    Upgrade(#[from] UpgradeError),
     /// Something did not happen in time.
     #[error("{what} within {seconds} s")]
     Late {
@@ -145,7 +151,7 @@ fn io(what: &'static str, source: std::io::Error) -> DemoError {
 }
 
 fn spawn_sender(
-    port: &Arc<Port>,
+    port: &Arc<WirePort>,
     config: &DemoConfig,
     datagrams: usize,
 ) -> Result<Sender, DemoError> {
@@ -167,7 +173,7 @@ pub(super) struct Demo<'a> {
 impl Demo<'_> {
     /// Goes on with the traffic until a signal comes. The books of a sender grow with every
     /// datagram, so one gives way to the next.
-    fn stay(&self, port: &Arc<Port>, signals: &Termination) -> Result<(), DemoError> {
+    fn stay(&self, port: &Arc<WirePort>, signals: &Termination) -> Result<(), DemoError> {
         eprintln!("warmspare: the faults are over; the traffic goes on until SIGINT");
         while !signals.wait(Duration::ZERO) {
             let sender = spawn_sender(port, self.config, 0)?;

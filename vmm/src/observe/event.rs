@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::{RoleState, SystemState};
+use crate::supervisor::{Blame, RoleState, SystemState};
 
 /// One line: what happened, with its number and time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +53,38 @@ pub enum Occurrence {
         /// For how long.
         pause_seconds: f64,
     },
+    /// The ring changed hands in plan.
+    Switched {
+        /// The domain that served, and stands by now.
+        from: String,
+        /// The domain that serves.
+        to: String,
+        /// How long the guest's frames waited.
+        waited_us: f64,
+    },
+    /// A standby was drilled.
+    Drilled {
+        /// The standby.
+        domain: String,
+        /// Whether it has proved itself.
+        passed: bool,
+        /// Whose fault it was.
+        blame: Option<Blame>,
+        /// From the release of the standby to the answer.
+        round_trip_us: f64,
+    },
+    /// All domains run another driver.
+    Upgraded {
+        /// The domain that serves now.
+        serves: String,
+        /// How long it took, probation included.
+        took_seconds: f64,
+    },
+    /// They do not: it was refused, or rolled back.
+    UpgradeFailed {
+        /// Why, in one line.
+        reason: String,
+    },
     /// A wakeup of a domain was lost; it was noticed and made good.
     Healed {
         /// The domain.
@@ -91,12 +123,16 @@ pub enum Occurrence {
 }
 
 /// Every value of the key `event` of what is published.
-pub const KINDS: [&str; 11] = [
+pub const KINDS: [&str; 15] = [
     "link",
     "failover",
     "ready",
     "build-failed",
     "quarantine",
+    "switched",
+    "drilled",
+    "upgraded",
+    "upgrade-failed",
     "healed",
     "state",
     "dumped",
@@ -114,6 +150,10 @@ impl Occurrence {
             Self::Ready { .. } => "ready",
             Self::BuildFailed { .. } => "build-failed",
             Self::Quarantine { .. } => "quarantine",
+            Self::Switched { .. } => "switched",
+            Self::Drilled { .. } => "drilled",
+            Self::Upgraded { .. } => "upgraded",
+            Self::UpgradeFailed { .. } => "upgrade-failed",
             Self::Healed { .. } => "healed",
             Self::State { .. } => "state",
             Self::Dumped { .. } => "dumped",

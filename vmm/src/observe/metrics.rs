@@ -4,6 +4,7 @@ use super::openmetrics::{Exposition, Format, Kind};
 use super::sampler::Sampler;
 use super::snapshot::{DomainView, RingDepths, Snapshot};
 use super::view::Observer;
+use crate::clock::monotonic_ns;
 use crate::supervisor::RoleState;
 
 /// Every role, so that each domain shows all of them with 0 or 1.
@@ -25,6 +26,7 @@ pub fn exposition(observer: &Observer, sampler: &Sampler, format: Format) -> Str
     let mut out = Exposition::new(format);
     system(&mut out, &snapshot);
     failovers(&mut out, &snapshot, observer);
+    planned(&mut out, observer);
     traffic(&mut out, &snapshot);
     domains(&mut out, &snapshot);
     out.finish()
@@ -47,11 +49,6 @@ fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
         let labels = [("cause", count.cause.as_str()), ("outcome", count.outcome.as_str())];
         out.sample(&labels, count.count as f64);
     }
-    let help = "Lost wakeups of a domain that were noticed and made good.";
-    out.family("warmspare_healed_wakeups", Kind::Counter, help);
-    for (domain, count) in observer.recorder.healed() {
-        out.sample(&[("domain", &domain)], count as f64);
-    }
     let help = "Steps of failovers: detect, release, first-frame, rebuild.";
     out.family("warmspare_failover_duration_seconds", Kind::Histogram, help);
     for (phase, cause, histogram) in observer.recorder.phase_histograms() {
@@ -61,6 +58,31 @@ fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
     out.family("warmspare_interruption_seconds", Kind::Histogram, help);
     for (cause, histogram) in observer.recorder.interruption_histograms() {
         out.histogram(&[("cause", cause)], &histogram);
+    }
+}
+
+fn planned(out: &mut Exposition, observer: &Observer) {
+    let tally = observer.recorder.tally();
+    out.family("warmspare_switches", Kind::Counter, "Planned switches.");
+    out.sample(&[], tally.switches as f64);
+    out.family("warmspare_upgrades", Kind::Counter, "Upgrades, and how they ended.");
+    out.sample(&[("outcome", "done")], tally.upgrades as f64);
+    out.sample(&[("outcome", "refused-or-rolled-back")], tally.upgrades_failed as f64);
+    out.family("warmspare_drills", Kind::Counter, "Drills of a standby, and how they ended.");
+    for (domain, drills) in &tally.drills {
+        out.sample(&[("domain", domain), ("result", "passed")], drills.passed as f64);
+        out.sample(&[("domain", domain), ("result", "failed")], drills.failed as f64);
+    }
+    let help = "Since the last drill of a domain ended.";
+    out.family("warmspare_last_drill_age_seconds", Kind::Gauge, help);
+    for (domain, drills) in &tally.drills {
+        let age_ns = monotonic_ns().saturating_sub(drills.last_ns);
+        out.sample(&[("domain", domain)], age_ns as f64 / 1e9);
+    }
+    let help = "Lost wakeups of a domain that were noticed and made good.";
+    out.family("warmspare_healed_wakeups", Kind::Counter, help);
+    for (domain, &count) in &tally.healed {
+        out.sample(&[("domain", domain)], count as f64);
     }
 }
 

@@ -11,7 +11,7 @@ use super::histogram::{EDGES_US, Histogram};
 use super::snapshot::{FailoverCount, InterruptionView, is_redundant};
 use super::wall;
 use crate::clock::monotonic_ns;
-use crate::supervisor::{RoleState, SystemState};
+use crate::supervisor::{Blame, RoleState, SystemState};
 
 /// Failures that are kept in full.
 pub const KEPT_FAILOVERS: usize = 1000;
@@ -54,6 +54,30 @@ pub enum Heard {
         /// For how long.
         pause: Duration,
     },
+    /// The ring changed hands in plan.
+    Switched {
+        /// The domain that served.
+        from: String,
+        /// The domain that serves.
+        to: String,
+        /// How long the guest's frames waited.
+        waited_ns: u64,
+        /// When the ring had changed hands.
+        at_ns: u64,
+    },
+    /// A standby was drilled.
+    Drilled {
+        /// The standby.
+        domain: String,
+        /// Whose fault it was, if it failed.
+        blame: Option<Blame>,
+        /// How long it took.
+        round_trip_ns: u64,
+        /// When it ended.
+        at_ns: u64,
+    },
+    /// An upgrade ended: who serves and how long it took, or why not.
+    Upgrade(Result<(String, Duration), String>),
     /// A lost wakeup was noticed and made good.
     Healed {
         /// The domain.
@@ -99,6 +123,32 @@ pub struct FailoverFacts {
     pub epitaph: String,
 }
 
+/// Counts of what is no failure.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Planned switches.
+    pub switches: u64,
+    /// Upgrades that took place.
+    pub upgrades: u64,
+    /// Upgrades that were refused or rolled back.
+    pub upgrades_failed: u64,
+    /// Lost wakeups that were noticed and made good, by domain.
+    pub healed: BTreeMap<String, u64>,
+    /// Drills by domain.
+    pub drills: BTreeMap<String, Drills>,
+}
+
+/// Drills of one domain.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drills {
+    /// Those that it passed.
+    pub passed: u64,
+    /// Those that it did not.
+    pub failed: u64,
+    /// When the last one ended, `CLOCK_MONOTONIC` nanoseconds.
+    pub last_ns: u64,
+}
+
 /// A domain as far as events tell.
 #[derive(Debug)]
 struct Known {
@@ -118,8 +168,7 @@ struct Books {
     was_redundant: bool,
     failures: u64,
     newest: VecDeque<(u64, FailoverView)>,
-    /// Lost wakeups that were made good, by domain.
-    healed: BTreeMap<String, u64>,
+    tally: Tally,
     counts: BTreeMap<(&'static str, FailoverOutcome), u64>,
     interruptions: BTreeMap<&'static str, Histogram>,
     all_interruptions: Histogram,
@@ -148,7 +197,7 @@ impl Recorder {
             was_redundant: false,
             failures: 0,
             newest: VecDeque::new(),
-            healed: BTreeMap::new(),
+            tally: Tally::default(),
             counts: BTreeMap::new(),
             interruptions: BTreeMap::new(),
             all_interruptions: Histogram::default(),
@@ -212,9 +261,9 @@ impl Recorder {
         self.books().newest.iter().rev().take(most).map(|(_, view)| view.clone()).collect()
     }
 
-    /// Lost wakeups that were noticed and made good, by domain.
-    pub fn healed(&self) -> BTreeMap<String, u64> {
-        self.books().healed.clone()
+    /// What else was counted.
+    pub fn tally(&self) -> Tally {
+        self.books().tally.clone()
     }
 
     /// Failures by cause and outcome.
@@ -275,8 +324,31 @@ impl Books {
                 let pause_seconds = pause.as_secs_f64();
                 (monotonic_ns(), Occurrence::Quarantine { domain, pause_seconds })
             }
+            Heard::Switched { from, to, waited_ns, at_ns } => {
+                self.set_role(&from, RoleState::Standby);
+                self.set_role(&to, RoleState::Active);
+                self.tally.switches += 1;
+                (at_ns, Occurrence::Switched { from, to, waited_us: waited_ns as f64 / 1000.0 })
+            }
+            Heard::Drilled { domain, blame, round_trip_ns, at_ns } => {
+                let passed = blame.is_none();
+                let drills = self.tally.drills.entry(domain.clone()).or_default();
+                *(if passed { &mut drills.passed } else { &mut drills.failed }) += 1;
+                drills.last_ns = at_ns;
+                let round_trip_us = round_trip_ns as f64 / 1000.0;
+                (at_ns, Occurrence::Drilled { domain, passed, blame, round_trip_us })
+            }
+            Heard::Upgrade(Ok((serves, took))) => {
+                self.tally.upgrades += 1;
+                let took_seconds = took.as_secs_f64();
+                (monotonic_ns(), Occurrence::Upgraded { serves, took_seconds })
+            }
+            Heard::Upgrade(Err(reason)) => {
+                self.tally.upgrades_failed += 1;
+                (monotonic_ns(), Occurrence::UpgradeFailed { reason })
+            }
             Heard::Healed { domain, delayed_us, at_ns } => {
-                *self.healed.entry(domain.clone()).or_default() += 1;
+                *self.tally.healed.entry(domain.clone()).or_default() += 1;
                 (at_ns, Occurrence::Healed { domain, delayed_us })
             }
             Heard::State { from, to } => (monotonic_ns(), Occurrence::State { from, to }),

@@ -172,6 +172,20 @@ pub fn heard(slots: &[Arc<DomainSlot>], event: &Event) -> Heard {
         Event::Healed { domain, delayed_us, at_ns } => {
             Heard::Healed { domain: name(*domain), delayed_us: *delayed_us, at_ns: *at_ns }
         }
+        Event::Switched(report) => Heard::Switched {
+            from: name(report.from),
+            to: name(report.to),
+            waited_ns: report.waited_ns,
+            at_ns: report.switched_ns,
+        },
+        Event::Drilled(report) => Heard::Drilled {
+            domain: name(report.domain),
+            blame: report.blame,
+            round_trip_ns: report.round_trip_ns,
+            at_ns: report.at_ns,
+        },
+        Event::Upgraded(report) => Heard::Upgrade(Ok((name(report.serves), report.took))),
+        Event::UpgradeFailed { reason } => Heard::Upgrade(Err(reason.clone())),
         Event::State { from, to } => Heard::State { from: *from, to: *to },
         Event::Dumped { domain, folder } => {
             Heard::Dump { domain: name(*domain), result: Ok(folder.display().to_string()) }

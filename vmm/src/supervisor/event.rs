@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::drill::DrillReport;
 use super::failover::FailoverRecord;
 use super::roles::RoleState;
 use super::rules::SystemState;
+use super::switch::SwitchReport;
+use super::upgrade::UpgradeReport;
 use crate::domain::DomainId;
 
 /// Something that happened.
@@ -60,6 +63,17 @@ pub enum Event {
         from: SystemState,
         /// What it is.
         to: SystemState,
+    },
+    /// The ring changed hands in plan.
+    Switched(SwitchReport),
+    /// A standby was drilled; one that failed is built anew.
+    Drilled(DrillReport),
+    /// All domains run another driver now.
+    Upgraded(UpgradeReport),
+    /// They do not: it was refused, or rolled back.
+    UpgradeFailed {
+        /// Why, in one line.
+        reason: String,
     },
     /// A failed domain's remains were written to a folder.
     Dumped {

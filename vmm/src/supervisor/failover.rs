@@ -8,10 +8,12 @@
 //! it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex};
 
 use super::detect::Finding;
+use super::drill::Blame;
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use super::rules::{self, DomainView, Link, Need, SystemState};
 use super::seats::{Seat, Seats, SeatsGuard};
@@ -31,8 +33,10 @@ pub enum Verdict {
     Detected(Finding),
     /// Its NIC has lost its link, and another's is up. The domain itself is sound.
     Link,
-    /// Nothing: an operator asked for another domain to serve.
-    Operator,
+    /// It failed its drill.
+    Drill(Blame),
+    /// It did not change its role in time when it was asked to.
+    Unready,
 }
 
 impl Verdict {
@@ -43,15 +47,17 @@ impl Verdict {
             Self::Protocol(_) => "protocol",
             Self::Detected(finding) => finding.detector.name(),
             Self::Link => "link",
-            Self::Operator => "switch",
+            Self::Drill(_) => "drill",
+            Self::Unready => "unready",
         }
     }
 
     /// Whether it speaks against the domain, and not only against its cable.
     pub fn is_own_fault(&self) -> bool {
         match self {
-            Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) => true,
-            Self::Link | Self::Operator => false,
+            Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) | Self::Unready => true,
+            Self::Drill(blame) => *blame == Blame::Spare,
+            Self::Link => false,
         }
     }
 }
@@ -63,7 +69,8 @@ impl fmt::Display for Verdict {
             Self::Protocol(violation) => write!(f, "{violation}"),
             Self::Detected(finding) => write!(f, "{finding}"),
             Self::Link => write!(f, "the link of its NIC is down"),
-            Self::Operator => write!(f, "asked for by an operator"),
+            Self::Drill(blame) => write!(f, "it failed its drill, to blame: {blame:?}"),
+            Self::Unready => write!(f, "it did not change its role when it was asked to"),
         }
     }
 }
@@ -123,12 +130,16 @@ pub(super) struct FailoverConfig {
 
 /// Who serves, who stands by.
 pub struct Failover {
-    slots: Vec<Arc<DomainSlot>>,
-    switchboard: Arc<Switchboard>,
+    pub(super) slots: Vec<Arc<DomainSlot>>,
+    pub(super) switchboard: Arc<Switchboard>,
     seats: Seats,
+    /// Held by the one planned operation that is on. Never with the seats locked.
+    pub(super) planned: Mutex<()>,
+    /// Drills so far.
+    pub(super) drills: AtomicU32,
     jobs: Vec<SyncSender<Job>>,
     nudges: SyncSender<bool>,
-    attaches_early: bool,
+    pub(super) attaches_early: bool,
 }
 
 impl Failover {
@@ -136,10 +147,11 @@ impl Failover {
     pub(super) fn new(config: FailoverConfig) -> Self {
         let seats = Seats::new(config.slots.len(), config.limits);
         let FailoverConfig { slots, switchboard, jobs, nudges, attaches_early, .. } = config;
-        Self { slots, switchboard, seats, jobs, nudges, attaches_early }
+        let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
+        Self { slots, switchboard, seats, planned, drills, jobs, nudges, attaches_early }
     }
 
-    fn seats(&self) -> SeatsGuard<'_> {
+    pub(super) fn seats(&self) -> SeatsGuard<'_> {
         self.seats.lock()
     }
 
@@ -149,29 +161,26 @@ impl Failover {
     /// The vCPU must be out of the guest for good. A verdict on an earlier life, or on a domain
     /// that has failed already, changes nothing.
     pub fn verdict(&self, from: DomainId, epoch: u32, verdict: Verdict, entered_ns: u64) {
-        self.hand_over(from, epoch, verdict, entered_ns, None);
-    }
-
-    /// The same with a standby that is preferred over the best; returns who took over.
-    pub(super) fn hand_over(
-        &self,
-        from: DomainId,
-        epoch: u32,
-        verdict: Verdict,
-        entered_ns: u64,
-        wanted: Option<DomainId>,
-    ) -> Option<DomainId> {
         let verdict_ns = monotonic_ns();
         let mut seats = self.seats();
         let seat = &mut seats[from.index()];
-        let failed = seat.state.after(RoleEvent::Fault).ok()?;
+        let Ok(failed) = seat.state.after(RoleEvent::Fault) else { return };
         if seat.epoch != epoch {
-            return None;
+            return;
         }
         let was_active = seat.state == RoleState::Active;
         seat.state = failed;
+        let partner = self.separate(&mut seats, from.index(), verdict_ns);
+        let heir = match was_active {
+            true => partner.or_else(|| self.successor(&seats, Need::CannotStay)),
+            false => None,
+        };
+        // Before the other shuts: what is sent to all in between comes to both, and the switchboard
+        // hands it on once.
+        if let Some(heir) = heir {
+            self.open(heir);
+        }
         self.slots[from.index()].nic.shut_units();
-        let heir = if was_active { self.heir(&seats, wanted) } else { None };
         let to = heir.and_then(|heir| self.promote(&mut seats, heir, verdict_ns));
         let released_ns = monotonic_ns();
         drop(seats);
@@ -195,18 +204,47 @@ impl Failover {
             self.call_all();
         }
         self.nudge();
-        to
     }
 
-    /// Who takes over from a domain that cannot stay.
-    fn heir(&self, seats: &[Seat], wanted: Option<DomainId>) -> Option<usize> {
-        let stands_by = |&index: &usize| seats[index].state == RoleState::Standby;
-        let wanted = wanted.map(DomainId::index).filter(stands_by);
-        wanted.or_else(|| self.successor(seats, Need::CannotStay))
+    /// Ends a planned switch in which a domain failed. The ring may be with either of the two: says
+    /// whom it goes to if that domain served, and makes sure that the other has it if not.
+    fn separate(&self, seats: &mut [Seat], failed: usize, verdict_ns: u64) -> Option<usize> {
+        let partner = seats[failed].partner.take()?;
+        let other = &mut seats[partner];
+        other.partner = None;
+        if other.state == RoleState::Active {
+            let (to, epoch) = (self.slots[partner].id, other.epoch);
+            self.switchboard.take_over(TakeOver { to, epoch, verdict_ns });
+        }
+        (other.state == RoleState::Standby).then_some(partner)
+    }
+
+    /// Lets a domain that takes over receive.
+    fn open(&self, index: usize) {
+        // A driver that attaches only now opens them itself, and must not be disturbed.
+        if self.attaches_early {
+            self.slots[index].nic.open_filters();
+        }
+    }
+
+    /// Stops a standby that is to be built anew, and has that done. Whether it was one.
+    pub(super) fn replace(&self, id: DomainId) -> bool {
+        let mut seats = self.seats();
+        let seat = &mut seats[id.index()];
+        if seat.state != RoleState::Standby || seat.partner.is_some() {
+            return false;
+        }
+        seat.state = RoleState::Failed;
+        self.slots[id.index()].nic.shut_units();
+        drop(seats);
+        // A thread whose queue is full has a failure of this domain in it, and builds it anew.
+        let _ = self.jobs[id.index()].try_send(Job::Begin);
+        self.nudge();
+        true
     }
 
     /// Something changed that the state of the whole may depend on.
-    fn nudge(&self) {
+    pub(super) fn nudge(&self) {
         // A nudge that finds no room comes before one that was not taken yet.
         let _ = self.nudges.try_send(true);
     }
@@ -223,8 +261,8 @@ impl Failover {
     /// of each NIC that is in use and of no other.
     fn view(&self, seats: &[Seat], index: usize, now_ns: u64) -> DomainView {
         let seat = &seats[index];
-        let held_down = seat.link.held_until_ns(now_ns).is_some();
         let link = self.link(index, seat.state);
+        let held_down = seat.link.held_until_ns(now_ns).is_some();
         DomainView { state: seat.state, link, held_down, drill_passed: seat.drill_passed }
     }
 
@@ -239,7 +277,7 @@ impl Failover {
         }
     }
 
-    fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
+    pub(super) fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
         let now_ns = monotonic_ns();
         let mut views = [DomainView::NOBODY; MAX_DOMAINS];
         for (index, view) in views.iter_mut().enumerate().take(seats.len()) {
@@ -248,7 +286,7 @@ impl Failover {
         ask(&views[..seats.len()])
     }
 
-    fn successor(&self, seats: &[Seat], need: Need) -> Option<usize> {
+    pub(super) fn successor(&self, seats: &[Seat], need: Need) -> Option<usize> {
         self.with_views(seats, |views| rules::successor(views, need))
     }
 
@@ -278,18 +316,13 @@ impl Failover {
         self.nudge();
     }
 
-    /// How a domain's drill ended. It counts until the next one, or the next life.
-    pub fn drilled(&self, id: DomainId, passed: bool) {
-        self.seats()[id.index()].drill_passed = passed;
-    }
-
     /// Whether somebody other than this domain serves, or would at once.
     pub(super) fn is_dispensable(&self, id: DomainId) -> bool {
         let able = |seat: &Seat| matches!(seat.state, RoleState::Active | RoleState::Standby);
         self.seats().iter().enumerate().any(|(n, seat)| n != id.index() && able(seat))
     }
 
-    /// Hands the ring to a standby.
+    /// Hands the ring to a standby, whose filters are open or about to be.
     fn promote(&self, seats: &mut [Seat], index: usize, verdict_ns: u64) -> Option<DomainId> {
         let seat = &mut seats[index];
         let slot = &self.slots[index];
@@ -299,15 +332,10 @@ impl Failover {
         if let Some(life) = &seat.life {
             life.release();
         }
-        // A driver that attaches only now opens them itself, and must not be disturbed.
-        if self.attaches_early {
-            slot.nic.open_filters();
-        }
         Some(slot.id)
     }
 
-    /// Whether a healthy standby is there: worth leaving a domain for that has lost its link. Takes
-    /// no lock.
+    /// Whether a healthy standby is there: worth leaving a domain for that has lost its link.
     pub fn has_spare(&self) -> bool {
         rules::successor(&self.views(), Need::CanStay).is_some()
     }
@@ -345,6 +373,7 @@ impl Failover {
         if !seats.iter().any(|seat| seat.state == RoleState::Active)
             && let Some(heir) = self.successor(&seats, Need::CannotStay)
         {
+            self.open(heir);
             self.promote(&mut seats, heir, monotonic_ns());
         }
         self.nudge();
@@ -399,7 +428,7 @@ impl Failover {
         self.slots.iter().map(|slot| slot.id).find(|&id| self.state(id).0 == RoleState::Active)
     }
 
-    /// Whether one serves and another could take over. Takes no lock.
+    /// Whether one serves and another could take over.
     pub fn is_redundant(&self) -> bool {
         self.active().is_some() && self.has_spare()
     }

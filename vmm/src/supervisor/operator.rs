@@ -1,84 +1,105 @@
-//! What an operator can ask for.
+//! What an operator can order: switches, drills, upgrades; and the drills by the clock.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::failover::{Failover, Verdict};
-use super::roles::RoleState;
-use crate::budget::PAUSE_DEADLINE;
-use crate::clock::monotonic_ns;
-use crate::domain::{DomainId, DomainSlot};
+use super::drill::{DrillError, DrillReport};
+use super::event::Event;
+use super::switch::{SwitchError, SwitchReport};
+use super::upgrade::{Upgrade, UpgradeError, UpgradeReport};
+use super::workshop::{Workshop, one_line};
+use crate::domain::DomainId;
+use crate::realtime::{self, Priority};
 
-/// Why nothing was done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OperatorError {
-    /// The topology has no such domain.
-    #[error("there is no domain `{0}`")]
-    UnknownDomain(String),
-    /// No domain serves.
-    #[error("no domain serves, so there is nothing to hand over")]
-    NoActive,
-    /// No domain stands by.
-    #[error("no domain stands by, so none can take over")]
-    NoStandby,
-    /// The named domain does not stand by.
-    #[error("domain `{name}` does not stand by: it is {role}")]
-    NotStandby {
-        /// The domain.
-        name: String,
-        /// What it is instead.
-        role: RoleState,
-    },
-    /// A failure came first.
-    #[error("a failure came first: look again")]
-    Overtaken,
-}
-
-/// Acts for an operator. Its calls may wait some milliseconds; none is for the data path.
+/// Gives orders to a running system, from any thread; each waits for its end, and tells of it by an
+/// [`Event`] too. One at a time.
+#[derive(Clone)]
 pub struct Operator {
-    slots: Vec<Arc<DomainSlot>>,
-    failover: Arc<Failover>,
+    shop: Arc<Workshop>,
 }
 
 impl Operator {
-    pub(super) fn new(slots: Vec<Arc<DomainSlot>>, failover: Arc<Failover>) -> Self {
-        Self { slots, failover }
+    pub(super) fn new(shop: Arc<Workshop>) -> Self {
+        Self { shop }
     }
 
-    /// Name of a domain.
-    pub fn name(&self, id: DomainId) -> &str {
-        &self.slots[id.index()].name
-    }
-
-    /// Hands the service to a standby: the one of this name, or the first one. The domain that
-    /// served is stopped and built anew, as after a failure. Returns both, the former one first.
+    /// Hands the ring to another domain, `to` or the best that stands by.
     ///
     /// # Errors
-    /// Nothing was changed; or, for [`OperatorError::Overtaken`], not by this call.
-    pub fn switch(&self, to: Option<&str>) -> Result<(DomainId, DomainId), OperatorError> {
-        let wanted = to.map(|name| self.standby(name)).transpose()?;
-        let from = self.failover.active().ok_or(OperatorError::NoActive)?;
-        if !self.failover.is_redundant() {
-            return Err(OperatorError::NoStandby);
-        }
-        let life = self.failover.life(from).ok_or(OperatorError::Overtaken)?;
-        // Until here it has worked; from here on the service stands still.
-        let worked_ns = monotonic_ns();
-        life.expel();
-        if !life.wait_out(Instant::now() + PAUSE_DEADLINE) {
-            tracing::warn!(domain = self.name(from), "the vCPU does not come out of the guest");
-        }
-        let handed =
-            self.failover.hand_over(from, life.epoch(), Verdict::Operator, worked_ns, wanted);
-        handed.map(|to| (from, to)).ok_or(OperatorError::Overtaken)
+    /// See [`SwitchError`].
+    pub fn switch_to(&self, to: Option<DomainId>) -> Result<SwitchReport, SwitchError> {
+        let report = self.shop.failover.switch_to(to)?;
+        self.shop.tell(Event::Switched(report));
+        Ok(report)
     }
 
-    fn standby(&self, name: &str) -> Result<DomainId, OperatorError> {
-        let slot = self.slots.iter().find(|slot| slot.name == name);
-        let id = slot.ok_or_else(|| OperatorError::UnknownDomain(name.to_owned()))?.id;
-        match self.failover.state(id).0 {
-            RoleState::Standby => Ok(id),
-            role => Err(OperatorError::NotStandby { name: name.to_owned(), role }),
+    /// Drills a standby, the one that is named or the first in line.
+    ///
+    /// # Errors
+    /// There was no drill; see [`DrillError`].
+    pub fn drill(&self, id: Option<DomainId>) -> Result<DrillReport, DrillError> {
+        let report = self.shop.failover.drill(id)?;
+        self.shop.tell(Event::Drilled(report));
+        Ok(report)
+    }
+
+    /// Replaces the driver by another image: tries it in a spare, drills that, hands over to it, and
+    /// after its probation gives it to the other domains too. Takes as long as the probation and
+    /// some tenths of a second.
+    ///
+    /// # Errors
+    /// See [`UpgradeError`].
+    pub fn upgrade(
+        &self,
+        image: &[u8],
+        probation: Duration,
+    ) -> Result<UpgradeReport, UpgradeError> {
+        let result = Upgrade::new(&self.shop, image).and_then(|upgrade| upgrade.run(probation));
+        self.shop.tell(match &result {
+            Ok(report) => Event::Upgraded(*report),
+            Err(error) => Event::UpgradeFailed { reason: one_line(error) },
+        });
+        result
+    }
+}
+
+/// The thread that drills the standbys in turn; ends when dropped.
+pub(super) struct Drills {
+    stop: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drills {
+    /// # Errors
+    /// No thread is to be had.
+    pub(super) fn spawn(operator: Operator, every: Duration) -> std::io::Result<Self> {
+        let (stop, stopped) = sync_channel(0);
+        // Below every thread of the data path; but a drill that waits for a processor would keep
+        // its standby released for longer than it should.
+        let run = move || drill_for_ever(&operator, every, &stopped);
+        let thread = realtime::spawn("drill", Some(Priority::Nic), run)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Drills {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn drill_for_ever(operator: &Operator, every: Duration, stopped: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+        for slot in &operator.shop.slots {
+            // One that serves, is being built, or is needed, is not drilled: that is no news.
+            if let Err(error) = operator.drill(Some(slot.id)) {
+                tracing::debug!(domain = slot.name, %error, "no drill");
+            }
         }
     }
 }

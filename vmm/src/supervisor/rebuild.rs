@@ -285,7 +285,7 @@ impl Rebuilder {
         shop.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
         slot.nic.shut_filters();
         slot.nic.enable_bus_master().map_err(BuildError::Nic)?;
-        let image = shop.image_for(slot.id, epoch);
+        let image = shop.images.take_for(slot.id, epoch);
         let life =
             Life::start(slot.clone(), image, epoch, shop.hub.clone()).map_err(BuildError::Start)?;
         let life = Arc::new(life);

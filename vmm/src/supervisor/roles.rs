@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!             Rebuild              Ready              TakeOver
-//!   Failed ───────────▶ Restarting ──────▶ Standby ─────────────▶ Active
+//!   Failed ───────────▶ Restarting ──────▶ Standby ◀────────────▶ Active
+//!                                                       Retire
 //!     ▲ │ GiveUp          ▲ │ Fault           │ Fault               │ Fault
 //!     │ ▼         Rebuild   │ ▼                 ▼                     ▼
 //!     │ Quarantined ────────┘ └───────────▶ Failed ◀──────────────────┘
@@ -37,6 +38,8 @@ pub enum RoleEvent {
     Ready,
     /// It takes the ring.
     TakeOver,
+    /// It gave the ring away in a planned switch.
+    Retire,
     /// A verdict fell on it.
     Fault,
     /// It failed too often in a row.
@@ -76,6 +79,7 @@ impl RoleState {
             (Self::Failed | Self::Quarantined, E::Rebuild) => Self::Restarting,
             (Self::Restarting, E::Ready) => Self::Standby,
             (Self::Standby, E::TakeOver) => Self::Active,
+            (Self::Active, E::Retire) => Self::Standby,
             (Self::Restarting | Self::Standby | Self::Active, E::Fault) => Self::Failed,
             (Self::Failed, E::GiveUp) => Self::Quarantined,
             (state, event) => return Err(IllegalTransition { state, event }),
@@ -94,10 +98,11 @@ mod tests {
         RoleState::Active,
         RoleState::Quarantined,
     ];
-    const EVENTS: [RoleEvent; 5] = [
+    const EVENTS: [RoleEvent; 6] = [
         RoleEvent::Rebuild,
         RoleEvent::Ready,
         RoleEvent::TakeOver,
+        RoleEvent::Retire,
         RoleEvent::Fault,
         RoleEvent::GiveUp,
     ];
@@ -112,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn exactly_eight_steps_are_legal() {
+    fn exactly_nine_steps_are_legal() {
         let legal = STATES
             .iter()
             .flat_map(|s| EVENTS.iter().map(move |e| s.after(*e)))
             .filter(Result::is_ok)
             .count();
-        assert_eq!(legal, 8);
+        assert_eq!(legal, 9);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::drill::DrillReport;
 use super::flapping::LinkHistory;
 use super::roles::RoleState;
 use crate::clock::monotonic_ns;
@@ -20,6 +21,9 @@ pub(super) struct Seat {
     pub(super) life: Option<Arc<Life>>,
     pub(super) link: LinkHistory,
     pub(super) drill_passed: bool,
+    pub(super) last_drill: Option<DrillReport>,
+    /// The other domain of a planned switch that is on: either may have the ring.
+    pub(super) partner: Option<usize>,
 }
 
 /// What is shown of a seat.
@@ -63,6 +67,8 @@ impl Seats {
             life: None,
             link: LinkHistory::new(limits),
             drill_passed: true,
+            last_drill: None,
+            partner: None,
         };
         let display = |_| Display {
             seat: AtomicU64::new(pack(RoleState::Failed, true, 0)),

@@ -13,8 +13,9 @@ use super::detect::Observer;
 use super::event::Event;
 use super::failover::{Failover, FailoverConfig, JOBS, Job};
 use super::hub::Hub;
+use super::images::Images;
 use super::keeper;
-use super::operator::Operator;
+use super::operator::{Drills, Operator};
 use super::rebuild::Rebuilder;
 use super::watch::WatchThread;
 use super::workshop::{Workshop, dump_news};
@@ -77,9 +78,9 @@ impl Wires {
 /// A running system. Dropping it stops everything.
 pub struct System {
     slots: Vec<Arc<DomainSlot>>,
-    images: [Arc<Image>; 2],
     switchboard: Arc<Switchboard>,
     failover: Arc<Failover>,
+    drills: Option<Drills>,
     shop: Arc<Workshop>,
     jobs: Vec<SyncSender<Job>>,
     nudges: SyncSender<bool>,
@@ -151,7 +152,7 @@ impl System {
             switchboard: switchboard.clone(),
             failover: failover.clone(),
             hub,
-            images: images.clone(),
+            images: Images::new(images),
             mac: app.mac,
             first_role: first_role(topology.policy),
             limits: topology.limits,
@@ -163,15 +164,21 @@ impl System {
         let kept = failover.clone();
         let keep = move || keeper::run(&kept, &nudged, &tell);
         threads.push(realtime::spawn("keeper", None, keep)?);
+        let every = Duration::from_secs(u64::from(topology.drill.every_s));
+        let drilled = topology.policy == Policy::FastSpare && !every.is_zero();
+        let drills = match drilled {
+            true => Some(Drills::spawn(Operator::new(shop.clone()), every)?),
+            false => None,
+        };
         let server = VhostUserServer::spawn(
             VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 },
             switchboard.port(),
         )?;
         Ok(Self {
             slots,
-            images,
             switchboard,
             failover,
+            drills,
             shop,
             jobs,
             nudges,
@@ -188,8 +195,13 @@ impl System {
     }
 
     /// The two images that domains are built from, driver and spare.
-    pub fn images(&self) -> &[Arc<Image>; 2] {
-        &self.images
+    pub fn images(&self) -> [Arc<Image>; 2] {
+        self.shop.images.current()
+    }
+
+    /// For orders to it: switches, drills, upgrades.
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.shop.clone())
     }
 
     /// Roles and failovers.
@@ -202,11 +214,6 @@ impl System {
         &self.switchboard
     }
 
-    /// Acts for an operator.
-    pub fn operator(&self) -> Operator {
-        Operator::new(self.slots.clone(), self.failover.clone())
-    }
-
     /// What has happened, in order.
     pub fn events(&self) -> &Receiver<Event> {
         &self.events
@@ -216,6 +223,7 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
+        self.drills = None;
         self.shop.stopped.store(true, Ordering::Release);
         for jobs in &self.jobs {
             // A thread whose queue is full is awake, and looks at the flag next.

@@ -9,9 +9,9 @@ use shared_ring::Role;
 use super::event::Event;
 use super::failover::Failover;
 use super::hub::Hub;
+use super::images::Images;
 use crate::coredump::{Capture, DumpOutcome, DumpWriter};
 use crate::domain::{DomainId, DomainSlot};
-use crate::kvm::Image;
 use crate::switchboard::Switchboard;
 use crate::topology::{Limits, MacAddress};
 
@@ -21,8 +21,7 @@ pub(super) struct Workshop {
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) failover: Arc<Failover>,
     pub(super) hub: Arc<Hub>,
-    /// The driver's and the spare's image. Lives alternate, so that both stay exercised.
-    pub(super) images: [Arc<Image>; 2],
+    pub(super) images: Images,
     pub(super) mac: MacAddress,
     /// The role in which a life starts: standby, with its NIC or without.
     pub(super) first_role: Role,
@@ -34,13 +33,6 @@ pub(super) struct Workshop {
 }
 
 impl Workshop {
-    /// The first domain starts with the driver's image, the others with the spare's; after that
-    /// each life takes the image that its predecessor did not have.
-    pub(super) fn image_for(&self, id: DomainId, epoch: u32) -> Arc<Image> {
-        let first = usize::from(id.index() > 0);
-        self.images[(first + epoch as usize + 1) % 2].clone()
-    }
-
     pub(super) fn tell(&self, event: Event) {
         // Nobody may listen; that is no reason to stop rebuilding.
         let _ = self.events.send(event);

@@ -18,8 +18,10 @@ pub struct DrillSeen {
     pub question: bool,
     /// The answer was posted to it.
     pub answered: bool,
-    /// Frames that reached the guest or a filter of the switchboard meanwhile: whether the active
-    /// domain receives at all.
+    /// Its NIC has confirmed the answer.
+    pub answer_sent: bool,
+    /// Frames of the wire that came in meanwhile, the question included: whether the active domain
+    /// receives at all.
     pub received: u64,
 }
 
@@ -52,15 +54,22 @@ impl Engine {
     }
 
     /// The drill is over, or abandoned.
-    pub(crate) fn end_drill(&mut self) -> DrillSeen {
+    pub(crate) fn end_drill(&mut self, now_ns: u64) -> DrillSeen {
         let Some(drill) = self.drill.take() else { return DrillSeen::default() };
+        if self.tx.has_claimed() {
+            self.confirm(now_ns);
+        }
         let received = self.received_so_far() - drill.received_before;
-        DrillSeen { received, ..drill.seen }
+        let answer_sent = drill.seen.answered && self.tx.is_free(ANSWER_BUFFER);
+        DrillSeen { received, answer_sent, ..drill.seen }
     }
 
     fn received_so_far(&self) -> u64 {
         let counters = &self.shared.counters;
-        counters.rx_frames.get() + counters.rx_own.get() + counters.rx_no_guest.get()
+        [&counters.rx_frames, &counters.rx_no_guest, &counters.rx_own, &counters.rx_probes]
+            .map(super::Counter::get)
+            .iter()
+            .sum()
     }
 
     /// Answers a question that came in this turn.

@@ -51,6 +51,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
+pub(crate) use self::announce::QUESTION_BUFFER;
 pub use self::announce::{AnnounceConfig, MAX_AGAIN};
 pub use self::counters::{Counter, Counters};
 pub use self::drill::DrillSeen;

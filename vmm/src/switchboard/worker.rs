@@ -169,7 +169,7 @@ impl Worker {
             Command::BeginDrill { number, standby } => {
                 Reply::Drill(self.engine.begin_drill(number, standby))
             }
-            Command::EndDrill => Reply::DrillSeen(self.engine.end_drill()),
+            Command::EndDrill => Reply::DrillSeen(self.engine.end_drill(monotonic_ns())),
             Command::Announce => {
                 self.engine.announce_now(monotonic_ns());
                 Reply::Done

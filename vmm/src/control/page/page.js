@@ -346,7 +346,7 @@ async function switchOver() {
 
 $("switch").addEventListener("click", () => ask(
   "Switch over?",
-  `The standby takes over from ${state.active}, which is then built anew. The service goes on.`,
+  `A standby takes over from ${state.active}, which stands by then. The service goes on.`,
   "Switch over",
   !sessionStorage.getItem("token"),
   switchOver,

@@ -43,9 +43,10 @@ impl Filters {
         self.addresses[1][1].store(high | valid, Ordering::Release);
     }
 
-    /// Makes the first receive address invalid.
+    /// Makes the first two receive addresses invalid.
     pub(super) fn refuse(&self) {
         self.addresses[0][1].fetch_and(!RAH_AV, Ordering::AcqRel);
+        self.addresses[1][1].fetch_and(!RAH_AV, Ordering::AcqRel);
     }
 
     /// Whether a frame to `destination` is taken in, with RCTL as it is.

@@ -165,6 +165,7 @@ impl Nic for VfioNic {
 
     fn shut_filters(&self) {
         self.bar.write(RAH0, self.bar.read(RAH0) & !RAH_AV);
+        self.bar.write(RAH0 + 8, 0);
         self.bar.write(RCTL, self.bar.read(RCTL) & !(rctl::BAM | rctl::MPE | rctl::UPE));
     }
 

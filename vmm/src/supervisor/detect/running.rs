@@ -9,15 +9,30 @@ use crate::domain::VcpuState;
 
 /// Parks without a heartbeat in between that are no coincidence of two reads.
 const SILENT_PARKS: u64 = 3;
+/// Turns in vain that are no coincidence of two reads.
+const VAIN_TURNS: u64 = 16;
 /// CPU time below which a thread was not really run.
 const HARDLY_RUN_NS: u64 = 250_000;
 
 /// Heartbeat stands still, in the guest.
+///
+/// CPU time alone proves nothing where the processor itself can stand still: under a hypervisor the
+/// thread's clock may run on then, and a working domain looks hung. A processor that stands still
+/// does not answer a kick. So the second look is a row of kicks, and only a vCPU that came out and
+/// went in again for each of them in time, and still does not beat, is hung.
 #[derive(Debug, Default)]
 pub(super) struct Hang {
     still: Stretch<(u64, u64)>,
-    /// CPU clock when the vCPU was kicked out for the second look.
-    kicked: Option<Moment>,
+    kick: Option<Kick>,
+    /// Kicks in a row that were answered by the next look.
+    answered: u32,
+}
+
+/// A kick and what there was before it.
+#[derive(Clone, Copy, Debug)]
+struct Kick {
+    at: Moment,
+    interruptions: u64,
 }
 
 impl Hang {
@@ -25,12 +40,12 @@ impl Hang {
     pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         if !s.runs() {
             self.still.forget();
-            self.kicked = None;
+            self.forget_kicks();
             return Opinion::Fine;
         }
         let age = self.still.age((s.heartbeat, s.waits), now);
         if age.wall_ns == 0 {
-            self.kicked = None;
+            self.forget_kicks();
         }
         let failed = |detector, symptom| Opinion::Failed(Finding::new(detector, symptom, age, s));
         if age.wall_ns >= ns(t.wall_cap_us) {
@@ -39,20 +54,35 @@ impl Hang {
                 HARDLY_RUN_NS.. => failed(Detector::Hang, Symptom::NoHeartbeat),
             };
         }
-        let (limit, second) = (ns(t.hang_cpu_us), ns(t.second_look_cpu_us));
-        match self.kicked {
-            None if age.cpu_ns >= limit => {
-                self.kicked = Some(now);
-                Opinion::SecondLook(second)
-            }
+        let limit = ns(t.hang_cpu_us);
+        match self.kick {
+            None if age.cpu_ns >= limit => self.kick(s, now, t),
             // Some turns are longer than others: looking sooner pays only once it is a suspicion.
             None if age.cpu_ns >= limit / 4 => Opinion::Suspect(limit - age.cpu_ns),
             None => Opinion::Fine,
-            Some(kicked) => match now.since(kicked).cpu_ns {
-                used if used >= second => failed(Detector::Hang, Symptom::NoHeartbeat),
-                used => Opinion::Suspect(second - used),
-            },
+            Some(kick) if kick.interruptions == s.interruptions => {
+                self.answered = 0;
+                Opinion::Suspect(ns(t.second_look_us))
+            }
+            Some(kick) => {
+                let in_time = now.since(kick.at).wall_ns <= 2 * ns(t.second_look_us);
+                self.answered = if in_time { self.answered + 1 } else { 0 };
+                if self.answered >= t.second_looks {
+                    return failed(Detector::Hang, Symptom::NoHeartbeat);
+                }
+                self.kick(s, now, t)
+            }
         }
+    }
+
+    fn kick(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+        self.kick = Some(Kick { at: now, interruptions: s.interruptions });
+        Opinion::SecondLook(ns(t.second_look_us))
+    }
+
+    fn forget_kicks(&mut self) {
+        self.kick = None;
+        self.answered = 0;
     }
 }
 
@@ -76,7 +106,7 @@ impl Spin {
         }
         let limit = ns(t.spin_cpu_us);
         let beats = s.heartbeat.wrapping_sub(self.first_beat);
-        if beats < 2 || age.cpu_ns < limit / 4 {
+        if beats < VAIN_TURNS || age.cpu_ns < limit / 4 {
             return Opinion::Fine;
         }
         if age.cpu_ns < limit {

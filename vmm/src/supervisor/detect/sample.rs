@@ -84,6 +84,8 @@ pub struct Sample {
     pub cpu_ns: u64,
     /// Times the domain has parked.
     pub waits: u64,
+    /// Times the vCPU was kicked out of the guest.
+    pub interruptions: u64,
     /// Turns of the loop, the domain's own word.
     pub heartbeat: u64,
     /// The vCPU thread sleeps although an event that wakes it is set: it has not been run yet.

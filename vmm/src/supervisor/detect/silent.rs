@@ -6,12 +6,16 @@ use super::sample::Sample;
 use super::thresholds::{Thresholds, ns};
 use super::time::{Age, Moment, Stretch};
 use super::work::{Case, Watch};
+use crate::budget::CONFIRM_TICK;
 use crate::domain::VcpuState;
 
 /// Looks that are remembered: more than fit into the age at which a frame is overdue, so that the
 /// oldest one is always older.
 const REMEMBERED: usize = 32;
-/// Turns of the switchboard in which it must have asked the NIC at least once.
+/// After so long, nanoseconds, the switchboard is due to ask the NIC about a claim: its tick, and
+/// half of one for good measure.
+const ASKED_AFTER_NS: u64 = CONFIRM_TICK.as_nanos() as u64 * 3 / 2;
+/// Turns of the switchboard that must have begun since then: two beginnings enclose a whole one.
 const TURNS: u64 = 2;
 
 /// What was claimed at an earlier look.
@@ -46,7 +50,7 @@ impl SilentTransmit {
         let limit_ns = ns(t.silent_transmit_us);
         let overdue = self.newest_before(now, limit_ns).and_then(|mark| {
             let since = seen.claimed.saturating_sub(mark.claimed);
-            let asked = seen.turns.saturating_sub(mark.turns) >= TURNS;
+            let asked = self.asked_since(mark, seen.turns);
             let frames = seen.awaiting.saturating_sub(since);
             (asked && frames > 0).then(|| (frames, now.since(mark.at)))
         });
@@ -65,6 +69,13 @@ impl SilentTransmit {
     fn newest_before(&self, now: Moment, age_ns: u64) -> Option<&Mark> {
         let old = |mark: &&Mark| now.since(mark.at).wall_ns >= age_ns;
         self.marks[..self.filled].iter().filter(old).max_by_key(|mark| mark.at.wall_ns)
+    }
+
+    /// Whether the switchboard has asked the NIC about everything that was claimed at a mark.
+    fn asked_since(&self, mark: &Mark, turns: u64) -> bool {
+        let due = |later: &&Mark| later.at.since(mark.at).wall_ns >= ASKED_AFTER_NS;
+        let later = self.marks[..self.filled].iter().filter(due).min_by_key(|m| m.at.wall_ns);
+        later.is_some_and(|later| turns.saturating_sub(later.turns) >= TURNS)
     }
 
     /// Keeps a mark, unless the last one is so young that the memory would not reach back far

@@ -40,6 +40,7 @@ struct Start {
     heartbeat: u64,
     was_parked: bool,
     progress: u64,
+    turns: u64,
 }
 
 impl Start {
@@ -49,6 +50,7 @@ impl Start {
             heartbeat: s.heartbeat,
             was_parked: s.vcpu == VcpuState::Parked,
             progress: s.nic.progress,
+            turns: s.confirmations.turns,
         }
     }
 
@@ -59,10 +61,20 @@ impl Start {
         s.heartbeat.wrapping_sub(self.heartbeat) >= 2 || s.waits.wrapping_sub(self.waits) >= parks
     }
 
-    /// Whether the NIC's engine has run since. Hardware always has.
+    /// Turns of the NIC's engine that began since. Hardware is always at work.
+    fn engine_turns(&self, s: &Sample) -> u64 {
+        if s.nic.progress == 0 { u64::MAX } else { s.nic.progress.wrapping_sub(self.progress) }
+    }
+
+    /// Whether the NIC's engine has looked at everything since: two beginnings enclose a turn.
     fn engine_had_its_chance(&self, s: &Sample) -> bool {
-        let idle = s.nic.tx_head == s.nic.tx_tail;
-        idle || s.nic.progress == 0 || s.nic.progress != self.progress
+        s.nic.tx_head == s.nic.tx_tail || self.engine_turns(s) >= 2
+    }
+
+    /// Whether those who wake the domain cannot have stood still between their work and the wakeup:
+    /// both began another turn since.
+    fn wakers_went_on(&self, s: &Sample) -> bool {
+        self.engine_turns(s) >= 1 && s.confirmations.turns != self.turns
     }
 }
 
@@ -72,6 +84,8 @@ pub(super) struct Watch {
     undone: Stretch<[u32; 2]>,
     start: Start,
     woken: bool,
+    /// When it was woken: it was not just a waker that had been stopped.
+    wakers_went_on: bool,
     last: Age,
 }
 
@@ -83,8 +97,9 @@ impl Watch {
             return Opinion::Fine;
         }
         let moved = self.undone.key().is_some_and(|cursor| cursor != case.cursor);
-        let healed = self.woken && (moved || !case.pending);
         if moved || !case.pending {
+            // A waker that had only been stopped on its way would have woken it too.
+            let healed = self.woken && self.wakers_went_on;
             let lasted_ns = self.last.wall_ns;
             self.forget();
             if healed {
@@ -109,6 +124,7 @@ impl Watch {
         }
         if !self.woken && s.sleeps() {
             self.woken = true;
+            self.wakers_went_on = self.start.wakers_went_on(s);
             self.start = Start::of(s);
             return Opinion::Wake(half_ns);
         }
