@@ -1,6 +1,7 @@
 //! Integration tests of warmspare, and the runner behind `cargo xtask`.
 
 pub mod frontend;
+pub mod browser;
 pub mod nested;
 pub mod rig;
 pub mod runner;

@@ -23,6 +23,7 @@ mod operator;
 mod rebuild;
 mod roles;
 mod rules;
+mod seats;
 mod switch;
 mod system;
 mod upgrade;

@@ -88,7 +88,9 @@ pub(super) fn successor(domains: &[DomainView], need: Need) -> Option<usize> {
 }
 
 /// What the service as a whole is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum SystemState {
     /// A domain serves, and its link is up.

@@ -220,7 +220,7 @@ impl System {
     }
 
     /// The switchboard.
-    pub fn switchboard(&self) -> &Switchboard {
+    pub fn switchboard(&self) -> &Arc<Switchboard> {
         &self.switchboard
     }
 

@@ -7,6 +7,7 @@ use super::{
     AnnounceSpec, AppSpec, DumpSpec, FailBackSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology,
     WireSpec,
 };
+use crate::observe::event::KINDS;
 use crate::switchboard::MAX_AGAIN;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
@@ -30,6 +31,8 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
     check_counts(topology)
         .or_else(|| check_domains(topology))
         .or_else(|| check_apps(topology))
+        .or_else(|| check_dashboard(topology))
+        .or_else(|| check_notify(topology))
         .or_else(|| check_announce(&topology.announce))
         .or_else(|| check_fail_back(topology))
         .or_else(|| check_limits(&topology.limits))
@@ -150,6 +153,36 @@ fn check_app(at: &str, app: &AppSpec) -> Option<Mistake> {
         return mistake(format!("{at}.mac"), what, mend);
     }
     check_socket(&format!("{at}.socket"), &app.socket)
+}
+
+fn check_dashboard(topology: &Topology) -> Option<Mistake> {
+    let dashboard = topology.dashboard.as_ref()?;
+    if dashboard.listen.ip().is_loopback() || dashboard.token_file.is_some() {
+        return None;
+    }
+    let what = format!("{} can be reached from elsewhere, and there is no token", dashboard.listen);
+    let mend = "add a \"token_file\", or listen on 127.0.0.1";
+    mistake("dashboard.listen", what, mend)
+}
+
+fn check_notify(topology: &Topology) -> Option<Mistake> {
+    for (i, notify) in topology.notify.iter().enumerate() {
+        let at = format!("notify[{i}]");
+        if let Some(unknown) = notify.events.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+            let what = format!("there is no event `{unknown}`");
+            let mend = "docs/operation.md lists them: failover, redundancy-lost, ...";
+            return mistake(format!("{at}.events"), what, mend);
+        }
+        if !notify.run.first().is_some_and(|program| Path::new(program).is_absolute()) {
+            let mend = "begin with the program's absolute path";
+            return mistake(format!("{at}.run"), "no program is named", mend);
+        }
+        if !(1..=600_000).contains(&notify.timeout_ms) {
+            let what = format!("{} ms is no time limit", notify.timeout_ms);
+            return mistake(format!("{at}.timeout_ms"), what, "use 1 to 600000");
+        }
+    }
+    None
 }
 
 fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {

@@ -7,6 +7,7 @@ mod check;
 mod limits;
 mod mac;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -88,6 +89,12 @@ pub struct Topology {
     /// Where failed domains leave core files; nowhere if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dumps: Option<DumpSpec>,
+    /// The dashboard, if there is to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<DashboardSpec>,
+    /// Programs to run on events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifySpec>,
 }
 
 fn default_name() -> String {
@@ -204,6 +211,35 @@ impl DumpSpec {
     }
 }
 
+/// Where the dashboard listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DashboardSpec {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// File with the token that changes take, and beyond loopback everything; where it is left
+    /// out, one is made up and printed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// A program to run on events; it gets the event as a line of JSON on its standard input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotifySpec {
+    /// Which events, by name: `failover`, `redundancy-lost`, and so on.
+    pub events: Vec<String>,
+    /// Absolute path of the program, and its arguments.
+    pub run: Vec<String>,
+    /// How long it may run, in milliseconds; 10 seconds if left out.
+    #[serde(default = "default_notify_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+fn default_notify_timeout_ms() -> u64 {
+    10_000
+}
+
 /// What happens when the active domain fails.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
@@ -296,6 +332,8 @@ impl Topology {
                 mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
             }],
             policy: Policy::FastSpare,
+            dashboard: None,
+            notify: Vec::new(),
             announce: AnnounceSpec::default(),
             drill: DrillSpec::default(),
             detect: Thresholds::DEFAULT,

@@ -148,6 +148,17 @@ fn the_schema_knows_every_key() {
 }
 
 #[test]
+fn a_dashboard_beyond_loopback_needs_a_token() {
+    let listen = |address: &str| serde_json::json!({ "listen": address });
+    assert!(demo_with(|v| v["dashboard"] = listen("127.0.0.1:8470")).is_ok());
+    assert!(demo_with(|v| v["dashboard"] = listen("[::1]:8470")).is_ok());
+    let text = message(|v| v["dashboard"] = listen("0.0.0.0:8470"));
+    assert!(text.contains("dashboard.listen") && text.contains("token_file"), "{text}");
+    let text = message(|v| v["dashboard"] = listen("nowhere"));
+    assert!(text.contains("dashboard.listen"), "{text}");
+}
+
+#[test]
 fn a_nic_behind_vfio_is_named_by_its_address() {
     let topology = demo_with(|v| {
         v["domains"][0]["nic"] = serde_json::json!({ "vfio": "01:00.0" });
@@ -171,4 +182,15 @@ fn one_nic_for_two_domains_is_refused_however_it_is_written() {
         v["domains"][1]["nic"] = serde_json::json!({ "vfio": "0000:01:00.0" });
     });
     assert!(text.contains("domains[1].nic.vfio") && text.contains("another domain's"), "{text}");
+}
+
+#[test]
+fn a_notify_program_is_named_in_full_and_with_known_events() {
+    let notify =
+        |events: &str, run: &str| serde_json::json!([{ "events": [events], "run": [run] }]);
+    assert!(demo_with(|v| v["notify"] = notify("failover", "/bin/true")).is_ok());
+    let text = message(|v| v["notify"] = notify("fail-over", "/bin/true"));
+    assert!(text.contains("notify[0].events") && text.contains("fail-over"), "{text}");
+    let text = message(|v| v["notify"] = notify("failover", "true"));
+    assert!(text.contains("notify[0].run"), "{text}");
 }
