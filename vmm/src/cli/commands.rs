@@ -37,7 +37,9 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 /// A system that cannot be built is the user's to mend where it names a file or a right.
 fn system_failure(error: &SystemError) -> Failure {
     match error {
-        SystemError::Kvm(_) | SystemError::VhostUser(_) => Failure::Mistake(one_line(error)),
+        SystemError::Kvm(_) | SystemError::VhostUser(_) | SystemError::Tap(_) => {
+            Failure::Mistake(one_line(error))
+        }
         _ => Failure::Run(one_line(error)),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::{AppSpec, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec};
+use crate::wire::TAP_NAME_BYTES;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -51,6 +52,7 @@ fn check_counts(topology: &Topology) -> Option<Mistake> {
 fn check_domains(topology: &Topology) -> Option<Mistake> {
     let mut names = HashSet::new();
     let mut nics = HashSet::new();
+    let mut taps = HashSet::new();
     for (i, domain) in topology.domains.iter().enumerate() {
         let at = format!("domains[{i}]");
         if let Some(bad) = check_name(&format!("{at}.name"), &domain.name) {
@@ -62,9 +64,8 @@ fn check_domains(topology: &Topology) -> Option<Mistake> {
         }
         let NicSpec::Emulated(nic) = &domain.nic;
         let nic_at = format!("{at}.nic.emulated");
-        let WireSpec::Switch(switch) = &nic.wire;
         if let Some(bad) = check_name(&format!("{nic_at}.name"), &nic.name)
-            .or_else(|| check_name(&format!("{nic_at}.wire.switch"), switch))
+            .or_else(|| check_wire(&format!("{nic_at}.wire"), &nic.wire, &mut taps))
         {
             return Some(bad);
         }
@@ -83,6 +84,27 @@ fn check_name(at: &str, name: &str) -> Option<Mistake> {
         return None;
     }
     mistake(at, format!("`{name}` is no name"), "use 1 to 10 letters, digits, - or _")
+}
+
+fn check_wire<'a>(at: &str, wire: &'a WireSpec, taps: &mut HashSet<&'a str>) -> Option<Mistake> {
+    let tap = match wire {
+        WireSpec::Switch(switch) => return check_name(&format!("{at}.switch"), switch),
+        WireSpec::Tap(tap) => tap,
+    };
+    let at = format!("{at}.tap");
+    let fits = (1..=TAP_NAME_BYTES).contains(&tap.len())
+        && tap.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
+        && tap != "."
+        && tap != "..";
+    if !fits {
+        let mend = "use 1 to 15 printable characters without spaces, / and :";
+        return mistake(at, format!("`{tap}` is no name of an interface"), mend);
+    }
+    if !taps.insert(tap) {
+        let what = format!("the TAP `{tap}` is another NIC's");
+        return mistake(at, what, "give each NIC a TAP of its own, and bridge them");
+    }
+    None
 }
 
 fn check_apps(topology: &Topology) -> Option<Mistake> {
