@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use warmspare_tests::runner;
+use warmspare_tests::{nested, runner};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Test, measure and build warmspare")]
@@ -20,11 +20,14 @@ enum Command {
         #[arg(long, value_name = "PART")]
         only: Vec<String>,
     },
+    /// Boot a machine with an IOMMU and two igb NICs under QEMU, and test real VFIO inside
+    Nested(nested::NestedArgs),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test { only } => runner::run(&only),
+        Command::Nested(args) => nested::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

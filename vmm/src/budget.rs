@@ -23,6 +23,10 @@ pub const BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
 pub const ANNOUNCE_AGAIN: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
 
+/// How long a NIC may take to answer after the kernel has reset it. The kernel itself waits out the
+/// 100 ms that PCI Express grants; this is for a slow one.
+pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
+
 /// How long the rebuild thread waits for the spare's first frame and the switchboard's figures of a
 /// takeover: they are there within a millisecond, unless the machine stands still.
 pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_millis(500);

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{DemoArgs, Failure, Format, mistake, one_line};
 use crate::app::{self, AppConfig};
 use crate::demo::{self, DemoConfig, DemoError};
+use crate::domain::SlotError;
 use crate::supervisor::{Event, System, SystemError, Wires};
 use crate::topology::Topology;
 
@@ -38,6 +39,9 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 fn system_failure(error: &SystemError) -> Failure {
     match error {
         SystemError::Kvm(_) | SystemError::VhostUser(_) | SystemError::Tap(_) => {
+            Failure::Mistake(one_line(error))
+        }
+        SystemError::Nic(nic) | SystemError::Slot(SlotError::Nic(nic)) if nic.is_usage() => {
             Failure::Mistake(one_line(error))
         }
         _ => Failure::Run(one_line(error)),

@@ -3,6 +3,7 @@
 //! Exit status: 0 success, 1 the run failed, 2 the user's mistake (one line on standard error).
 
 mod commands;
+mod devices;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ enum Command {
     },
     /// Print the JSON Schema of topology files
     Schema,
+    /// List the NICs of the igb family, and what each lacks before it can be used; bind and unbind
+    Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
 }
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Run { topology } => commands::run(&topology),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
+        Command::Devices(args) => devices::run(&args),
         Command::App(config) => commands::app(&config),
     };
     match done {

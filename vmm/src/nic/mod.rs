@@ -1,8 +1,13 @@
 //! NICs of the Intel igb family, as the VMM sees them: what it may touch of a NIC that a domain
 //! drives. The driver is in `driver-domain`; the VMM links none of it.
 
+pub mod bind;
+pub mod discovery;
 pub mod emulated;
+pub mod obstacle;
+pub mod pci;
 pub mod registers;
+pub mod vfio;
 
 use std::sync::Arc;
 
@@ -47,9 +52,22 @@ pub enum NicError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A NIC behind VFIO.
+    #[error(transparent)]
+    Vfio(Box<vfio::VfioError>),
 }
 
-/// How a domain reaches the registers.
+impl NicError {
+    /// Whether the user can mend it; the text says how.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::Vfio(error) => matches!(**error, vfio::VfioError::Obstacle(_)),
+            Self::System { .. } => false,
+        }
+    }
+}
+
+/// How a domain the registers.
 pub enum BarAccess<'a> {
     /// Loads and stores leave the guest; the vCPU thread carries them out.
     Trapped(&'a dyn BarRegisters),
@@ -134,7 +152,7 @@ pub trait Nic: Send + Sync {
     /// The NIC does not come back.
     fn reset(&self) -> Result<(), NicError>;
 
-    /// How a domain reaches the registers.
+    /// How a domain the registers.
     fn bar(&self) -> BarAccess<'_>;
 
     /// Forgets the stamp of [`Self::first_sent_ns`].

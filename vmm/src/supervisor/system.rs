@@ -14,6 +14,7 @@ use crate::domain::{DomainId, DomainSlot, SlotError};
 use crate::kvm::{Image, ImageError};
 use crate::memory::MemoryError;
 use crate::nic::emulated::EmulatedNic;
+use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
 use crate::switchboard::{Switchboard, SwitchboardConfig, SwitchboardError};
@@ -183,7 +184,11 @@ impl Drop for System {
 }
 
 fn make_nic(spec: &NicSpec, mac: [u8; 6], wires: &mut Wires) -> Result<Arc<dyn Nic>, SystemError> {
-    let NicSpec::Emulated(emulated) = spec;
-    let port = wires.plug(&emulated.name, &emulated.wire)?;
-    Ok(EmulatedNic::new(&emulated.name, mac, port)?)
+    match spec {
+        NicSpec::Emulated(emulated) => {
+            let port = wires.plug(&emulated.name, &emulated.wire)?;
+            Ok(EmulatedNic::new(&emulated.name, mac, port)?)
+        }
+        NicSpec::Vfio(address) => Ok(VfioNic::open(*address).map_err(NicError::from)?),
+    }
 }

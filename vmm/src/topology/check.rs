@@ -62,19 +62,30 @@ fn check_domains(topology: &Topology) -> Option<Mistake> {
             let what = format!("the name `{}` is taken", domain.name);
             return mistake(format!("{at}.name"), what, "give each domain a name of its own");
         }
-        let NicSpec::Emulated(nic) = &domain.nic;
-        let nic_at = format!("{at}.nic.emulated");
-        if let Some(bad) = check_name(&format!("{nic_at}.name"), &nic.name)
-            .or_else(|| check_wire(&format!("{nic_at}.wire"), &nic.wire, &mut taps))
+        let nic_at = format!("{at}.nic");
+        if let Some(bad) = check_nic(&nic_at, &domain.nic, &mut nics)
+            .or_else(|| check_wire(&format!("{nic_at}.emulated.wire"), &domain.nic, &mut taps))
         {
             return Some(bad);
         }
-        if !nics.insert(&nic.name) {
-            let what = format!("the NIC `{}` is another domain's", nic.name);
-            return mistake(nic_at, what, "give each domain a NIC of its own");
-        }
     }
     None
+}
+
+fn check_nic(at: &str, nic: &NicSpec, taken: &mut HashSet<String>) -> Option<Mistake> {
+    let (at, name) = match nic {
+        NicSpec::Emulated(nic) => {
+            let at = format!("{at}.emulated");
+            if let Some(bad) = check_name(&format!("{at}.name"), &nic.name) {
+                return Some(bad);
+            }
+            (at, nic.name.clone())
+        }
+        NicSpec::Vfio(address) => (format!("{at}.vfio"), address.to_string()),
+    };
+    let what = format!("the NIC `{name}` is another domain's");
+    let is_taken = !taken.insert(name);
+    is_taken.then(|| mistake(at, what, "give each domain a NIC of its own")).flatten()
 }
 
 fn check_name(at: &str, name: &str) -> Option<Mistake> {
@@ -86,8 +97,9 @@ fn check_name(at: &str, name: &str) -> Option<Mistake> {
     mistake(at, format!("`{name}` is no name"), "use 1 to 10 letters, digits, - or _")
 }
 
-fn check_wire<'a>(at: &str, wire: &'a WireSpec, taps: &mut HashSet<&'a str>) -> Option<Mistake> {
-    let tap = match wire {
+fn check_wire<'a>(at: &str, nic: &'a NicSpec, taps: &mut HashSet<&'a str>) -> Option<Mistake> {
+    let NicSpec::Emulated(nic) = nic else { return None };
+    let tap = match &nic.wire {
         WireSpec::Switch(switch) => return check_name(&format!("{at}.switch"), switch),
         WireSpec::Tap(tap) => tap,
     };

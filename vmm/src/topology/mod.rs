@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use mac::MacAddress;
 
+use crate::nic::pci::PciAddress;
+
 /// Most domains of a topology.
 pub const MAX_DOMAINS: usize = 8;
 
@@ -87,6 +89,8 @@ pub struct DomainSpec {
 pub enum NicSpec {
     /// A software model of the igb family inside the VMM.
     Emulated(EmulatedSpec),
+    /// A NIC of this machine, bound to vfio-pci: its PCI address (`warmspare devices` lists them).
+    Vfio(PciAddress),
 }
 
 /// A software NIC.

@@ -109,3 +109,29 @@ fn the_other_examples_are_sound() {
     let qemu = include_str!("../../../examples/qemu-linux.json");
     Topology::parse(qemu, "qemu-linux.json").unwrap();
 }
+
+#[test]
+fn a_nic_behind_vfio_is_named_by_its_address() {
+    let topology = demo_with(|v| {
+        v["domains"][0]["nic"] = serde_json::json!({ "vfio": "01:00.0" });
+        v["domains"][1]["nic"] = serde_json::json!({ "vfio": "0000:02:00.0" });
+    });
+    let domains = topology.unwrap().domains;
+    assert_eq!(domains[0].nic, NicSpec::Vfio("0000:01:00.0".parse().unwrap()));
+    assert_eq!(domains[1].nic, NicSpec::Vfio("0000:02:00.0".parse().unwrap()));
+}
+
+#[test]
+fn what_is_no_pci_address_names_its_path() {
+    let text = message(|v| v["domains"][1]["nic"] = serde_json::json!({ "vfio": "eth0" }));
+    assert!(text.contains("domains[1].nic.vfio") && text.contains("0000:01:00.0"), "{text}");
+}
+
+#[test]
+fn one_nic_for_two_domains_is_refused_however_it_is_written() {
+    let text = message(|v| {
+        v["domains"][0]["nic"] = serde_json::json!({ "vfio": "01:00.0" });
+        v["domains"][1]["nic"] = serde_json::json!({ "vfio": "0000:01:00.0" });
+    });
+    assert!(text.contains("domains[1].nic.vfio") && text.contains("another domain's"), "{text}");
+}

@@ -13,7 +13,7 @@ use super::frame::{ARP_BYTES, Addresses, FRAME_BYTES, Received};
 use super::ledger::Ledger;
 use crate::clock::monotonic_ns;
 use crate::realtime::{self, Priority};
-use crate::wire::{MAX_FRAME_BYTES, Port, Wire};
+use crate::wire::{MAX_FRAME_BYTES, Wire};
 
 /// How long the sender still listens after its last datagram.
 const LINGER: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ impl Sender {
     /// # Errors
     /// No thread or timer is to be had.
     pub fn spawn(
-        port: Arc<Port>,
+        port: Arc<dyn Wire>,
         addresses: Addresses,
         period: Duration,
         datagrams: usize,
@@ -79,7 +79,7 @@ impl Sender {
 }
 
 struct Station {
-    port: Arc<Port>,
+    port: Arc<dyn Wire>,
     addresses: Addresses,
     guest: Option<EthernetAddress>,
     asked_ns: u64,

@@ -1,0 +1,171 @@
+//! The sender host: a raw socket on the third NIC.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::sys;
+
+const ETH_P_ALL: u16 = 3;
+
+/// Name of the interface that a driver has made.
+pub(crate) fn interface_of(driver: &str) -> Result<String> {
+    for entry in fs::read_dir("/sys/class/net")?.flatten() {
+        let link = fs::read_link(entry.path().join("device/driver"));
+        if link.is_ok_and(|link| link.ends_with(driver)) {
+            return Ok(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    bail!("no interface has the driver {driver}")
+}
+
+/// All frames of one interface, as they are on the wire.
+pub(crate) struct RawWire {
+    socket: OwnedFd,
+}
+
+impl RawWire {
+    /// Opens the third NIC's.
+    pub(crate) fn open() -> Result<Self> {
+        let interface = interface_of("virtio_net")?;
+        sys::set_up(&interface, true)?;
+        sys::forbid_gluing(&interface)?;
+        let index = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
+        let index = index.trim().parse().context("no interface index")?;
+        Self::on(index).context("no raw socket")
+    }
+
+    fn on(index: i32) -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let protocol = i32::from(ETH_P_ALL.to_be());
+        // SAFETY: plain integers; the result is checked.
+        let socket = unsafe { libc::socket(libc::AF_PACKET, kind, protocol) };
+        if socket < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a fresh descriptor that nothing else owns.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        // SAFETY: all-zero bytes are a valid address.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = ETH_P_ALL.to_be();
+        address.sll_ifindex = index;
+        let len = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: an open socket, and an address of the length it is said to have.
+        let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let wire = Self { socket };
+        wire.hear_everything(index)?;
+        Ok(wire)
+    }
+
+    /// Frames for others too, as long as the socket lives.
+    fn hear_everything(&self, index: i32) -> io::Result<()> {
+        let request = libc::packet_mreq {
+            mr_ifindex: index,
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        // SAFETY: an open socket, and a request of the length it is said to have.
+        let done = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_ADD_MEMBERSHIP,
+                (&raw const request).cast(),
+                size_of_val(&request) as libc::socklen_t,
+            )
+        };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Puts a frame on the wire.
+    pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
+        // SAFETY: the buffer has the length it is said to have.
+        let sent =
+            unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        if sent != frame.len() as isize {
+            bail!("a frame was not sent: {}", io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// A frame, if there is one; those of other stations than the tests' are passed over.
+    pub(crate) fn receive(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0u8; 10_000];
+        loop {
+            // SAFETY: all-zero bytes are a valid address, and it is written by the call.
+            let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            let mut from_len = size_of_val(&from) as libc::socklen_t;
+            // SAFETY: buffer and address have the lengths they are said to have.
+            let len = unsafe {
+                libc::recvfrom(
+                    self.socket.as_raw_fd(),
+                    bytes.as_mut_ptr().cast(),
+                    bytes.len(),
+                    0,
+                    (&raw mut from).cast(),
+                    &mut from_len,
+                )
+            };
+            let len = usize::try_from(len).ok()?;
+            if from.sll_pkttype != libc::PACKET_OUTGOING && is_test_frame(&bytes[..len]) {
+                bytes.truncate(len);
+                return Some(bytes);
+            }
+        }
+    }
+
+    /// Waits until there may be a frame, or the time is over.
+    pub(crate) fn wait(&self, deadline: Duration) {
+        let mut poll =
+            libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, which outlives the call.
+        unsafe { libc::poll(&mut poll, 1, deadline.as_millis() as i32) };
+    }
+
+    /// A frame that comes within a time.
+    pub(crate) fn receive_within(&self, deadline: Duration) -> Option<Vec<u8>> {
+        let end = Instant::now() + deadline;
+        loop {
+            let frame = self.receive();
+            if frame.is_some() || Instant::now() >= end {
+                return frame;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Forgets what has come.
+    pub(crate) fn clear(&self) {
+        while self.receive().is_some() {}
+    }
+}
+
+/// Ethertype of test frames: one for local experiments (IEEE 802, EtherType assignments).
+const TEST_ETHERTYPE: [u8; 2] = [0x88, 0xb5];
+
+/// Stations of the tests carry addresses of this beginning, and a last byte below 16.
+pub(crate) const STATIONS: [u8; 5] = [0x52, 0x54, 0, 0x77, 0x73];
+
+fn is_test_frame(frame: &[u8]) -> bool {
+    frame.len() >= 14 && frame[6..11] == STATIONS && frame[11] < 0x10
+}
+
+/// A test frame of `len` bytes whose payload shows its number.
+pub(crate) fn test_frame(to: [u8; 6], from: [u8; 6], number: u8, len: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(len);
+    frame.extend_from_slice(&to);
+    frame.extend_from_slice(&from);
+    frame.extend_from_slice(&TEST_ETHERTYPE);
+    while frame.len() < len {
+        frame.push(number.wrapping_add(frame.len() as u8));
+    }
+    frame
+}

@@ -1,0 +1,36 @@
+//! Init of the nested machine: sets Linux up, runs the steps, reports each, and switches off.
+
+mod link;
+mod pump;
+mod report;
+mod rig;
+mod steps;
+mod sys;
+mod trace;
+
+use std::process::ExitCode;
+
+use report::Report;
+use warmspare_tests::nested::protocol::FromGuest;
+
+fn main() -> ExitCode {
+    if std::process::id() != 1 {
+        eprintln!("nested-init: this is the init of the nested machine: cargo xtask nested");
+        return ExitCode::from(2);
+    }
+    if let Err(error) = run() {
+        eprintln!("nested-init: {error:#}");
+    }
+    sys::power_off();
+    ExitCode::FAILURE
+}
+
+fn run() -> anyhow::Result<()> {
+    sys::mount_all()?;
+    let report = Report::open()?;
+    report.say(&FromGuest::Hello { kernel: sys::kernel_release() })?;
+    let (passed, failed) = steps::run_all(&report)?;
+    report.say(&FromGuest::Verdict { passed, failed })?;
+    report.drain();
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What a NIC gone wrong cannot do, and how it is silenced.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use warmspare::nic::Nic;
+
+use super::devices::open_both;
+use super::frames::{ARRIVAL, MAC_A, MAC_B, SENDER, SILENCE, rig, wait_event};
+use super::ms;
+use crate::link::{RawWire, test_frame};
+use crate::report::Report;
+use crate::rig::{RAM_BYTES, READ_ONLY_IOVA};
+use crate::sys;
+
+/// An I/O address at which nothing is mapped.
+const NOWHERE_IOVA: u64 = 0x7000_0000;
+
+/// The IOMMU confines: DMA writes to the read-only area, to the other NIC's memory (same I/O
+/// address, other container) and to nowhere change nothing.
+pub(super) fn confinement(_: &Report) -> Result<Value> {
+    let [a, b] = open_both()?;
+    let wire = RawWire::open()?;
+    let (mut rig_a, _) = rig(&a, MAC_A)?;
+    let (rig_b, _) = rig(&b, MAC_B)?;
+    a.open_filters();
+    rig_a.read_only.write(0, &[0x5a; RAM_BYTES as usize])?;
+    let faults_before = fault_lines();
+
+    let mut seen = Vec::new();
+    for (what, iova) in [("read-only", READ_ONLY_IOVA), ("unmapped", NOWHERE_IOVA)] {
+        rig_a.post(rig_a.next_rx(), iova)?;
+        wire.send(&test_frame(MAC_A, SENDER, 7, 300))?;
+        let done = wait_done(&rig_a)?;
+        rig_a.skip_rx()?;
+        seen.push(json!({ "aim": what, "descriptor_completed": done }));
+    }
+
+    let mut bytes = vec![0; RAM_BYTES as usize];
+    rig_a.read_only.read(0, &mut bytes)?;
+    ensure!(bytes.iter().all(|byte| *byte == 0x5a), "the read-only area was written");
+    // B's memory lies at the same I/O address as A's, in its own container: untouched but for the
+    // descriptors that the rig itself wrote.
+    rig_b.ram.read(0x2000, &mut bytes[..0x4000])?;
+    ensure!(bytes[..0x4000].iter().all(|byte| *byte == 0), "B's memory was written");
+    let frame = test_frame(MAC_A, SENDER, 9, 300);
+    wire.send(&frame)?;
+    let got = rig_a.receive(ARRIVAL)?.context("it receives nothing after the faults")?;
+    ensure!(got == frame, "it receives something else after the faults");
+    let faults = fault_lines().saturating_sub(faults_before);
+    ensure!(faults > 0, "the kernel logged no fault");
+    Ok(json!({ "writes": seen, "kernel_log_lines": faults }))
+}
+
+fn wait_done(rig: &crate::rig::Rig<'_>) -> Result<bool> {
+    let start = Instant::now();
+    while start.elapsed() < ARRIVAL {
+        if rig.is_rx_done()? {
+            return Ok(true);
+        }
+        std::thread::sleep(SILENCE / 50);
+    }
+    Ok(false)
+}
+
+fn fault_lines() -> usize {
+    sys::kernel_log().lines().filter(|line| line.contains("DMAR") && line.contains("fault")).count()
+}
+
+/// After a quiesce nothing of the NIC reaches memory; then it attaches again, without a reset and
+/// without losing its link.
+pub(super) fn quiesce(_: &Report) -> Result<Value> {
+    let [a, _b] = open_both()?;
+    let wire = RawWire::open()?;
+    let (mut rig, _) = rig(&a, MAC_A)?;
+    let (mut quiesce_ms, mut reattach_ms) = (Vec::new(), Vec::new());
+    for round in 0..3u8 {
+        a.open_filters();
+        let frame = test_frame(MAC_A, SENDER, round, 120);
+        wire.send(&frame)?;
+        ensure!(rig.receive(ARRIVAL)?.as_ref() == Some(&frame), "nothing received, round {round}");
+
+        let start = Instant::now();
+        a.quiesce()?;
+        quiesce_ms.push(ms(start.elapsed()));
+        ensure!(!a.is_bus_master()?, "it is still bus master");
+        rig.ram.write(0, &[0xee; RAM_BYTES as usize])?;
+        for number in 0..20 {
+            wire.send(&test_frame(MAC_A, SENDER, number, 400))?;
+        }
+        std::thread::sleep(SILENCE);
+        let mut bytes = vec![0; RAM_BYTES as usize];
+        rig.ram.read(0, &mut bytes)?;
+        ensure!(bytes.iter().all(|byte| *byte == 0xee), "memory was written after a quiesce");
+
+        let start = Instant::now();
+        a.enable_bus_master()?;
+        rig.attach(MAC_A)?;
+        reattach_ms.push(ms(start.elapsed()));
+        ensure!(a.is_bus_master()? && a.link_up(), "no bus master or no link afterwards");
+        // What QEMU's wire kept back meanwhile comes now, to filters that are shut.
+        ensure!(rig.receive(SILENCE)?.is_none(), "a late frame came through shut filters");
+        while a.queue_event().read().is_ok() {}
+    }
+    Ok(json!({ "quiesce_ms": quiesce_ms, "reattach_ms": reattach_ms }))
+}
+
+/// The full reset: registers lost, MSI-X and mappings kept, the link to be brought up again.
+pub(super) fn reset(_: &Report) -> Result<Value> {
+    let [a, _b] = open_both()?;
+    let wire = RawWire::open()?;
+    let (mut rig, _) = rig(&a, MAC_A)?;
+    a.open_filters();
+    let start = Instant::now();
+    a.reset()?;
+    let reset_ms = ms(start.elapsed());
+    ensure!(!a.is_bus_master()?, "a reset leaves bus master on");
+    a.enable_bus_master()?;
+    let link = rig.bring_link_up()?;
+    rig.attach(MAC_A)?;
+    a.open_filters();
+    while a.queue_event().read().is_ok() {}
+    let frame = test_frame(MAC_A, SENDER, 3, 120);
+    wire.send(&frame)?;
+    wait_event(a.queue_event(), ARRIVAL).context("no interrupt after the reset")?;
+    ensure!(rig.receive(ARRIVAL)?.as_ref() == Some(&frame), "nothing received after the reset");
+    Ok(json!({ "reset_ms": reset_ms, "link_up_ms": ms(link) }))
+}

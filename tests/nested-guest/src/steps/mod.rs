@@ -1,0 +1,93 @@
+//! The steps of a nested run, in order. Each is independent of the outcome of the others, except
+//! that those with NICs need them bound.
+
+mod basics;
+mod devices;
+mod failover;
+mod frames;
+mod isolation;
+mod tests;
+mod trace;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+use serde_json::{Value, json};
+use warmspare_tests::nested::protocol::FromGuest;
+
+use crate::report::Report;
+use crate::sys;
+
+/// A step: what it measured, or why it failed.
+type Step = fn(&Report) -> Result<Value>;
+
+const STEPS: [(&str, Step); 14] = [
+    ("modules", basics::modules),
+    ("kvm", basics::kvm),
+    ("devices", devices::list_and_refuse),
+    ("bind", devices::bind),
+    ("open", devices::open),
+    ("frames", frames::frames),
+    ("filters", frames::filters),
+    ("cable", frames::cable),
+    ("confinement", isolation::confinement),
+    ("quiesce", isolation::quiesce),
+    ("reset", isolation::reset),
+    ("trace", trace::compare),
+    ("failover", failover::pair),
+    ("tests", tests::run),
+];
+/// Steps that the others need, whatever was chosen.
+const ALWAYS: [&str; 2] = ["modules", "bind"];
+
+/// Runs the steps that were asked for: how many passed, and which failed.
+pub(crate) fn run_all(report: &Report) -> Result<(usize, Vec<String>)> {
+    let chosen = sys::boot_argument("warmspare.steps");
+    let chosen: Option<Vec<&str>> = chosen.as_deref().map(|names| names.split(',').collect());
+    let mut passed = 0;
+    let mut failed = Vec::new();
+    if let Some(unknown) = chosen.iter().flatten().find(|name| STEPS.iter().all(|s| s.0 != **name))
+    {
+        failed.push(format!("{unknown} (there is no such step)"));
+    }
+    for (name, step) in STEPS {
+        let by_default = name != "tests" || tests::are_here();
+        let wanted = chosen.as_ref().map_or(by_default, |chosen| chosen.contains(&name));
+        if !wanted && !ALWAYS.contains(&name) {
+            continue;
+        }
+        let start = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| step(report)))
+            .unwrap_or_else(|panic| Err(anyhow!("it panicked: {}", text_of(&*panic))));
+        let ms = start.elapsed().as_secs_f64() * 1000.0;
+        let ok = result.is_ok();
+        let detail = result.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }));
+        report.say(&FromGuest::Step { name: name.to_owned(), ok, ms, detail })?;
+        if ok {
+            passed += 1;
+        } else {
+            failed.push(name.to_owned());
+        }
+    }
+    Ok((passed, failed))
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Milliseconds, for reports.
+fn ms(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// Time of one of many repetitions, in nanoseconds.
+fn cost_ns(times: u32, mut action: impl FnMut()) -> u128 {
+    let start = Instant::now();
+    for _ in 0..times {
+        action();
+    }
+    start.elapsed().as_nanos() / u128::from(times)
+}

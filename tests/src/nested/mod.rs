@@ -1,0 +1,114 @@
+//! `cargo xtask nested`: a machine with an IOMMU and two igb NICs, made by QEMU, for the tests that
+//! need real VFIO.
+//!
+//! ```text
+//! this machine                         QEMU (TCG), Linux inside
+//! ------------                         --------------------------------------------------
+//! xtask ── results (virtio-serial) ──  init: loads modules, runs the steps, reports
+//!       ── QMP: set_link ────────────  igb nic0 ─┐
+//!                                      igb nic1 ─┼─ one emulated Ethernet (a hub)
+//!                                      virtio-net sender ─┘  the "sender host": its own Linux
+//! ```
+//!
+//! Everything that is fetched or built is kept under `target/nested`. Nothing needs root but the
+//! installation of QEMU where it is missing.
+
+mod apt;
+mod cpio;
+mod image;
+mod kernel;
+mod machine;
+mod modules;
+pub mod protocol;
+mod qemu;
+mod qmp;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::runner::workspace;
+use machine::{Machine, Order};
+use protocol::{FromGuest, ToGuest};
+
+/// What may be said on the command line.
+#[derive(Debug, clap::Args)]
+pub struct NestedArgs {
+    /// Kernel image to boot instead of the distribution's
+    #[arg(long, requires = "modules", value_name = "VMLINUZ")]
+    kernel: Option<PathBuf>,
+    /// Folder of that kernel's modules (lib/modules/RELEASE)
+    #[arg(long, requires = "kernel", value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Run only the steps with these names
+    #[arg(long = "step", value_name = "STEP")]
+    steps: Vec<String>,
+    /// Run the integration tests inside as well, as on a machine with /dev/kvm
+    #[arg(long)]
+    tests: bool,
+    /// Seconds from starting the machine to its verdict
+    #[arg(long, default_value_t = 270, value_name = "S")]
+    timeout_s: u64,
+}
+
+/// Builds, boots, and waits for the verdict.
+///
+/// # Errors
+/// Something is missing and cannot be fetched, or a step failed.
+pub fn run(args: &NestedArgs) -> Result<()> {
+    let cache = workspace().join("target/nested");
+    std::fs::create_dir_all(&cache).context("target/nested cannot be created")?;
+    let start = Instant::now();
+    let qemu = qemu::find_or_install(&cache)?;
+    let kernel = match (&args.kernel, &args.modules) {
+        (Some(image), Some(modules)) => kernel::given(image, modules)?,
+        _ => kernel::fetch(&cache)?,
+    };
+    let initramfs = image::build(&kernel, &cache, args.tests)?;
+    println!("nested: ready to boot after {:.1} s", start.elapsed().as_secs_f64());
+    let order = Order {
+        qemu: &qemu,
+        kernel: &kernel.image,
+        initramfs: &initramfs,
+        console: &cache.join("console.log"),
+        log: &cache.join("qemu.log"),
+        steps: &args.steps,
+    };
+    let mut machine = Machine::boot(&order)?;
+    let end = Instant::now() + Duration::from_secs(args.timeout_s);
+    let verdict = converse(&mut machine, end);
+    let verdict = verdict.with_context(|| machine.last_words());
+    drop(machine);
+    println!("nested: {:.1} s in all", start.elapsed().as_secs_f64());
+    verdict
+}
+
+/// Prints what the machine reports, does what it asks, until its verdict.
+fn converse(machine: &mut Machine, end: Instant) -> Result<()> {
+    loop {
+        match machine.next(end)? {
+            FromGuest::Hello { kernel } => println!("nested: Linux {kernel} is up"),
+            step @ FromGuest::Step { .. } => println!("{}", serde_json::to_string(&step)?),
+            FromGuest::SetLink { nic, up } => {
+                let reply = match machine.set_link(&nic, up) {
+                    Ok(()) => ToGuest::Done,
+                    Err(error) => ToGuest::Refused { why: format!("{error:#}") },
+                };
+                machine.reply(&reply)?;
+            }
+            FromGuest::Verdict { passed, failed } if failed.is_empty() => {
+                println!("nested: all {passed} steps passed");
+                return Ok(());
+            }
+            FromGuest::Verdict { passed, failed } => {
+                bail!(
+                    "{} of {} steps failed: {}",
+                    failed.len(),
+                    passed + failed.len(),
+                    failed.join(", ")
+                )
+            }
+        }
+    }
+}
