@@ -1,0 +1,236 @@
+//! The steps, in order. Each leaves a guest that answers to the next.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use warmspare::clock::monotonic_ns;
+use warmspare::fault::Site;
+use warmspare::traffic::{Ledger, percentile};
+
+use super::Parts;
+use super::guest::{GUEST, LinuxGuest};
+use super::lan::{Lan, TAPS};
+use super::ping::Ping;
+use super::service::{InProcess, Program};
+
+const PERIOD: Duration = Duration::from_millis(1);
+/// How long service may take to come back before a step has failed: no promise.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Around a fault: the echoes that tell how long it was felt.
+const AROUND: Duration = Duration::from_millis(60);
+/// Traffic between two faults.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// A guest, a LAN, and the service between them.
+pub(super) struct Bench<'a> {
+    lan: &'a Lan,
+    parts: &'a Parts,
+    failovers: u32,
+    service: Option<InProcess>,
+    guest: Option<LinuxGuest>,
+    boot: Duration,
+}
+
+/// A step, and what it is called.
+type Step<'a> = (&'static str, fn(&mut Bench<'a>) -> Result<Value>);
+
+pub(super) fn all<'a>() -> Vec<Step<'a>> {
+    vec![
+        ("boot", Bench::booted),
+        ("jitter", Bench::jitter),
+        ("failovers", Bench::failovers),
+        ("link", Bench::link_down_and_up),
+        ("rebind", Bench::rebind),
+        ("reboot", Bench::reboot),
+        ("front-end", Bench::front_end_again),
+        ("restart", Bench::restart),
+    ]
+}
+
+impl<'a> Bench<'a> {
+    /// A redundant service and a guest that has booted.
+    pub(super) fn start(lan: &'a Lan, parts: &'a Parts, failovers: u32) -> Result<Self> {
+        let service = InProcess::start(lan.bridge(), &parts.topology)?;
+        let start = Instant::now();
+        let guest = parts.boot()?;
+        guest.wait_ready()?;
+        Ok(Self {
+            lan,
+            parts,
+            failovers,
+            service: Some(service),
+            guest: Some(guest),
+            boot: start.elapsed(),
+        })
+    }
+
+    fn service(&self) -> Result<&InProcess> {
+        self.service.as_ref().context("the service runs elsewhere")
+    }
+
+    fn guest(&mut self) -> Result<&mut LinuxGuest> {
+        self.guest.as_mut().context("there is no guest")
+    }
+
+    fn ping(&self) -> Result<Ping> {
+        let ping = Ping::start(self.lan.host(), GUEST, PERIOD)?;
+        ping.wait_answers(PATIENCE)?;
+        Ok(ping)
+    }
+
+    fn booted(&mut self) -> Result<Value> {
+        let start = Instant::now();
+        let ledger = self.ping()?.finish()?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        let answered = start.elapsed();
+        Ok(json!({ "boot_ms": millis(self.boot), "answers_after_ms": millis(answered) }))
+    }
+
+    /// The guest's own unrest, without faults.
+    fn jitter(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        std::thread::sleep(Duration::from_secs(5));
+        let ledger = ping.finish()?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        Ok(books(&ledger))
+    }
+
+    fn failovers(&mut self) -> Result<Value> {
+        let mac = self.parts.mac();
+        let before = self.guest()?.figure("carrier_changes")?;
+        let errors_before = self.guest()?.ask("errors")?;
+        let ping = self.ping()?;
+        let mut verdicts = Vec::new();
+        for number in 0..self.failovers {
+            verdicts.push(self.crash_once(&mac, Site::ALL[number as usize % Site::ALL.len()])?);
+        }
+        ping.wait_answers(PATIENCE)?;
+        let ledger = ping.finish()?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        let after = self.guest()?.figure("carrier_changes")?;
+        ensure!(after == before, "the guest has seen its carrier change");
+        let errors = self.guest()?.ask("errors")?;
+        ensure!(errors == errors_before, "the guest's kernel complains: {errors}");
+        let mut gaps: Vec<f64> = verdicts.iter().filter_map(|at| gap_at(&ledger, *at)).collect();
+        gaps.sort_by(f64::total_cmp);
+        let figures = json!({
+            "failovers": verdicts.len(),
+            "interruption_ms": spread(&gaps),
+            "over_10_ms": gaps.iter().filter(|gap| **gap > 10.0).count(),
+            "traffic": books(&ledger),
+        });
+        Ok(figures)
+    }
+
+    /// One crash; service and redundancy must come back, and the bridge must have learned the
+    /// guest's address at the other port. Says when the verdict fell.
+    fn crash_once(&self, mac: &str, site: Site) -> Result<u64> {
+        let service = self.service()?;
+        let failed = service.active()?;
+        service.crash(site)?;
+        let report = service.wait_failover()?;
+        let active = service.active()?;
+        ensure!(active != failed, "nobody took over: {:?}", report.record.verdict);
+        let end = Instant::now() + PATIENCE;
+        while self.lan.port_of(mac)?.as_deref() != Some(TAPS[active]) {
+            ensure!(
+                Instant::now() < end,
+                "the bridge does not learn the guest at {}",
+                TAPS[active]
+            );
+        }
+        service.wait_redundant()?;
+        std::thread::sleep(PAUSE);
+        Ok(report.record.verdict_ns)
+    }
+
+    fn link_down_and_up(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        let guest = self.guest()?;
+        guest.ask("link down")?;
+        let quiet_from = monotonic_ns();
+        std::thread::sleep(Duration::from_millis(50));
+        guest.ask("link up")?;
+        ensure!(ping.last_echo_ns() < monotonic_ns() && quiet_from > 0, "no time passes");
+        let back = ping.wait_answers(PATIENCE)?;
+        ping.finish()?;
+        Ok(json!({ "back_ms": millis(back) }))
+    }
+
+    fn rebind(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        let guest = self.guest()?;
+        guest.ask("unbind")?;
+        guest.ask("bind")?;
+        let back = ping.wait_answers(PATIENCE)?;
+        ping.finish()?;
+        Ok(json!({ "back_ms": millis(back) }))
+    }
+
+    fn reboot(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        let start = Instant::now();
+        let guest = self.guest()?;
+        guest.tell("reboot")?;
+        guest.wait_ready()?;
+        ping.wait_answers(PATIENCE)?;
+        ping.finish()?;
+        Ok(json!({ "back_ms": millis(start.elapsed()) }))
+    }
+
+    /// QEMU is killed, and another one connects.
+    fn front_end_again(&mut self) -> Result<Value> {
+        self.guest = None;
+        let start = Instant::now();
+        let guest = self.parts.boot()?;
+        guest.wait_ready()?;
+        self.guest = Some(guest);
+        self.ping()?.finish()?;
+        Ok(json!({ "back_ms": millis(start.elapsed()) }))
+    }
+
+    /// The VMM goes, as a whole and without a word, and another comes: the program itself, with the
+    /// example as it stands. The guest reconnects by itself.
+    fn restart(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        self.service = None;
+        let mut back_ms = Vec::new();
+        for _ in 0..4 {
+            let program = Program::start(self.lan.bridge(), &self.parts.topology_file)?;
+            let back = ping.wait_answers(PATIENCE)?;
+            back_ms.push(millis(back));
+            std::thread::sleep(PAUSE);
+            drop(program);
+        }
+        let ledger = ping.finish()?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        Ok(json!({ "back_ms": back_ms, "duplicated": ledger.total_duplicated() }))
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 100.0
+}
+
+/// The longest silence around a fault, milliseconds.
+fn gap_at(ledger: &Ledger, verdict_ns: u64) -> Option<f64> {
+    let around_ns = AROUND.as_nanos() as u64;
+    let (from, to) = ledger.longest_gap(verdict_ns - 5_000_000, verdict_ns + around_ns)?;
+    Some((to - from) as f64 / 1e6)
+}
+
+fn spread(sorted: &[f64]) -> Value {
+    let at = |share| percentile(sorted, share).unwrap_or(f64::NAN);
+    json!({ "min": at(0.0), "median": at(0.5), "p90": at(0.9), "max": at(1.0) })
+}
+
+fn books(ledger: &Ledger) -> Value {
+    let gaps = ledger.gaps();
+    json!({
+        "sent": ledger.total_sent(),
+        "lost": ledger.total_sent() - ledger.total_echoed(),
+        "duplicated": ledger.total_duplicated(),
+        "gap_us": gaps,
+    })
+}
