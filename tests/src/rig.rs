@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use warmspare::app::{App, AppConfig, AppReport};
 use warmspare::domain::{DomainId, DomainSlot};
 use warmspare::supervisor::{Event, FailoverReport, System, Wires};
 use warmspare::topology::{Policy, Topology};
@@ -11,6 +12,14 @@ use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
 
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The application guest, always on the other side of the socket.
+enum Guest {
+    /// As users run it.
+    Process(#[expect(dead_code, reason = "held for its end")] AppProcess),
+    /// In this process, so that its own counters can be read.
+    Inside(App),
+}
 
 /// A running system with traffic through it.
 pub struct Rig {
@@ -21,7 +30,7 @@ pub struct Rig {
     /// What it was built from.
     pub topology: Topology,
     sender: Option<Sender>,
-    _app: AppProcess,
+    guest: Guest,
     folder: PathBuf,
 }
 
@@ -30,6 +39,21 @@ impl Rig {
     /// redundant and answers.
     pub fn start() -> Self {
         Self::start_with(|_| ())
+    }
+
+    /// The same with the guest in this process, for [`Self::guest_report`].
+    pub fn start_with_guest_inside() -> Self {
+        let guest = |topology: &Topology| {
+            let app = &topology.apps[0];
+            let config = AppConfig {
+                socket: app.socket.clone(),
+                mac: app.mac.to_string().parse().expect("a MAC address"),
+                address: Addresses::DEFAULT_GUEST_NET.parse().expect("an address"),
+                udp_port: Addresses::DEFAULT.guest_port,
+            };
+            Guest::Inside(App::start(&config).expect("the application guest"))
+        };
+        Self::build(|_| (), guest)
     }
 
     /// The same with one domain and no spare.
@@ -45,6 +69,18 @@ impl Rig {
     /// # Panics
     /// It does not come up.
     pub fn start_with(change: impl FnOnce(&mut Topology)) -> Self {
+        Self::build(change, |topology| {
+            let app = &topology.apps[0];
+            let net = Addresses::DEFAULT_GUEST_NET;
+            let app = AppProcess::spawn(&crate::program(), &app.socket, app.mac, net);
+            Guest::Process(app.expect("the application guest"))
+        })
+    }
+
+    fn build(
+        change: impl FnOnce(&mut Topology),
+        start_guest: impl FnOnce(&Topology) -> Guest,
+    ) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("warmspare-rig-{}-{number}", std::process::id());
@@ -55,13 +91,10 @@ impl Rig {
         let mut wires = Wires::default();
         let port = wires.switch("lan").attach("sender").expect("a port for the sender");
         let system = System::start(&topology, &mut wires).expect("the system");
-        let app = &topology.apps[0];
-        let net = Addresses::DEFAULT_GUEST_NET;
-        let app = AppProcess::spawn(&crate::program(), &app.socket, app.mac, net)
-            .expect("the application guest");
+        let guest = start_guest(&topology);
         let sender = Sender::spawn(port, Addresses::DEFAULT, Duration::from_millis(1), 100_000)
             .expect("the sender");
-        let rig = Self { system, wires, topology, sender: Some(sender), _app: app, folder };
+        let rig = Self { system, wires, topology, sender: Some(sender), guest, folder };
         rig.wait("the first echo", |rig| {
             rig.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
         });
@@ -93,6 +126,17 @@ impl Rig {
         }
     }
 
+    /// What the guest itself has counted.
+    ///
+    /// # Panics
+    /// It runs in a process of its own.
+    pub fn guest_report(&self) -> AppReport {
+        match &self.guest {
+            Guest::Inside(app) => app.report(),
+            Guest::Process(_) => panic!("only a guest inside can be asked"),
+        }
+    }
+
     /// The next failover.
     ///
     /// # Panics
@@ -102,7 +146,7 @@ impl Rig {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left).expect("a failover") {
-                Event::Failover(report) => return report,
+                Event::Failover(report) => return *report,
                 Event::BuildFailed { reason, .. } => {
                     panic!("a domain could not be built: {reason}")
                 }

@@ -74,3 +74,10 @@ fn a_socket_that_is_in_use_is_refused() {
     drop(listener);
     std::fs::remove_file(path).unwrap();
 }
+
+#[test]
+fn a_mistyped_option_is_one_line_too() {
+    assert!(mistake(&["demo", "--faults", "0"]).contains("--faults"));
+    assert!(mistake(&["demo", "--fault", "3"]).contains("--fault"));
+    assert!(mistake(&[]).contains("--help"));
+}

@@ -17,6 +17,8 @@ fn crash_once(rig: &Rig, site: Site) {
     let failed = rig.active();
     let life = rig.system.failover().life(failed).unwrap();
     fault::corrupt_code(rig.slot(failed), life.image(), site).unwrap();
+    // It may have nothing to do; a wake-up is enough to meet the fault in its loop.
+    rig.slot(failed).kick.write(1).unwrap();
     let report = rig.wait_failover();
     assert_eq!(report.record.from, failed);
     assert!(matches!(report.record.verdict, Verdict::Crash(_)), "{:?}", report.record.verdict);
@@ -70,6 +72,36 @@ fn a_crash_while_the_spare_is_being_rebuilt_is_survived() {
     assert_service_whole(&mut rig);
 }
 
+/// Switches a NIC's transmit unit off behind its driver's back: what the driver hands it stays there.
+fn jam_transmitter(slot: &warmspare::domain::DomainSlot) {
+    let warmspare::nic::BarAccess::Trapped(registers) = slot.nic.bar() else {
+        panic!("an emulated NIC traps its registers");
+    };
+    registers.write(warmspare::nic::registers::TCTL, 0);
+}
+
+/// Both transmitters are jammed, so the same frames are in hand when the first and when the second
+/// domain fails: they are poison, and must not kill a third one.
+#[test]
+fn a_frame_in_hand_at_two_failures_is_dropped_and_kept() {
+    let mut rig = Rig::start();
+    rig.system.slots().iter().for_each(|slot| jam_transmitter(slot));
+    for _ in 0..2 {
+        let consumed = &rig.slot(rig.active()).status().tx_post_consumed.0;
+        rig.wait("frames in the driver's hand", |rig| {
+            let unconfirmed = rig.system.switchboard().counters().tx_unconfirmed.get();
+            unconfirmed >= 3 && consumed.load(Ordering::Acquire) >= 4
+        });
+        crash_once(&rig, Site::Loop);
+    }
+    rig.wait_whole();
+    let counters = rig.system.switchboard().counters();
+    assert!(counters.tx_poisoned.get() >= 1);
+    assert!(!rig.system.switchboard().quarantine().is_empty());
+    rig.run_for(A_WHILE);
+    assert_service_whole(&mut rig);
+}
+
 /// Plays a domain gone wrong: writes entries into its RX_DONE ring as if it had published them.
 fn forge_received(rig: &Rig, entry: Entry) {
     let slot = rig.slot(rig.active());
@@ -90,7 +122,8 @@ fn epoch(rig: &Rig) -> u16 {
 fn malformed_entries_end_in_a_failover_and_nothing_else() {
     let mut rig = Rig::start();
     let good = Entry { buffer: 1, len: 100, epoch: epoch(&rig), ..Entry::default() };
-    let forged: [(&str, fn(Entry) -> Entry); 5] = [
+    type Forge = fn(Entry) -> Entry;
+    let forged: [(&str, Forge); 5] = [
         ("unknown buffer", |e| Entry { buffer: 5000, ..e }),
         ("too long", |e| Entry { len: 5000, ..e }),
         ("too short", |e| Entry { len: 3, ..e }),

@@ -103,10 +103,26 @@ fn one_line(error: &dyn std::error::Error) -> String {
     text.replace('\n', " ")
 }
 
+/// Help and version go to standard output as they are; a mistake is one line like any other.
+fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody reads it: that is not the program's failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    eprintln!("warmspare: {}; see `warmspare --help`", first.trim_start_matches("error: "));
+    ExitCode::from(2)
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let began_ns = crate::clock::monotonic_ns();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -11,8 +11,9 @@ use crate::traffic::{Gaps, Ledger};
 /// What is wanted of an interruption, in microseconds.
 pub(super) const GOAL_INTERRUPTION_US: f64 = 10_000.0;
 
-/// How long after a verdict the sender's books are searched for what the fault did to them.
-const AFTERMATH_NS: u64 = 100_000_000;
+/// How long after a verdict the sender's books are searched for what the fault did to them: a little
+/// longer than the last announcement of a takeover takes.
+const AFTERMATH_NS: u64 = 25_000_000;
 /// Datagrams sent so long before the fault can still have been under way when it struck.
 const UNDER_WAY_NS: u64 = 5_000_000;
 

@@ -159,7 +159,7 @@ impl Demo<'_> {
         let injected_ns = fault::corrupt_code(slot, life.image(), site)?;
         let what = format!("a corrupted {} path was not noticed", site.name());
         let failover = self.next(VERDICT_DEADLINE, &what, |event| match event {
-            Event::Failover(report) => Some(report),
+            Event::Failover(report) => Some(*report),
             _ => None,
         })?;
         let from = failover.record.from;

@@ -1,8 +1,10 @@
 //! The witness: notices when the machine itself stood still.
 //!
-//! A thread of the highest priority here asks to be woken every millisecond and notes by how much
-//! it was late. Every figure of an interruption is reported beside what it saw, so that a stall of
-//! a shared machine is not taken for one of ours, nor the other way round.
+//! On each processor a thread of the highest priority here asks to be woken every millisecond and
+//! notes by how much it was late. One for all would not do: a processor that its hypervisor takes
+//! away, or that is deep in a kernel that cannot be preempted, stops the threads that wait for it
+//! and no others. Every figure of an interruption is reported beside what they saw, so that a stall
+//! of a shared machine is not taken for one of ours, nor the other way round.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,8 @@ const PERIOD_NS: u64 = 1_000_000;
 const STALL_NS: u64 = 2_000_000;
 /// Stalls that are kept; more are a machine on which nothing can be measured.
 const MAX_STALLS: usize = 4096;
+/// Processors that are watched; on a machine with more, a stall of one of the others goes unseen.
+const MAX_PROCESSORS: usize = 16;
 
 /// A time in which the machine did not run us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,36 +47,67 @@ impl Stall {
 pub struct Witness {
     stalls: Arc<Mutex<Vec<Stall>>>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Witness {
-    /// Starts the thread.
+    /// Starts a thread on each processor that this process may use.
     ///
     /// # Errors
     /// The operating system refuses another thread.
     pub fn spawn() -> io::Result<Self> {
         let stalls = Arc::new(Mutex::new(Vec::with_capacity(MAX_STALLS)));
         let stop = Arc::new(AtomicBool::new(false));
-        let (theirs, their_stop) = (stalls.clone(), stop.clone());
-        let thread = realtime::spawn("witness", Some(Priority::Witness), move || {
-            watch(&theirs, &their_stop);
-        })?;
-        Ok(Self { stalls, stop, thread: Some(thread) })
+        let mut witness = Self { stalls, stop, threads: Vec::new() };
+        for processor in processors() {
+            let (stalls, stop) = (witness.stalls.clone(), witness.stop.clone());
+            let thread = realtime::spawn("witness", Some(Priority::Witness), move || {
+                stay_on(processor);
+                watch(&stalls, &stop);
+            })?;
+            witness.threads.push(thread);
+        }
+        Ok(witness)
     }
 
-    /// What it has seen so far, oldest first.
+    /// What was seen so far, by whichever processor, oldest first.
     pub fn stalls(&self) -> Vec<Stall> {
-        self.stalls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        stalls.sort_by_key(|stall| stall.due_ns);
+        stalls
     }
 }
 
 impl Drop for Witness {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+/// Processors that this process may use, as the kernel numbers them.
+fn processors() -> Vec<usize> {
+    let mut set = std::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
+    // SAFETY: a zeroed set is a valid one; the kernel writes at most the size that is given.
+    let set = unsafe {
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr());
+        set.assume_init()
+    };
+    // SAFETY: the number is within the set.
+    let allowed = |processor: &usize| unsafe { libc::CPU_ISSET(*processor, &set) };
+    (0..libc::CPU_SETSIZE as usize).filter(allowed).take(MAX_PROCESSORS).collect()
+}
+
+/// Keeps the calling thread on one processor; where that is refused it watches whichever it is on.
+fn stay_on(processor: usize) {
+    // SAFETY: a zeroed set is a valid one, the number came from such a set, and the call only
+    // reads it.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(processor, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
     }
 }
 

@@ -15,7 +15,7 @@ pub enum Event {
         up: bool,
     },
     /// A domain failed, and what was done about it.
-    Failover(FailoverReport),
+    Failover(Box<FailoverReport>),
     /// A domain is built and attached.
     Ready {
         /// Which one.

@@ -82,7 +82,7 @@ impl Rebuilder {
             salvaged: takeover.salvaged,
             epitaph,
         };
-        self.tell(Event::Failover(report));
+        self.tell(Event::Failover(Box::new(report)));
     }
 
     /// Waits, off the path, for the stamp of the spare's first frame.

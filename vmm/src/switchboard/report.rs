@@ -95,7 +95,7 @@ impl ReportCell {
                 *word = cell.load(Ordering::Relaxed);
             }
             fence(Ordering::Acquire);
-            if before % 2 == 0 && self.version.load(Ordering::Relaxed) == before {
+            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
                 return TakeOverReport::from_words(words);
             }
             std::thread::yield_now();

@@ -67,7 +67,7 @@ impl Service {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left).context("the crash was not noticed")? {
-                Event::Failover(report) => return Ok(Crash { site, injected_ns, report }),
+                Event::Failover(report) => return Ok(Crash { site, injected_ns, report: *report }),
                 Event::BuildFailed { reason, .. } => bail!("a domain could not be built: {reason}"),
                 Event::Link { .. } | Event::Ready { .. } => {}
             }
