@@ -11,14 +11,16 @@
 //! them. Needs root, for the namespaces.
 
 mod guest;
+mod image;
 mod lan;
 mod ping;
 mod service;
 mod steps;
+mod stream;
+#[cfg(test)]
+mod tests;
 
-mod image;
-
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -58,8 +60,7 @@ impl Parts {
         let qemu = qemu::find_or_install(&cache)?;
         let kernel = kernel::fetch(&cache)?;
         let initramfs = image::build(&kernel, &cache)?;
-        let topology_file = workspace().join("examples/qemu-linux.json");
-        let topology = Topology::load(&topology_file)?;
+        let (topology, topology_file) = example("qemu-linux", &scratch()?)?;
         Ok(Self { qemu, kernel: kernel.image, initramfs, cache, topology, topology_file })
     }
 
@@ -77,6 +78,23 @@ impl Parts {
             console: &self.cache.join("linux-guest-console.log"),
         })
     }
+}
+
+/// A folder for sockets, whose paths must be short.
+fn scratch() -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("ws-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).context("no folder for sockets")?;
+    Ok(folder)
+}
+
+/// An example's topology as it stands, but with its socket in `folder`, so that several runs can
+/// share a machine; and the file that holds it.
+fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> {
+    let mut topology = Topology::load(&workspace().join(format!("examples/{name}.json")))?;
+    topology.apps[0].socket = folder.join(format!("{name}.sock"));
+    let file = folder.join(format!("{name}.json"));
+    std::fs::write(&file, serde_json::to_string_pretty(&topology)?)?;
+    Ok((topology, file))
 }
 
 /// Builds, boots, and runs all steps.
@@ -103,6 +121,8 @@ pub fn run(args: &LinuxGuestArgs) -> Result<()> {
             failed.push(name);
         }
     }
+    drop(bench);
+    let _ = std::fs::remove_dir_all(scratch()?);
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }

@@ -75,7 +75,7 @@ impl InProcess {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left).context("no failover")? {
-                Event::Failover(report) => return Ok(report),
+                Event::Failover(report) => return Ok(*report),
                 Event::BuildFailed { reason, .. } => bail!("a domain cannot be built: {reason}"),
                 Event::Link { .. } | Event::Ready { .. } => {}
             }

@@ -13,6 +13,7 @@ use super::guest::{GUEST, LinuxGuest};
 use super::lan::{Lan, TAPS};
 use super::ping::Ping;
 use super::service::{InProcess, Program};
+use super::stream::{self, Typing};
 
 const PERIOD: Duration = Duration::from_millis(1);
 /// How long service may take to come back before a step has failed: no promise.
@@ -21,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const AROUND: Duration = Duration::from_millis(60);
 /// Traffic between two faults.
 const PAUSE: Duration = Duration::from_millis(150);
+
+/// 100 MB, in the guest's blocks of 64 KiB.
+const BLOCKS: u64 = 1526;
+/// For a rate without faults.
+const QUIET_BLOCKS: u64 = 400;
 
 /// A guest, a LAN, and the service between them.
 pub(super) struct Bench<'a> {
@@ -40,6 +46,7 @@ pub(super) fn all<'a>() -> Vec<Step<'a>> {
         ("boot", Bench::booted),
         ("jitter", Bench::jitter),
         ("failovers", Bench::failovers),
+        ("transfer", Bench::transfer),
         ("link", Bench::link_down_and_up),
         ("rebind", Bench::rebind),
         ("reboot", Bench::reboot),
@@ -101,11 +108,13 @@ impl<'a> Bench<'a> {
         let before = self.guest()?.figure("carrier_changes")?;
         let errors_before = self.guest()?.ask("errors")?;
         let ping = self.ping()?;
+        let typing = Typing::start(self.lan.host(), GUEST)?;
         let mut verdicts = Vec::new();
         for number in 0..self.failovers {
             verdicts.push(self.crash_once(&mac, Site::ALL[number as usize % Site::ALL.len()])?);
         }
         ping.wait_answers(PATIENCE)?;
+        let typed = typing.finish()?;
         let ledger = ping.finish()?;
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
         let after = self.guest()?.figure("carrier_changes")?;
@@ -119,8 +128,34 @@ impl<'a> Bench<'a> {
             "interruption_ms": spread(&gaps),
             "over_10_ms": gaps.iter().filter(|gap| **gap > 10.0).count(),
             "traffic": books(&ledger),
+            "session": { "lines": typed.lines, "slowest_ms": millis(typed.slowest) },
         });
         Ok(figures)
+    }
+
+    /// 100 MB each way over TCP, every byte checked, while the driver crashes.
+    fn transfer(&mut self) -> Result<Value> {
+        let mac = self.parts.mac();
+        let host = self.lan.host();
+        let quiet =
+            [stream::send(host, GUEST, QUIET_BLOCKS)?, stream::receive(host, GUEST, QUIET_BLOCKS)?];
+        let mut crashes = 0;
+        let rates = std::thread::scope(|scope| -> Result<[f64; 2]> {
+            let streams = scope.spawn(|| -> Result<[f64; 2]> {
+                let to_guest = stream::send(host, GUEST, BLOCKS)?;
+                Ok([to_guest, stream::receive(host, GUEST, BLOCKS)?])
+            });
+            while !streams.is_finished() {
+                self.crash_once(&mac, Site::ALL[crashes % Site::ALL.len()])?;
+                crashes += 1;
+            }
+            streams.join().ok().context("a stream has panicked")?
+        })?;
+        Ok(json!({
+            "quiet_mb_s": { "to_guest": quiet[0], "from_guest": quiet[1] },
+            "crashes": crashes,
+            "crashing_mb_s": { "to_guest": rates[0], "from_guest": rates[1] },
+        }))
     }
 
     /// One crash; service and redundancy must come back, and the bridge must have learned the
