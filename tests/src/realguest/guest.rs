@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Address of the guest.
 pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
@@ -120,6 +120,16 @@ impl LinuxGuest {
         let mut words = status.split_whitespace().filter_map(|word| word.split_once('='));
         let value = words.find(|(key, _)| *key == name).map(|(_, value)| value.parse());
         value.with_context(|| format!("no {name} in `{status}`"))?.context("no number")
+    }
+
+    /// Lets the guest's threads go before everything of normal priority, or not: what is measured
+    /// through them is then not what else the machine has to do.
+    pub(super) fn put_first(&self, first: bool) -> Result<()> {
+        let pid = self.qemu.id().to_string();
+        let policy: &[&str] = if first { &["-f", "-p", "1"] } else { &["-o", "-p", "0"] };
+        let status = Command::new("chrt").arg("-a").args(policy).arg(pid).status();
+        ensure!(status.context("chrt is missing")?.success(), "chrt is not permitted");
+        Ok(())
     }
 
     fn line(&self, patience: Duration) -> Result<String> {

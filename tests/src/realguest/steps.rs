@@ -96,9 +96,11 @@ impl<'a> Bench<'a> {
 
     /// The guest's own unrest, without faults.
     fn jitter(&mut self) -> Result<Value> {
+        self.guest()?.put_first(true)?;
         let ping = self.ping()?;
         std::thread::sleep(Duration::from_secs(5));
         let ledger = ping.finish()?;
+        self.guest()?.put_first(false)?;
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
         Ok(books(&ledger))
     }
@@ -107,6 +109,7 @@ impl<'a> Bench<'a> {
         let mac = self.parts.mac();
         let before = self.guest()?.figure("carrier_changes")?;
         let errors_before = self.guest()?.ask("errors")?;
+        self.guest()?.put_first(true)?;
         let ping = self.ping()?;
         let typing = Typing::start(self.lan.host(), GUEST)?;
         let mut verdicts = Vec::new();
@@ -116,6 +119,7 @@ impl<'a> Bench<'a> {
         ping.wait_answers(PATIENCE)?;
         let typed = typing.finish()?;
         let ledger = ping.finish()?;
+        self.guest()?.put_first(false)?;
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
         let after = self.guest()?.figure("carrier_changes")?;
         ensure!(after == before, "the guest has seen its carrier change");
