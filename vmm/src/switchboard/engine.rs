@@ -360,10 +360,17 @@ impl Engine {
 
     /// When to wake at the latest.
     pub(crate) fn deadline_ns(&self, now_ns: u64) -> Option<u64> {
-        let poll = self.port.has_deaf_ring();
+        // Two things that nobody wakes the loop for: chains behind a kick that cannot signal, and
+        // room in TX_POST where a domain claims buffers before it says that it took them.
+        let poll = self.port.has_deaf_ring() || self.is_posting_blocked();
         let poll = poll.then(|| now_ns + DEAF_KICK_POLL.as_nanos() as u64);
         let dues = [self.confirmations.due_ns(), self.announcements.due_ns(), poll];
         dues.into_iter().flatten().min()
+    }
+
+    fn is_posting_blocked(&self) -> bool {
+        let life = self.active.and_then(|active| self.lanes[active].life.as_deref());
+        self.tx.is_waiting() && life.is_some_and(|life| life.trusted)
     }
 
     /// Changes the guest's virtqueues. Everything was published at the end of the last turn, so

@@ -300,6 +300,13 @@ impl FakeRing {
 
     /// Makes a chain of buffers available: `(bytes, writable)` each. Returns its descriptors.
     pub(crate) fn add(&mut self, parts: &[(u32, bool)]) -> Vec<u16> {
+        let chain = self.chain(parts);
+        self.offer(chain[0]);
+        chain
+    }
+
+    /// Describes a chain of buffers without making it available.
+    pub(crate) fn chain(&mut self, parts: &[(u32, bool)]) -> Vec<u16> {
         let first = self.next;
         let at = |n: usize| (first + n as u16) % QUEUE;
         for (n, (len, writable)) in parts.iter().enumerate() {
@@ -308,16 +315,16 @@ impl FakeRing {
             self.set_descriptor(at(n), self.buffer(at(n)), *len, flags, at(n + 1));
         }
         self.next = at(parts.len());
-        self.offer(first);
         (0..parts.len()).map(at).collect()
     }
 
     /// Sends a frame behind an empty header, in one buffer.
     pub(crate) fn send(&mut self, frame: &[u8]) {
-        let [descriptor] = self.add(&[(12 + frame.len() as u32, false)])[..] else { panic!() };
+        let descriptor = self.chain(&[(12 + frame.len() as u32, false)])[0];
         let address = self.buffer(descriptor);
         self.memory.write_slice(&[0; 12], GuestAddress(address)).unwrap();
         self.memory.write_slice(frame, GuestAddress(address + 12)).unwrap();
+        self.offer(descriptor);
     }
 
     /// The next chain that came back: head and bytes.

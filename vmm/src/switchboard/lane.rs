@@ -285,4 +285,49 @@ pub(crate) struct Lane {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::switchboard::fakes::{FakeDomain, frame, slots};
+
+    #[test]
+    fn a_buffer_is_returned_once_for_each_time_it_is_provided() {
+        let (slots, _) = slots();
+        let mut life = LaneLife::new(&slots[0], 1).unwrap();
+        let mut domain = FakeDomain::new(&slots[0], 1);
+        let buffer = domain.dma(&frame(false, 1, 100));
+        assert_eq!(life.take_buffer(&slots[0], buffer, 100, false).unwrap().len, 100);
+        let again = life.take_buffer(&slots[0], buffer, 100, false);
+        assert_eq!(again.unwrap_err(), Violation::NotOwned { buffer });
+        life.give_back(&slots[0], buffer).unwrap();
+        domain.slot.ram.write(buffer_offset(buffer), &frame(false, 2, 100)).unwrap();
+        assert!(life.take_buffer(&slots[0], buffer, 100, false).is_ok());
+    }
+
+    #[test]
+    fn a_buffer_that_was_not_taken_cannot_come_back() {
+        let (slots, _) = slots();
+        let mut life = LaneLife::new(&slots[0], 1).unwrap();
+        let _domain = FakeDomain::new(&slots[0], 1);
+        slots[0].ram.write(buffer_offset(5), &frame(false, 1, 100)).unwrap();
+        life.take_buffer(&slots[0], 5, 100, false).unwrap();
+        let refused = life.give_back(&slots[0], 5);
+        assert_eq!(refused, Err(Violation::ReturnedUntaken { buffer: 5 }));
+    }
+
+    #[test]
+    fn a_domain_that_ran_out_of_buffers_is_woken_by_new_ones() {
+        let (slots, _) = slots();
+        let mut life = LaneLife::new(&slots[0], 1).unwrap();
+        let mut domain = FakeDomain::new(&slots[0], 1);
+        slots[0].status().parked.store(1, Ordering::SeqCst);
+        let buffer = domain.dma(&frame(false, 1, 100)); // all are taken out of the ring here
+        life.take_buffer(&slots[0], buffer, 100, false).unwrap();
+        life.give_back(&slots[0], buffer).unwrap();
+        assert_eq!(life.publish(&slots[0]), Ok(true));
+        let second = domain.buffers.pop_front().unwrap().buffer;
+        slots[0].ram.write(buffer_offset(second), &frame(false, 1, 100)).unwrap();
+        life.take_buffer(&slots[0], second, 100, false).unwrap();
+        life.give_back(&slots[0], second).unwrap();
+        assert_eq!(life.publish(&slots[0]), Ok(false), "one is still waiting for it");
+    }
+}

@@ -261,3 +261,6 @@ impl PortHandle {
         &self.shared.port_events
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ pub const QUARANTINE_FRAMES: usize = 8;
 /// A frame that was in hand at two failures in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantinedFrame {
-    /// Number of the takeover, or 0 for a restart in place, at which it was recognised.
+    /// Number of takeovers when it was recognised, that one included.
     pub takeover: u64,
     /// The frame, padded as it was to be sent.
     pub bytes: Vec<u8>,

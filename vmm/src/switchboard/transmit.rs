@@ -287,6 +287,7 @@ impl TxPool {
             self.frames += u32::from(!announcement);
             again += 1;
         }
+        self.credit = self.credit.min(self.frames);
         again
     }
 

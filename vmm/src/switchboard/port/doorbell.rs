@@ -1,11 +1,15 @@
 //! The descriptors by which a guest and the switchboard wake each other. They come from the
 //! front-end and may be anything.
 //!
-//! Nothing here can be made to wait: a kick is registered edge-triggered with epoll, so an eventfd
+//! A kick cannot make anybody wait: it is registered edge-triggered with epoll, so an eventfd
 //! need not be read at all, and a pipe is drained with `RWF_NOWAIT`, which holds whatever flags the
 //! front-end sets on the shared description. Everything that is neither an eventfd nor a pipe (a
 //! regular file, a device, a file of somebody's FUSE daemon, whose every operation may hang) is
 //! *deaf*: kept, never touched, and the ring is looked at every [`budget::DEAF_KICK_POLL`] instead.
+//!
+//! A call must be an eventfd, and is written only while it can take more. What remains: a front-end
+//! that makes the shared description blocking *and* fills the counter in the instant between the
+//! look and the write can hold the writer. Linux has no write to an eventfd that never waits.
 //!
 //! [`budget::DEAF_KICK_POLL`]: crate::budget::DEAF_KICK_POLL
 
@@ -109,8 +113,15 @@ impl Call {
     /// Signals, if there is anything to signal.
     pub fn signal(&self) {
         let Some(file) = &self.file else { return };
-        // SAFETY: eight bytes that outlive the call. The counter being full is as good as success.
-        unsafe { libc::write(file.as_raw_fd(), std::ptr::from_ref(&1u64).cast(), 8) };
+        let fd = file.as_raw_fd();
+        let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one pollfd, and eight bytes, that outlive the calls. A counter that is full has
+        // not been read since the last signal: one more would say nothing new.
+        unsafe {
+            if libc::poll(&mut poll, 1, 0) == 1 && poll.revents & libc::POLLOUT != 0 {
+                libc::write(fd, std::ptr::from_ref(&1u64).cast(), 8);
+            }
+        }
     }
 
     /// Whether there is a descriptor to signal.
@@ -160,6 +171,19 @@ mod tests {
         kick.drain();
         drop(write);
         kick.drain();
+    }
+
+    #[test]
+    fn a_call_that_is_full_and_blocking_holds_nobody() {
+        let event = EventFd::new(EFD_NONBLOCK).unwrap();
+        // SAFETY: a duplicate that nothing else owns.
+        let call =
+            Call::new(unsafe { OwnedFd::from_raw_fd(libc::dup(event.as_raw_fd())) }).unwrap();
+        event.write(u64::MAX - 1).unwrap();
+        // SAFETY: plain integers and an open descriptor.
+        unsafe { libc::fcntl(event.as_raw_fd(), libc::F_SETFL, 0) };
+        call.signal();
+        assert_eq!(event.read().unwrap(), u64::MAX - 1);
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl PortEvents {
         Ok(Self { event, truncated: AtomicBool::new(false), broken: Default::default() })
     }
 
+    /// Forgets everything, between two connections.
+    pub(crate) fn clear(&self) {
+        self.truncated.store(false, Ordering::Release);
+        self.broken.iter().for_each(|broken| broken.store(false, Ordering::Release));
+    }
+
     fn raise(&self, flag: &AtomicBool) {
         flag.store(true, Ordering::Release);
         // Full means readable.
@@ -322,6 +328,3 @@ fn write_header(
     header[10..].copy_from_slice(&buffers.to_le_bytes());
     scatter.write(&header[..bytes.min(MAX_HEADER_BYTES)])
 }
-
-#[cfg(test)]
-mod tests;

@@ -212,7 +212,7 @@ fn a_restart_in_place_salvages_and_posts_again() {
 
 #[test]
 fn announcements_follow_by_the_clock_and_are_never_sent_again() {
-    let (mut rig, mut a) = Rig::new();
+    let (mut rig, _a) = Rig::new();
     let mut b = rig.install(1, 2);
     rig.take_over(1, 2);
     assert_eq!(b.take_posted(9).len(), 1);
@@ -224,7 +224,7 @@ fn announcements_follow_by_the_clock_and_are_never_sent_again() {
         assert_eq!(frames.len(), expected, "after {after} ms");
         assert!(frames.iter().all(|frame| is_announcement(frame)));
     }
-    a = rig.install(0, 3);
+    let mut a = rig.install(0, 3);
     let report = rig.take_over(0, 3);
     assert_eq!(report.resent, 0);
     assert_eq!(a.take_posted(9).len(), 1, "its own announcement only");
