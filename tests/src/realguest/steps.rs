@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use warmspare::clock::monotonic_ns;
 use warmspare::fault::Site;
+use warmspare::observe::Witness;
 use warmspare::traffic::{Ledger, percentile};
 
 use super::Parts;
@@ -20,6 +21,8 @@ const PERIOD: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Around a fault: the echoes that tell how long it was felt.
 const AROUND: Duration = Duration::from_millis(60);
+/// The promised interruption.
+const LIMIT_NS: u64 = 10_000_000;
 /// Traffic between two faults.
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -36,6 +39,7 @@ pub(super) struct Bench<'a> {
     service: Option<InProcess>,
     guest: Option<LinuxGuest>,
     boot: Duration,
+    witness: Witness,
 }
 
 /// A step, and what it is called.
@@ -69,6 +73,7 @@ impl<'a> Bench<'a> {
             service: Some(service),
             guest: Some(guest),
             boot: start.elapsed(),
+            witness: Witness::spawn()?,
         })
     }
 
@@ -125,12 +130,18 @@ impl<'a> Bench<'a> {
         ensure!(after == before, "the guest has seen its carrier change");
         let errors = self.guest()?.ask("errors")?;
         ensure!(errors == errors_before, "the guest's kernel complains: {errors}");
-        let mut gaps: Vec<f64> = verdicts.iter().filter_map(|at| gap_at(&ledger, *at)).collect();
+        let spans: Vec<_> = verdicts.iter().filter_map(|at| gap_at(&ledger, *at)).collect();
+        let stalls = self.witness.stalls();
+        let stalled =
+            |&(from, to): &(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
+        let is_long = |&&(from, to): &&(u64, u64)| to - from > LIMIT_NS;
+        let mut gaps: Vec<f64> = spans.iter().map(|(from, to)| (to - from) as f64 / 1e6).collect();
         gaps.sort_by(f64::total_cmp);
         let figures = json!({
             "failovers": verdicts.len(),
             "interruption_ms": spread(&gaps),
-            "over_10_ms": gaps.iter().filter(|gap| **gap > 10.0).count(),
+            "over_10_ms": spans.iter().filter(is_long).count(),
+            "of_these_machine_stalled": spans.iter().filter(is_long).filter(|s| stalled(s)).count(),
             "traffic": books(&ledger),
             "session": { "lines": typed.lines, "slowest_ms": millis(typed.slowest) },
         });
@@ -252,11 +263,10 @@ fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
 }
 
-/// The longest silence around a fault, milliseconds.
-fn gap_at(ledger: &Ledger, verdict_ns: u64) -> Option<f64> {
+/// The longest silence around a fault.
+fn gap_at(ledger: &Ledger, verdict_ns: u64) -> Option<(u64, u64)> {
     let around_ns = AROUND.as_nanos() as u64;
-    let (from, to) = ledger.longest_gap(verdict_ns - 5_000_000, verdict_ns + around_ns)?;
-    Some((to - from) as f64 / 1e6)
+    ledger.longest_gap(verdict_ns - 5_000_000, verdict_ns + around_ns)
 }
 
 fn spread(sorted: &[f64]) -> Value {
