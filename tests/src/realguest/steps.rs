@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use warmspare::clock::monotonic_ns;
 use warmspare::fault::Site;
 use warmspare::observe::Witness;
+use warmspare::supervisor::FailoverReport;
 use warmspare::traffic::{Ledger, percentile};
 
 use super::Parts;
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const AROUND: Duration = Duration::from_millis(60);
 /// The promised interruption.
 const LIMIT_NS: u64 = 10_000_000;
+/// For a guest that has just been asked for something new.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Traffic between two faults.
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -117,9 +120,12 @@ impl<'a> Bench<'a> {
         self.guest()?.put_first(true)?;
         let ping = self.ping()?;
         let typing = Typing::start(self.lan.host(), GUEST)?;
-        let mut verdicts = Vec::new();
+        // An emulated processor takes some 20 ms for code that it meets for the first time, and a
+        // new connection is that.
+        std::thread::sleep(SETTLE);
+        let mut reports = Vec::new();
         for number in 0..self.failovers {
-            verdicts.push(self.crash_once(&mac, Site::ALL[number as usize % Site::ALL.len()])?);
+            reports.push(self.crash_once(&mac, Site::ALL[number as usize % Site::ALL.len()])?);
         }
         ping.wait_answers(PATIENCE)?;
         let typed = typing.finish()?;
@@ -130,18 +136,23 @@ impl<'a> Bench<'a> {
         ensure!(after == before, "the guest has seen its carrier change");
         let errors = self.guest()?.ask("errors")?;
         ensure!(errors == errors_before, "the guest's kernel complains: {errors}");
-        let spans: Vec<_> = verdicts.iter().filter_map(|at| gap_at(&ledger, *at)).collect();
+        let spans: Vec<_> =
+            reports.iter().filter_map(|r| gap_at(&ledger, r.record.verdict_ns)).collect();
         let stalls = self.witness.stalls();
         let stalled =
             |&(from, to): &(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
+        let slow: Vec<Value> =
+            reports.iter().enumerate().filter_map(|(n, r)| slow(&ledger, n, r)).collect();
         let is_long = |&&(from, to): &&(u64, u64)| to - from > LIMIT_NS;
         let mut gaps: Vec<f64> = spans.iter().map(|(from, to)| (to - from) as f64 / 1e6).collect();
         gaps.sort_by(f64::total_cmp);
         let figures = json!({
-            "failovers": verdicts.len(),
+            "failovers": reports.len(),
+            "fault_to_first_frame_ms": spread(&own_times(&reports)),
             "interruption_ms": spread(&gaps),
             "over_10_ms": spans.iter().filter(is_long).count(),
             "of_these_machine_stalled": spans.iter().filter(is_long).filter(|s| stalled(s)).count(),
+            "slow": slow,
             "traffic": books(&ledger),
             "session": { "lines": typed.lines, "slowest_ms": millis(typed.slowest) },
         });
@@ -174,8 +185,8 @@ impl<'a> Bench<'a> {
     }
 
     /// One crash; service and redundancy must come back, and the bridge must have learned the
-    /// guest's address at the other port. Says when the verdict fell.
-    fn crash_once(&self, mac: &str, site: Site) -> Result<u64> {
+    /// guest's address at the other port.
+    fn crash_once(&self, mac: &str, site: Site) -> Result<FailoverReport> {
         let service = self.service()?;
         let failed = service.active()?;
         service.crash(site)?;
@@ -192,7 +203,7 @@ impl<'a> Bench<'a> {
         }
         service.wait_redundant()?;
         std::thread::sleep(PAUSE);
-        Ok(report.record.verdict_ns)
+        Ok(report)
     }
 
     fn link_down_and_up(&mut self) -> Result<Value> {
@@ -261,6 +272,32 @@ impl<'a> Bench<'a> {
 
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
+}
+
+/// What is known of a failover whose interruption was over the limit. Times are from the verdict.
+fn slow(ledger: &Ledger, number: usize, report: &FailoverReport) -> Option<Value> {
+    let verdict_ns = report.record.verdict_ns;
+    let (from, to) = gap_at(ledger, verdict_ns).filter(|(from, to)| to - from > LIMIT_NS)?;
+    let after_ms = |at_ns: u64| (at_ns as f64 - verdict_ns as f64) / 1e6;
+    Some(json!({
+        "number": number,
+        "silent_from_ms": after_ms(from),
+        "silent_to_ms": after_ms(to),
+        "first_frame_ms": report.first_sent_ns.map(after_ms),
+        "resent": report.resent,
+        "salvaged": report.salvaged,
+        "epitaph": report.epitaph,
+    }))
+}
+
+/// From the last entry into the failed domain to the spare's first frame, milliseconds, sorted.
+fn own_times(reports: &[FailoverReport]) -> Vec<f64> {
+    let time = |report: &FailoverReport| {
+        Some((report.first_sent_ns?.checked_sub(report.record.entered_ns)?) as f64 / 1e6)
+    };
+    let mut times: Vec<f64> = reports.iter().filter_map(time).collect();
+    times.sort_by(f64::total_cmp);
+    times
 }
 
 /// The longest silence around a fault.
