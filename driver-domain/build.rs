@@ -12,7 +12,7 @@ fn main() {
         "-nostdlib",
         "-static",
         "-no-pie",
-        "-Wl,--build-id=none",
+        "-Wl,--build-id=sha1",
         "-Wl,-z,norelro",
         "-Wl,-z,max-page-size=4096",
         &format!("-Wl,-T,{here}/image.ld"),

@@ -272,13 +272,8 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
     /// # Errors
     /// The VMM's cursor is impossible, or a check that the VMM asked for finds the NIC gone.
     pub fn park(&mut self) -> Result<(), DomainError> {
-        self.busy_turns = 0;
-        if self.masked {
-            // Before the look: what completes after the look must be able to interrupt.
-            self.nic.unmask_queue_interrupt();
-            self.masked = false;
-            self.memory.status.interrupts_masked.store(0, Ordering::Relaxed);
-        }
+        // Before the look: what completes after the look must be able to interrupt.
+        self.rest();
         let parked = &self.memory.status.parked;
         parked.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -287,6 +282,16 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
             return Ok(());
         }
         self.wait()
+    }
+
+    /// The busy spell is over: interrupts are wanted again.
+    pub(crate) fn rest(&mut self) {
+        self.busy_turns = 0;
+        if self.masked {
+            self.nic.unmask_queue_interrupt();
+            self.masked = false;
+            self.memory.status.interrupts_masked.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Parks without a look, and says afterwards that it no longer does.

@@ -8,7 +8,7 @@
 //!
 //! - [`igb`]: the NIC: bring-up, the two queues, descriptors;
 //! - [`domain`]: shared rings on one side, NIC on the other, and the park protocol;
-//! - [`serve`]: the loop, and the standby's hold;
+//! - [`serve`]: the loop, and the standby's hold; `drill`: how a standby proves its NIC;
 //! - [`symbols`]: the loop's parts under the names that fault injection knows;
 //! - [`runtime`]: entry point, stack, memory functions, panics: what an image needs and tests do
 //!   not.
@@ -22,6 +22,7 @@ pub mod bar;
 pub mod budget;
 pub mod clock;
 pub mod domain;
+mod drill;
 pub mod error;
 pub mod hypercalls;
 pub mod igb;

@@ -3,10 +3,12 @@
 //! All of it is shared with the VMM or the NIC, so all of it is atomics behind shared references.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicU16};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU64};
 
 use shared_ring::entry::Slot;
-use shared_ring::layout::{self, LOG_BYTES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RING_ENTRIES};
+use shared_ring::layout::{
+    self, BUFFER_BYTES, LOG_BYTES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RING_ENTRIES, RX_BUFFERS,
+};
 use shared_ring::ring::RingMemory;
 use shared_ring::{Consumer, ControlPage, Producer, StatusPage};
 
@@ -15,6 +17,12 @@ use crate::igb::descriptor::Descriptor;
 
 /// Slots of one shared ring.
 pub type RingSlots = [Slot; RING_ENTRIES];
+
+/// Words of one receive buffer.
+pub const BUFFER_WORDS: usize = BUFFER_BYTES / 8;
+
+/// All receive buffers.
+pub type RxPool = [[AtomicU64; BUFFER_WORDS]; RX_BUFFERS];
 
 /// Where everything lies that a driver shares with others.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +43,8 @@ pub struct DomainMemory<'m> {
     pub tx_done: &'m RingSlots,
     /// Frames received.
     pub rx_done: &'m RingSlots,
+    /// The receive buffers. A frame is none of the driver's business; a drill reads its own.
+    pub rx_pool: &'m RxPool,
 }
 
 /// The domain's ends of the four shared rings.
@@ -72,6 +82,7 @@ impl DomainMemory<'static> {
                 rx_provide: at(layout::RX_PROVIDE_BASE),
                 tx_done: at(layout::TX_DONE_BASE),
                 rx_done: at(layout::RX_DONE_BASE),
+                rx_pool: at(layout::RX_POOL_BASE),
             }
         }
     }

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!   attach ─► READY ─► hold (role standby: WAIT) ─► turns ─► park ─► turns ─► ...
+//!                       ▲ │ ▲                        │ role standby, nothing left to do
+//!                       │ └─┘ a drill                │
+//!     ▲                 └────────────────────────────┘ relieved
+//!     └── READY ─► WAIT (role unattached)
 //! ```
 //! Both images run this; which role they start in is the VMM's affair.
 
-use core::convert::Infallible;
 use core::sync::atomic::Ordering;
 
 use shared_ring::{DomainState, Role};
@@ -13,6 +16,7 @@ use shared_ring::{DomainState, Role};
 use crate::bar::Registers;
 use crate::clock::Clock;
 use crate::domain::Domain;
+use crate::drill;
 use crate::error::DomainError;
 use crate::hypercalls::Hypercalls;
 use crate::igb::Attached;
@@ -53,7 +57,7 @@ pub fn turn<'m, R: Registers, H: Hypercalls>(
     Ok(busy)
 }
 
-/// Attaches, says so, and holds for as long as the role is standby.
+/// Attaches as soon as it may, says so, and holds for as long as the role is standby.
 ///
 /// # Errors
 /// The domain cannot go on.
@@ -66,14 +70,29 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
     calls: H,
     clock: &impl Clock,
 ) -> Result<Domain<'m, R, H>, DomainError> {
+    await_nic(&memory, &calls);
     // SAFETY: as the caller promises.
     let (mut domain, attached) = unsafe { Domain::attach(memory, bar, calls, clock)? };
     say_attached(&domain, attached);
     memory.status.state.store(DomainState::Attached as u32, Ordering::Release);
     domain.calls.ready();
     hold(&mut domain)?;
-    memory.status.state.store(DomainState::Serving as u32, Ordering::Release);
     Ok(domain)
+}
+
+/// Leaves the NIC alone for as long as the role says so. Each wake is a sign of life.
+fn await_nic<H: Hypercalls>(memory: &DomainMemory<'_>, calls: &H) {
+    if memory.control.role() != Role::Unattached {
+        return;
+    }
+    calls.ready();
+    while memory.control.role() == Role::Unattached {
+        memory.status.heartbeat.fetch_add(1, Ordering::Relaxed);
+        memory.status.counters.parks.fetch_add(1, Ordering::Relaxed);
+        memory.status.parked.store(1, Ordering::SeqCst);
+        calls.wait();
+        memory.status.parked.store(0, Ordering::Release);
+    }
 }
 
 fn say_attached<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>, attached: Attached) {
@@ -88,35 +107,58 @@ fn say_attached<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>, attached
 /// Holds while the role is not active. Each wake is a sign of life: takes the receive buffers that
 /// were provided meanwhile, and waits again. A drill proves the CPU and the registers.
 fn hold<R: Registers, H: Hypercalls>(domain: &mut Domain<'_, R, H>) -> Result<(), DomainError> {
+    let state = &domain.memory.status.state;
+    state.store(DomainState::Attached as u32, Ordering::Release);
     loop {
         domain.beat();
         match domain.role() {
-            Role::Active => return Ok(()),
-            Role::Standby => {}
-            Role::Drill => {
-                domain.nic.verify()?;
-            }
+            Role::Active => break,
+            // Attached, it cannot go back: it waits as a standby does.
+            Role::Standby | Role::Unattached => {}
+            Role::Drill => drill::run(domain)?,
         }
         domain.rx_provide()?;
-        domain.wait()?;
+        // A drill may have ended because the ring is to be served now.
+        if domain.role() != Role::Active {
+            domain.wait()?;
+        }
+    }
+    state.store(DomainState::Serving as u32, Ordering::Release);
+    Ok(())
+}
+
+/// Turns and parks until the domain is relieved, that is: its role is standby and nothing is left
+/// to do. Then holds, and returns when it is to serve again.
+///
+/// # Errors
+/// The domain cannot go on.
+pub fn serve_until_relieved<'m, R: Registers, H: Hypercalls>(
+    domain: &mut Domain<'m, R, H>,
+    mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
+) -> Result<(), DomainError> {
+    loop {
+        if turn(domain)? {
+            continue;
+        }
+        if domain.role() == Role::Active {
+            domain.park()?;
+        } else {
+            domain.rest();
+            return hold(domain);
+        }
     }
 }
 
-/// Turns and parks until the domain cannot go on; why is what it returns.
+/// Serves, stands by when it is relieved, and serves again, until the domain cannot go on; why is
+/// what it returns.
 pub fn serve<'m, R: Registers, H: Hypercalls>(
     domain: &mut Domain<'m, R, H>,
     mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
 ) -> DomainError {
-    let mut run = || -> Result<Infallible, DomainError> {
-        loop {
-            if !turn(domain)? {
-                domain.park()?;
-            }
+    loop {
+        if let Err(error) = serve_until_relieved(domain, &mut turn) {
+            return error;
         }
-    };
-    match run() {
-        Ok(never) => match never {},
-        Err(error) => error,
     }
 }
 
@@ -133,6 +175,8 @@ pub fn settle_in<'m, R: Registers, H: Hypercalls>(
     loop {
         match (turn(domain)?, served) {
             (true, _) => served = true,
+            // Relieved before there was anything to do: nothing to look at either.
+            (false, false) if domain.role() != Role::Active => return Ok(()),
             // Released before the switchboard has published: not yet the time to look.
             (false, false) => domain.park()?,
             (false, true) => break,

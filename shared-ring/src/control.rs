@@ -13,8 +13,12 @@ pub enum Role {
     Standby = 0,
     /// Serve the ring.
     Active = 1,
-    /// Prove the NIC with a probe, without the ring, then WAIT.
+    /// Prove the NIC with a probe, without the ring, once for each number in
+    /// [`ControlPage::drill`], then WAIT.
     Drill = 2,
+    /// Leave the NIC alone: call READY, then WAIT. Any other role ends that: attach, call READY
+    /// again, and go on as in that role.
+    Unattached = 3,
 }
 
 impl Role {
@@ -23,6 +27,7 @@ impl Role {
         match role {
             1 => Self::Active,
             2 => Self::Drill,
+            3 => Self::Unattached,
             _ => Self::Standby,
         }
     }
@@ -65,6 +70,11 @@ pub struct ControlPage {
     pub mac: AtomicU64,
     /// Why the last WAIT returned, see [`wake`].
     pub wake_reason: AtomicU32,
+    /// Number of the drill that [`Role::Drill`] means; 0 for none.
+    pub drill: AtomicU32,
+    /// I/O address of the probe frame to send in a drill, [`crate::probe::PROBE_BYTES`] long; 0
+    /// for a drill that leaves the wire alone.
+    pub probe_iova: AtomicU64,
     /// Not zero while the switchboard sleeps: publish, then NOTIFY.
     pub switchboard_asleep: Cursor,
     /// TX_POST, written by the switchboard.
@@ -81,6 +91,7 @@ pub struct ControlPage {
 const _: () = {
     assert!(core::mem::offset_of!(ControlPage, tsc_khz) == 16);
     assert!(core::mem::offset_of!(ControlPage, wake_reason) == 48);
+    assert!(core::mem::offset_of!(ControlPage, probe_iova) == 56);
     assert!(core::mem::offset_of!(ControlPage, switchboard_asleep) == 64);
     assert!(core::mem::offset_of!(ControlPage, rx_done_consumed) == 320);
     assert!(size_of::<ControlPage>() == 384);

@@ -5,7 +5,8 @@
 
 /// Offsets of the calls in the hypercall page, in bytes.
 pub mod offset {
-    /// The driver is attached: NIC programmed, buffers posted. Argument: 0.
+    /// The driver is attached: NIC programmed, buffers posted. In role
+    /// [`crate::Role::Unattached`]: the program runs, and waits. Argument: 0.
     pub const READY: u64 = 0x00;
     /// Park until there may be work; returns after a kick, a NIC interrupt or the VMM's own wish.
     /// Why stands in [`crate::ControlPage::wake_reason`]; every wake means "look at everything".

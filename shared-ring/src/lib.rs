@@ -8,6 +8,7 @@
 //! - [`ring`]: the single-producer, single-consumer ring and its two ends;
 //! - [`control`]: the page the VMM writes and the domain reads;
 //! - [`status`]: the page the domain writes and the VMM reads *and distrusts*;
+//! - [`probe`]: the frames of a drill;
 //! - [`hypercall`]: the stores by which a domain asks something of the VMM.
 //!
 //! It depends on nothing of ours. An image carries [`ABI_VERSION`] in an ELF note (see [`abi`]);
@@ -20,6 +21,7 @@ pub mod control;
 pub mod entry;
 pub mod hypercall;
 pub mod layout;
+pub mod probe;
 pub mod ring;
 pub mod status;
 

@@ -63,6 +63,10 @@ pub struct StatusPage {
     pub panic_len: AtomicU32,
     /// Driver counters.
     pub counters: DriverCounters,
+    /// Number of the last drill that ended.
+    pub drill: AtomicU32,
+    /// What it proved, bits of [`drill`].
+    pub drill_proof: AtomicU32,
     /// TX_POST, how far the domain has read: these frames are in its hand.
     pub tx_post_consumed: Cursor,
     /// RX_PROVIDE, how far the domain has read.
@@ -85,9 +89,20 @@ pub mod attach {
     pub const RESET: u32 = 2;
 }
 
+/// Bits of [`StatusPage::drill_proof`].
+pub mod drill {
+    /// The registers are as the driver left them.
+    pub const REGISTERS: u32 = 1 << 0;
+    /// The NIC reports the probe sent.
+    pub const SENT: u32 = 1 << 1;
+    /// The answer came back.
+    pub const ANSWERED: u32 = 1 << 2;
+}
+
 #[cfg(not(loom))]
 const _: () = {
     assert!(core::mem::offset_of!(StatusPage, counters) == 40);
+    assert!(core::mem::offset_of!(StatusPage, drill) == 104);
     assert!(core::mem::offset_of!(StatusPage, tx_post_consumed) == 128);
     assert!(core::mem::offset_of!(StatusPage, panic_text) == 384);
     assert!(size_of::<StatusPage>() <= crate::layout::PAGE_BYTES as usize);

@@ -4,18 +4,20 @@
 
 #![cfg_attr(not(test), no_std)]
 
-use driver_domain::serve::{serve, settle_in};
+use driver_domain::serve::{serve_until_relieved, settle_in};
 use driver_domain::{Domain, DomainError, Hypercalls, Registers};
 
-/// Runs a domain that has been released: takes over, then serves until it cannot go on; why is what
-/// it returns.
+/// Runs a domain that has been released: takes over, serves, stands by when it is relieved, and so
+/// on until it cannot go on; why is what it returns.
 pub fn take_over<'m, R: Registers, H: Hypercalls>(
     domain: &mut Domain<'m, R, H>,
     mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
 ) -> DomainError {
-    match settle_in(domain, &mut turn) {
-        Ok(()) => serve(domain, turn),
-        Err(error) => error,
+    loop {
+        let served = settle_in(domain, &mut turn);
+        if let Err(error) = served.and_then(|()| serve_until_relieved(domain, &mut turn)) {
+            return error;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Integration tests of warmspare, and the runner behind `cargo xtask`.
 
+pub mod frontend;
 pub mod nested;
 pub mod realguest;
 pub mod rig;

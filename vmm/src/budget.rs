@@ -23,6 +23,52 @@ pub const BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
 pub const ANNOUNCE_AGAIN: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
 
+/// Between two groups of announcements: a guest with many addresses must not make its own frames
+/// wait behind them.
+pub const ANNOUNCE_PACE: Duration = Duration::from_micros(100);
+
+/// How long after a takeover a broadcast that both NICs received is looked for: the standby's
+/// filters open a moment before the failed NIC's units shut, and its first frames are read a few
+/// hundred microseconds later.
+pub const TWICE_AFTER_TAKEOVER: Duration = Duration::from_millis(2);
+
+/// How long the guest's frames wait at most for the serving domain to get rid of what it holds in a
+/// planned switch. 0.1 ms is usual; past it the switch is given up and the domain keeps the ring.
+pub const HANDOVER_DRAIN: Duration = Duration::from_millis(5);
+
+/// How often the NIC is asked during that: a NIC may report a frame done before it counts it.
+pub const HANDOVER_LOOK: Duration = Duration::from_micros(50);
+
+/// How long both NICs receive after the ring has changed hands: until the last switch on the way has
+/// learned the guest's new port, and what it had forwarded to the old one has arrived.
+pub const HANDOVER_OVERLAP: Duration = Duration::from_millis(2);
+
+/// From shutting a NIC's filters until the frames that had passed them are with its domain.
+pub const FILTERS_SETTLE: Duration = Duration::from_micros(300);
+
+/// How long a domain may take to change its role in a planned switch: a wake-up, 0.1 ms as a rule.
+/// One that needs longer is not fit to serve and is rebuilt.
+pub const ROLE_DEADLINE: Duration = Duration::from_millis(50);
+
+/// Between two drills of a standby, unless the topology says otherwise. A drill costs three frames
+/// and a millisecond of a sleeping thread; a fault in a spare lies hidden for at most so long.
+pub const DRILL_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a drill may last. A round trip takes 0.5 ms on a development machine, most of it
+/// register accesses that leave the guest.
+pub const DRILL_LIMIT: Duration = Duration::from_millis(1);
+
+/// Drills that must fail in a row before a standby has failed: this machine may have stood still
+/// for longer than one lasts.
+pub const DRILL_ATTEMPTS: u32 = 3;
+
+/// How long a planned operation waits for another one to end: for a drill, not for an upgrade.
+pub const PLANNED_WAIT: Duration = Duration::from_millis(500);
+
+/// How long a new driver must serve without a fault before it is trusted, unless the operator says
+/// otherwise. Long enough for a drill and some traffic of every kind.
+pub const PROBATION: Duration = Duration::from_secs(10);
+
 /// How long a NIC may take to answer after the kernel has reset it. The kernel itself waits out the
 /// 100 ms that PCI Express grants; this is for a slow one.
 pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
@@ -81,3 +127,7 @@ pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
 /// How long a front-end may take for the rest of a message it has begun, or to take a reply. Both
 /// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
 pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long the end of a system waits for its last dump. Writing one takes some ten milliseconds;
+/// past it the disk is stuck, and the dump is given up.
+pub const DUMP_END_DEADLINE: Duration = Duration::from_secs(2);

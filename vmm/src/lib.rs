@@ -7,6 +7,7 @@ pub mod app;
 pub mod budget;
 pub mod cli;
 pub mod clock;
+pub mod coredump;
 pub mod demo;
 pub mod domain;
 pub mod fault;

@@ -49,6 +49,8 @@ unsafe impl SharedShape for shared_ring::entry::Slot {}
 // SAFETY: an atomic.
 unsafe impl SharedShape for std::sync::atomic::AtomicU16 {}
 // SAFETY: an atomic.
+unsafe impl SharedShape for std::sync::atomic::AtomicU8 {}
+// SAFETY: an atomic.
 unsafe impl SharedShape for std::sync::atomic::AtomicU32 {}
 // SAFETY: an atomic.
 unsafe impl SharedShape for std::sync::atomic::AtomicU64 {}

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, taken from a descriptor.
+//! SIGINT and SIGTERM, taken from a descriptor; SIGXFSZ, ignored.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -40,4 +40,11 @@ impl Termination {
         unsafe { libc::poll(&mut poll, 1, timeout_ms) };
         poll.revents & libc::POLLIN != 0
     }
+}
+
+/// Makes a write beyond the limit of a file's size (`RLIMIT_FSIZE`) an error, instead of a signal
+/// that ends the process.
+pub fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal installs no handler; both arguments are constants.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }

@@ -129,6 +129,19 @@ impl<'m, R: Registers> Igb<'m, R> {
         true
     }
 
+    /// Sends a frame of the driver's own, which nobody claims; there must be room. What it returns
+    /// is for [`Self::is_probe_sent`].
+    pub fn send_probe(&mut self, iova: u64, bytes: u32) -> usize {
+        let at = self.tx.push_probe(iova, bytes);
+        self.ring_transmit();
+        at
+    }
+
+    /// Whether the NIC reports that frame sent.
+    pub fn is_probe_sent(&self, at: usize) -> bool {
+        self.tx.is_done(at)
+    }
+
     /// Claims the oldest frame if it has been sent, see [`TransmitQueue::claim`].
     pub fn tx_return(&mut self, each: impl FnMut(u16)) -> bool {
         self.tx.claim(each)

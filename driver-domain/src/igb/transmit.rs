@@ -143,6 +143,18 @@ impl<'m> TransmitQueue<'m> {
         Ok((OpenFrame { bytes_left: bytes, parts: 0 }, word))
     }
 
+    /// Puts in a frame of the driver's own, which nobody claims; between frames, and there must be
+    /// room. Returns the index of its descriptor.
+    pub fn push_probe(&mut self, iova: u64, bytes: u32) -> usize {
+        let at = index(self.filled);
+        let report = command::END | command::REPORT_STATUS;
+        let payload = u64::from(bytes << option::PAYLEN_SHIFT) << 32;
+        self.write(iova, DATA | u64::from(report) | u64::from(bytes) | payload, NO_BUFFER);
+        self.shadow[index(self.complete)].frame_end = at as u16;
+        self.complete = self.filled;
+        at
+    }
+
     fn write(&mut self, first: u64, second: u64, buffer: u16) {
         let at = index(self.filled);
         self.ring[at].store(first, second);
@@ -169,6 +181,11 @@ impl<'m> TransmitQueue<'m> {
         }
         let end = usize::from(self.shadow[index(self.claimed)].frame_end);
         self.ring[end].status() & TX_DONE != 0
+    }
+
+    /// Whether the NIC is done with the descriptor at an index.
+    pub fn is_done(&self, at: usize) -> bool {
+        self.ring[at % NIC_TX_DESCRIPTORS].status() & TX_DONE != 0
     }
 
     /// Claims the oldest frame if it has been sent: calls `each` with the number of each of its

@@ -3,13 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use shared_ring::control::CONTROL_MAGIC;
 use shared_ring::entry::Slot;
 use shared_ring::hypercall::PanicCode;
 use shared_ring::layout::{
-    BUFFER_BYTES, LOG_BYTES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RING_ENTRIES,
+    BUFFER_BYTES, LOG_BYTES, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RING_ENTRIES, RX_BUFFERS,
 };
 use shared_ring::ring::RingMemory;
 use shared_ring::{ABI_VERSION, Consumer, ControlPage, Entry, Producer, Role, StatusPage};
@@ -17,7 +17,7 @@ use shared_ring::{ABI_VERSION, Consumer, ControlPage, Entry, Producer, Role, Sta
 use crate::hypercalls::Hypercalls;
 use crate::igb::NicMemory;
 use crate::igb::descriptor::Descriptor;
-use crate::memory::DomainMemory;
+use crate::memory::{BUFFER_WORDS, DomainMemory, RxPool};
 
 /// I/O addresses as the VMM would give them; unlike every other address.
 pub(super) const DMA_IOVA: u64 = 0x1_1000_0000;
@@ -37,6 +37,16 @@ fn leak<T>(value: T) -> &'static T {
 
 fn array<T: Default, const N: usize>() -> &'static [T; N] {
     leak(std::array::from_fn(|_| T::default()))
+}
+
+fn rx_pool() -> &'static RxPool {
+    // On the heap from the start: two megabytes are too many for a test's stack.
+    let buffers = (0..RX_BUFFERS).map(|_| std::array::from_fn(|_| AtomicU64::new(0)));
+    let buffers: Box<[[AtomicU64; BUFFER_WORDS]]> = buffers.collect();
+    match <&RxPool>::try_from(&*Box::leak(buffers)) {
+        Ok(pool) => pool,
+        Err(_) => unreachable!("as many buffers as the pool has"),
+    }
 }
 
 fn status_page() -> &'static StatusPage {
@@ -71,6 +81,7 @@ impl TestMemory {
                 rx_provide: array::<Slot, RING_ENTRIES>(),
                 tx_done: array::<Slot, RING_ENTRIES>(),
                 rx_done: array::<Slot, RING_ENTRIES>(),
+                rx_pool: rx_pool(),
             },
         }
     }

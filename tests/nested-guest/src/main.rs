@@ -7,8 +7,10 @@ mod rig;
 mod steps;
 mod sys;
 mod trace;
+mod watchdog;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use report::Report;
 use warmspare_tests::nested::protocol::FromGuest;
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     sys::mount_all()?;
-    let report = Report::open()?;
+    let report = Arc::new(Report::open()?);
     report.say(&FromGuest::Hello { kernel: sys::kernel_release() })?;
     let (passed, failed) = steps::run_all(&report)?;
     report.say(&FromGuest::Verdict { passed, failed })?;

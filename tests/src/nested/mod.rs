@@ -48,7 +48,7 @@ pub struct NestedArgs {
     #[arg(long)]
     tests: bool,
     /// Seconds from starting the machine to its verdict
-    #[arg(long, default_value_t = 270, value_name = "S")]
+    #[arg(long, value_name = "S", default_value_t = 270, default_value_if("tests", "true", "570"))]
     timeout_s: u64,
 }
 

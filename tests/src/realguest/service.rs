@@ -77,7 +77,7 @@ impl InProcess {
             match self.system.events().recv_timeout(left).context("no failover")? {
                 Event::Failover(report) => return Ok(*report),
                 Event::BuildFailed { reason, .. } => bail!("a domain cannot be built: {reason}"),
-                Event::Link { .. } | Event::Ready { .. } => {}
+                _ => {}
             }
         }
     }

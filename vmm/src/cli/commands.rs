@@ -2,17 +2,20 @@
 
 use std::path::Path;
 
-use super::{DemoArgs, Failure, Format, mistake, one_line};
+use super::{DemoArgs, Failure, Format, ImageArgs, mistake, one_line};
 use crate::app::{self, AppConfig};
 use crate::demo::{self, DemoConfig, DemoError};
 use crate::domain::SlotError;
 use crate::supervisor::{Event, System, SystemError, Wires};
-use crate::topology::Topology;
+use crate::topology::{DumpSpec, Topology};
 
 pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
     let config = DemoConfig {
         faults: args.faults,
+        plan: args.cause,
         period: args.period(),
+        policy: args.policy,
+        dumps: args.dumps.as_deref().map(DumpSpec::in_dir),
         seed: args.seed,
         progress: args.format == Format::Text,
         began_ns,
@@ -38,9 +41,10 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 /// A system that cannot be built is the user's to mend where it names a file or a right.
 fn system_failure(error: &SystemError) -> Failure {
     match error {
-        SystemError::Kvm(_) | SystemError::VhostUser(_) | SystemError::Tap(_) => {
-            Failure::Mistake(one_line(error))
-        }
+        SystemError::Kvm(_)
+        | SystemError::VhostUser(_)
+        | SystemError::Tap(_)
+        | SystemError::Dumps(_) => Failure::Mistake(one_line(error)),
         SystemError::Nic(nic) | SystemError::Slot(SlotError::Nic(nic)) if nic.is_usage() => {
             Failure::Mistake(one_line(error))
         }
@@ -77,12 +81,16 @@ fn print_event(system: &System, event: &Event) {
         Event::Failover(report) => {
             let record = &report.record;
             eprintln!(
-                "warmspare: {} failed ({}): {} takes over; {}",
+                "warmspare: {} failed ({}: {}): {} takes over; {}",
                 name(record.from),
                 record.verdict.cause(),
+                record.verdict,
                 record.to.map_or("nobody", name),
                 report.epitaph
             );
+        }
+        Event::Healed { domain, delayed_us, .. } => {
+            eprintln!("warmspare: {} had lost a wakeup, {delayed_us} µs late", name(*domain));
         }
         Event::Ready { domain, state, .. } => {
             eprintln!("warmspare: {} is {state:?}", name(*domain));
@@ -91,6 +99,48 @@ fn print_event(system: &System, event: &Event) {
             let more = if *given_up { "; given up" } else { "" };
             eprintln!("warmspare: {} could not be built: {reason}{more}", name(*domain));
         }
+        Event::Quarantined { domain, pause } => {
+            eprintln!(
+                "warmspare: {} failed too often: it is left alone for {:.1} s, or until it is needed",
+                name(*domain),
+                pause.as_secs_f64()
+            );
+        }
+        Event::State { from, to } => {
+            eprintln!("warmspare: the service is {to:?}, it was {from:?}");
+        }
+        Event::Switched(report) => {
+            eprintln!(
+                "warmspare: {} serves instead of {}; frames waited {} µs",
+                name(report.to),
+                name(report.from),
+                report.waited_ns / 1000
+            );
+        }
+        Event::Drilled(report) => match report.blame {
+            None => eprintln!(
+                "warmspare: {} passed its drill in {} µs",
+                name(report.domain),
+                report.round_trip_ns / 1000
+            ),
+            Some(blame) => eprintln!(
+                "warmspare: the drill of {} failed, to blame: {blame:?}; {:?}",
+                name(report.domain),
+                report.evidence
+            ),
+        },
+        Event::Upgraded(report) => eprintln!(
+            "warmspare: all domains run the new driver, {} serves; it took {:.1} s",
+            name(report.serves),
+            report.took.as_secs_f64()
+        ),
+        Event::UpgradeFailed { reason } => eprintln!("warmspare: no upgrade: {reason}"),
+        Event::Dumped { domain, folder } => {
+            eprintln!("warmspare: the remains of {} are in {}", name(*domain), folder.display());
+        }
+        Event::DumpLost { domain, reason } => {
+            eprintln!("warmspare: {} leaves no dump: {reason}", name(*domain));
+        }
     }
 }
 
@@ -98,6 +148,14 @@ pub(super) fn validate(path: &Path) -> Result<(), Failure> {
     let topology = Topology::load(path).map_err(|error| mistake(&error))?;
     println!("{}: sound, {} domains", path.display(), topology.domains.len());
     Ok(())
+}
+
+pub(super) fn image(args: &ImageArgs) -> Result<(), Failure> {
+    let image = if args.driver { guest_images::DRIVER_DOMAIN } else { guest_images::SPARE_DOMAIN };
+    std::fs::write(&args.out, image).map_err(|error| {
+        let path = args.out.display();
+        Failure::Mistake(format!("{path}: cannot be written ({error}): name a writable file"))
+    })
 }
 
 pub(super) fn schema() -> Result<(), Failure> {

@@ -10,9 +10,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::AppConfig;
+use crate::demo::{Operation, Plan};
+use crate::fault::Cause;
+use crate::topology::Policy;
 
 /// A network interface that outlives its driver.
 #[derive(Debug, Parser)]
@@ -24,7 +28,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Crash the driver of a running service again and again, and measure what the service feels
+    /// Break the driver of a running service again and again, and measure what the service feels
     Demo(DemoArgs),
     /// Run a topology until SIGINT or SIGTERM
     Run {
@@ -42,16 +46,39 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
+    /// Write the program of a domain to a file, as a debugger wants it
+    Image(ImageArgs),
+}
+
+#[derive(Debug, Args)]
+struct ImageArgs {
+    /// The program that the first domain starts with
+    #[arg(long, conflicts_with = "spare", required_unless_present = "spare")]
+    driver: bool,
+    /// The program that spares start with
+    #[arg(long)]
+    spare: bool,
+    /// File to write
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
 struct DemoArgs {
-    /// Crashes to inject
+    /// What to inject
+    #[arg(long, default_value = "crash", value_name = "CAUSE", value_parser = plans())]
+    cause: Plan,
+    /// Faults to inject
     #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     faults: u32,
     /// Microseconds between two datagrams
     #[arg(long, default_value_t = 1000, value_name = "P", value_parser = clap::value_parser!(u64).range(50..=1_000_000))]
     period_us: u64,
+    /// What happens when the active domain fails
+    #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
+    policy: Policy,
+    /// Keep core file, log and ring cursors of failed domains in this folder
+    #[arg(long, value_name = "DIR")]
+    dumps: Option<PathBuf>,
     /// Seed of the random moments of injection
     #[arg(long, default_value_t = 1, value_name = "S")]
     seed: u64,
@@ -67,6 +94,18 @@ struct DemoArgs {
 enum Format {
     Text,
     Json,
+}
+
+/// What `--cause` can be.
+fn plans() -> impl TypedValueParser<Value = Plan> {
+    let operations = Operation::ALL.map(Operation::name);
+    let names = Cause::ALL.map(Cause::name).into_iter().chain(operations).chain(["mixed"]);
+    PossibleValuesParser::new(names).map(|name| {
+        let cause = Cause::ALL.into_iter().find(|cause| cause.name() == name);
+        let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name);
+        let planned = operation.map_or(Plan::Mixed, Plan::Planned);
+        cause.map_or(planned, Plan::Only)
+    })
 }
 
 impl DemoArgs {
@@ -139,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Schema => commands::schema(),
         Command::Devices(args) => devices::run(&args),
         Command::App(config) => commands::app(&config),
+        Command::Image(args) => commands::image(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::confusion;
 use super::report::{FailoverRow, GOAL_INTERRUPTION_US, Report};
 use crate::traffic::percentile;
 
@@ -15,6 +16,7 @@ impl Report {
     pub fn text(&self, max_interruption_ms: Option<f64>) -> String {
         let mut out = String::new();
         table(&mut out, &self.failovers);
+        confusion::table(&mut out, &self.failovers);
         histogram(&mut out, &self.failovers);
         self.traffic_lines(&mut out);
         out.push_str(&self.verdict_line(max_interruption_ms));
@@ -93,17 +95,18 @@ fn table(out: &mut String, rows: &[FailoverRow]) {
     line(
         out,
         format_args!(
-            "  #  cause  site  from>to     detect     switch  interruption  lost  resent  spare again"
+            "  #  injected      site  found            from>to     detect     switch  interruption  lost  resent  spare again"
         ),
     );
     for (n, row) in rows.iter().enumerate() {
         line(
             out,
             format_args!(
-                "{:>3}  {:<5}  {:<4}  {:<9} {:>5.0} µs  {:>6.0} µs  {:>9.2} ms  {:>4}  {:>6}  {:>8.1} ms{}",
+                "{:>3}  {:<12}  {:<5} {:<15}  {:<9} {:>5.0} µs  {:>6.0} µs  {:>9.2} ms  {:>4}  {:>6}  {:>8.1} ms{}",
                 n + 1,
+                row.injected.name(),
+                row.site,
                 row.cause,
-                row.site.name(),
                 format!("{}>{}", row.from, row.to),
                 row.detect_us,
                 row.switch_us,

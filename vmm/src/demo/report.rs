@@ -2,10 +2,13 @@
 
 use serde::Serialize;
 
+use super::operate::Operation;
+use crate::domain::DomainId;
 use crate::domain::DomainSlot;
-use crate::fault::Site;
+use crate::fault::Cause;
 use crate::observe::Stall;
-use crate::supervisor::FailoverReport;
+use crate::supervisor::{FailoverReport, SwitchReport};
+use crate::topology::Policy;
 use crate::traffic::{Gaps, Ledger};
 
 /// What is wanted of an interruption, in microseconds.
@@ -22,6 +25,8 @@ const UNDER_WAY_NS: u64 = 5_000_000;
 pub struct Report {
     /// Name and version of this shape.
     pub schema: &'static str,
+    /// What happened when the active domain failed.
+    pub policy: Policy,
     /// Whether the threads of the failover path ran under real-time scheduling.
     pub realtime: bool,
     /// Times in which the machine itself stood still, in milliseconds.
@@ -53,20 +58,49 @@ pub struct Traffic {
     pub gap_us: Gaps,
 }
 
+/// What befell the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Injection {
+    /// A fault.
+    Fault(Cause),
+    /// No fault: something that an operator does.
+    Operation(Operation),
+}
+
+impl Injection {
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let faults = Cause::ALL.into_iter().map(Self::Fault);
+        faults.chain(Operation::ALL.into_iter().map(Self::Operation))
+    }
+
+    /// As in reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Fault(cause) => cause.name(),
+            Self::Operation(operation) => operation.name(),
+        }
+    }
+}
+
 /// One failover.
 #[derive(Debug, Serialize)]
 pub struct FailoverRow {
-    /// The detector's verdict.
+    /// The detector's verdict; `lost-wakeup` where one was healed without a failover.
     pub cause: &'static str,
-    /// Where the fault was injected.
-    pub site: Site,
+    /// What was injected, or done in plan.
+    pub injected: Injection,
+    /// Where: a path of the driver, a register, the cable.
+    pub site: &'static str,
     /// Name of the failed domain.
     pub from: String,
-    /// Name of the domain that took over.
+    /// Name of the domain that took over; the same one where no failover was needed.
     pub to: String,
     /// From the last stamp before the faulting instruction to the verdict.
     pub detect_us: f64,
-    /// From the verdict to the spare's first frame on the wire.
+    /// From the verdict to the spare's first frame on the wire; in a planned switch, how long the
+    /// guest's frames waited.
     pub switch_us: f64,
     /// The longest time between successive echoes around the fault, at the sender.
     pub interruption_us: f64,
@@ -96,18 +130,84 @@ pub struct Memory {
 /// A fault with everything the system reported of it.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub(super) site: Site,
-    /// When the code was overwritten.
+    pub(super) injected: Injection,
+    pub(super) site: &'static str,
+    /// When the corruption was made.
     pub(super) injected_ns: u64,
-    pub(super) failover: FailoverReport,
+    /// When the driver met faulty code, where that is known.
+    pub(super) struck_ns: u64,
+    pub(super) recovery: Recovery,
     /// When a spare stood by again.
     pub(super) redundant_ns: u64,
 }
 
+/// How the service came back.
+#[derive(Debug)]
+pub(super) enum Recovery {
+    /// Another domain took over.
+    Failover(Box<FailoverReport>),
+    /// The domain was woken and went on.
+    Healed {
+        /// Which one.
+        domain: DomainId,
+        /// When.
+        at_ns: u64,
+    },
+    /// Nothing had failed: another domain took over in plan.
+    Planned(SwitchReport),
+}
+
 impl Outcome {
-    /// The nearest stamp before the faulting instruction.
+    /// The nearest stamp before the fault. A crash leaves it behind; what is found by looking has
+    /// no such stamp, but that of the trap by which faulty code was put in.
     fn fault_ns(&self) -> u64 {
-        self.failover.record.entered_ns.max(self.injected_ns)
+        let struck_ns = self.injected_ns.max(self.struck_ns);
+        match &self.recovery {
+            Recovery::Planned(report) => report.began_ns,
+            Recovery::Failover(report) if self.injected == Injection::Fault(Cause::Crash) => {
+                struck_ns.max(report.record.entered_ns)
+            }
+            Recovery::Failover(_) | Recovery::Healed { .. } => struck_ns,
+        }
+    }
+
+    /// When the verdict fell.
+    pub(super) fn verdict_ns(&self) -> u64 {
+        match &self.recovery {
+            Recovery::Failover(report) => report.record.verdict_ns,
+            Recovery::Healed { at_ns, .. } => *at_ns,
+            Recovery::Planned(report) => report.began_ns,
+        }
+    }
+
+    /// What was found.
+    pub(super) fn cause(&self) -> &'static str {
+        match &self.recovery {
+            Recovery::Failover(report) => report.record.verdict.cause(),
+            Recovery::Healed { .. } => Cause::LostWakeup.name(),
+            Recovery::Planned(_) => "planned",
+        }
+    }
+
+    /// The domain that had the fault, and the one that serves now.
+    pub(super) fn domains(&self) -> (DomainId, Option<DomainId>) {
+        match &self.recovery {
+            Recovery::Failover(report) => (report.record.from, report.record.to),
+            Recovery::Healed { domain, .. } => (*domain, Some(*domain)),
+            Recovery::Planned(report) => (report.from, Some(report.to)),
+        }
+    }
+
+    /// From the verdict to the first frame of the domain that serves now, microseconds.
+    pub(super) fn switch_us(&self) -> f64 {
+        match &self.recovery {
+            Recovery::Failover(report) => {
+                let first_ns = report.first_sent_ns.unwrap_or(report.record.verdict_ns);
+                micros(report.record.verdict_ns, first_ns)
+            }
+            Recovery::Healed { .. } => 0.0,
+            Recovery::Planned(report) => report.waited_ns as f64 / 1000.0,
+        }
     }
 
     /// Its row in the report; what happens after `until_ns` belongs to the next fault.
@@ -118,23 +218,30 @@ impl Outcome {
         stalls: &[Stall],
         until_ns: u64,
     ) -> FailoverRow {
-        let record = &self.failover.record;
-        let name = |id: crate::domain::DomainId| slots[id.index()].name.clone();
-        let after_ns = until_ns.min(record.verdict_ns + AFTERMATH_NS);
-        let (gap_from, gap_to) = ledger.longest_gap(self.fault_ns(), after_ns).unwrap_or((0, 0));
-        let first_sent_ns = self.failover.first_sent_ns.unwrap_or(record.verdict_ns);
+        let name = |id: DomainId| slots[id.index()].name.clone();
+        let (from, to) = self.domains();
+        let (fault_ns, verdict_ns) = (self.fault_ns(), self.verdict_ns());
+        // Where nobody took over at once, the aftermath begins when somebody serves.
+        let served_ns = if to.is_some() { verdict_ns } else { self.redundant_ns };
+        let after_ns = until_ns.min(served_ns.max(verdict_ns) + AFTERMATH_NS);
+        let (gap_from, gap_to) = ledger.longest_gap(fault_ns, after_ns).unwrap_or((0, 0));
+        let (frames_resent, frames_salvaged) = match &self.recovery {
+            Recovery::Failover(report) => (report.resent, report.salvaged),
+            Recovery::Healed { .. } | Recovery::Planned(_) => (0, 0),
+        };
         FailoverRow {
-            cause: record.verdict.cause(),
+            cause: self.cause(),
+            injected: self.injected,
             site: self.site,
-            from: name(record.from),
-            to: record.to.map_or_else(|| "-".into(), name),
-            detect_us: micros(self.fault_ns(), record.verdict_ns),
-            switch_us: micros(record.verdict_ns, first_sent_ns),
+            from: name(from),
+            to: to.map_or_else(|| "-".into(), name),
+            detect_us: micros(fault_ns, verdict_ns),
+            switch_us: self.switch_us(),
             interruption_us: micros(gap_from, gap_to),
-            frames_lost: ledger.lost_between(self.fault_ns() - UNDER_WAY_NS, after_ns),
-            frames_resent: self.failover.resent,
-            frames_salvaged: self.failover.salvaged,
-            redundant_again_ms: micros(record.verdict_ns, self.redundant_ns) / 1000.0,
+            frames_lost: ledger.lost_between(fault_ns - UNDER_WAY_NS, after_ns),
+            frames_resent,
+            frames_salvaged,
+            redundant_again_ms: micros(verdict_ns, self.redundant_ns) / 1000.0,
             machine_stalled: stalls.iter().any(|stall| stall.overlaps(gap_from, gap_to)),
         }
     }
@@ -151,7 +258,8 @@ pub(super) fn rows(
     ledger: &Ledger,
     stalls: &[Stall],
 ) -> Vec<FailoverRow> {
-    let next = outcomes.iter().skip(1).map(|outcome| outcome.injected_ns);
+    // The silence that the next fault makes begins with the last echo before it.
+    let next = outcomes.iter().skip(1).map(|outcome| outcome.injected_ns - UNDER_WAY_NS);
     let ends = next.chain([u64::MAX]);
     outcomes.iter().zip(ends).map(|(o, end)| o.row(slots, ledger, stalls, end)).collect()
 }
@@ -192,8 +300,16 @@ impl Report {
         if traffic.corrupted > 0 {
             return Some(format!("{} frames came back corrupted", traffic.corrupted));
         }
-        if let Some(row) = self.failovers.iter().find(|row| row.to == "-") {
+        let unserved = self.failovers.iter().find(|row| row.to == "-");
+        if let Some(row) = unserved.filter(|_| self.policy != Policy::Reboot) {
             return Some(format!("no spare was ready when {} failed", row.from));
+        }
+        let planned = |row: &FailoverRow| matches!(row.injected, Injection::Operation(_));
+        if self.failovers.iter().all(planned) && traffic.lost + traffic.duplicated > 0 {
+            return Some(format!(
+                "planned operations lost {} datagrams and doubled {}",
+                traffic.lost, traffic.duplicated
+            ));
         }
         if traffic.received == 0 {
             return Some("no datagram came back".into());

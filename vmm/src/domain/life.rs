@@ -14,7 +14,7 @@ use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
 use super::{DomainId, DomainSlot, ExitCounts, Fault, Outcome, TrapError, log, map};
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
-use crate::kvm::{Image, MicroVm, MicroVmConfig, VmError};
+use crate::kvm::{FXSAVE_BYTES, Image, MicroVm, MicroVmConfig, VmError};
 use crate::realtime;
 
 /// Hears what happens to domains. Called on the vCPU thread, so it must neither block nor allocate.
@@ -28,6 +28,9 @@ pub trait DomainEvents: Send + Sync {
     ///
     /// `entered_ns` is when the vCPU was last entered, `CLOCK_MONOTONIC`.
     fn failed(&self, id: DomainId, epoch: u32, fault: &Fault, entered_ns: u64);
+
+    /// The domain has been woken and is about to run. Often: must cost next to nothing.
+    fn woke(&self, _id: DomainId) {}
 }
 
 /// Why a life could not begin.
@@ -122,7 +125,7 @@ impl Life {
         let vm = build(&slot, &image)?;
         let tsc_khz = vm.tsc_khz().map_or_else(measured_tsc_khz, u64::from);
         slot.control().tsc_khz.store(tsc_khz, Ordering::Release);
-        let fds = [event()?, event()?, event()?];
+        let fds = [event()?, event()?, event()?, event()?];
         let name = format!("vcpu-{}", slot.name);
         let shared = Arc::new(Shared::new(slot, epoch, events, vm.kicker(), fds));
         let of_thread = shared.clone();
@@ -149,6 +152,11 @@ impl Life {
         &self.image
     }
 
+    /// The program it runs, to be kept beyond the life.
+    pub fn image_handle(&self) -> Arc<Image> {
+        self.image.clone()
+    }
+
     /// The domain.
     pub fn id(&self) -> DomainId {
         self.shared.slot.id
@@ -173,6 +181,29 @@ impl Life {
         signal(&self.shared.slot.kick);
     }
 
+    /// Kicks the vCPU out of the guest and lets it in again at once: whatever kept it in the kernel
+    /// is over then.
+    pub fn nudge(&self) {
+        self.shared.kicker.kick();
+    }
+
+    /// Keeps the vCPU out of the guest until [`Self::unhold`], visibly: it is soon
+    /// [`VcpuState::Held`], and no detector takes it for hung. Does not wait.
+    pub fn hold(&self) {
+        self.shared.hold();
+    }
+
+    /// Ends a hold.
+    pub fn unhold(&self) {
+        self.shared.unhold();
+    }
+
+    /// Whether the vCPU thread sleeps although an event that wakes it is set: it was not run yet.
+    /// A standby does not wait for its NIC.
+    pub fn is_signalled(&self) -> bool {
+        self.shared.is_signalled()
+    }
+
     /// Fault injection: puts `code` over the instruction at `address`, whose first byte that must
     /// be, at the moment at which the program reaches it. The time of the last entry is then that
     /// of the entry into the faulty code.
@@ -181,6 +212,11 @@ impl Life {
     /// A trap is set already, or the place is not in the image.
     pub fn inject(&self, address: u64, code: &[u8]) -> Result<(), TrapError> {
         self.shared.trap.arm(&self.shared.slot.ram, address, code)
+    }
+
+    /// When faulty code that was injected was met last, `CLOCK_MONOTONIC` nanoseconds; 0 if none was.
+    pub fn sprung_ns(&self) -> u64 {
+        self.shared.trap.sprung_ns()
     }
 
     /// Stops the life: sets its stop epoch and kicks the vCPU out. Does not wait.
@@ -212,6 +248,11 @@ impl Life {
         self.shared.is_ready()
     }
 
+    /// Whether its driver has attached its NIC.
+    pub fn is_attached(&self) -> bool {
+        self.shared.is_attached()
+    }
+
     /// Whether the life is over or to be over: it failed, or was expelled.
     pub fn is_stopped(&self) -> bool {
         self.shared.stopped()
@@ -240,6 +281,11 @@ impl Life {
             registers: remains.registers,
             panic_text: log::panic_text(&self.shared.slot),
         })
+    }
+
+    /// Its x87 and SSE registers, once the vCPU is out. For dumps: asks KVM.
+    pub fn vector_registers(&self) -> Option<[u8; FXSAVE_BYTES]> {
+        self.shared.remains().vm.as_ref()?.vector_registers().ok()
     }
 
     /// What a failed domain left behind, in one line for people; empty while it lives.

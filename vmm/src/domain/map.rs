@@ -4,7 +4,7 @@ use shared_ring::ABI_VERSION;
 use shared_ring::layout::{self, BAR_BASE, BAR_BYTES, PAGE_BYTES};
 
 use super::{DomainSlot, LifeError};
-use crate::kvm::{Image, Mapping, MemSlot, Protection};
+use crate::kvm::{Image, Mapping, MemSlot, Protection, SegmentProtection};
 use crate::nic::{BarAccess, BarPages};
 
 /// Pages of BAR 0 that no domain sees: the statistics, which clear on read and are the VMM's, and
@@ -46,6 +46,44 @@ const RAM_MAPPINGS: [Mapping; 6] = {
         span(layout::RX_POOL_BASE, layout::RAM_BYTES, ReadWrite),
     ]
 };
+
+/// A piece of a domain's RAM, and what its program may do there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryArea {
+    /// Guest address of its first byte.
+    pub address: u64,
+    /// Bytes, whole pages.
+    pub len: u64,
+    /// Loads.
+    pub read: bool,
+    /// Stores.
+    pub write: bool,
+    /// Instruction fetches.
+    pub execute: bool,
+}
+
+/// All of RAM that a domain with this image uses, in order of address: what its program sees, and
+/// the system area, which it does not.
+pub fn memory_areas(image: &Image) -> Vec<MemoryArea> {
+    let area = |address, len: u64, [read, write, execute]: [bool; 3]| {
+        let len = len.next_multiple_of(PAGE_BYTES);
+        MemoryArea { address, len, read, write, execute }
+    };
+    let mut areas = vec![area(layout::SYSTEM_BASE, layout::SYSTEM_BYTES, [false; 3])];
+    areas.extend(image.segments().iter().map(|segment| {
+        let rights = match segment.protection {
+            SegmentProtection::ReadExecute => [true, false, true],
+            SegmentProtection::ReadOnly => [true, false, false],
+            SegmentProtection::ReadWrite => [true, true, false],
+        };
+        area(segment.address, segment.len, rights)
+    }));
+    areas.extend(RAM_MAPPINGS.iter().map(|mapping| {
+        let write = mapping.protection == Protection::ReadWrite;
+        area(mapping.address, mapping.len, [true, write, false])
+    }));
+    areas
+}
 
 /// All mappings of a domain with this NIC.
 pub(super) fn mappings(slot: &DomainSlot) -> Vec<Mapping> {

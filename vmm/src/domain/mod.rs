@@ -22,7 +22,7 @@ mod vcpu;
 
 pub use fault::{ExitCounts, Fault, Outcome};
 pub use life::{CpuClock, DomainEvents, Life, LifeError};
-pub use map::check_image;
+pub use map::{MemoryArea, check_image, memory_areas};
 pub use prepare::PrepareConfig;
 pub use slot::{DomainId, DomainSlot, HostRings, SlotError};
 pub use trap::{MAX_FAULTY_BYTES, TrapError};

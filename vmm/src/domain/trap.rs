@@ -6,15 +6,17 @@
 //! sets the program back, and lets it run on into them; the stamp of that last entry is the
 //! nearest there can be before the fault.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use shared_ring::layout::{IMAGE_BASE, IMAGE_BYTES};
 
+use crate::clock::monotonic_ns;
 use crate::kvm::{CrashRecord, MicroVm};
 use crate::memory::SharedMemory;
 
-/// Longest piece of faulty code, in bytes: one instruction has at most 15.
-pub const MAX_FAULTY_BYTES: usize = 16;
+/// Longest piece of faulty code, in bytes: room for a small loop that does the wrong thing.
+pub const MAX_FAULTY_BYTES: usize = 64;
 
 const INT3: u8 = 0xcc;
 const BREAKPOINT: u8 = 3;
@@ -47,7 +49,10 @@ struct Armed {
 
 /// The trap of one life.
 #[derive(Debug, Default)]
-pub(super) struct Trap(Mutex<Option<Armed>>);
+pub(super) struct Trap {
+    armed: Mutex<Option<Armed>>,
+    sprung_ns: AtomicU64,
+}
 
 impl Trap {
     /// Sets the trap at the first byte of an instruction.
@@ -65,13 +70,18 @@ impl Trap {
             return Err(misplaced);
         };
         place.copy_from_slice(code);
-        let mut armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Armed { address, .. }) = *armed {
             return Err(TrapError::Armed { address });
         }
         // Before the byte: the program may meet it at once.
         *armed = Some(Armed { address, faulty, len: code.len() });
         ram.write(address, &[INT3]).map_err(|_| misplaced)
+    }
+
+    /// When the trap was sprung last, `CLOCK_MONOTONIC` nanoseconds; 0 before the first time.
+    pub(super) fn sprung_ns(&self) -> u64 {
+        self.sprung_ns.load(Ordering::Relaxed)
     }
 
     /// If this exception is the trap's, springs it, and the program can run on.
@@ -82,12 +92,13 @@ impl Trap {
         mut record: CrashRecord,
     ) -> bool {
         let address = record.registers.rip.wrapping_sub(1);
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(armed) = slot.take_if(|a| record.vector == BREAKPOINT && a.address == address)
         else {
             return false;
         };
         record.registers.rip = address;
+        self.sprung_ns.store(monotonic_ns(), Ordering::Relaxed);
         ram.write(address, &armed.faulty[..armed.len]).is_ok()
             && vm.complete(&mut record).is_ok()
             && vm.set_registers(&record.registers).is_ok()

@@ -5,6 +5,7 @@
 //!                            │ ▲ WAIT
 //!                            ▼ │
 //!                          Parked
+//!  before each entry: Held, for as long as a debugger or an injector wants it
 //!  any of them ─► Out: expelled, or failed
 //! ```
 //! The stop flag is looked at after every exit, before anything is done for the domain: what a
@@ -47,6 +48,8 @@ pub enum VcpuState {
     Parked = 3,
     /// Out of the guest for good.
     Out = 4,
+    /// Kept out of the guest for a while, by a debugger or an injector: no fault of its own.
+    Held = 5,
 }
 
 impl VcpuState {
@@ -56,6 +59,7 @@ impl VcpuState {
             1 => Self::InGuest,
             2 => Self::Serving,
             3 => Self::Parked,
+            5 => Self::Held,
             _ => Self::Out,
         }
     }
@@ -97,9 +101,13 @@ pub(super) struct Shared {
     pub(super) out_event: EventFd,
     /// Written once, when the thread may end; never read.
     pub(super) retire_event: EventFd,
+    /// Written when a hold ends.
+    resume_event: EventFd,
+    hold: AtomicBool,
     verdict: AtomicU8,
     state: AtomicU8,
     ready: AtomicBool,
+    attached: AtomicBool,
 }
 
 impl Shared {
@@ -108,7 +116,7 @@ impl Shared {
         epoch: u32,
         events: Arc<dyn DomainEvents>,
         kicker: Kicker,
-        [stop_event, out_event, retire_event]: [EventFd; 3],
+        [stop_event, out_event, retire_event, resume_event]: [EventFd; 4],
     ) -> Self {
         Self {
             slot,
@@ -123,9 +131,12 @@ impl Shared {
             stop_event,
             out_event,
             retire_event,
+            resume_event,
+            hold: AtomicBool::new(false),
             verdict: AtomicU8::new(verdict::NONE),
             state: AtomicU8::new(VcpuState::Starting as u8),
             ready: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
         }
     }
 
@@ -147,7 +158,36 @@ impl Shared {
     }
 
     pub(super) fn state(&self) -> VcpuState {
-        VcpuState::from_u8(self.state.load(Ordering::Acquire))
+        match VcpuState::from_u8(self.state.load(Ordering::Acquire)) {
+            // Asleep and not to be let in when it wakes: as good as held.
+            VcpuState::Parked if self.is_held() => VcpuState::Held,
+            state => state,
+        }
+    }
+
+    /// Keeps the vCPU out of the guest from now on.
+    pub(super) fn hold(&self) {
+        self.hold.store(true, Ordering::SeqCst);
+        self.kicker.kick();
+    }
+
+    /// Lets it in again.
+    pub(super) fn unhold(&self) {
+        self.hold.store(false, Ordering::SeqCst);
+        signal(&self.resume_event);
+    }
+
+    /// Whether an event that ends the parking is set.
+    pub(super) fn is_signalled(&self) -> bool {
+        let slot = &self.slot;
+        let fds = [slot.kick.as_raw_fd(), slot.nic.queue_event().as_raw_fd()];
+        let standby = slot.control().role() == Role::Standby;
+        let watched = if standby { &fds[..1] } else { &fds[..] };
+        poll(watched, Duration::ZERO).contains(&true)
+    }
+
+    fn is_held(&self) -> bool {
+        self.hold.load(Ordering::SeqCst)
     }
 
     fn set_state(&self, state: VcpuState) {
@@ -156,6 +196,10 @@ impl Shared {
 
     pub(super) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Acquire)
     }
 
     pub(super) fn remains(&self) -> MutexGuard<'_, Remains> {
@@ -212,6 +256,10 @@ fn keep(vm: MicroVm, shared: &Shared, mut fault: Option<Fault>) {
 
 fn live(vm: &mut MicroVm, shared: &Shared) -> End {
     while !shared.stopped() {
+        if shared.is_held() {
+            stay_held(shared);
+            continue;
+        }
         shared.last_entry_ns.store(monotonic_ns(), Ordering::Relaxed);
         shared.set_state(VcpuState::InGuest);
         let exit = vm.run();
@@ -231,6 +279,17 @@ fn live(vm: &mut MicroVm, shared: &Shared) -> End {
         }
     }
     End::Expelled
+}
+
+/// Waits for the end of the hold, or of the life. A hold that follows another at once may find the
+/// event of the first and go round once more.
+fn stay_held(shared: &Shared) {
+    shared.set_state(VcpuState::Held);
+    let fds = [shared.stop_event.as_raw_fd(), shared.resume_event.as_raw_fd()];
+    if poll(&fds, PARK_LOOK)[1] {
+        // Only this thread reads it.
+        let _ = shared.resume_event.read();
+    }
 }
 
 fn act(exit: Exit<'_>, shared: &Shared) -> ControlFlow<Fault> {
@@ -263,6 +322,9 @@ fn act(exit: Exit<'_>, shared: &Shared) -> ControlFlow<Fault> {
 fn call(offset: u64, value: u32, shared: &Shared) -> ControlFlow<Fault> {
     match offset {
         offset::READY => {
+            if shared.slot.control().role() != Role::Unattached {
+                shared.attached.store(true, Ordering::Release);
+            }
             if !shared.ready.swap(true, Ordering::AcqRel) {
                 // Until now it was a rebuild like any other, and had to give way to the service.
                 realtime::enter(Priority::Vcpu);
@@ -320,7 +382,10 @@ fn park(shared: &Shared) {
     let reason = loop {
         // A standby has no business with its NIC's queues: paused, it costs nothing. The role is
         // read before every sleep; who changes it kicks afterwards.
-        let watched = if slot.control().role() == Role::Standby { &fds[..2] } else { &fds[..] };
+        let watched = match slot.control().role() {
+            Role::Standby | Role::Unattached => &fds[..2],
+            Role::Active | Role::Drill => &fds[..],
+        };
         let [stop, kick, nic_fired] = poll(watched, PARK_LOOK);
         if stop || shared.stopped() {
             return;
@@ -341,6 +406,7 @@ fn park(shared: &Shared) {
         }
     };
     slot.control().wake_reason.store(reason, Ordering::Release);
+    shared.events.woke(slot.id);
 }
 
 /// Which of up to three descriptors are readable, after at most `limit`. A signal ends the wait

@@ -1,11 +1,71 @@
-//! Faults, injected for real: the driver's own code is corrupted while it runs.
+//! Faults, injected for real: what the driver is made of, or what it relies on, is corrupted while
+//! it runs. Nothing here tells the VMM that anything failed.
+//!
+//! | cause | what is corrupted |
+//! |---|---|
+//! | crash | an instruction of the driver becomes one that always faults |
+//! | hang | an instruction becomes a jump to itself |
+//! | stall | the loop becomes one that beats, and parks or not, and serves nothing |
+//! | lost-wakeup | the NIC's interrupt is masked behind the driver's back, the parked flag cleared |
+//! | silent-tx | one bit of a constant in the transmit path: the NIC drops what the driver claims |
+//! | silent-rx | the receive path takes the NIC's frames away without a word |
+//! | nic-register | one register of the NIC: a unit, a filter or a tail |
+//! | link | the cable is pulled |
 
-use std::sync::atomic::{AtomicU16, Ordering};
+mod code;
+mod nic;
+
+use std::sync::atomic::Ordering;
+
+pub use code::corrupt_code;
 
 use crate::clock::monotonic_ns;
-use crate::domain::DomainSlot;
-use crate::kvm::Image;
+use crate::domain::{DomainSlot, Life, TrapError};
 use crate::memory::MemoryError;
+use crate::wire::Port;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the table at the head of the module says what each is")]
+pub enum Cause {
+    Crash,
+    Hang,
+    Stall,
+    LostWakeup,
+    SilentTx,
+    SilentRx,
+    NicRegister,
+    Link,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Crash,
+        Self::Hang,
+        Self::Stall,
+        Self::LostWakeup,
+        Self::SilentTx,
+        Self::SilentRx,
+        Self::NicRegister,
+        Self::Link,
+    ];
+
+    /// As in reports and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Hang => "hang",
+            Self::Stall => "stall",
+            Self::LostWakeup => "lost-wakeup",
+            Self::SilentTx => "silent-tx",
+            Self::SilentRx => "silent-rx",
+            Self::NicRegister => "nic-register",
+            Self::Link => "link",
+        }
+    }
+}
 
 /// Where in the driver a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -48,6 +108,16 @@ pub enum FaultError {
     /// The image has no such function.
     #[error("the driver image has no function `{0}`: build the guests again")]
     NoSymbol(&'static str),
+    /// The function does not hold what is to be corrupted.
+    #[error(
+        "`{symbol}` has no constant {constant:#x}: the driver was changed, so must the fault be"
+    )]
+    NoConstant {
+        /// Name of the function.
+        symbol: &'static str,
+        /// What was looked for.
+        constant: u32,
+    },
     /// The function lies outside the domain's RAM, or at an odd address.
     #[error("`{symbol}` cannot be corrupted")]
     Memory {
@@ -56,25 +126,88 @@ pub enum FaultError {
         /// Why not.
         source: MemoryError,
     },
+    /// A trap cannot be set.
+    #[error("`{symbol}` cannot be corrupted")]
+    Trap {
+        /// Name of the function.
+        symbol: &'static str,
+        /// Why not.
+        source: TrapError,
+    },
+    /// The NIC has no cable that could be pulled.
+    #[error("the NIC `{0}` is not plugged into a switch of ours: its cable cannot be pulled")]
+    NoCable(String),
 }
 
-/// `ud2`, an instruction that always faults, as the little-endian word its two bytes make.
-const UD2: u16 = u16::from_le_bytes([0x0f, 0x0b]);
+/// A fault that was injected.
+#[derive(Clone, Copy, Debug)]
+pub struct Injected {
+    /// When, `CLOCK_MONOTONIC` nanoseconds. Faulty code strikes when the driver gets there, see
+    /// [`Life::sprung_ns`].
+    pub at_ns: u64,
+    /// Where: a path of the driver, a register, the cable.
+    pub site: &'static str,
+}
 
-/// Overwrites the first instruction of a site's function in a running domain. Returns when the
-/// store was made, `CLOCK_MONOTONIC` nanoseconds; the fault strikes when the driver gets there.
-///
-/// # Errors
-/// See [`FaultError`].
-pub fn corrupt_code(slot: &DomainSlot, image: &Image, site: Site) -> Result<u64, FaultError> {
-    let name = site.symbol();
-    let symbol = image.symbol(name).ok_or(FaultError::NoSymbol(name))?;
-    // One aligned store: the vCPU sees the old instruction or the new one, never half of each.
-    let code = slot
-        .ram
-        .shape::<AtomicU16>(symbol.address)
-        .map_err(|source| FaultError::Memory { symbol: name, source })?;
-    let at_ns = monotonic_ns();
-    code.store(UD2, Ordering::SeqCst);
-    Ok(at_ns)
+/// A domain to be damaged.
+pub struct Victim<'a> {
+    /// Its slot.
+    pub slot: &'a DomainSlot,
+    /// Its life.
+    pub life: &'a Life,
+    /// The switch port of its NIC, where it has one.
+    pub port: Option<&'a Port>,
+}
+
+impl Victim<'_> {
+    /// Injects a fault; `variant` chooses among the ways a cause can be brought about, in turn.
+    ///
+    /// # Errors
+    /// See [`FaultError`].
+    pub fn inject(&self, cause: Cause, variant: usize) -> Result<Injected, FaultError> {
+        match cause {
+            Cause::Crash => {
+                let site = Site::ALL[variant % Site::ALL.len()];
+                let at_ns = corrupt_code(self.slot, self.life.image(), site)?;
+                Ok(Injected { at_ns, site: site.name() })
+            }
+            Cause::Hang => code::hang(self.life, Site::ALL[variant % Site::ALL.len()]),
+            Cause::Stall => code::stall(self.life, variant),
+            Cause::SilentTx => code::drop_transmitted(self.slot, self.life.image(), variant),
+            Cause::SilentRx => code::drop_received(self.life),
+            Cause::NicRegister => Ok(nic::corrupt_register(&*self.slot.nic, variant)),
+            Cause::LostWakeup => {
+                let at_ns = monotonic_ns();
+                nic::mask(&*self.slot.nic);
+                self.slot.status().parked.store(0, Ordering::SeqCst);
+                Ok(Injected { at_ns, site: "park" })
+            }
+            Cause::Link => {
+                let name = self.slot.nic.name();
+                let port = self.port.ok_or_else(|| FaultError::NoCable(name.to_owned()))?;
+                let at_ns = monotonic_ns();
+                port.set_link(false);
+                Ok(Injected { at_ns, site: "cable" })
+            }
+        }
+    }
+
+    /// Ends a fault that outlasts the driver, or was healed without a failover.
+    pub fn repair(&self, cause: Cause) {
+        match cause {
+            Cause::LostWakeup => nic::unmask(&*self.slot.nic),
+            Cause::Link => {
+                if let Some(port) = self.port {
+                    port.set_link(true);
+                }
+            }
+            // These end with the life: code, rings and registers are made anew.
+            Cause::Crash
+            | Cause::Hang
+            | Cause::Stall
+            | Cause::SilentTx
+            | Cause::SilentRx
+            | Cause::NicRegister => {}
+        }
+    }
 }

@@ -88,6 +88,9 @@ pub struct Image {
     /// By address.
     symbols: Vec<NamedSymbol>,
     note: Option<ImageNote>,
+    build_id: Vec<u8>,
+    /// The whole file, for debuggers.
+    file: Vec<u8>,
 }
 
 impl Image {
@@ -111,7 +114,14 @@ impl Image {
         if !segments.iter().any(in_text) {
             return Err(ImageError::Entry { entry });
         }
-        Ok(Self { entry, segments, symbols: symbols(&elf), note: note(&elf) })
+        Ok(Self {
+            entry,
+            segments,
+            symbols: symbols(&elf),
+            note: note(&elf),
+            build_id: build_id(&elf).unwrap_or_default(),
+            file: bytes.to_vec(),
+        })
     }
 
     /// Address of the first instruction.
@@ -140,6 +150,16 @@ impl Image {
     /// What the image says of itself, if it is a domain's.
     pub fn note(&self) -> Option<ImageNote> {
         self.note
+    }
+
+    /// The linker's digest of the program; empty if it made none.
+    pub fn build_id(&self) -> &[u8] {
+        &self.build_id
+    }
+
+    /// The ELF file, with symbols and debug information.
+    pub fn file(&self) -> &[u8] {
+        &self.file
     }
 }
 
@@ -201,6 +221,15 @@ fn symbols(elf: &Elf<'_>) -> Vec<NamedSymbol> {
     let mut symbols: Vec<_> = elf.symbols().filter_map(named).collect();
     symbols.sort_by_key(|s| s.symbol.address);
     symbols
+}
+
+/// Content of the note that the linker makes. Its section is read by name: among the other notes is
+/// ours, which has no name and no length.
+fn build_id(elf: &Elf<'_>) -> Option<Vec<u8>> {
+    /// Lengths, type, and the name "GNU".
+    const HEADER_BYTES: usize = 16;
+    let note = elf.section_by_name(".note.gnu.build-id")?.data().ok()?;
+    Some(note.get(HEADER_BYTES..)?.to_vec())
 }
 
 fn note(elf: &Elf<'_>) -> Option<ImageNote> {

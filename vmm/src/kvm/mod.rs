@@ -27,7 +27,7 @@ pub use kicker::Kicker;
 pub use registers::{CrashRecord, GeneralRegisters, Registers};
 pub use system::SYSTEM_FIXED_BYTES;
 pub use tables::MapError;
-pub use vm::{Exit, Mapping, MemSlot, MicroVm, MicroVmConfig, Protection};
+pub use vm::{Exit, FXSAVE_BYTES, Mapping, MemSlot, MicroVm, MicroVmConfig, Protection};
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -281,6 +281,26 @@ impl MicroVm {
         Ok((&regs).into())
     }
 
+    /// The x87 and SSE registers as `fxsave` stores them.
+    ///
+    /// # Errors
+    /// KVM refuses.
+    pub fn vector_registers(&self) -> Result<[u8; FXSAVE_BYTES], VmError> {
+        let fpu = self.vcpu.get_fpu().map_err(VmError::kvm("read vector registers"))?;
+        let mut out = [0; FXSAVE_BYTES];
+        let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, &fpu.fcw.to_le_bytes());
+        put(2, &fpu.fsw.to_le_bytes());
+        put(4, &[fpu.ftwx]);
+        put(6, &fpu.last_opcode.to_le_bytes());
+        put(8, &fpu.last_ip.to_le_bytes());
+        put(16, &fpu.last_dp.to_le_bytes());
+        put(24, &fpu.mxcsr.to_le_bytes());
+        put(32, fpu.fpr.as_flattened());
+        put(160, fpu.xmm.as_flattened());
+        Ok(out)
+    }
+
     /// Puts the program, at CPL 3, where `registers` say; the next [`Self::run`] goes on there. An
     /// exit that is still pending is completed first, a load with whatever its data is.
     ///
@@ -306,6 +326,9 @@ impl MicroVm {
         self.vcpu.get_tsc_khz().ok().filter(|&khz| khz != 0)
     }
 }
+
+/// Bytes of the area that `fxsave` writes.
+pub const FXSAVE_BYTES: usize = 512;
 
 impl Drop for MicroVm {
     fn drop(&mut self) {

@@ -117,6 +117,13 @@ pub trait Nic: Send + Sync {
     /// Shuts every receive filter: RAR0.AV, broadcast, multicast, promiscuous.
     fn shut_filters(&self);
 
+    /// Receives frames to this address too (receive address 1), or to none beside the guest's. For
+    /// drills, whose frames never carry the guest's address.
+    fn accept_probes(&self, to: Option<[u8; 6]>);
+
+    /// Good frames received since the last call (GPRC, clear on read).
+    fn take_received(&self) -> u32;
+
     /// Vector 0: queues. For the domain's wait.
     fn queue_event(&self) -> &EventFd;
 
@@ -162,6 +169,18 @@ pub trait Nic: Send + Sync {
     /// `None` if none did, or the NIC cannot tell.
     fn first_sent_ns(&self) -> Option<u64>;
 
-    /// Increases with every sign of life of the NIC's engine; constant where the NIC is hardware.
+    /// Increases with every sign of life of the NIC's engine; 0 where the NIC is hardware.
     fn progress(&self) -> u64;
+
+    /// Reads a register for the detectors. Never one whose reading has an effect: neither the
+    /// statistics nor ICR, EICR and SWSM (i210 datasheet §8.8, §8.18).
+    fn peek(&self, register: u32) -> u32;
+
+    /// Fault injection: writes a register, as a bit flip or a driver gone wrong would.
+    fn poke(&self, register: u32, value: u32);
+
+    /// Readable when the bus reports an error of the NIC; `None` where nobody would.
+    fn error_event(&self) -> Option<&EventFd> {
+        None
+    }
 }

@@ -74,6 +74,8 @@ pub const SWSM: u32 = 0x5b50;
 
 /// First statistics register, §8.18; this page belongs to the VMM.
 pub const STATISTICS: u32 = 0x4000;
+/// Good packets received; clears on read.
+pub const GPRC: u32 = 0x4074;
 /// Good packets transmitted; clears on read.
 pub const GPTC: u32 = 0x4080;
 /// Per-queue counters of queue 0 (PQGPRC), §8.18; these wrap and are not cleared.

@@ -1,7 +1,14 @@
 //! Events, one for each thing an operator would want to know. Sent off the failover path.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::drill::DrillReport;
 use super::failover::FailoverRecord;
 use super::roles::RoleState;
+use super::rules::SystemState;
+use super::switch::SwitchReport;
+use super::upgrade::UpgradeReport;
 use crate::domain::DomainId;
 
 /// Something that happened.
@@ -16,6 +23,15 @@ pub enum Event {
     },
     /// A domain failed, and what was done about it.
     Failover(Box<FailoverReport>),
+    /// A wakeup of a domain was lost; the supervisor woke it, and it went on.
+    Healed {
+        /// Which one.
+        domain: DomainId,
+        /// How long work had waited for it, in microseconds.
+        delayed_us: u64,
+        /// When that was seen, in `CLOCK_MONOTONIC` nanoseconds.
+        at_ns: u64,
+    },
     /// A domain is built and attached.
     Ready {
         /// Which one.
@@ -31,8 +47,47 @@ pub enum Event {
         domain: DomainId,
         /// Why, in one line.
         reason: String,
-        /// Whether it will not be tried again.
+        /// Whether it is left alone for a while; [`Event::Quarantined`] follows.
         given_up: bool,
+    },
+    /// A domain failed too often: it is left alone for a while, and then tried again.
+    Quarantined {
+        /// Which one.
+        domain: DomainId,
+        /// For how long; it ends early when nobody else can serve.
+        pause: Duration,
+    },
+    /// The service as a whole became something else.
+    State {
+        /// What it was.
+        from: SystemState,
+        /// What it is.
+        to: SystemState,
+    },
+    /// The ring changed hands in plan.
+    Switched(SwitchReport),
+    /// A standby was drilled; one that failed is built anew.
+    Drilled(DrillReport),
+    /// All domains run another driver now.
+    Upgraded(UpgradeReport),
+    /// They do not: it was refused, or rolled back.
+    UpgradeFailed {
+        /// Why, in one line.
+        reason: String,
+    },
+    /// A failed domain's remains were written to a folder.
+    Dumped {
+        /// Which domain.
+        domain: DomainId,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A failed domain's remains are lost.
+    DumpLost {
+        /// Which domain.
+        domain: DomainId,
+        /// Why, in one line.
+        reason: String,
     },
 }
 

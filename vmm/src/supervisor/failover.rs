@@ -4,15 +4,23 @@
 //! supervisor for all else), because every thread in between would cost a wake-up. The seats are
 //! behind one mutex; what is done under it is a few stores, register writes and eventfd writes.
 //! Nothing on the path from the verdict to the release of the spare allocates, logs, maps memory or
-//! waits. Everything slow is left to the rebuild thread, through a channel that was sized for it.
+//! waits. Everything slow is left to the domain's rebuild thread, through a queue that was sized for
+//! it.
 
+use std::fmt;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::detect::Finding;
+use super::drill::{Blame, DrillReport};
+use super::flapping::LinkHistory;
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
+use super::rules::{self, DomainView, Link, Need, SystemState};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, DomainSlot, Fault, Life};
 use crate::switchboard::{Switchboard, TakeOver, Violation};
+use crate::topology::{Limits, MAX_DOMAINS};
 
 /// Why a domain has failed.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +29,14 @@ pub enum Verdict {
     Crash(Fault),
     /// It published something that does not check.
     Protocol(Violation),
+    /// A detector saw it fail.
+    Detected(Finding),
+    /// Its NIC has lost its link, and another's is up. The domain itself is sound.
+    Link,
+    /// It failed its drill.
+    Drill(Blame),
+    /// It did not change its role in time when it was asked to.
+    Unready,
 }
 
 impl Verdict {
@@ -29,6 +45,32 @@ impl Verdict {
         match self {
             Self::Crash(_) => "crash",
             Self::Protocol(_) => "protocol",
+            Self::Detected(finding) => finding.detector.name(),
+            Self::Link => "link",
+            Self::Drill(_) => "drill",
+            Self::Unready => "unready",
+        }
+    }
+
+    /// Whether it speaks against the domain, and not only against its cable.
+    pub fn is_own_fault(&self) -> bool {
+        match self {
+            Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) | Self::Unready => true,
+            Self::Drill(blame) => *blame == Blame::Spare,
+            Self::Link => false,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(fault) => write!(f, "{fault}"),
+            Self::Protocol(violation) => write!(f, "{violation}"),
+            Self::Detected(finding) => write!(f, "{finding}"),
+            Self::Link => write!(f, "the link of its NIC is down"),
+            Self::Drill(blame) => write!(f, "it failed its drill, to blame: {blame:?}"),
+            Self::Unready => write!(f, "it did not change its role when it was asked to"),
         }
     }
 }
@@ -54,49 +96,88 @@ pub struct FailoverRecord {
     pub released_ns: u64,
 }
 
-/// What the rebuild thread is asked for. Not boxed: it is sent from the failover path, which does
-/// not allocate.
+/// What a domain's rebuild thread is asked for. Not boxed: it is sent from the failover path, which
+/// does not allocate.
 #[expect(clippy::large_enum_variant, reason = "sent without allocating, a few in all")]
 pub(super) enum Job {
-    /// A domain has failed: record it, and build it anew.
+    /// Bring the domain up for the first time.
+    Begin,
+    /// It has failed: record it, and build it anew.
     Failure(FailoverRecord),
+    /// Nobody serves: no time for a quarantine.
+    Needed,
     /// The system ends.
     Stop,
 }
 
+/// Room for jobs in a rebuild thread's queue: one failure of the life that served, one of the life
+/// that is being built (a thread looks into its queue before it starts another), and some for the
+/// rest, which may be dropped.
+pub(super) const JOBS: usize = 8;
+
 /// Place of one domain.
-struct Seat {
-    state: RoleState,
-    epoch: u32,
-    life: Option<Arc<Life>>,
+pub(super) struct Seat {
+    pub(super) state: RoleState,
+    pub(super) epoch: u32,
+    pub(super) life: Option<Arc<Life>>,
+    link: LinkHistory,
+    pub(super) drill_passed: bool,
+    pub(super) last_drill: Option<DrillReport>,
+    /// The other domain of a planned switch that is on: either may have the ring.
+    pub(super) partner: Option<usize>,
+}
+
+/// What [`Failover`] is made of.
+pub(super) struct FailoverConfig {
+    pub(super) slots: Vec<Arc<DomainSlot>>,
+    pub(super) switchboard: Arc<Switchboard>,
+    /// Of each domain, the queue of its rebuild thread, with room for [`JOBS`].
+    pub(super) jobs: Vec<SyncSender<Job>>,
+    /// Told `true` at each change, `false` at the end; room for one.
+    pub(super) nudges: SyncSender<bool>,
+    pub(super) limits: Limits,
+    /// Whether a standby's driver has its NIC attached, see `Policy::attaches_early`.
+    pub(super) attaches_early: bool,
 }
 
 /// Who serves, who stands by.
 pub struct Failover {
-    slots: Vec<Arc<DomainSlot>>,
-    switchboard: Arc<Switchboard>,
+    pub(super) slots: Vec<Arc<DomainSlot>>,
+    pub(super) switchboard: Arc<Switchboard>,
     seats: Mutex<Vec<Seat>>,
-    jobs: SyncSender<Job>,
+    /// Held by the one planned operation that is on. Never with the seats locked.
+    pub(super) planned: Mutex<()>,
+    /// Drills so far.
+    pub(super) drills: AtomicU32,
+    jobs: Vec<SyncSender<Job>>,
+    nudges: SyncSender<bool>,
+    pub(super) attaches_early: bool,
 }
 
 impl Failover {
-    /// All domains failed; the rebuild thread brings them up. `jobs` must have room for two
-    /// records of each domain.
-    pub(super) fn new(
-        slots: Vec<Arc<DomainSlot>>,
-        switchboard: Arc<Switchboard>,
-        jobs: SyncSender<Job>,
-    ) -> Self {
-        let seat = |_: &_| Seat { state: RoleState::Failed, epoch: 0, life: None };
-        let seats = Mutex::new(slots.iter().map(seat).collect());
-        Self { slots, switchboard, seats, jobs }
+    /// All domains failed; their rebuild threads bring them up.
+    pub(super) fn new(config: FailoverConfig) -> Self {
+        let seat = |_: &_| Seat {
+            state: RoleState::Failed,
+            epoch: 0,
+            life: None,
+            link: LinkHistory::new(config.limits),
+            drill_passed: true,
+            last_drill: None,
+            partner: None,
+        };
+        let seats = Mutex::new(config.slots.iter().map(seat).collect());
+        let FailoverConfig { slots, switchboard, jobs, nudges, attaches_early, .. } = config;
+        let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
+        Self { slots, switchboard, seats, planned, drills, jobs, nudges, attaches_early }
     }
 
-    fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+    pub(super) fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A domain has failed: stop its NIC and hand its ring to the first standby.
+    /// A domain has failed: stop its NIC and hand its ring to the best standby, see
+    /// [`super::rules`].
     ///
     /// The vCPU must be out of the guest for good. A verdict on an earlier life, or on a domain
     /// that has failed already, changes nothing.
@@ -110,8 +191,18 @@ impl Failover {
         }
         let was_active = seat.state == RoleState::Active;
         seat.state = failed;
+        let partner = self.separate(&mut seats, from.index(), verdict_ns);
+        let heir = match was_active {
+            true => partner.or_else(|| self.successor(&seats, Need::CannotStay)),
+            false => None,
+        };
+        // Before the other shuts: what is sent to all in between comes to both, and the switchboard
+        // hands it on once.
+        if let Some(heir) = heir {
+            self.open(heir);
+        }
         self.slots[from.index()].nic.shut_units();
-        let to = if was_active { self.promote(&mut seats, verdict_ns) } else { None };
+        let to = heir.and_then(|heir| self.promote(&mut seats, heir, verdict_ns));
         let released_ns = monotonic_ns();
         drop(seats);
         let record = FailoverRecord {
@@ -124,18 +215,124 @@ impl Failover {
             verdict_ns,
             released_ns,
         };
-        match self.jobs.try_send(Job::Failure(record)) {
+        match self.jobs[from.index()].try_send(Job::Failure(record)) {
             // Without a rebuild thread the whole system is stopping.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => {
-                unreachable!("a life fails once, and there is room for all")
-            }
+            // A life fails once, and a thread empties its queue before it starts another.
+            Err(TrySendError::Full(_)) => tracing::error!("a failure is not recorded"),
+        }
+        if was_active && to.is_none() {
+            self.call_all();
+        }
+        self.nudge();
+    }
+
+    /// Ends a planned switch in which a domain failed. The ring may be with either of the two: says
+    /// whom it goes to if that domain served, and makes sure that the other has it if not.
+    fn separate(&self, seats: &mut [Seat], failed: usize, verdict_ns: u64) -> Option<usize> {
+        let partner = seats[failed].partner.take()?;
+        let other = &mut seats[partner];
+        other.partner = None;
+        if other.state == RoleState::Active {
+            let (to, epoch) = (self.slots[partner].id, other.epoch);
+            self.switchboard.take_over(TakeOver { to, epoch, verdict_ns });
+        }
+        (other.state == RoleState::Standby).then_some(partner)
+    }
+
+    /// Lets a domain that takes over receive.
+    fn open(&self, index: usize) {
+        // A driver that attaches only now opens them itself, and must not be disturbed.
+        if self.attaches_early {
+            self.slots[index].nic.open_filters();
         }
     }
 
-    /// Hands the ring to the first standby, if there is one.
-    fn promote(&self, seats: &mut [Seat], verdict_ns: u64) -> Option<DomainId> {
-        let index = seats.iter().position(|seat| seat.state == RoleState::Standby)?;
+    /// Stops a standby that is to be built anew, and has that done. Whether it was one.
+    pub(super) fn replace(&self, id: DomainId) -> bool {
+        let mut seats = self.seats();
+        let seat = &mut seats[id.index()];
+        if seat.state != RoleState::Standby || seat.partner.is_some() {
+            return false;
+        }
+        seat.state = RoleState::Failed;
+        self.slots[id.index()].nic.shut_units();
+        drop(seats);
+        // A thread whose queue is full has a failure of this domain in it, and builds it anew.
+        let _ = self.jobs[id.index()].try_send(Job::Begin);
+        self.nudge();
+        true
+    }
+
+    /// Something changed that the state of the whole may depend on.
+    pub(super) fn nudge(&self) {
+        // A nudge that finds no room comes before one that was not taken yet.
+        let _ = self.nudges.try_send(true);
+    }
+
+    /// Nobody serves: whoever is in quarantine is needed now.
+    fn call_all(&self) {
+        for jobs in &self.jobs {
+            // A thread whose queue is full is awake.
+            let _ = jobs.try_send(Job::Needed);
+        }
+    }
+
+    /// What the rules look at. On the failover path: allocates nothing, reads the status register
+    /// of each NIC that is in use and of no other.
+    fn view(&self, seats: &[Seat], index: usize, now_ns: u64) -> DomainView {
+        let seat = &seats[index];
+        let link = match seat.state {
+            RoleState::Active | RoleState::Standby => {
+                let up = self.slots[index].nic.link_up();
+                if up { Link::Up } else { Link::Down }
+            }
+            // A NIC that is being reset must not be touched.
+            RoleState::Failed | RoleState::Restarting | RoleState::Quarantined => Link::Unknown,
+        };
+        let held_down = seat.link.held_until_ns(now_ns).is_some();
+        DomainView { state: seat.state, link, held_down, drill_passed: seat.drill_passed }
+    }
+
+    pub(super) fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
+        let now_ns = monotonic_ns();
+        let mut views = [DomainView::NOBODY; MAX_DOMAINS];
+        for (index, view) in views.iter_mut().enumerate().take(seats.len()) {
+            *view = self.view(seats, index, now_ns);
+        }
+        ask(&views[..seats.len()])
+    }
+
+    pub(super) fn successor(&self, seats: &[Seat], need: Need) -> Option<usize> {
+        self.with_views(seats, |views| rules::successor(views, need))
+    }
+
+    /// The domains as the rules see them now.
+    pub fn views(&self) -> Vec<DomainView> {
+        let seats = self.seats();
+        self.with_views(&seats, <[DomainView]>::to_vec)
+    }
+
+    /// What the service is worth now.
+    pub fn system_state(&self) -> SystemState {
+        let seats = self.seats();
+        self.with_views(&seats, rules::system_state)
+    }
+
+    /// A NIC's link came or went: remembered against flapping. What follows of it is a verdict.
+    pub fn link_changed(&self, id: DomainId, up: bool) {
+        self.seats()[id.index()].link.changed(up, monotonic_ns());
+        self.nudge();
+    }
+
+    /// Whether somebody other than this domain serves, or would at once.
+    pub(super) fn is_dispensable(&self, id: DomainId) -> bool {
+        let able = |seat: &Seat| matches!(seat.state, RoleState::Active | RoleState::Standby);
+        self.seats().iter().enumerate().any(|(n, seat)| n != id.index() && able(seat))
+    }
+
+    /// Hands the ring to a standby, whose filters are open or about to be.
+    fn promote(&self, seats: &mut [Seat], index: usize, verdict_ns: u64) -> Option<DomainId> {
         let seat = &mut seats[index];
         let slot = &self.slots[index];
         seat.state = seat.state.after(RoleEvent::TakeOver).ok()?;
@@ -144,8 +341,13 @@ impl Failover {
         if let Some(life) = &seat.life {
             life.release();
         }
-        slot.nic.open_filters();
         Some(slot.id)
+    }
+
+    /// Whether a healthy standby is there: worth leaving a domain for that has lost its link.
+    pub fn has_spare(&self) -> bool {
+        let seats = self.seats();
+        self.successor(&seats, Need::CanStay).is_some()
     }
 
     /// The rebuild thread begins with a domain: its new epoch, and what is left of the old life.
@@ -160,6 +362,7 @@ impl Failover {
         let seat = &mut seats[id.index()];
         seat.state = seat.state.after(RoleEvent::Rebuild)?;
         seat.epoch += 1;
+        seat.drill_passed = true;
         Ok((seat.epoch, seat.life.take()))
     }
 
@@ -176,19 +379,34 @@ impl Failover {
         let mut seats = self.seats();
         let seat = &mut seats[id.index()];
         seat.state = seat.state.after(RoleEvent::Ready)?;
-        if !seats.iter().any(|seat| seat.state == RoleState::Active) {
-            self.promote(&mut seats, monotonic_ns());
+        if !seats.iter().any(|seat| seat.state == RoleState::Active)
+            && let Some(heir) = self.successor(&seats, Need::CannotStay)
+        {
+            self.open(heir);
+            self.promote(&mut seats, heir, monotonic_ns());
         }
+        self.nudge();
         Ok(seats[id.index()].state)
     }
 
-    /// A domain could not be built: it has failed again, or is given up.
-    pub(super) fn build_failed(&self, id: DomainId, event: RoleEvent) {
+    /// A domain could not be built. If its life failed by itself, that was noticed already.
+    pub(super) fn build_failed(&self, id: DomainId, epoch: u32) {
         let mut seats = self.seats();
         let seat = &mut seats[id.index()];
-        if let Ok(state) = seat.state.after(event) {
-            seat.state = state;
+        if seat.epoch == epoch && seat.state == RoleState::Restarting {
+            seat.state = RoleState::Failed;
         }
+    }
+
+    /// A failed domain is left alone for a while.
+    ///
+    /// # Errors
+    /// It has not failed.
+    pub(super) fn give_up(&self, id: DomainId) -> Result<(), IllegalTransition> {
+        let mut seats = self.seats();
+        let seat = &mut seats[id.index()];
+        seat.state = seat.state.after(RoleEvent::GiveUp)?;
+        Ok(())
     }
 
     /// What a domain is now, and its epoch.
@@ -196,6 +414,13 @@ impl Failover {
         let seats = self.seats();
         let seat = &seats[id.index()];
         (seat.state, seat.epoch)
+    }
+
+    /// What a domain is now, and its life.
+    pub fn seated(&self, id: DomainId) -> Option<(RoleState, Arc<Life>)> {
+        let seats = self.seats();
+        let seat = &seats[id.index()];
+        seat.life.clone().map(|life| (seat.state, life))
     }
 
     /// The life in a seat, if any.
@@ -210,11 +435,9 @@ impl Failover {
         Some(self.slots[index].id)
     }
 
-    /// Whether one serves and another stands by.
+    /// Whether one serves and another could take over.
     pub fn is_redundant(&self) -> bool {
-        let seats = self.seats();
-        let has = |state| seats.iter().any(|seat| seat.state == state);
-        has(RoleState::Active) && has(RoleState::Standby)
+        self.active().is_some() && self.has_spare()
     }
 
     /// Takes all lives out, for the end.

@@ -1,5 +1,6 @@
 //! Where the reports of domains and switchboard arrive.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,10 @@ pub(super) struct Hub {
     violations: Mutex<[Option<PendingViolation>; MAX_DOMAINS]>,
     /// Rung when `violations` has something.
     pub(super) violated: EventFd,
+    /// The supervisor looks seldom: a domain that wakes is to ring.
+    asleep: AtomicBool,
+    /// Rung by a domain that woke.
+    pub(super) rung: EventFd,
 }
 
 impl Hub {
@@ -42,6 +47,8 @@ impl Hub {
             progressed: Condvar::new(),
             violations: Mutex::default(),
             violated: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            asleep: AtomicBool::new(false),
+            rung: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
         }))
     }
 
@@ -80,6 +87,11 @@ impl Hub {
         self.violations.lock().unwrap_or_else(PoisonError::into_inner)[id.index()].take()
     }
 
+    /// Whether domains that wake are to ring, from now on; and whether they were before.
+    pub(super) fn set_asleep(&self, asleep: bool) -> bool {
+        self.asleep.swap(asleep, Ordering::SeqCst)
+    }
+
     fn note(&self, id: DomainId, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner)[id.index()]);
         self.progressed.notify_all();
@@ -96,6 +108,13 @@ impl DomainEvents for Hub {
             failover.verdict(id, epoch, Verdict::Crash(*fault), entered_ns);
         }
         self.note(id, |progress| progress.failed = epoch);
+    }
+
+    fn woke(&self, _: DomainId) {
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::SeqCst) {
+            // Only a counter that is full could refuse, and then the supervisor is awake already.
+            let _ = self.rung.write(1);
+        }
     }
 }
 

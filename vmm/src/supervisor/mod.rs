@@ -10,15 +10,34 @@
 //!                         rebuild thread: record, quiesce, build anew ─ events
 //! ```
 
+pub mod detect;
+mod drill;
 mod event;
 mod failover;
+mod flapping;
 mod hub;
+mod images;
+mod keeper;
+mod looks;
+mod operator;
 mod rebuild;
 mod roles;
+mod rules;
+mod switch;
 mod system;
+mod upgrade;
 mod watch;
+mod workshop;
 
+pub use drill::{Blame, DrillError, DrillReport, Evidence};
 pub use event::{Event, FailoverReport};
 pub use failover::{Failover, FailoverRecord, Verdict};
+pub use operator::Operator;
 pub use roles::{IllegalTransition, RoleEvent, RoleState};
+pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, SystemState};
+pub use switch::{SwitchError, SwitchReport};
 pub use system::{System, SystemError, Wires};
+pub use upgrade::{UpgradeError, UpgradeReport, UpgradeStep};
+
+#[cfg(test)]
+mod tests;

@@ -1,38 +1,49 @@
-//! The rebuild thread: everything slow about a failure, done after the service goes on.
+//! The rebuild threads, one for each domain: everything slow about a failure, done after the service
+//! goes on.
 //!
-//! For each failure: wait for the switchboard's and the NIC's figures, make sure that nothing of the
-//! failed NIC reaches memory any more, let the old life go, and build a new one in the same slot.
-//! It stands by when its driver is attached, or serves at once if nobody else does.
+//! ```text
+//!  Begin ─────────────────────────────────┐
+//!  Failure ─▶ record, copy for the dump ─▶│ due ─▶ attempt ─▶ Ready
+//!               │ too often               │  ▲       │ failed
+//!               ▼                         │  └ back-off, a few times
+//!          Quarantined ─ over, or Needed ─┘          │ too often ─▶ Quarantined
+//! ```
+//! Each domain has a thread of its own, so that one whose rebuild fails, takes long or has to wait
+//! does not hold up another's. An attempt waits for the NIC to fall silent, lets the old life go and
+//! builds a new one in the same slot. It stands by when its driver is attached, or serves at once if
+//! nobody else does.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use super::event::{Event, FailoverReport};
-use super::failover::{Failover, FailoverRecord, Job};
-use super::hub::Hub;
-use super::roles::{RoleEvent, RoleState};
+use super::failover::{FailoverRecord, Job, Verdict};
+use super::flapping::{FailureHistory, Restart};
+use super::roles::RoleState;
+use super::workshop::Workshop;
 use crate::budget::{
     BUILD_ATTEMPTS, FIRST_FRAME_DEADLINE, PAUSE_DEADLINE, READY_DEADLINE, REBUILD_BACKOFF,
 };
 use crate::clock::monotonic_ns;
+use crate::coredump::{Capture, CaptureConfig};
 use crate::domain::{DomainId, DomainSlot, Life, PrepareConfig};
-use crate::kvm::Image;
-use crate::switchboard::{Switchboard, TakeOverReport};
-use crate::topology::MacAddress;
+use crate::switchboard::{QuarantinedFrame, TakeOverReport};
 
-/// Everything a domain is built from.
+/// Builds one domain, again and again.
 pub(super) struct Rebuilder {
-    pub(super) slots: Vec<Arc<DomainSlot>>,
-    pub(super) switchboard: Arc<Switchboard>,
-    pub(super) failover: Arc<Failover>,
-    pub(super) hub: Arc<Hub>,
-    /// The driver's and the spare's image. Lives alternate, so that both stay exercised.
-    pub(super) images: [Arc<Image>; 2],
-    pub(super) mac: MacAddress,
-    pub(super) events: Sender<Event>,
-    /// Of each domain, the last life that was attached.
-    pub(super) ready_epochs: Vec<u32>,
+    shop: Arc<Workshop>,
+    slot: Arc<DomainSlot>,
+    history: FailureHistory,
+    /// Attempts that failed since the last success.
+    attempts: u32,
+    /// When the next attempt is due, if one is.
+    due: Option<Instant>,
+    /// The last life that was attached.
+    attached_epoch: u32,
+    /// Whom to begin with after the first attempt.
+    next: Option<SyncSender<Job>>,
 }
 
 /// Why one attempt to build a domain failed.
@@ -53,26 +64,86 @@ enum BuildError {
 }
 
 impl Rebuilder {
-    /// Brings all domains up, then rebuilds what fails, until told to stop.
+    /// The builder of one domain, which begins with `next` when its own first attempt is over: so
+    /// the first domain of the topology is the first to serve, and has the processor to itself.
+    pub(super) fn new(
+        shop: Arc<Workshop>,
+        slot: Arc<DomainSlot>,
+        next: Option<SyncSender<Job>>,
+    ) -> Self {
+        let history = FailureHistory::new(shop.limits);
+        Self { shop, slot, history, attempts: 0, due: None, attached_epoch: 0, next }
+    }
+
+    /// Does its jobs until told to stop.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        for index in 0..self.slots.len() {
-            self.build(self.slots[index].id);
-        }
-        while let Ok(Job::Failure(record)) = jobs.recv() {
-            // A life that never attached is the business of the attempt that built it.
-            if record.epoch <= self.ready_epochs[record.from.index()] {
-                self.record(record);
-                self.build(record.from);
+        while !self.shop.stopped.load(Ordering::Acquire) {
+            // Jobs before attempts: a failure is recorded before its memory is used again.
+            match self.next_job(jobs) {
+                Ok(Job::Begin) => self.due = Some(Instant::now()),
+                Ok(Job::Failure(record)) => self.failed(record),
+                Ok(Job::Needed) => self.hurry(),
+                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => self.build(),
             }
         }
     }
 
+    fn next_job(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        match self.due {
+            Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// A life that was attached has failed. One that never was is the business of its attempt.
+    fn failed(&mut self, record: FailoverRecord) {
+        if record.epoch != self.attached_epoch {
+            return;
+        }
+        let takeover = self.record(record);
+        self.dump(&record, takeover);
+        self.due = Some(Instant::now());
+        // A lost link is no failure of the domain; what is done against a flapping one is done
+        // where links are judged.
+        if record.verdict.is_own_fault()
+            && let Restart::After { quarantine, lonely } = self.history.failed(monotonic_ns())
+        {
+            self.quarantine(quarantine, lonely);
+        }
+    }
+
+    /// Nobody serves: a quarantine ends soon.
+    fn hurry(&mut self) {
+        if self.shop.failover.state(self.slot.id).0 == RoleState::Quarantined {
+            let soon = Instant::now() + REBUILD_BACKOFF;
+            self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+        }
+    }
+
+    /// Leaves the domain alone for a while, and says so.
+    fn quarantine(&mut self, quarantine: Duration, lonely: Duration) {
+        let id = self.slot.id;
+        let dispensable = self.shop.failover.is_dispensable(id);
+        let pause = if dispensable { quarantine } else { lonely };
+        if self.shop.failover.give_up(id).is_err() {
+            return;
+        }
+        self.attempts = 0;
+        self.due = Some(Instant::now() + pause);
+        let domain = &self.slot.name;
+        tracing::warn!(domain, ?pause, "a domain failed too often and is left alone for a while");
+        self.shop.tell(Event::Quarantined { domain: id, pause });
+        // Whoever it relied on may have failed since it was asked.
+        if dispensable && !self.shop.failover.is_dispensable(id) {
+            self.hurry();
+        }
+    }
+
     /// Collects what is known of a failure, and tells of it.
-    fn record(&self, record: FailoverRecord) {
+    fn record(&self, record: FailoverRecord) -> TakeOverReport {
         let first_sent_ns = record.to.and_then(|to| self.first_frame(to));
         let takeover = record.to.map(|_| self.takeover_report(record.verdict_ns));
-        let life = self.failover.life(record.from);
-        let epitaph = life.map_or_else(String::new, |life| life.epitaph());
         let takeover = takeover.unwrap_or_default();
         let report = FailoverReport {
             record,
@@ -80,112 +151,163 @@ impl Rebuilder {
             resent: takeover.resent,
             poisoned: takeover.poisoned,
             salvaged: takeover.salvaged,
-            epitaph,
+            epitaph: self.epitaph(),
         };
-        self.tell(Event::Failover(Box::new(report)));
+        self.shop.tell(Event::Failover(Box::new(report)));
+        takeover
+    }
+
+    fn epitaph(&self) -> String {
+        let life = self.shop.failover.life(self.slot.id);
+        life.map_or_else(String::new, |life| life.epitaph())
     }
 
     /// Waits, off the path, for the stamp of the spare's first frame.
     fn first_frame(&self, to: DomainId) -> Option<u64> {
-        let nic = &self.slots[to.index()].nic;
+        let nic = &self.shop.slots[to.index()].nic;
         poll(FIRST_FRAME_DEADLINE, || nic.first_sent_ns())
     }
 
     /// Waits until the switchboard has carried the takeover of this verdict out, salvage included:
-    /// only then may the failed domain's memory be used again.
+    /// only then may the failed domain's memory be used again. Empty if a later one has come.
     fn takeover_report(&self, verdict_ns: u64) -> TakeOverReport {
         let done = || {
-            let report = self.switchboard.report();
+            let report = self.shop.switchboard.report();
             (report.verdict_ns >= verdict_ns).then_some(report)
         };
-        poll(FIRST_FRAME_DEADLINE, done).unwrap_or_default()
+        let report = poll(FIRST_FRAME_DEADLINE, done).unwrap_or_default();
+        if report.verdict_ns == verdict_ns { report } else { TakeOverReport::default() }
     }
 
-    /// Builds a domain, in a few attempts.
-    fn build(&mut self, id: DomainId) {
-        for attempt in 0..BUILD_ATTEMPTS {
-            match self.attempt(id, attempt) {
-                Ok(state) => {
-                    self.tell(Event::Ready { domain: id, state, at_ns: monotonic_ns() });
-                    return;
-                }
-                Err(error) => {
-                    self.failover.build_failed(id, RoleEvent::Fault);
-                    let given_up = attempt + 1 == BUILD_ATTEMPTS;
-                    self.tell_build_failed(id, &error, given_up);
+    /// Copies the failed life for a dump, if dumps are wanted.
+    fn dump(&self, record: &FailoverRecord, takeover: TakeOverReport) {
+        let Some(life) = self.shop.failover.life(self.slot.id) else { return };
+        let mut poison = self.shop.switchboard.quarantine();
+        poison.retain(|frame| takeover.poisoned > 0 && frame.takeover == takeover.sequence);
+        self.dump_life(&life, record.verdict.cause(), record, poison);
+    }
+
+    fn dump_life(
+        &self,
+        life: &Life,
+        cause: &'static str,
+        record: &FailoverRecord,
+        poison: Vec<QuarantinedFrame>,
+    ) {
+        if self.shop.dumps.is_none() {
+            return;
+        }
+        life.expel();
+        // Its registers are there when it is out, or a moment later.
+        let _ = poll(PAUSE_DEADLINE, || life.outcome());
+        let config = CaptureConfig {
+            cause,
+            text: match record.verdict {
+                Verdict::Crash(_) => life.epitaph(),
+                verdict => verdict.to_string(),
+            },
+            verdict_ns: record.verdict_ns,
+            was_active: record.was_active,
+            poison,
+        };
+        self.shop.dump(self.slot.id, || Capture::of(&self.slot, life, config));
+    }
+
+    /// One attempt, and what follows of it.
+    fn build(&mut self) {
+        self.due = None;
+        let id = self.slot.id;
+        match self.attempt() {
+            Ok(state) => {
+                self.attempts = 0;
+                self.shop.tell(Event::Ready { domain: id, state, at_ns: monotonic_ns() });
+            }
+            Err(Attempt { epoch, error }) => {
+                self.shop.failover.build_failed(id, epoch);
+                self.attempts += 1;
+                let given_up = self.attempts == BUILD_ATTEMPTS;
+                self.tell_build_failed(&error, given_up);
+                self.due = Some(Instant::now() + REBUILD_BACKOFF * 2u32.pow(self.attempts - 1));
+                if given_up
+                    && let Restart::After { quarantine, lonely } =
+                        self.history.quarantine(monotonic_ns())
+                {
+                    self.quarantine(quarantine, lonely);
                 }
             }
-            std::thread::sleep(REBUILD_BACKOFF * 2u32.pow(attempt));
         }
-        self.failover.build_failed(id, RoleEvent::GiveUp);
+        if let Some(next) = self.next.take() {
+            // Its queue is empty, or it is gone because the system ends.
+            let _ = next.try_send(Job::Begin);
+        }
     }
 
-    fn attempt(&mut self, id: DomainId, attempt: u32) -> Result<RoleState, BuildError> {
-        let slot = self.slots[id.index()].clone();
-        let Ok((epoch, old_life)) = self.failover.begin_rebuild(id) else {
-            return Err(BuildError::NotReady("it has not failed".into()));
-        };
+    fn attempt(&mut self) -> Result<RoleState, Attempt> {
+        let id = self.slot.id;
+        let (epoch, old_life) = self.shop.failover.begin_rebuild(id).map_err(|error| Attempt {
+            epoch: 0,
+            error: BuildError::NotReady(error.to_string()),
+        })?;
+        self.attempt_life(epoch, old_life).map_err(|error| Attempt { epoch, error })
+    }
+
+    fn attempt_life(
+        &mut self,
+        epoch: u32,
+        old_life: Option<Arc<Life>>,
+    ) -> Result<RoleState, BuildError> {
+        let id = self.slot.id;
         if let Some(life) = &old_life {
             life.expel();
             life.wait_out(Instant::now() + PAUSE_DEADLINE);
         }
-        slot.nic.quiesce().map_err(BuildError::Quiesce)?;
+        self.slot.nic.quiesce().map_err(BuildError::Quiesce)?;
         drop(old_life);
-        if attempt > 0 {
-            slot.nic.reset().map_err(BuildError::Nic)?;
+        if self.attempts > 0 {
+            self.slot.nic.reset().map_err(BuildError::Nic)?;
         }
-        let life = self.start(&slot, epoch)?;
-        if !self.hub.wait_ready(id, epoch, READY_DEADLINE) {
+        let life = self.start(epoch)?;
+        if !self.shop.hub.wait_ready(id, epoch, READY_DEADLINE) {
             life.expel();
             life.wait_out(Instant::now() + PAUSE_DEADLINE);
             return Err(BuildError::NotReady(life.epitaph()));
         }
-        let state = self.failover.ready(id).map_err(|_| BuildError::NotReady(life.epitaph()))?;
-        self.ready_epochs[id.index()] = epoch;
+        let ready = self.shop.failover.ready(id);
+        let state = ready.map_err(|_| BuildError::NotReady(life.epitaph()))?;
+        self.attached_epoch = epoch;
         Ok(state)
     }
 
-    fn start(&self, slot: &Arc<DomainSlot>, epoch: u32) -> Result<Arc<Life>, BuildError> {
-        slot.prepare(&PrepareConfig { epoch, role: shared_ring::Role::Standby, mac: self.mac.0 })
+    fn start(&self, epoch: u32) -> Result<Arc<Life>, BuildError> {
+        let (slot, shop) = (&self.slot, &self.shop);
+        slot.prepare(&PrepareConfig { epoch, role: shop.first_role, mac: shop.mac.0 })
             .map_err(BuildError::Prepare)?;
-        self.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
+        shop.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
         slot.nic.shut_filters();
         slot.nic.enable_bus_master().map_err(BuildError::Nic)?;
-        let image = self.image_for(slot.id, epoch);
+        let image = shop.images.take_for(slot.id, epoch);
         let life =
-            Life::start(slot.clone(), image, epoch, self.hub.clone()).map_err(BuildError::Start)?;
+            Life::start(slot.clone(), image, epoch, shop.hub.clone()).map_err(BuildError::Start)?;
         let life = Arc::new(life);
-        self.failover.seat_life(slot.id, life.clone());
+        shop.failover.seat_life(slot.id, life.clone());
         Ok(life)
     }
 
-    /// The first domain starts with the driver's image, the others with the spare's; after that
-    /// each life takes the image that its predecessor did not have.
-    fn image_for(&self, id: DomainId, epoch: u32) -> Arc<Image> {
-        let first = usize::from(id.index() > 0);
-        self.images[(first + epoch as usize + 1) % 2].clone()
-    }
-
-    fn tell_build_failed(&self, id: DomainId, error: &BuildError, given_up: bool) {
-        let mut reason = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            reason = format!("{reason}: {error}");
-            cause = error.source();
-        }
-        let name = &self.slots[id.index()].name;
-        tracing::warn!(domain = name, %reason, given_up, "a domain could not be built");
-        self.tell(Event::BuildFailed { domain: id, reason, given_up });
-    }
-
-    fn tell(&self, event: Event) {
-        // Nobody may listen; that is no reason to stop rebuilding.
-        let _ = self.events.send(event);
+    fn tell_build_failed(&self, error: &BuildError, given_up: bool) {
+        let reason = super::workshop::one_line(error);
+        tracing::warn!(domain = self.slot.name, %reason, given_up, "a domain could not be built");
+        self.shop.tell(Event::BuildFailed { domain: self.slot.id, reason, given_up });
     }
 }
 
-/// Asks every 200 µs until there is an answer or the time is over. For the rebuild thread only,
-/// where nobody waits for the result.
+/// An attempt that failed.
+struct Attempt {
+    epoch: u32,
+    error: BuildError,
+}
+
+/// Asks every 200 µs until there is an answer or the time is over. For rebuild threads only, where
+/// nobody waits for the result.
 fn poll<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {

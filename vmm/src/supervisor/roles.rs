@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!             Rebuild              Ready              TakeOver
-//!   Failed ───────────▶ Restarting ──────▶ Standby ─────────────▶ Active
-//!     ▲ │ GiveUp            │ Fault           │ Fault               │ Fault
-//!     │ ▼                   ▼                 ▼                     ▼
-//!     │ Quarantined         └───────────▶ Failed ◀──────────────────┘
+//!   Failed ───────────▶ Restarting ──────▶ Standby ◀────────────▶ Active
+//!                                                       Retire
+//!     ▲ │ GiveUp          ▲ │ Fault           │ Fault               │ Fault
+//!     │ ▼         Rebuild   │ ▼                 ▼                     ▼
+//!     │ Quarantined ────────┘ └───────────▶ Failed ◀──────────────────┘
 //! ```
 
 /// What a domain is at the moment.
@@ -20,7 +21,7 @@ pub enum RoleState {
     Standby,
     /// Serves the ring.
     Active,
-    /// Given up: it failed too often in a row.
+    /// Left alone for a while: it failed too often in a row.
     Quarantined,
 }
 
@@ -33,6 +34,8 @@ pub enum RoleEvent {
     Ready,
     /// It takes the ring.
     TakeOver,
+    /// It gave the ring away in a planned switch.
+    Retire,
     /// A verdict fell on it.
     Fault,
     /// It failed too often in a row.
@@ -57,9 +60,10 @@ impl RoleState {
     pub fn after(self, event: RoleEvent) -> Result<Self, IllegalTransition> {
         use RoleEvent as E;
         Ok(match (self, event) {
-            (Self::Failed, E::Rebuild) => Self::Restarting,
+            (Self::Failed | Self::Quarantined, E::Rebuild) => Self::Restarting,
             (Self::Restarting, E::Ready) => Self::Standby,
             (Self::Standby, E::TakeOver) => Self::Active,
+            (Self::Active, E::Retire) => Self::Standby,
             (Self::Restarting | Self::Standby | Self::Active, E::Fault) => Self::Failed,
             (Self::Failed, E::GiveUp) => Self::Quarantined,
             (state, event) => return Err(IllegalTransition { state, event }),
@@ -78,10 +82,11 @@ mod tests {
         RoleState::Active,
         RoleState::Quarantined,
     ];
-    const EVENTS: [RoleEvent; 5] = [
+    const EVENTS: [RoleEvent; 6] = [
         RoleEvent::Rebuild,
         RoleEvent::Ready,
         RoleEvent::TakeOver,
+        RoleEvent::Retire,
         RoleEvent::Fault,
         RoleEvent::GiveUp,
     ];
@@ -96,13 +101,24 @@ mod tests {
     }
 
     #[test]
-    fn exactly_seven_steps_are_legal() {
+    fn exactly_nine_steps_are_legal() {
         let legal = STATES
             .iter()
             .flat_map(|s| EVENTS.iter().map(move |e| s.after(*e)))
             .filter(Result::is_ok)
             .count();
-        assert_eq!(legal, 7);
+        assert_eq!(legal, 9);
+    }
+
+    #[test]
+    fn a_quarantined_domain_can_only_be_built_anew() {
+        for event in EVENTS {
+            let step = RoleState::Quarantined.after(event);
+            match event {
+                RoleEvent::Rebuild => assert_eq!(step, Ok(RoleState::Restarting)),
+                _ => assert!(step.is_err(), "{event:?}"),
+            }
+        }
     }
 
     #[test]

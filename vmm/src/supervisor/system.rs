@@ -2,14 +2,25 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use shared_ring::Role;
+
+use super::detect::Observer;
 use super::event::Event;
-use super::failover::{Failover, Job};
+use super::failover::{Failover, FailoverConfig, JOBS, Job};
 use super::hub::Hub;
+use super::images::Images;
+use super::keeper::Keeper;
+use super::operator::{Drills, Operator};
 use super::rebuild::Rebuilder;
+use super::rules::FailBack;
 use super::watch::WatchThread;
+use super::workshop::{Workshop, dump_news};
+use crate::coredump::{DumpStore, DumpWriter, StoreError};
 use crate::domain::{DomainId, DomainSlot, SlotError};
 use crate::kvm::{Image, ImageError};
 use crate::memory::MemoryError;
@@ -17,8 +28,8 @@ use crate::nic::emulated::EmulatedNic;
 use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
-use crate::switchboard::{Switchboard, SwitchboardConfig, SwitchboardError};
-use crate::topology::{MAX_DOMAINS, NicSpec, Topology, WireSpec};
+use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
+use crate::topology::{FailBackSpec, NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
 use crate::wire::{EthernetSwitch, Port, SwitchError, Tap, TapError, Wire};
 
@@ -36,6 +47,7 @@ pub enum SystemError {
     Switchboard(#[from] SwitchboardError),
     VhostUser(#[from] VhostUserError),
     Kvm(#[from] crate::kvm::VmError),
+    Dumps(#[from] StoreError),
     System(#[from] std::io::Error),
 }
 
@@ -72,28 +84,41 @@ impl Wires {
 /// A running system. Dropping it stops everything.
 pub struct System {
     slots: Vec<Arc<DomainSlot>>,
-    images: [Arc<Image>; 2],
     switchboard: Arc<Switchboard>,
     failover: Arc<Failover>,
-    jobs: SyncSender<Job>,
+    drills: Option<Drills>,
+    shop: Arc<Workshop>,
+    jobs: Vec<SyncSender<Job>>,
+    nudges: SyncSender<bool>,
     events: Receiver<Event>,
     servers: Vec<VhostUserServer>,
     watch: Option<WatchThread>,
-    rebuild: Option<JoinHandle<()>>,
+    /// The keeper's and the rebuild threads.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl System {
-    /// Builds everything; the domains come up on the rebuild thread while this returns.
+    /// Builds everything; the domains come up on their rebuild threads while this returns.
     ///
     /// # Errors
     /// A part cannot be built.
     pub fn start(topology: &Topology, wires: &mut Wires) -> Result<Self, SystemError> {
+        let mac = topology.apps[0].mac.0;
+        let nics = topology.domains.iter().map(|domain| make_nic(&domain.nic, mac, wires));
+        let nics = nics.collect::<Result<Vec<_>, _>>()?;
+        Self::start_on(topology, nics)
+    }
+
+    /// The same on these NICs, one for each domain.
+    pub(super) fn start_on(
+        topology: &Topology,
+        nics: Vec<Arc<dyn Nic>>,
+    ) -> Result<Self, SystemError> {
         drop(crate::kvm::open_kvm()?);
         let app = &topology.apps[0];
         let tx_pool = DomainSlot::new_tx_pool()?;
         let mut slots = Vec::with_capacity(topology.domains.len());
-        for (index, domain) in topology.domains.iter().enumerate() {
-            let nic = make_nic(&domain.nic, app.mac.0, wires)?;
+        for (index, (domain, nic)) in topology.domains.iter().zip(nics).enumerate() {
             let id = DomainId(index as u8);
             slots.push(Arc::new(DomainSlot::new(id, &domain.name, nic, tx_pool.clone())?));
         }
@@ -102,42 +127,80 @@ impl System {
             slots: slots.clone(),
             tx_pool,
             mac: app.mac.0,
+            announce: AnnounceConfig {
+                again: topology.announce.again_ms.iter().map(|ms| millis(*ms)).collect(),
+            },
             violations: hub.clone(),
         })?);
-        let (jobs, job_queue) = mpsc::sync_channel(2 * MAX_DOMAINS + 1);
-        let failover = Arc::new(Failover::new(slots.clone(), switchboard.clone(), jobs.clone()));
+        let (jobs, queues): (Vec<_>, Vec<_>) =
+            slots.iter().map(|_| mpsc::sync_channel(JOBS)).unzip();
+        let (nudges, nudged) = mpsc::sync_channel(1);
+        let failover = Arc::new(Failover::new(FailoverConfig {
+            slots: slots.clone(),
+            switchboard: switchboard.clone(),
+            jobs: jobs.clone(),
+            nudges: nudges.clone(),
+            limits: topology.limits,
+            attaches_early: topology.policy.attaches_early(),
+        }));
         hub.connect(&failover);
         let (tell, events) = mpsc::channel();
-        let watch = WatchThread::spawn(slots.clone(), failover.clone(), hub.clone(), tell.clone())?;
+        let dumps = match &topology.dumps {
+            Some(spec) => {
+                let store = DumpStore::open(spec.clone())?;
+                Some(DumpWriter::spawn(store, dump_news(&slots, tell.clone()))?)
+            }
+            None => None,
+        };
+        let watch = WatchThread::spawn(
+            slots.clone(),
+            failover.clone(),
+            hub.clone(),
+            tell.clone(),
+            (Observer::new(switchboard.clone(), app.mac.0), topology.detect),
+        )?;
         let images = [
             Arc::new(Image::parse(guest_images::DRIVER_DOMAIN)?),
             Arc::new(Image::parse(guest_images::SPARE_DOMAIN)?),
         ];
-        let rebuilder = Rebuilder {
+        let shop = Arc::new(Workshop {
             slots: slots.clone(),
             switchboard: switchboard.clone(),
             failover: failover.clone(),
             hub,
-            images: images.clone(),
+            images: Images::new(images),
             mac: app.mac,
+            first_role: first_role(topology.policy),
+            limits: topology.limits,
             events: tell,
-            ready_epochs: vec![0; slots.len()],
+            dumps,
+            stopped: AtomicBool::new(false),
+        });
+        let mut threads = start_rebuilders(&shop, &jobs, queues)?;
+        let keeper = Keeper::new(shop.clone(), fail_back(topology));
+        threads.push(realtime::spawn("keeper", None, move || keeper.run(&nudged))?);
+        let every = Duration::from_secs(u64::from(topology.drill.every_s));
+        let drilled = topology.policy == Policy::FastSpare && !every.is_zero();
+        let drills = match drilled {
+            true => Some(Drills::spawn(Operator::new(shop.clone()), every)?),
+            false => None,
         };
-        let rebuild = realtime::spawn("rebuild", None, move || rebuilder.run(&job_queue))?;
         let server = VhostUserServer::spawn(
             VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 },
             switchboard.port(),
         )?;
         Ok(Self {
             slots,
-            images,
             switchboard,
             failover,
+            drills,
+            shop,
             jobs,
+            nudges,
             events,
             servers: vec![server],
             watch: Some(watch),
-            rebuild: Some(rebuild),
+            threads,
         })
     }
 
@@ -147,8 +210,13 @@ impl System {
     }
 
     /// The two images that domains are built from, driver and spare.
-    pub fn images(&self) -> &[Arc<Image>; 2] {
-        &self.images
+    pub fn images(&self) -> [Arc<Image>; 2] {
+        self.shop.images.current()
+    }
+
+    /// For orders to it: switches, drills, upgrades.
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.shop.clone())
     }
 
     /// Roles and failovers.
@@ -170,17 +238,58 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
-        // Without a free place the thread is busy and finds the sender gone; it cannot be full,
-        // since each domain fails once a life.
-        let _ = self.jobs.send(Job::Stop);
-        if let Some(rebuild) = self.rebuild.take() {
-            let _ = rebuild.join();
+        self.drills = None;
+        self.shop.stopped.store(true, Ordering::Release);
+        for jobs in &self.jobs {
+            // A thread whose queue is full is awake, and looks at the flag next.
+            let _ = jobs.try_send(Job::Stop);
+        }
+        // The keeper takes what is in its place at once.
+        let _ = self.nudges.send(false);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
         self.watch = None;
         for life in self.failover.take_lives() {
             life.expel();
         }
     }
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(u64::from(ms))
+}
+
+/// Starts a rebuild thread for each domain, and the first domain with it.
+fn start_rebuilders(
+    shop: &Arc<Workshop>,
+    jobs: &[SyncSender<Job>],
+    queues: Vec<Receiver<Job>>,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::with_capacity(queues.len() + 1);
+    for (index, queue) in queues.into_iter().enumerate() {
+        let slot = shop.slots[index].clone();
+        let name = format!("build-{}", slot.name);
+        let rebuilder = Rebuilder::new(shop.clone(), slot, jobs.get(index + 1).cloned());
+        threads.push(realtime::spawn(&name, None, move || rebuilder.run(&queue))?);
+    }
+    if let Some(first) = jobs.first() {
+        // Its queue is empty.
+        let _ = first.try_send(Job::Begin);
+    }
+    Ok(threads)
+}
+
+/// The rule of going back, if there is one.
+fn fail_back(topology: &Topology) -> Option<FailBack> {
+    let FailBackSpec::Prefer { domain, hold_s } = &topology.fail_back else { return None };
+    let preferred = topology.domains.iter().position(|known| known.name == *domain)?;
+    Some(FailBack::new(preferred, Duration::from_secs(u64::from(*hold_s))))
+}
+
+/// The role in which a life starts.
+fn first_role(policy: Policy) -> Role {
+    if policy.attaches_early() { Role::Standby } else { Role::Unattached }
 }
 
 fn make_nic(spec: &NicSpec, mac: [u8; 6], wires: &mut Wires) -> Result<Arc<dyn Nic>, SystemError> {

@@ -1,5 +1,6 @@
 //! The supervisor thread: an event loop over what is not a crash.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
@@ -9,11 +10,14 @@ use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, Subscrib
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::detect::{Observer, Thresholds};
 use super::event::Event;
 use super::failover::{Failover, Verdict};
 use super::hub::Hub;
+use super::looks::Looks;
 use crate::budget::PAUSE_DEADLINE;
-use crate::domain::DomainSlot;
+use crate::clock::monotonic_ns;
+use crate::domain::{DomainSlot, Life};
 use crate::realtime::{self, Priority};
 
 /// What an epoll event stands for.
@@ -21,16 +25,28 @@ use crate::realtime::{self, Priority};
 enum Token {
     Stop,
     Violation,
+    /// Time to look at the domains.
+    Look,
+    /// An idle domain woke.
+    Rung,
     /// Vector 1 of the NIC of the domain with this index.
     Link(usize),
+    /// The bus reports an error of that NIC.
+    Error(usize),
 }
+
+/// First of the tokens of NICs, two for each; even.
+const FIRST_NIC: u32 = 4;
 
 impl Token {
     fn to_data(self) -> u32 {
         match self {
             Self::Stop => 0,
             Self::Violation => 1,
-            Self::Link(index) => 2 + index as u32,
+            Self::Look => 2,
+            Self::Rung => 3,
+            Self::Link(index) => FIRST_NIC + 2 * index as u32,
+            Self::Error(index) => FIRST_NIC + 2 * index as u32 + 1,
         }
     }
 
@@ -38,7 +54,10 @@ impl Token {
         match data {
             0 => Self::Stop,
             1 => Self::Violation,
-            n => Self::Link(n as usize - 2),
+            2 => Self::Look,
+            3 => Self::Rung,
+            n if n.is_multiple_of(2) => Self::Link((n - FIRST_NIC) as usize / 2),
+            n => Self::Error((n - FIRST_NIC) as usize / 2),
         }
     }
 }
@@ -50,7 +69,9 @@ struct Watch {
     stop: EventFd,
     stopped: bool,
     events: Sender<Event>,
+    /// As vector 1 told last.
     link_up: Vec<bool>,
+    looks: Looks,
 }
 
 /// The running supervisor thread; ends when dropped.
@@ -65,7 +86,9 @@ impl WatchThread {
         failover: Arc<Failover>,
         hub: Arc<Hub>,
         events: Sender<Event>,
+        (observer, thresholds): (Observer, Thresholds),
     ) -> std::io::Result<Self> {
+        let looks = Looks::new(observer, thresholds, failover.clone(), hub.clone())?;
         let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let link_up = slots.iter().map(|slot| slot.nic.link_up()).collect();
         let watch = Watch {
@@ -76,6 +99,7 @@ impl WatchThread {
             stopped: false,
             events,
             link_up,
+            looks,
         };
         let thread = realtime::spawn("supervisor", Some(Priority::Supervisor), move || {
             if let Err(error) = watch.run() {
@@ -115,24 +139,91 @@ impl Watch {
             if life.epoch() != pending.epoch {
                 continue;
             }
-            let entered_ns = life.last_entry_ns();
-            life.expel();
-            if !life.wait_out(Instant::now() + PAUSE_DEADLINE) {
-                tracing::warn!(domain = slot.name, "the vCPU does not come out of the guest");
-            }
-            let verdict = Verdict::Protocol(pending.violation);
-            self.failover.verdict(slot.id, pending.epoch, verdict, entered_ns);
+            self.fail(&life, Verdict::Protocol(pending.violation));
         }
+    }
+
+    /// A verdict: the vCPU out of the guest for good, then the failover. Trapped register accesses
+    /// of a life that was expelled are not carried out, should its vCPU stay in the guest.
+    fn fail(&self, life: &Life, verdict: Verdict) {
+        let entered_ns = life.last_entry_ns();
+        life.expel();
+        let out = life.wait_out(Instant::now() + PAUSE_DEADLINE);
+        self.failover.verdict(life.id(), life.epoch(), verdict, entered_ns);
+        if !out {
+            let domain = &self.slots[life.id().index()].name;
+            tracing::warn!(domain, "the vCPU does not come out of the guest");
+        }
+    }
+
+    fn look(&mut self) {
+        let outcomes = self.looks.look(&self.slots);
+        for (index, outcome) in outcomes.into_iter().enumerate().take(self.slots.len()) {
+            if let Some((life, finding)) = outcome.failed {
+                self.fail(&life, Verdict::Detected(finding));
+            }
+            if outcome.is_new {
+                // A driver that attaches throws away what the NIC had to report before.
+                self.note_link(index, self.slots[index].nic.link_up());
+            }
+            if let Some(delayed_us) = outcome.healed_us {
+                let (domain, at_ns) = (self.slots[index].id, monotonic_ns());
+                self.tell(Event::Healed { domain, delayed_us, at_ns });
+            }
+        }
+        self.follow_links();
     }
 
     fn handle_link(&mut self, index: usize) {
         let nic = &self.slots[index].nic;
         let _ = nic.link_event().read();
         let up = nic.acknowledge_link();
-        if std::mem::replace(&mut self.link_up[index], up) != up {
-            let event = Event::Link { nic: nic.name().to_owned(), up };
-            let _ = self.events.send(event);
+        let was_up = std::mem::replace(&mut self.link_up[index], up);
+        if was_up != up {
+            self.failover.link_changed(self.slots[index].id, up);
         }
+        self.follow_links();
+        if was_up != up {
+            self.tell_link(index, up);
+        }
+    }
+
+    fn handle_error(&mut self, index: usize) {
+        let slot = &self.slots[index];
+        if let Some(event) = slot.nic.error_event() {
+            let _ = event.read();
+        }
+        if let Some((life, finding)) = self.looks.bus_error(slot) {
+            self.fail(&life, Verdict::Detected(finding));
+        }
+    }
+
+    fn note_link(&mut self, index: usize, up: bool) {
+        if std::mem::replace(&mut self.link_up[index], up) != up {
+            self.failover.link_changed(self.slots[index].id, up);
+            self.tell_link(index, up);
+        }
+    }
+
+    /// Hands over from a domain without a link to one with, if there is one. Both down: stay, the
+    /// first that returns serves.
+    fn follow_links(&self) {
+        let Some(active) = self.failover.active() else { return };
+        if self.link_up[active.index()] || !self.failover.has_spare() {
+            return;
+        }
+        if let Some(life) = self.failover.life(active) {
+            self.fail(&life, Verdict::Link);
+        }
+    }
+
+    fn tell_link(&self, index: usize, up: bool) {
+        self.tell(Event::Link { nic: self.slots[index].nic.name().to_owned(), up });
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may listen.
+        let _ = self.events.send(event);
     }
 }
 
@@ -141,21 +232,32 @@ impl MutEventSubscriber for Watch {
         match Token::from_data(events.data()) {
             Token::Stop => self.stopped = true,
             Token::Violation => self.handle_violations(),
+            Token::Look => self.look(),
+            Token::Rung => {
+                let _ = self.hub.rung.read();
+                self.look();
+            }
             Token::Link(index) => self.handle_link(index),
+            Token::Error(index) => self.handle_error(index),
         }
     }
 
     fn init(&mut self, ops: &mut EventOps<'_>) {
-        let mut add = |fd: &EventFd, token: Token| {
-            let events = Events::with_data(fd, token.to_data(), EventSet::IN);
+        let mut add = |fd: &dyn AsRawFd, token: Token| {
+            let events = Events::with_data_raw(fd.as_raw_fd(), token.to_data(), EventSet::IN);
             if let Err(error) = ops.add(events) {
                 tracing::error!(?error, "the supervisor cannot watch an event");
             }
         };
         add(&self.stop, Token::Stop);
         add(&self.hub.violated, Token::Violation);
+        add(self.looks.timer(), Token::Look);
+        add(&self.hub.rung, Token::Rung);
         for (index, slot) in self.slots.iter().enumerate() {
             add(slot.nic.link_event(), Token::Link(index));
+            if let Some(event) = slot.nic.error_event() {
+                add(event, Token::Error(index));
+            }
         }
     }
 }

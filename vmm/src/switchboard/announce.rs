@@ -1,99 +1,227 @@
-//! Announcements: frames from the guest's MAC that teach switches which port it is behind now.
+//! Announcements: frames from the guest's MAC that teach switches which port it is behind now, and
+//! hosts that its addresses are still its own.
+//!
+//! After a takeover each of the guest's addresses is announced at once and again by the schedule.
+//! Only the first frame goes before what the guest itself has to send; the others follow a few at a
+//! time, so that no frame of the guest's waits behind more than [`PACE_FRAMES`] of them.
+//!
+//! | transmit buffers | for |
+//! |---|---|
+//! | `0..FIRST_RESERVED` | the guest's frames |
+//! | four for each place in the table of addresses, four for the frame without one | announcements |
+//! | [`QUESTION_BUFFER`], [`ANSWER_BUFFER`] | drills |
 
-use shared_ring::layout::{BUFFER_BYTES, TX_BUFFERS};
+use std::time::Duration;
 
-use crate::budget::ANNOUNCE_AGAIN;
-use crate::memory::{MemoryError, SharedMemory};
+use shared_ring::layout::TX_BUFFERS;
 
-/// Transmit buffers kept for announcements: one at a takeover and one for each repetition. They are
-/// never the guest's, so a takeover needs no free buffer.
-pub(crate) const ANNOUNCE_BUFFERS: usize = 1 + ANNOUNCE_AGAIN.len();
+use super::addresses::{ADDRESSES, Addresses};
+use super::announcement::{Announced, Announcement};
+use super::transmit::TxPool;
+use crate::budget::{ANNOUNCE_AGAIN, ANNOUNCE_PACE};
 
-/// First of them; the guest's frames use those below.
-pub(crate) const FIRST_ANNOUNCE_BUFFER: u16 = (TX_BUFFERS - ANNOUNCE_BUFFERS) as u16;
+/// Places of announcements: all addresses of both families, and the frame without one.
+const PLACES: usize = 2 * ADDRESSES + 1;
+/// The frame without an address.
+const NAMELESS: usize = 2 * ADDRESSES;
+/// Buffers of each place: some may still be unconfirmed when the next repetition is due.
+const COPIES: usize = 4;
+/// Announcements posted at a time.
+const PACE_FRAMES: usize = 2;
+const ANNOUNCE_BUFFERS: usize = PLACES * COPIES;
+/// First buffer that is not the guest's.
+pub(crate) const FIRST_RESERVED: u16 = (TX_BUFFERS - ANNOUNCE_BUFFERS - 2) as u16;
+const FIRST_ANNOUNCE: u16 = FIRST_RESERVED;
+/// What a drilled spare sends.
+pub(crate) const QUESTION_BUFFER: u16 = TX_BUFFERS as u16 - 2;
+/// What the active domain answers.
+pub(crate) const ANSWER_BUFFER: u16 = TX_BUFFERS as u16 - 1;
 
-/// Bytes of an announcement: the shortest Ethernet frame.
-pub(crate) const ANNOUNCE_BYTES: usize = 60;
+/// Most repetitions of a schedule.
+pub const MAX_AGAIN: usize = 16;
 
-/// A reverse ARP request (RFC 903) for the guest's own MAC, to everybody. It carries no IP address,
-/// so it disturbs nobody's tables but those of switches, which is what live migration uses it for.
-pub(crate) fn frame(mac: [u8; 6]) -> [u8; ANNOUNCE_BYTES] {
-    let mut frame = [0; ANNOUNCE_BYTES];
-    frame[..6].fill(0xff);
-    frame[6..12].copy_from_slice(&mac);
-    frame[12..14].copy_from_slice(&0x8035u16.to_be_bytes());
-    frame[14..16].copy_from_slice(&1u16.to_be_bytes()); // hardware: Ethernet
-    frame[16..18].copy_from_slice(&0x0800u16.to_be_bytes()); // protocol: IPv4
-    frame[18] = 6;
-    frame[19] = 4;
-    frame[20..22].copy_from_slice(&3u16.to_be_bytes()); // request reverse
-    frame[22..28].copy_from_slice(&mac);
-    frame[32..38].copy_from_slice(&mac);
-    frame
+/// How the guest is announced after a takeover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnounceConfig {
+    /// When announcements follow the one at once; ascending, at most [`MAX_AGAIN`].
+    pub again: Vec<Duration>,
 }
 
-/// Writes the announcement into all its buffers, once: the content never changes, so a NIC that is
-/// still reading one after its domain failed reads the right bytes.
-pub(crate) fn write(pool: &SharedMemory, mac: [u8; 6]) -> Result<(), MemoryError> {
-    let frame = frame(mac);
-    (FIRST_ANNOUNCE_BUFFER..TX_BUFFERS as u16)
-        .try_for_each(|buffer| pool.write(u64::from(buffer) * BUFFER_BYTES as u64, &frame))
+impl Default for AnnounceConfig {
+    fn default() -> Self {
+        Self { again: ANNOUNCE_AGAIN.to_vec() }
+    }
 }
 
-/// When announcements follow a takeover.
-#[derive(Debug, Default)]
-pub(crate) struct Schedule {
+/// Learns the guest's addresses and announces them.
+pub(crate) struct Announcer {
+    mac: [u8; 6],
+    pub(crate) addresses: Addresses,
+    again: Vec<Duration>,
     since_ns: u64,
+    /// Repetitions done.
     done: usize,
+    /// Places to be announced, as bits.
+    pending: u32,
+    /// When the next of them may go.
+    pace_ns: u64,
+    /// Version of the addresses that each buffer was written from; 0 for none.
+    written: [u32; ANNOUNCE_BUFFERS],
 }
 
-impl Schedule {
-    /// Nothing to announce.
-    pub(crate) fn idle() -> Self {
-        Self { since_ns: 0, done: ANNOUNCE_AGAIN.len() }
+impl Announcer {
+    pub(crate) fn new(mac: [u8; 6], config: &AnnounceConfig) -> Self {
+        let mut again = config.again.clone();
+        again.truncate(MAX_AGAIN);
+        let done = again.len();
+        Self {
+            mac,
+            addresses: Addresses::new(mac),
+            again,
+            since_ns: 0,
+            done,
+            pending: 0,
+            pace_ns: 0,
+            written: [0; ANNOUNCE_BUFFERS],
+        }
     }
 
-    /// The first went out at `now_ns`.
-    pub(crate) fn start(now_ns: u64) -> Self {
-        Self { since_ns: now_ns, done: 0 }
+    /// Nothing is announced any more.
+    pub(crate) fn stop(&mut self) {
+        self.done = self.again.len();
+        self.pending = 0;
     }
 
-    /// When the next is due.
+    /// The guest has a new port since `now_ns`: everything is to be announced, now and again.
+    pub(crate) fn start(&mut self, now_ns: u64) {
+        self.since_ns = now_ns;
+        self.done = 0;
+        self.pending = self.all();
+        self.pace_ns = now_ns;
+    }
+
+    /// Puts one announcement before everything that waits. Says how many that were.
+    pub(crate) fn lead(&mut self, tx: &mut TxPool) -> u64 {
+        u64::from(self.post_next(tx, true))
+    }
+
+    fn all(&self) -> u32 {
+        let known = (0..NAMELESS).filter(|place| self.addresses.at(*place).is_some());
+        match known.fold(0, |bits, place| bits | 1 << place) {
+            0 => 1 << NAMELESS,
+            bits => bits,
+        }
+    }
+
+    /// When there is something to do next.
     pub(crate) fn due_ns(&self) -> Option<u64> {
-        ANNOUNCE_AGAIN.get(self.done).map(|after| self.since_ns + after.as_nanos() as u64)
+        if self.pending != 0 {
+            return Some(self.pace_ns);
+        }
+        self.again.get(self.done).map(|after| self.since_ns + after.as_nanos() as u64)
     }
 
-    /// Whether one is due; it counts as done then.
-    pub(crate) fn take(&mut self, now_ns: u64) -> bool {
-        let due = self.due_ns().is_some_and(|due| due <= now_ns);
-        self.done += usize::from(due);
-        due
+    /// Posts what is due; says how many.
+    pub(crate) fn tick(&mut self, tx: &mut TxPool, now_ns: u64) -> u64 {
+        if self.due_ns().is_none_or(|due| due > now_ns) {
+            return 0;
+        }
+        if self.pending == 0 {
+            self.pending = self.all();
+            self.done += 1;
+        }
+        self.pace_ns = now_ns + ANNOUNCE_PACE.as_nanos() as u64;
+        (0..PACE_FRAMES).map(|_| u64::from(self.post_next(tx, false))).sum()
     }
+
+    /// Posts the next place that is pending, unless all its buffers are still on their way.
+    fn post_next(&mut self, tx: &mut TxPool, first: bool) -> bool {
+        if self.pending == 0 {
+            return false;
+        }
+        let place = self.pending.trailing_zeros() as usize;
+        self.pending &= self.pending - 1;
+        let what = match place {
+            NAMELESS => Announced::Nothing,
+            place => match self.addresses.at(place) {
+                Some(what) => what,
+                None => return false,
+            },
+        };
+        let copies = place * COPIES..(place + 1) * COPIES;
+        let Some(copy) = copies.into_iter().find(|copy| tx.is_free(buffer(*copy))) else {
+            return false;
+        };
+        let announcement = Announcement::new(self.mac, what);
+        // Buffers that a NIC may still be reading, of a domain that failed, are not written without
+        // need.
+        if std::mem::replace(&mut self.written[copy], self.addresses.version())
+            != self.addresses.version()
+        {
+            tx.write_reserved(buffer(copy), announcement.bytes());
+        }
+        tx.post_reserved(buffer(copy), announcement.bytes().len(), first);
+        true
+    }
+}
+
+fn buffer(copy: usize) -> u16 {
+    FIRST_ANNOUNCE + copy as u16
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::DomainSlot;
 
-    #[test]
-    fn an_announcement_is_a_broadcast_from_the_guest() {
-        let mac = [2, 0, 0, 0, 0, 9];
-        let frame = frame(mac);
-        assert_eq!(frame[..6], [0xff; 6]);
-        assert_eq!(frame[6..12], mac);
-        assert_eq!(frame[12..14], [0x80, 0x35]);
-        assert_eq!(frame[32..38], mac);
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+    const MS: u64 = 1_000_000;
+
+    fn announcer() -> (Announcer, TxPool) {
+        let pool = DomainSlot::new_tx_pool().unwrap();
+        (Announcer::new(MAC, &AnnounceConfig::default()), TxPool::new(pool))
+    }
+
+    /// An ARP request of the guest for an address of its own.
+    fn claim(announcer: &mut Announcer, last: u8) {
+        let frame = Announcement::new(MAC, Announced::V4([10, 0, 0, last]));
+        announcer.addresses.learn(frame.bytes().first_chunk().unwrap(), || unreachable!());
     }
 
     #[test]
     fn each_repetition_is_due_once() {
-        let mut schedule = Schedule::start(1_000);
-        assert!(!schedule.take(1_000));
-        assert!(schedule.take(1_000 + 1_000_000));
-        assert!(!schedule.take(1_000 + 1_000_000));
-        assert!(schedule.take(u64::MAX));
-        assert!(schedule.take(u64::MAX));
-        assert_eq!(schedule.due_ns(), None);
-        assert!(!Schedule::idle().take(u64::MAX));
+        let (mut announcer, mut tx) = announcer();
+        assert_eq!(announcer.due_ns(), None);
+        announcer.start(MS);
+        assert_eq!(announcer.lead(&mut tx), 1);
+        assert_eq!(announcer.due_ns(), Some(2 * MS));
+        assert_eq!(announcer.tick(&mut tx, 2 * MS - 1), 0);
+        assert_eq!(announcer.tick(&mut tx, 2 * MS), 1);
+        assert_eq!(announcer.tick(&mut tx, 2 * MS), 0);
+        assert_eq!(announcer.due_ns(), Some(6 * MS));
+    }
+
+    #[test]
+    fn every_address_is_announced_a_few_at_a_time() {
+        let (mut announcer, mut tx) = announcer();
+        (1..=5).for_each(|last| claim(&mut announcer, last));
+        announcer.start(0);
+        assert_eq!(announcer.lead(&mut tx), 1);
+        assert_eq!(announcer.tick(&mut tx, 0), 2);
+        assert_eq!(announcer.tick(&mut tx, 0), 0, "not before the pace allows");
+        let due = announcer.due_ns().unwrap();
+        assert_eq!(announcer.tick(&mut tx, due), 2);
+        assert_eq!(announcer.due_ns(), Some(MS));
+    }
+
+    #[test]
+    fn what_is_still_on_its_way_is_not_posted_without_end() {
+        let (mut announcer, mut tx) = announcer();
+        for _ in 0..COPIES {
+            announcer.start(0);
+            assert_eq!(announcer.lead(&mut tx), 1);
+        }
+        assert_eq!(announcer.tick(&mut tx, MS), 0);
+        assert_eq!(announcer.due_ns(), Some(5 * MS));
     }
 }

@@ -45,7 +45,7 @@ counters! {
     tx_frames,
     /// Bytes of these.
     tx_bytes,
-    /// Claimed sent by a domain.
+    /// Buffers claimed sent by a domain.
     tx_claimed,
     /// Confirmed by a NIC's own counter.
     tx_confirmed,
@@ -61,12 +61,20 @@ counters! {
     tx_backpressure,
     /// Gauge: buffers of frames that are not confirmed.
     tx_unconfirmed,
-    /// Announcements of the guest's MAC.
+    /// Gauge: buffers that are claimed sent and not confirmed.
+    tx_awaiting,
+    /// Announcements of the guest's MAC and addresses.
     announced,
     /// Handed to the guest.
     rx_frames,
     /// Bytes of these.
     rx_bytes,
+    /// Of these, broadcast and multicast.
+    rx_groups,
+    /// Dropped: both NICs received it, and the other's copy was handed on.
+    rx_twice,
+    /// Frames of drills, taken out of the stream.
+    rx_probes,
     /// Dropped: no guest is connected or its ring is not running.
     rx_no_guest,
     /// Dropped: sent by the guest itself, come back through the other port.
@@ -87,6 +95,8 @@ counters! {
     violations,
     /// Takeovers.
     takeovers,
+    /// Planned switches.
+    handovers,
     /// Kicks of parked domains.
     kicks,
     /// Interrupts of the guest.

@@ -4,15 +4,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::announce::Schedule;
+use super::addresses::{GLANCE_BYTES, LEARN_BYTES};
+use super::announce::{AnnounceConfig, Announcer};
 use super::confirm::Confirmations;
-use super::counters::Counters;
-use super::lane::{Lane, LaneLife, RxFrame, body};
+use super::drill::Drill;
+use super::forward::Forwarder;
+use super::handover::Handover;
+use super::lane::{Lane, LaneLife};
 use super::port::vring::Vring;
-use super::port::{Delivery, GuestPort, RINGS, RX_RING, TX_RING, Taken};
+use super::port::{GuestPort, RINGS, RX_RING, TX_RING, Taken};
 use super::shared::{RingChange, RingsDone, Shared};
 use super::transmit::TxPool;
-use super::violation::{Violation, ViolationSink};
+use super::twice::Twice;
+use super::violation::{RingName, Violation, ViolationSink};
 use crate::budget::DEAF_KICK_POLL;
 use crate::domain::DomainSlot;
 
@@ -28,7 +32,12 @@ pub(crate) struct Engine {
     pub(super) port: GuestPort,
     pub(super) mac: [u8; 6],
     pub(super) confirmations: Confirmations,
-    pub(super) announcements: Schedule,
+    pub(super) announcements: Announcer,
+    pub(super) handover: Option<Handover>,
+    pub(super) twice: Twice,
+    pub(super) drill: Option<Drill>,
+    /// Number of a drill whose question came in and was not answered yet.
+    pub(super) question: Option<u32>,
     pub(super) takeovers: u64,
     pub(super) shared: Arc<Shared>,
     sink: Arc<dyn ViolationSink>,
@@ -43,6 +52,7 @@ impl Engine {
         slots: Vec<Arc<DomainSlot>>,
         tx: TxPool,
         mac: [u8; 6],
+        announce: &AnnounceConfig,
         sink: Arc<dyn ViolationSink>,
         shared: Arc<Shared>,
     ) -> Self {
@@ -53,7 +63,11 @@ impl Engine {
             port: GuestPort::new(),
             mac,
             confirmations: Confirmations::default(),
-            announcements: Schedule::idle(),
+            announcements: Announcer::new(mac, announce),
+            handover: None,
+            twice: Twice::new(),
+            drill: None,
+            question: None,
             takeovers: 0,
             shared,
             sink,
@@ -82,6 +96,7 @@ impl Engine {
     pub(crate) fn turn(&mut self, now_ns: u64) -> bool {
         self.shared.counters.turns.add(1);
         let claimed = self.reclaim(now_ns);
+        self.drain(now_ns);
         self.tick(now_ns);
         let sent = self.transmit();
         let received = self.receive();
@@ -130,12 +145,12 @@ impl Engine {
         if due || self.tx.is_low() && self.tx.has_claimed() {
             self.confirm(now_ns);
         }
-        if self.announcements.take(now_ns) && self.tx.announce(false) {
-            self.shared.counters.announced.add(1);
-        }
+        let announced = self.announcements.tick(&mut self.tx, now_ns);
+        self.shared.counters.announced.add(announced);
+        self.twice.tick(now_ns);
     }
 
-    fn confirm(&mut self, now_ns: u64) {
+    pub(super) fn confirm(&mut self, now_ns: u64) {
         if let Some(active) = self.active {
             let nic = &self.lanes[active].slot.nic;
             self.confirmations.ask(&**nic, &mut self.tx, now_ns, &self.shared.counters);
@@ -147,6 +162,7 @@ impl Engine {
         let taken = match self.port.transmits() {
             None => 0,
             Some(false) => self.discard(),
+            Some(true) if self.is_draining() => 0,
             Some(true) if self.active_life().is_some() => self.take_frames(),
             Some(true) => 0,
         };
@@ -188,6 +204,9 @@ impl Engine {
                 Ok(()) => {
                     counters.tx_frames.add(1);
                     counters.tx_bytes.add(bytes as u64);
+                    let glance = self.tx.last_filled::<GLANCE_BYTES>();
+                    let rest = || self.tx.last_filled::<LEARN_BYTES>();
+                    self.announcements.addresses.learn(&glance, rest);
                 }
                 Err(_) => counters.tx_malformed.add(1),
             }
@@ -230,19 +249,27 @@ impl Engine {
 
     /// Domain to guest.
     fn receive(&mut self) -> bool {
-        let Some(active) = self.active else { return false };
         let mut moved = 0;
-        if let Err(violation) = self.receive_from(active, &mut moved) {
-            self.violate(active, violation);
+        for lane in self.receivers().into_iter().flatten() {
+            if let Err(violation) = self.receive_from(lane, &mut moved) {
+                self.violate(lane, violation);
+            }
         }
+        self.answer_drill();
         moved > 0
     }
 
-    fn receive_from(&mut self, active: usize, moved: &mut usize) -> Result<(), Violation> {
-        let Lane { slot, life } = &mut self.lanes[active];
+    pub(super) fn receive_from(&mut self, lane: usize, moved: &mut usize) -> Result<(), Violation> {
+        let Lane { slot, life } = &mut self.lanes[lane];
         let Some(life) = life.as_deref_mut().filter(|life| life.trusted) else { return Ok(()) };
-        let mut forwarder =
-            Forwarder { port: &mut self.port, mac: self.mac, counters: &self.shared.counters };
+        let mut forwarder = Forwarder {
+            port: &mut self.port,
+            twice: &mut self.twice,
+            mac: self.mac,
+            counters: &self.shared.counters,
+            lane,
+            question: &mut self.question,
+        };
         let mut blocked = false;
         while *moved < TURN_FRAMES {
             let frame = match life.stash.take() {
@@ -274,14 +301,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Domains that are not active must publish nothing.
+    /// Domains that are not active must publish nothing, but for what they receive in a handover.
     fn watch_silent(&mut self) {
+        let receivers = self.receivers();
         for lane in 0..self.lanes.len() {
             if Some(lane) == self.active {
                 continue;
             }
+            let rings: &[RingName] = match receivers.contains(&Some(lane)) {
+                true => &[RingName::TxDone],
+                false => &[RingName::TxDone, RingName::RxDone],
+            };
             let life = self.lanes[lane].life.as_deref().filter(|life| life.trusted);
-            if let Some(Err(violation)) = life.map(LaneLife::check_silent) {
+            let check = |life: &LaneLife| life.check_silent(rings);
+            let Some(Err(violation)) = life.map(check) else { continue };
+            // A spare is released after its takeover was ordered, and may publish before the order
+            // is carried out: then the order stands in the box by the time the entries are seen.
+            if !self.shared.orders.is_full() {
                 self.violate(lane, violation);
             }
         }
@@ -289,18 +325,25 @@ impl Engine {
 
     /// Shows everybody what this turn did, in one go.
     pub(super) fn flush(&mut self) {
-        let published = self.active_life().map(|(slot, life)| life.publish(slot));
-        match (published, self.active) {
-            (Some(Ok(kicked)), _) => self.shared.counters.kicks.add(u64::from(kicked)),
-            (Some(Err(violation)), Some(active)) => self.violate(active, violation),
-            (Some(Err(_)), None) | (None, _) => {}
+        for lane in self.receivers().into_iter().flatten() {
+            self.publish_lane(lane);
         }
         let counters = &self.shared.counters;
         counters.calls.add(self.port.publish());
         counters.guest_rings_broken.add(self.port.inspect(&self.shared.port_events));
         counters.tx_unconfirmed.set(self.tx.unconfirmed() as u64);
+        counters.tx_awaiting.set(self.tx.awaiting() as u64);
         if self.tx.has_poison() {
             self.keep_poison();
+        }
+    }
+
+    pub(super) fn publish_lane(&mut self, lane: usize) {
+        let Lane { slot, life } = &mut self.lanes[lane];
+        let Some(life) = life.as_deref_mut().filter(|life| life.trusted) else { return };
+        match life.publish(slot) {
+            Ok(kicked) => self.shared.counters.kicks.add(u64::from(kicked)),
+            Err(violation) => self.violate(lane, violation),
         }
     }
 
@@ -332,11 +375,15 @@ impl Engine {
         let mut wanted = [false; RINGS];
         let mut work = false;
         let mut serves = false;
+        let draining = self.is_draining();
         if let Some((_, life)) = self.active_life() {
-            serves = true;
+            serves = !draining;
             work |= life.has_claims();
-            let received = life.has_received();
-            wanted[RX_RING] = received && self.port.receives();
+        }
+        for lane in self.receivers().into_iter().flatten() {
+            let life = self.lanes[lane].life.as_deref().filter(|life| life.trusted);
+            let received = life.is_some_and(LaneLife::has_received);
+            wanted[RX_RING] |= received && self.port.receives();
             work |= received && !wanted[RX_RING];
         }
         wanted[TX_RING] = match self.port.transmits() {
@@ -365,7 +412,8 @@ impl Engine {
         // room in TX_POST where a domain claims buffers before it says that it took them.
         let poll = self.port.has_deaf_ring() || self.is_posting_blocked();
         let poll = poll.then(|| now_ns + DEAF_KICK_POLL.as_nanos() as u64);
-        let dues = [self.confirmations.due_ns(), self.announcements.due_ns(), poll];
+        let drain = self.drain_due_ns(now_ns);
+        let dues = [self.confirmations.due_ns(), self.announcements.due_ns(), poll, drain];
         dues.into_iter().flatten().min()
     }
 
@@ -398,46 +446,6 @@ impl Engine {
     /// The guest's virtqueue.
     pub(crate) fn ring(&mut self, ring: usize) -> Option<&mut Vring> {
         self.port.rings[ring].as_deref_mut()
-    }
-}
-
-/// Hands checked frames to the guest.
-pub(super) struct Forwarder<'a> {
-    pub(super) port: &'a mut GuestPort,
-    pub(super) mac: [u8; 6],
-    pub(super) counters: &'a Counters,
-}
-
-impl Forwarder<'_> {
-    /// Whether a frame would find no room now, but may later.
-    fn must_wait(&mut self) -> bool {
-        self.port.receives() && !self.port.has_room()
-    }
-
-    /// Disposes of a frame, in the guest's memory or otherwise. `false` if it must wait for room.
-    pub(super) fn forward(&mut self, slot: &DomainSlot, frame: &RxFrame) -> bool {
-        let counters = self.counters;
-        if frame.damaged {
-            counters.rx_damaged.add(1);
-            return true;
-        }
-        if frame.source() == self.mac {
-            counters.rx_own.add(1);
-            return true;
-        }
-        let mut malformed = 0;
-        let delivery = self.port.deliver(frame, body(slot, frame), &mut malformed);
-        counters.rx_malformed.add(malformed);
-        match delivery {
-            Delivery::Done => {
-                counters.rx_frames.add(1);
-                counters.rx_bytes.add(frame.len as u64);
-            }
-            Delivery::NoGuest => counters.rx_no_guest.add(1),
-            Delivery::TooLarge => counters.rx_too_large.add(1),
-            Delivery::NoRoom => return false,
-        }
-        true
     }
 }
 

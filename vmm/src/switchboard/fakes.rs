@@ -53,6 +53,10 @@ impl Nic for FakeNic {
         self.link.load(Ordering::Relaxed)
     }
     fn shut_filters(&self) {}
+    fn accept_probes(&self, _to: Option<[u8; 6]>) {}
+    fn take_received(&self) -> u32 {
+        0
+    }
     fn queue_event(&self) -> &EventFd {
         &self.event
     }
@@ -84,6 +88,10 @@ impl Nic for FakeNic {
     fn progress(&self) -> u64 {
         0
     }
+    fn peek(&self, _register: u32) -> u32 {
+        0
+    }
+    fn poke(&self, _register: u32, _value: u32) {}
 }
 
 /// Remembers violations.

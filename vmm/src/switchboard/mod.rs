@@ -16,24 +16,34 @@
 //! | `port` | the guest's side: virtqueues, memory, doorbells; nothing in it trusts the guest |
 //! | `lane` | a domain's side: one life's rings and buffer ownership; nothing in it trusts the domain |
 //! | `transmit`, `confirm` | the transmit pool and what the NIC really sent |
+//! | `forward`, `twice` | the last step of a received frame; that it is taken once |
 //! | `engine` | one turn of the loop; `takeover`: who is active; `worker`: the thread |
+//! | `handover`, `drill` | planned switches, and the active side of a drill |
+//! | `addresses`, `announce` | what the guest's addresses are, and telling the network where it is |
 //!
 //! Nothing here allocates, logs or waits for a lock between a guest's kick and a NIC's doorbell, or
 //! between the order to take over and its end.
 
+mod addresses;
 mod announce;
+mod announcement;
 mod confirm;
 mod counters;
+mod drill;
 mod engine;
 #[cfg(test)]
 pub(crate) mod fakes;
+mod forward;
+mod handover;
 mod lane;
+mod planned;
 pub mod port;
 mod quarantine;
 mod report;
 mod shared;
 mod takeover;
 mod transmit;
+mod twice;
 mod violation;
 mod worker;
 
@@ -41,7 +51,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
+pub(crate) use self::announce::QUESTION_BUFFER;
+pub use self::announce::{AnnounceConfig, MAX_AGAIN};
 pub use self::counters::{Counter, Counters};
+pub use self::drill::DrillSeen;
+pub use self::planned::HandoverError;
 pub use self::quarantine::{QUARANTINE_FRAMES, QuarantinedFrame};
 pub use self::report::{TakeOver, TakeOverReport};
 pub use self::shared::{RingChange, RingsDone};
@@ -105,6 +119,8 @@ pub struct SwitchboardConfig {
     pub tx_pool: Arc<SharedMemory>,
     /// The guest's MAC address.
     pub mac: [u8; 6],
+    /// How the guest is announced after a takeover.
+    pub announce: AnnounceConfig,
     /// Hears of protocol violations.
     pub violations: Arc<dyn ViolationSink>,
 }
@@ -130,12 +146,14 @@ impl Switchboard {
         if let Some((_, slot)) = places.into_iter().find(|(n, slot)| slot.id.index() != *n) {
             return Err(SwitchboardError::Place(slot.id));
         }
-        announce::write(&config.tx_pool, config.mac).map_err(SwitchboardError::Pool)?;
+        let pool_bytes = shared_ring::layout::TX_BUFFERS * shared_ring::layout::BUFFER_BYTES;
+        config.tx_pool.slice(0, pool_bytes).map_err(SwitchboardError::Pool)?;
         let shared = Arc::new(Shared::new().map_err(SwitchboardError::Start)?);
         let engine = Engine::new(
             config.slots.clone(),
             TxPool::new(config.tx_pool),
             config.mac,
+            &config.announce,
             config.violations,
             shared.clone(),
         );
@@ -177,7 +195,10 @@ impl Switchboard {
                 Err(SwitchboardError::NotInstalled { id, epoch })
             }
             Reply::Activated(Err(Refused::Busy)) => Err(SwitchboardError::Busy),
-            Reply::Activated(Ok(())) | Reply::Lane(_) | Reply::Rings(_) => Ok(()),
+            Reply::Activated(Err(Refused::NotDrained | Refused::TakenOver)) => {
+                Err(SwitchboardError::Busy)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -253,8 +274,16 @@ impl PortHandle {
     pub fn set_rings(&self, changes: [RingChange; RINGS]) -> Result<RingsDone, SwitchboardError> {
         match self.shared.call(Command::SetRings(changes))? {
             Reply::Rings(done) => Ok(done),
-            Reply::Lane(_) | Reply::Activated(_) => Ok(RingsDone::default()),
+            _ => Ok(RingsDone::default()),
         }
+    }
+
+    /// Announces the guest to the network, now and by the schedule, as after a takeover.
+    ///
+    /// # Errors
+    /// The switchboard does not answer.
+    pub fn announce(&self) -> Result<(), SwitchboardError> {
+        self.shared.call(Command::Announce).map(drop)
     }
 
     pub(crate) fn events(&self) -> &PortEvents {

@@ -121,6 +121,11 @@ impl OrderBox {
         self.order.store(word, Ordering::Release);
     }
 
+    /// Whether an order waits to be taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.order.load(Ordering::Acquire) != 0
+    }
+
     pub(crate) fn take(&self) -> Option<TakeOver> {
         if self.order.load(Ordering::Relaxed) == 0 {
             return None;
@@ -143,7 +148,9 @@ mod tests {
         let orders = OrderBox::default();
         let order = TakeOver { to: DomainId(0), epoch: u32::MAX, verdict_ns: 7 };
         orders.put(&order);
+        assert!(orders.is_full());
         assert_eq!(orders.take(), Some(order));
+        assert!(!orders.is_full());
         assert_eq!(orders.take(), None);
     }
 

@@ -9,6 +9,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::SwitchboardError;
 use super::counters::Counters;
+use super::drill::DrillSeen;
 use super::lane::LaneLife;
 use super::port::vring::Vring;
 use super::port::{PortEvents, RINGS};
@@ -45,6 +46,12 @@ pub(crate) enum Command {
     Activate { lane: usize, epoch: u32 },
     Detach { lane: usize },
     SetRings([RingChange; RINGS]),
+    Overlap { lane: usize, epoch: u32 },
+    HandOver,
+    EndHandover,
+    BeginDrill { number: u32, standby: usize },
+    EndDrill,
+    Announce,
 }
 
 /// What came of a command.
@@ -53,6 +60,14 @@ pub(crate) enum Reply {
     Lane(#[expect(dead_code, reason = "dropped on the caller's thread")] Option<Box<LaneLife>>),
     Activated(Result<(), Refused>),
     Rings(RingsDone),
+    /// Whether a handover can begin.
+    Overlap(Result<(), Refused>),
+    /// The ring has changed hands, and how long the guest's frames had to wait for it, or has not.
+    HandedOver(Result<u64, Refused>),
+    /// Whether a drill can begin.
+    Drill(bool),
+    DrillSeen(DrillSeen),
+    Done,
 }
 
 /// A command and who waits for it.

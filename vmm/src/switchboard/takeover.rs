@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shared_ring::layout::{DMA_BASE, DMA_RX_RING_OFFSET, NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
 
-use super::announce::Schedule;
-use super::engine::{Engine, Forwarder};
+use super::engine::Engine;
+use super::forward::Forwarder;
 use super::lane::{Lane, LaneLife};
 use super::report::{TakeOver, TakeOverReport};
+use super::twice::Scope;
 use super::violation::Violation;
+use crate::budget::TWICE_AFTER_TAKEOVER;
 use crate::clock::monotonic_ns;
 use crate::domain::DomainSlot;
 
@@ -40,8 +42,12 @@ mod descriptor {
 pub(crate) enum Refused {
     /// There is no such installed life, or it broke the protocol.
     NotInstalled,
-    /// Another domain is active.
+    /// Another domain is active, or a handover is on or over.
     Busy,
+    /// The domain did not get rid of its frames in time, and keeps the ring.
+    NotDrained,
+    /// A takeover came in between.
+    TakenOver,
 }
 
 impl Engine {
@@ -65,11 +71,18 @@ impl Engine {
 
     /// Ends a life without a successor: nothing of its rings is touched afterwards.
     pub(crate) fn detach(&mut self, lane: usize) -> Option<Box<LaneLife>> {
+        let mut report = TakeOverReport::default();
+        let in_handover = self.handover.as_ref().is_some_and(|h| h.partner(lane).is_some());
         if self.active == Some(lane) {
-            let mut report = TakeOverReport::default();
             self.settle(lane, &mut report);
             self.bury(lane, &mut report);
             self.flush();
+        } else if in_handover {
+            self.bury(lane, &mut report);
+            self.flush();
+        }
+        if in_handover {
+            self.cancel_handover(Refused::TakenOver);
         }
         self.lanes[lane].life.take()
     }
@@ -84,22 +97,29 @@ impl Engine {
             verdict_ns: order.verdict_ns,
             ..TakeOverReport::default()
         };
-        let (failed, to) = (self.active, order.to.index());
-        if let Some(failed) = failed {
+        let to = order.to.index();
+        let handover = self.cancel_handover(Refused::TakenOver);
+        // In a handover the ring can be where it is to go already.
+        let serves = self.active == Some(to) && self.is_fit(to, order.epoch);
+        let failed = match serves {
+            true => handover.and_then(|handover| handover.partner(to)),
+            false => self.active,
+        };
+        if let (Some(failed), false) = (failed, serves) {
             self.settle(failed, &mut report);
         }
-        let accepted = to < self.lanes.len() && failed != Some(to) && self.begin(to, order.epoch);
+        let accepted = serves || failed != Some(to) && self.begin(to, order.epoch);
         report.refused = u64::from(!accepted);
-        if accepted {
+        let now_ns = monotonic_ns();
+        self.twice.start(Scope::Groups, Some(now_ns + TWICE_AFTER_TAKEOVER.as_nanos() as u64));
+        if accepted && !serves {
             let resent = self.shared.counters.tx_resent.get();
+            self.announcements.start(now_ns);
             self.announce_first();
             self.publish_all(to);
             report.resent = self.shared.counters.tx_resent.get() - resent;
         }
         report.published_ns = monotonic_ns();
-        if accepted {
-            self.announcements = Schedule::start(report.published_ns);
-        }
         let remains = failed.and_then(|failed| {
             self.bury(failed, &mut report);
             self.lanes[failed].life.take()
@@ -112,24 +132,22 @@ impl Engine {
     }
 
     /// Makes an installed life the active one, if it is fit for it.
-    fn begin(&mut self, lane: usize, epoch: u32) -> bool {
-        let Lane { slot, life } = &self.lanes[lane];
-        let fit = life.as_ref().is_some_and(|life| life.epoch == epoch && life.trusted);
+    pub(super) fn begin(&mut self, lane: usize, epoch: u32) -> bool {
+        let fit = self.is_fit(lane, epoch);
         if fit {
-            self.confirmations.begin(&*slot.nic);
+            self.confirmations.begin(&*self.lanes[lane].slot.nic);
             self.active = Some(lane);
         }
         fit
     }
 
-    fn announce_first(&mut self) {
-        if self.tx.announce(true) {
-            self.shared.counters.announced.add(1);
-        }
+    pub(super) fn announce_first(&mut self) {
+        let announced = self.announcements.lead(&mut self.tx);
+        self.shared.counters.announced.add(announced);
     }
 
     /// Posts everything that waits to the domain that just became active, and wakes it.
-    fn publish_all(&mut self, lane: usize) {
+    pub(super) fn publish_all(&mut self, lane: usize) {
         let Lane { slot, life } = &mut self.lanes[lane];
         let Some(life) = life.as_deref_mut() else { return };
         let posted = self.tx.post(&mut life.rings.tx_post, life.epoch);
@@ -149,7 +167,7 @@ impl Engine {
         // What its last claims break does not matter now: it has failed.
         let _ = self.drain_claims(&mut claims);
         self.active = None;
-        self.announcements = Schedule::idle();
+        self.announcements.stop();
         let Lane { slot, life } = &self.lanes[lane];
         let counters = &self.shared.counters;
         report.confirmed_late = self.confirmations.finish(&*slot.nic, &mut self.tx, counters);
@@ -164,13 +182,48 @@ impl Engine {
         counters.tx_poisoned.add(failed.poisoned);
     }
 
-    /// Step 3.
+    /// Takes everything that a domain received which goes on as a standby; what finds no room in the
+    /// guest is lost, because nobody looks here again.
+    ///
+    /// # Errors
+    /// An entry that does not check.
+    pub(super) fn take_last(&mut self, lane: usize) -> Result<(), Violation> {
+        let Lane { slot, life } = &mut self.lanes[lane];
+        let Some(life) = life.as_deref_mut().filter(|life| life.trusted) else { return Ok(()) };
+        let counters = &self.shared.counters;
+        let mut forwarder = Forwarder {
+            port: &mut self.port,
+            twice: &mut self.twice,
+            mac: self.mac,
+            counters,
+            lane,
+            question: &mut self.question,
+        };
+        while let Some(frame) = match life.stash.take() {
+            Some(frame) => Some(frame),
+            None => life.next_received(slot)?,
+        } {
+            counters.rx_lost.add(u64::from(!forwarder.forward(slot, &frame)));
+            life.give_back(slot, frame.buffer)?;
+        }
+        life.rings.rx_done.release();
+        Ok(())
+    }
+
+    /// Step 3. Nothing that it left is settled: also for a domain that only received.
     fn bury(&mut self, lane: usize, report: &mut TakeOverReport) {
         let Lane { slot, life } = &mut self.lanes[lane];
         let Some(life) = life.as_deref_mut().filter(|life| life.trusted) else { return };
         let counters = &self.shared.counters;
         let mut heir = Heir {
-            forwarder: Forwarder { port: &mut self.port, mac: self.mac, counters },
+            forwarder: Forwarder {
+                port: &mut self.port,
+                twice: &mut self.twice,
+                mac: self.mac,
+                counters,
+                lane,
+                question: &mut self.question,
+            },
             slot,
             life,
             report,

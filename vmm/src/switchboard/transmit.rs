@@ -12,6 +12,8 @@
 //! posted; those not posted (again) yet are its tail. A NIC sends in order and says only how many
 //! frames it sent, so confirmations free frames from the head. A frame is a run of buffers.
 
+mod checksum;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -19,8 +21,8 @@ use shared_ring::layout::{BUFFER_BYTES, TX_BUFFERS};
 use shared_ring::{Entry, EntryFlags, Producer, PushError};
 use vm_memory::VolatileSlice;
 
-use super::announce::{ANNOUNCE_BYTES, FIRST_ANNOUNCE_BUFFER};
-use super::port::header::{self, Checksum};
+use super::announce::FIRST_RESERVED;
+use super::port::header::Checksum;
 use super::violation::{RingName, Violation};
 use crate::domain::DomainSlot;
 use crate::memory::SharedMemory;
@@ -96,7 +98,7 @@ impl TxPool {
         Self {
             memory,
             buffers: Box::new([Buffer::default(); TX_BUFFERS]),
-            free: (0..FIRST_ANNOUNCE_BUFFER).rev().collect(),
+            free: (0..FIRST_RESERVED).rev().collect(),
             line: VecDeque::with_capacity(TX_BUFFERS),
             waiting: 0,
             frames: 0,
@@ -124,6 +126,11 @@ impl TxPool {
     /// Buffers of frames that are not confirmed.
     pub(crate) fn unconfirmed(&self) -> usize {
         self.line.len()
+    }
+
+    /// Buffers that are claimed and not confirmed.
+    pub(crate) fn awaiting(&self) -> usize {
+        self.claimed
     }
 
     /// Whether the NIC has something to confirm.
@@ -190,51 +197,46 @@ impl TxPool {
         Ok(())
     }
 
-    /// Computes a checksum over a frame in `buffers`: the ones that NICs do not know, which are rare.
-    fn insert_checksum(&self, buffers: &[u16], bytes: usize, checksum: Checksum) {
-        let mut sum = 0;
-        let mut at = usize::from(checksum.start);
-        let mut part = [0; BUFFER_BYTES];
-        while at < bytes {
-            let (n, from) = (at / BUFFER_BYTES, at % BUFFER_BYTES);
-            let len = (BUFFER_BYTES - from).min(bytes - at);
-            self.slice(buffers[n], from, len).copy_to(&mut part[..len]);
-            let odd = !(at - usize::from(checksum.start)).is_multiple_of(2);
-            sum = header::add_up(sum, &part[..len], odd);
-            at += len;
+    /// The head of the frame taken in last, zero-padded.
+    pub(crate) fn last_filled<const N: usize>(&self) -> [u8; N] {
+        let mut head = [0; N];
+        let first = |number: &&u16| self.buffers[usize::from(**number)].first;
+        if let Some(number) = self.line.iter().rev().find(first) {
+            let len = usize::from(self.buffers[usize::from(*number)].len).min(N);
+            self.slice(*number, 0, len).copy_to(&mut head[..len]);
         }
-        let value = match header::fold(sum) {
-            0 if checksum.is_udp() => u16::MAX,
-            value => value,
-        };
-        for (n, byte) in value.to_be_bytes().into_iter().enumerate() {
-            let at = checksum.field() + n;
-            self.slice(buffers[at / BUFFER_BYTES], at % BUFFER_BYTES, 1).copy_from(&[byte]);
-        }
+        head
     }
 
-    /// Puts an announcement in line: before everything else, which must all be waiting, or last.
-    /// Says whether a buffer was free for it.
-    pub(crate) fn announce(&mut self, first: bool) -> bool {
-        let unused = |n: &u16| self.buffers[usize::from(*n)].state == State::Free;
-        let Some(buffer) = (FIRST_ANNOUNCE_BUFFER..TX_BUFFERS as u16).find(unused) else {
-            return false;
-        };
-        self.buffers[usize::from(buffer)] = Buffer {
+    /// Whether a buffer is in nobody's hand.
+    pub(crate) fn is_free(&self, number: u16) -> bool {
+        self.buffers[usize::from(number)].state == State::Free
+    }
+
+    /// Writes a frame of the switchboard's own into a reserved buffer that is free; at most
+    /// [`BUFFER_BYTES`].
+    pub(crate) fn write_reserved(&self, number: u16, frame: &[u8]) {
+        debug_assert!(number >= FIRST_RESERVED && self.is_free(number));
+        self.slice(number, 0, frame.len()).copy_from(frame);
+    }
+
+    /// Puts a reserved buffer in line: before everything else, which must all be waiting, or last.
+    pub(crate) fn post_reserved(&mut self, number: u16, bytes: usize, first: bool) {
+        debug_assert!(number >= FIRST_RESERVED && self.is_free(number));
+        self.buffers[usize::from(number)] = Buffer {
             state: State::Waiting,
-            len: ANNOUNCE_BYTES as u16,
+            len: bytes as u16,
             first: true,
-            frame_len: ANNOUNCE_BYTES as u32,
+            frame_len: bytes as u32,
             ..Buffer::default()
         };
         if first && self.waiting == self.line.len() {
-            self.line.push_front(buffer);
+            self.line.push_front(number);
         } else {
-            self.line.push_back(buffer);
+            self.line.push_back(number);
         }
         self.waiting += 1;
         self.frames += 1;
-        true
     }
 
     /// Pushes all waiting frames, in order, as far as the ring has room; the caller publishes.
@@ -315,7 +317,7 @@ impl TxPool {
     pub(crate) fn send_again(&mut self, lost: u32) -> u64 {
         let mut again = 0;
         while again < u64::from(lost) && self.head_is_claimed() {
-            let announcement = self.line.front().is_some_and(|n| *n >= FIRST_ANNOUNCE_BUFFER);
+            let announcement = self.line.front().is_some_and(|n| *n >= FIRST_RESERVED);
             self.take_head(|pool, number| {
                 if announcement {
                     pool.release(number);
@@ -345,7 +347,7 @@ impl TxPool {
                 let taken = matches!(buffer.state, State::Posted | State::Claimed);
                 buffer.failures += u8::from(taken && in_hand(buffer.cursor));
                 fate = match buffer.failures {
-                    _ if number >= FIRST_ANNOUNCE_BUFFER => State::Free,
+                    _ if number >= FIRST_RESERVED => State::Free,
                     POISON_FAILURES.. => State::Poison,
                     _ => State::Waiting,
                 };
@@ -411,7 +413,7 @@ impl TxPool {
     fn release(&mut self, number: u16) {
         self.claimed -= 1;
         self.buffers[usize::from(number)].state = State::Free;
-        if number < FIRST_ANNOUNCE_BUFFER {
+        if number < FIRST_RESERVED {
             self.free.push(number);
         }
     }

@@ -98,6 +98,10 @@ impl Worker {
             self.engine.take_over(&order);
         }
         while let Some(envelope) = self.shared.next_command() {
+            if let Command::HandOver = envelope.command {
+                self.engine.hand_over(monotonic_ns(), envelope.reply);
+                continue;
+            }
             let reply = self.carry_out(envelope.command);
             // Who gave up waiting needs no answer.
             let _ = envelope.reply.try_send(reply);
@@ -157,6 +161,21 @@ impl Worker {
             }
             Command::Detach { lane } => Reply::Lane(self.engine.detach(lane)),
             Command::SetRings(changes) => Reply::Rings(self.set_rings(changes)),
+            Command::Overlap { lane, epoch } => Reply::Overlap(self.engine.overlap(lane, epoch)),
+            Command::EndHandover => {
+                self.engine.end_handover();
+                Reply::Done
+            }
+            Command::BeginDrill { number, standby } => {
+                Reply::Drill(self.engine.begin_drill(number, standby))
+            }
+            Command::EndDrill => Reply::DrillSeen(self.engine.end_drill(monotonic_ns())),
+            Command::Announce => {
+                self.engine.announce_now(monotonic_ns());
+                Reply::Done
+            }
+            // Answered when the ring has changed hands.
+            Command::HandOver => Reply::Done,
         }
     }
 

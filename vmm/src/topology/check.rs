@@ -3,7 +3,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::{AppSpec, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec};
+use super::{
+    AnnounceSpec, AppSpec, DumpSpec, FailBackSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology,
+    WireSpec,
+};
+use crate::switchboard::MAX_AGAIN;
 use crate::wire::TAP_NAME_BYTES;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
@@ -24,7 +28,39 @@ fn mistake(at: impl Into<String>, what: impl Into<String>, mend: &'static str) -
 
 /// The first broken rule, if any.
 pub(super) fn check(topology: &Topology) -> Option<Mistake> {
-    check_counts(topology).or_else(|| check_domains(topology)).or_else(|| check_apps(topology))
+    check_counts(topology)
+        .or_else(|| check_domains(topology))
+        .or_else(|| check_apps(topology))
+        .or_else(|| check_announce(&topology.announce))
+        .or_else(|| check_fail_back(topology))
+        .or_else(|| check_limits(&topology.limits))
+        .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
+        .or_else(|| check_detect(topology))
+}
+
+/// Latest repetition, milliseconds: after a minute everybody has asked by himself.
+const LATEST_AGAIN_MS: u32 = 60_000;
+
+fn check_announce(announce: &AnnounceSpec) -> Option<Mistake> {
+    let again = &announce.again_ms;
+    let at = "announce.again_ms";
+    if again.len() > MAX_AGAIN {
+        let what = format!("{} repetitions are too many", again.len());
+        return mistake(at, what, "leave at most 16");
+    }
+    let disordered = again.windows(2).position(|pair| pair[0] >= pair[1]);
+    if let Some(index) = disordered {
+        let at = format!("{at}[{}]", index + 1);
+        return mistake(at, "not later than the one before", "put the times in ascending order");
+    }
+    let late = again.iter().position(|after| !(1..=LATEST_AGAIN_MS).contains(after))?;
+    let what = format!("{} ms is no time for a repetition", again[late]);
+    mistake(format!("{at}[{late}]"), what, "use 1 to 60000 ms")
+}
+
+fn check_detect(topology: &Topology) -> Option<Mistake> {
+    let (key, why) = topology.detect.mistake()?;
+    mistake(format!("detect.{key}"), why, "leave it out for the default")
 }
 
 fn check_counts(topology: &Topology) -> Option<Mistake> {
@@ -35,9 +71,9 @@ fn check_counts(topology: &Topology) -> Option<Mistake> {
             format!("{domains} domains are too many"),
             "leave at most 8",
         ),
-        Policy::FastSpare if domains < 2 => mistake(
+        Policy::FastSpare | Policy::Spare if domains < 2 => mistake(
             "domains",
-            format!("the policy fast-spare needs two domains, here: {domains}"),
+            format!("the policy {} needs two domains, here: {domains}", topology.policy.name()),
             "add a second domain with a NIC of its own, or set \"policy\": \"reboot\"",
         ),
         Policy::Reboot if domains != 1 => mistake(
@@ -161,4 +197,56 @@ fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
         return mistake(at, what, "remove it, or choose another path");
     }
     None
+}
+
+fn check_fail_back(topology: &Topology) -> Option<Mistake> {
+    let FailBackSpec::Prefer { domain, hold_s } = &topology.fail_back else { return None };
+    if topology.domains.iter().all(|known| known.name != *domain) {
+        let what = format!("there is no domain `{domain}`");
+        return mistake("fail_back.prefer.domain", what, "name one of the domains");
+    }
+    if topology.policy != Policy::FastSpare {
+        let what = format!("the policy {} has no planned switch", topology.policy.name());
+        return mistake("fail_back", what, "set it to \"never\", or the policy to fast-spare");
+    }
+    check_range("fail_back.prefer.hold_s", *hold_s, 0, 86_400)
+}
+
+fn check_limits(limits: &Limits) -> Option<Mistake> {
+    let longest = |at: &str, value: u32, first: u32| {
+        let what = format!("the longest ({value}) is less than the first ({first})");
+        (value < first).then(|| mistake(at, what, "raise it")).flatten()
+    };
+    check_range("limits.failures", limits.failures, 1, 100_000)
+        .or_else(|| check_range("limits.window_s", limits.window_s, 1, 86_400))
+        .or_else(|| check_range("limits.quarantine_s", limits.quarantine_s, 1, 86_400))
+        .or_else(|| {
+            let at = "limits.quarantine_max_s";
+            longest(at, limits.quarantine_max_s, limits.quarantine_s)
+        })
+        .or_else(|| check_range("limits.quarantine_max_s", limits.quarantine_max_s, 1, 604_800))
+        .or_else(|| check_range("limits.link_flaps", limits.link_flaps, 0, 100_000))
+        .or_else(|| check_range("limits.link_window_s", limits.link_window_s, 1, 86_400))
+        .or_else(|| check_range("limits.link_hold_ms", limits.link_hold_ms, 1, 3_600_000))
+        .or_else(|| {
+            let at = "limits.link_hold_max_ms";
+            longest(at, limits.link_hold_max_ms, limits.link_hold_ms)
+        })
+        .or_else(|| check_range("limits.link_hold_max_ms", limits.link_hold_max_ms, 1, 3_600_000))
+}
+
+fn check_dumps(dumps: &DumpSpec) -> Option<Mistake> {
+    if dumps.dir.as_os_str().is_empty() {
+        return mistake("dumps.dir", "it is empty", "name a folder, or leave `dumps` out");
+    }
+    check_range("dumps.keep", dumps.keep, 1, 100_000)
+        .or_else(|| check_range("dumps.max_mib", dumps.max_mib, 8, 1 << 20))
+}
+
+fn check_range(at: &str, value: u32, least: u32, most: u32) -> Option<Mistake> {
+    if (least..=most).contains(&value) {
+        return None;
+    }
+    let what = format!("{value} is not within {least} to {most}");
+    mistake(at, what, "choose a value in this range")
 }

@@ -4,6 +4,7 @@
 //! whole ([`check`]), and only then build. A mistake is one line: what, where, and how to mend it.
 
 mod check;
+mod limits;
 mod mac;
 
 use std::path::{Path, PathBuf};
@@ -11,9 +12,11 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use limits::{FailBackSpec, Limits};
 pub use mac::MacAddress;
 
 use crate::nic::pci::PciAddress;
+use crate::supervisor::detect::Thresholds;
 
 /// Most domains of a topology.
 pub const MAX_DOMAINS: usize = 8;
@@ -67,6 +70,24 @@ pub struct Topology {
     /// What happens when the active domain fails.
     #[serde(default)]
     pub policy: Policy,
+    /// How the guest is announced to the network after a takeover.
+    #[serde(default)]
+    pub announce: AnnounceSpec,
+    /// How standbys prove themselves.
+    #[serde(default)]
+    pub drill: DrillSpec,
+    /// When a domain that looks as if it had failed has failed.
+    #[serde(default)]
+    pub detect: Thresholds,
+    /// Whether to go back to a domain that failed and is whole again.
+    #[serde(default)]
+    pub fail_back: FailBackSpec,
+    /// When a domain or a link counts as flapping.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Where failed domains leave core files; nowhere if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dumps: Option<DumpSpec>,
 }
 
 fn default_name() -> String {
@@ -123,15 +144,102 @@ pub struct AppSpec {
     pub mac: MacAddress,
 }
 
+/// How the guest is announced after a takeover: its learned addresses by ARP and neighbour
+/// advertisements, or by reverse ARP if none are known; at once, and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnnounceSpec {
+    /// When announcements are repeated, milliseconds after the first; ascending, at most 16.
+    pub again_ms: Vec<u32>,
+}
+
+impl Default for AnnounceSpec {
+    fn default() -> Self {
+        let again_ms = crate::budget::ANNOUNCE_AGAIN.iter();
+        Self { again_ms: again_ms.map(|after| after.as_millis() as u32).collect() }
+    }
+}
+
+/// How standbys prove themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrillSpec {
+    /// Seconds between two drills of a standby; 0 for none.
+    pub every_s: u32,
+}
+
+impl Default for DrillSpec {
+    fn default() -> Self {
+        Self { every_s: crate::budget::DRILL_EVERY.as_secs() as u32 }
+    }
+}
+
+/// Post-mortem dumps: one folder for each failure, with core file, program, log and ring cursors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DumpSpec {
+    /// Folder; made if it is not there.
+    pub dir: PathBuf,
+    /// Most failures that are kept, at least 1; the oldest makes room.
+    #[serde(default = "DumpSpec::default_keep")]
+    pub keep: u32,
+    /// Most MiB that they take in all, at least 8. One failure takes up to 5 MiB.
+    #[serde(default = "DumpSpec::default_max_mib")]
+    pub max_mib: u32,
+}
+
+impl DumpSpec {
+    /// A folder with the default bounds.
+    pub fn in_dir(dir: &Path) -> Self {
+        let (keep, max_mib) = (Self::default_keep(), Self::default_max_mib());
+        Self { dir: dir.to_owned(), keep, max_mib }
+    }
+
+    /// Enough to see whether failures are alike.
+    fn default_keep() -> u32 {
+        16
+    }
+
+    /// 16 failures of full size, and some room.
+    fn default_max_mib() -> u32 {
+        100
+    }
+}
+
 /// What happens when the active domain fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// A spare stands attached and paused, and takes over at once. Needs two domains.
     #[default]
     FastSpare,
+    /// A spare stands booted and paused, without its NIC: its driver attaches at takeover. Needs
+    /// two domains.
+    Spare,
     /// No spare: the failed domain is restarted in place.
     Reboot,
+}
+
+impl Policy {
+    /// As in a topology.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FastSpare => "fast-spare",
+            Self::Spare => "spare",
+            Self::Reboot => "reboot",
+        }
+    }
+
+    /// Whether a standby's driver has its NIC attached already.
+    pub fn attaches_early(self) -> bool {
+        match self {
+            // With one domain there is no standby but the one that takes the ring at once.
+            Self::FastSpare | Self::Reboot => true,
+            Self::Spare => false,
+        }
+    }
 }
 
 impl Topology {
@@ -190,6 +298,13 @@ impl Topology {
                 mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
             }],
             policy: Policy::FastSpare,
+            announce: AnnounceSpec::default(),
+            drill: DrillSpec::default(),
+            detect: Thresholds::DEFAULT,
+            fail_back: FailBackSpec::Never,
+            // A demo makes domains and links fail many times a second.
+            limits: Limits { failures: 1000, link_flaps: 1000, ..Limits::default() },
+            dumps: None,
         }
     }
 }

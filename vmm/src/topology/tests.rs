@@ -67,6 +67,71 @@ fn a_group_address_is_no_guest() {
 }
 
 #[test]
+fn each_policy_is_known_by_its_name() {
+    for policy in [Policy::FastSpare, Policy::Spare] {
+        assert!(demo_with(|v| v["policy"] = policy.name().into()).is_ok(), "{policy:?}");
+    }
+    let text = message(|v| v["policy"] = "reboot".into());
+    assert!(text.contains("the policy reboot has exactly one domain"), "{text}");
+}
+
+#[test]
+fn limits_that_cannot_work_are_refused() {
+    for (limits, at) in [
+        (serde_json::json!({ "failures": 0 }), "limits.failures"),
+        (
+            serde_json::json!({ "quarantine_s": 9, "quarantine_max_s": 8 }),
+            "limits.quarantine_max_s",
+        ),
+        (serde_json::json!({ "link_hold_ms": 0 }), "limits.link_hold_ms"),
+        (serde_json::json!({ "failure": 3 }), "limits"),
+    ] {
+        let text = message(|v| v["limits"] = limits.clone());
+        assert!(text.contains(at), "{limits}: {text}");
+    }
+    assert_eq!(
+        demo_with(|v| v["limits"] = serde_json::json!({})).unwrap().limits,
+        Limits::default()
+    );
+}
+
+#[test]
+fn the_preferred_domain_must_be_one() {
+    let prefer = |domain| serde_json::json!({ "prefer": { "domain": domain, "hold_s": 5 } });
+    assert!(demo_with(|v| v["fail_back"] = prefer("b")).is_ok());
+    assert!(demo_with(|v| v["fail_back"] = "never".into()).is_ok());
+    let text = message(|v| v["fail_back"] = prefer("x"));
+    assert!(text.contains("fail_back.prefer.domain") && text.contains("`x`"), "{text}");
+    let text = message(|v| {
+        v["fail_back"] = prefer("b");
+        v["policy"] = "spare".into();
+    });
+    assert!(text.contains("no planned switch"), "{text}");
+}
+
+#[test]
+fn dumps_have_a_folder_and_bounds() {
+    let dumps = serde_json::json!({ "dir": "/tmp/dumps" });
+    let spec = demo_with(|v| v["dumps"] = dumps).unwrap().dumps.unwrap();
+    assert_eq!(spec, DumpSpec::in_dir(Path::new("/tmp/dumps")));
+    for (dumps, at) in [
+        (serde_json::json!({ "dir": "" }), "dumps.dir"),
+        (serde_json::json!({ "dir": "/tmp/d", "keep": 0 }), "dumps.keep"),
+        (serde_json::json!({ "dir": "/tmp/d", "max_mib": 1 }), "dumps.max_mib"),
+    ] {
+        assert!(message(|v| v["dumps"] = dumps.clone()).contains(at), "{dumps}");
+    }
+}
+
+#[test]
+fn thresholds_that_cannot_work_are_refused() {
+    let text = message(|v| v["detect"] = serde_json::json!({ "hang_cpu_us": 1 }));
+    assert!(text.contains("detect.hang_cpu_us"), "{text}");
+    let text = message(|v| v["detect"] = serde_json::json!({ "hang_cpu_ms": 2 }));
+    assert!(text.contains("detect") && text.contains("hang_cpu_ms"), "{text}");
+}
+
+#[test]
 fn text_behind_the_document_is_refused() {
     let whole = serde_json::to_string(&Topology::demo(Path::new("/tmp/x.sock"))).unwrap();
     let error = Topology::parse(&format!("{whole} {{}}"), "t.json").unwrap_err();
@@ -76,7 +141,7 @@ fn text_behind_the_document_is_refused() {
 #[test]
 fn the_schema_knows_every_key() {
     let schema = serde_json::to_value(schemars::schema_for!(Topology)).unwrap();
-    for key in ["name", "domains", "apps", "policy"] {
+    for key in ["name", "domains", "apps", "policy", "detect", "limits", "dumps"] {
         assert!(schema["properties"].get(key).is_some(), "{key}");
     }
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));

@@ -10,7 +10,8 @@ mod tests;
 mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ use warmspare_tests::nested::protocol::FromGuest;
 
 use crate::report::Report;
 use crate::sys;
+use crate::watchdog::Watchdog;
 
 /// A step: what it measured, or why it failed.
 type Step = fn(&Report) -> Result<Value>;
@@ -42,7 +44,7 @@ const STEPS: [(&str, Step); 14] = [
 const ALWAYS: [&str; 2] = ["modules", "bind"];
 
 /// Runs the steps that were asked for: how many passed, and which failed.
-pub(crate) fn run_all(report: &Report) -> Result<(usize, Vec<String>)> {
+pub(crate) fn run_all(report: &Arc<Report>) -> Result<(usize, Vec<String>)> {
     let chosen = sys::boot_argument("warmspare.steps");
     let chosen: Option<Vec<&str>> = chosen.as_deref().map(|names| names.split(',').collect());
     let mut passed = 0;
@@ -58,6 +60,7 @@ pub(crate) fn run_all(report: &Report) -> Result<(usize, Vec<String>)> {
             continue;
         }
         let start = Instant::now();
+        let _watchdog = Watchdog::over(report, name, deadline_of(name));
         let result = catch_unwind(AssertUnwindSafe(|| step(report)))
             .unwrap_or_else(|panic| Err(anyhow!("it panicked: {}", text_of(&*panic))));
         let ms = start.elapsed().as_secs_f64() * 1000.0;
@@ -71,6 +74,15 @@ pub(crate) fn run_all(report: &Report) -> Result<(usize, Vec<String>)> {
         }
     }
     Ok((passed, failed))
+}
+
+/// How long a step may take: a few times what it takes on two busy processors.
+fn deadline_of(step: &str) -> Duration {
+    Duration::from_secs(match step {
+        "failover" => 90,
+        "tests" => 300,
+        _ => 45,
+    })
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {

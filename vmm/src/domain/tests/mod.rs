@@ -2,6 +2,7 @@
 
 mod costs;
 mod ends;
+mod holding;
 mod images;
 mod memory;
 mod parking;
@@ -92,6 +93,10 @@ impl Nic for NotedNic {
         true
     }
     fn shut_filters(&self) {}
+    fn accept_probes(&self, _to: Option<[u8; 6]>) {}
+    fn take_received(&self) -> u32 {
+        0
+    }
     fn queue_event(&self) -> &EventFd {
         &self.queue
     }
@@ -122,6 +127,12 @@ impl Nic for NotedNic {
     }
     fn progress(&self) -> u64 {
         0
+    }
+    fn peek(&self, register: u32) -> u32 {
+        self.read(register)
+    }
+    fn poke(&self, register: u32, value: u32) {
+        self.write(register, value);
     }
 }
 

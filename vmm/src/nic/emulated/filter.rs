@@ -33,9 +33,20 @@ impl Filters {
         self.addresses[0][1].store(high | RAH_AV, Ordering::Release);
     }
 
-    /// Makes the first receive address invalid.
+    /// Makes `mac` the second receive address, or that invalid.
+    pub(super) fn accept_second(&self, mac: Option<[u8; 6]>) {
+        let (low, high) = mac.map_or((0, 0), receive_address);
+        let valid = if mac.is_some() { RAH_AV } else { 0 };
+        // Invalid while it changes: no address of old and new halves passes.
+        self.addresses[1][1].store(0, Ordering::Release);
+        self.addresses[1][0].store(low, Ordering::Release);
+        self.addresses[1][1].store(high | valid, Ordering::Release);
+    }
+
+    /// Makes the first two receive addresses invalid.
     pub(super) fn refuse(&self) {
         self.addresses[0][1].fetch_and(!RAH_AV, Ordering::AcqRel);
+        self.addresses[1][1].fetch_and(!RAH_AV, Ordering::AcqRel);
     }
 
     /// Whether a frame to `destination` is taken in, with RCTL as it is.
@@ -105,6 +116,16 @@ mod tests {
         assert!(!filters.pass(OWN, 0));
         filters.accept(OWN);
         assert!(filters.pass(OWN, 0));
+    }
+
+    #[test]
+    fn a_second_address_comes_and_goes() {
+        let filters = filters();
+        filters.refuse();
+        filters.accept_second(Some(OTHER));
+        assert_eq!([OWN, OTHER].map(|to| filters.pass(to, 0)), [false, true]);
+        filters.accept_second(None);
+        assert!(!filters.pass(OTHER, 0));
     }
 
     #[test]

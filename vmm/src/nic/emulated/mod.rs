@@ -167,6 +167,14 @@ impl Nic for EmulatedNic {
         self.device.filters.refuse();
     }
 
+    fn accept_probes(&self, to: Option<[u8; 6]>) {
+        self.device.filters.accept_second(to);
+    }
+
+    fn take_received(&self) -> u32 {
+        self.device.statistics.take(Counter::Gprc)
+    }
+
     fn queue_event(&self) -> &EventFd {
         self.device.interrupts.event(0)
     }
@@ -232,6 +240,14 @@ impl Nic for EmulatedNic {
 
     fn progress(&self) -> u64 {
         self.device.progress.load(Ordering::Relaxed)
+    }
+
+    fn peek(&self, register: u32) -> u32 {
+        self.device.read(register)
+    }
+
+    fn poke(&self, register: u32, value: u32) {
+        self.device.write(register, value);
     }
 }
 

@@ -32,8 +32,8 @@ use super::discovery::Host;
 use super::obstacle::Obstacle;
 use super::pci::{Model, PciAddress};
 use super::registers::{
-    ALL_ONES, EICR, EIMS, GPTC, ICR, RAH_AV, RAH0, RCTL, STATUS, TCTL, VECTOR_OTHER, icr, rctl,
-    status, tctl,
+    ALL_ONES, EICR, EIMS, GPRC, GPTC, ICR, RAH_AV, RAH0, RAL0, RCTL, STATUS, TCTL, VECTOR_OTHER,
+    icr, rctl, receive_address, status, tctl,
 };
 use super::{BarAccess, BarPages, BarRegisters, DmaArea, Nic, NicError};
 
@@ -122,11 +122,6 @@ impl VfioNic {
         self.model
     }
 
-    /// Readable when the kernel reports a PCI Express error of the NIC.
-    pub fn error_event(&self) -> &EventFd {
-        &self.error_event
-    }
-
     /// All its registers, for tests and tools that drive a NIC without a domain.
     pub fn registers(&self) -> &dyn BarRegisters {
         &self.bar
@@ -170,7 +165,21 @@ impl Nic for VfioNic {
 
     fn shut_filters(&self) {
         self.bar.write(RAH0, self.bar.read(RAH0) & !RAH_AV);
+        self.bar.write(RAH0 + 8, 0);
         self.bar.write(RCTL, self.bar.read(RCTL) & !(rctl::BAM | rctl::MPE | rctl::UPE));
+    }
+
+    fn accept_probes(&self, to: Option<[u8; 6]>) {
+        // The entry behind the guest's; invalid while it changes.
+        let (low, high) = to.map_or((0, 0), receive_address);
+        let valid = if to.is_some() { RAH_AV } else { 0 };
+        self.bar.write(RAH0 + 8, 0);
+        self.bar.write(RAL0 + 8, low);
+        self.bar.write(RAH0 + 8, high | valid);
+    }
+
+    fn take_received(&self) -> u32 {
+        self.bar.read(GPRC)
     }
 
     fn queue_event(&self) -> &EventFd {
@@ -216,6 +225,18 @@ impl Nic for VfioNic {
 
     fn progress(&self) -> u64 {
         0
+    }
+
+    fn peek(&self, register: u32) -> u32 {
+        self.bar.read(register)
+    }
+
+    fn poke(&self, register: u32, value: u32) {
+        self.bar.write(register, value);
+    }
+
+    fn error_event(&self) -> Option<&EventFd> {
+        Some(&self.error_event)
     }
 }
 

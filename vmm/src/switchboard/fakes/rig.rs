@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::switchboard::announce;
+use crate::switchboard::AnnounceConfig;
+use crate::switchboard::announcement::{Announced, Announcement};
 use crate::switchboard::engine::Engine;
 use crate::switchboard::lane::LaneLife;
 use crate::switchboard::shared::{RingChange, Shared};
@@ -27,11 +28,12 @@ impl Rig {
     pub(crate) fn bare(guest: FakeGuest) -> Self {
         let (slots, nics) = slots();
         let pool = slots[0].tx_pool.clone();
-        announce::write(&pool, MAC).unwrap();
         let shared = Arc::new(Shared::new().unwrap());
         let violations = Arc::new(Violations::default());
         let sink = violations.clone();
-        let engine = Engine::new(slots.clone(), TxPool::new(pool), MAC, sink, shared.clone());
+        let announce = AnnounceConfig::default();
+        let tx = TxPool::new(pool);
+        let engine = Engine::new(slots.clone(), tx, MAC, &announce, sink, shared.clone());
         Self { engine, shared, violations, slots, nics, guest, now: MS }
     }
 
@@ -112,5 +114,5 @@ pub(crate) fn numbers(frames: &[Vec<u8>]) -> Vec<u32> {
 }
 
 pub(crate) fn is_announcement(frame: &[u8]) -> bool {
-    frame == announce::frame(MAC)
+    frame == Announcement::new(MAC, Announced::Nothing).bytes()
 }

@@ -9,6 +9,7 @@ mod guard;
 pub(crate) mod header;
 pub mod memory;
 mod scatter;
+mod signal;
 pub mod vring;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,10 +50,11 @@ impl PortEvents {
         Ok(Self { event, truncated: AtomicBool::new(false), broken: Default::default() })
     }
 
-    /// Forgets everything, between two connections.
+    /// Forgets everything that was raised.
     pub(crate) fn clear(&self) {
-        self.truncated.store(false, Ordering::Release);
-        self.broken.iter().for_each(|broken| broken.store(false, Ordering::Release));
+        let _ = self.event.read();
+        self.truncated.store(false, Ordering::Relaxed);
+        self.broken.iter().for_each(|broken| broken.store(false, Ordering::Relaxed));
     }
 
     fn raise(&self, flag: &AtomicBool) {
@@ -262,9 +264,8 @@ impl GuestPort {
                 }
             }
         }
-        for (vring, broken) in self.rings.iter().zip(&events.broken) {
-            let is_broken = vring.as_ref().is_some_and(|vring| !vring.is_intact());
-            if is_broken && !broken.load(Ordering::Relaxed) {
+        for (vring, broken) in self.rings.iter_mut().zip(&events.broken) {
+            if vring.as_deref_mut().is_some_and(Vring::newly_broken) {
                 events.raise(broken);
                 stopped += 1;
             }

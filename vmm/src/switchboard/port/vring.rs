@@ -91,6 +91,8 @@ pub struct Vring {
     pub(crate) checksums: bool,
     /// Cleared when the guest's indices make no sense, until the ring is started anew.
     intact: bool,
+    /// [`Self::newly_broken`] has said so.
+    told: bool,
     /// Available index up to which chains were looked at, whether or not they were taken.
     looked: u16,
     /// Used index after everything staged.
@@ -130,6 +132,7 @@ impl Vring {
             header_bytes: config.header_bytes,
             checksums: config.checksums,
             intact: true,
+            told: false,
             looked: 0,
             used: 0,
             published: 0,
@@ -172,6 +175,11 @@ impl Vring {
         if std::mem::replace(&mut self.intact, false) {
             self.error.signal();
         }
+    }
+
+    /// Whether the ring is corrupt. Says so once.
+    pub(crate) fn newly_broken(&mut self) -> bool {
+        !self.intact && !std::mem::replace(&mut self.told, true)
     }
 
     /// Whether the guest has made chains available.

@@ -147,6 +147,22 @@ fn anything_that_a_standby_publishes() {
 }
 
 #[test]
+fn a_released_spare_may_be_faster_than_its_takeover() {
+    let (mut rig, _domain) = Rig::new();
+    let mut standby = rig.install(1, 2);
+    let order = TakeOver { to: DomainId(1), epoch: 2, verdict_ns: 1 };
+    rig.shared.orders.put(&order);
+    standby.receive(&frame(false, 1, 100));
+    rig.turn();
+    rig.assert_no_violation();
+    assert_eq!(rig.shared.orders.take(), Some(order));
+    rig.take_over(1, 2);
+    rig.turn();
+    assert_eq!(rig.guest.rx.take_received().unwrap().1, frame(false, 1, 100));
+    rig.assert_no_violation();
+}
+
+#[test]
 fn the_guests_frames_wait_for_a_takeover() {
     let (mut rig, _domain) = Rig::new();
     let mut standby = rig.install(1, 2);

@@ -1,0 +1,246 @@
+//! Every way a driver can fail, on the whole system: the fault is real, the detector finds it, the
+//! spare takes over, and the sender outside sees the service go on. And nothing is found where
+//! nothing is.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use warmspare::domain::VcpuState;
+use warmspare::fault::{Cause, Victim};
+use warmspare::supervisor::detect::{Detector, Symptom};
+use warmspare::supervisor::{Event, Verdict};
+use warmspare_tests::rig::{PATIENCE, Rig};
+
+const A_WHILE: Duration = Duration::from_millis(60);
+/// Variable that makes the calm last longer: seconds.
+const CALM_SECONDS: &str = "WARMSPARE_CALM_SECONDS";
+
+/// One system at a time: several would take the machine's few cores from each other, and some of
+/// these tests are about time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Breaks the active domain in this way and returns the verdict.
+fn break_active(rig: &Rig, cause: Cause, variant: usize) -> Verdict {
+    let failed = rig.active();
+    let life = rig.system.failover().life(failed).unwrap();
+    let slot = rig.slot(failed);
+    let port = rig.wires.port_of(slot.nic.name()).map(|port| &**port);
+    let victim = Victim { slot, life: &life, port };
+    victim.inject(cause, variant).unwrap();
+    let report = rig.wait_failover();
+    assert_eq!(report.record.from, failed);
+    assert_ne!(rig.active(), failed);
+    // Only when the domain has been built anew: until then its link would not come up either.
+    rig.wait("the domain's new life", |rig| {
+        rig.system.failover().life(failed).is_some_and(|new| new.epoch() > life.epoch())
+    });
+    if cause == Cause::Link {
+        victim.repair(cause);
+    }
+    rig.wait_whole();
+    rig.run_for(A_WHILE);
+    report.record.verdict
+}
+
+fn detected(verdict: &Verdict) -> (Detector, Symptom) {
+    match verdict {
+        Verdict::Detected(finding) => (finding.detector, finding.symptom),
+        Verdict::Crash(_) | Verdict::Protocol(_) | Verdict::Link => panic!("{verdict:?}"),
+    }
+}
+
+fn assert_service_whole(mut rig: Rig) {
+    rig.run_for(A_WHILE);
+    let ledger = rig.finish_traffic();
+    assert_eq!(ledger.total_corrupted(), 0);
+    assert!(ledger.total_echoed() > 0);
+}
+
+#[test]
+fn a_hang_in_each_path_is_found() {
+    let _alone = alone();
+    let rig = Rig::start();
+    for variant in 0..3 {
+        let found = detected(&break_active(&rig, Cause::Hang, variant));
+        assert_eq!(found, (Detector::Hang, Symptom::NoHeartbeat));
+    }
+    assert_service_whole(rig);
+}
+
+#[test]
+fn a_loop_that_beats_and_serves_nothing_is_found() {
+    let _alone = alone();
+    let rig = Rig::start();
+    for variant in 0..2 {
+        let (detector, symptom) = detected(&break_active(&rig, Cause::Stall, variant));
+        // Should nothing arrive in time, it only spins.
+        assert!(matches!(detector, Detector::RingStall | Detector::Spin), "{symptom:?}");
+    }
+    assert_service_whole(rig);
+}
+
+#[test]
+fn frames_claimed_and_never_sent_are_found() {
+    let _alone = alone();
+    let rig = Rig::start();
+    for variant in 0..2 {
+        let (detector, symptom) = detected(&break_active(&rig, Cause::SilentTx, variant));
+        assert_eq!(detector, Detector::SilentTransmit, "{symptom:?}");
+    }
+    assert_service_whole(rig);
+}
+
+#[test]
+fn frames_received_and_never_published_are_found() {
+    let _alone = alone();
+    let rig = Rig::start();
+    let found = detected(&break_active(&rig, Cause::SilentRx, 0));
+    assert_eq!(found, (Detector::SilentReceive, Symptom::ReceiveUnseen));
+    assert_service_whole(rig);
+}
+
+#[test]
+fn corrupted_registers_are_found() {
+    let _alone = alone();
+    let rig = Rig::start();
+    for variant in 0..5 {
+        let (detector, symptom) = detected(&break_active(&rig, Cause::NicRegister, variant));
+        let expected = matches!(detector, Detector::Device | Detector::SilentReceive);
+        assert!(expected, "variant {variant}: {detector:?}, {symptom:?}");
+    }
+    assert_service_whole(rig);
+}
+
+#[test]
+fn a_pulled_cable_hands_over() {
+    let _alone = alone();
+    let rig = Rig::start();
+    for _ in 0..2 {
+        let verdict = break_active(&rig, Cause::Link, 0);
+        assert!(matches!(verdict, Verdict::Link), "{verdict:?}");
+    }
+    assert_service_whole(rig);
+}
+
+#[test]
+fn with_both_cables_pulled_nobody_fails_and_the_first_that_returns_serves() {
+    let _alone = alone();
+    let rig = Rig::start();
+    let (active, spare) = (rig.active(), 1 - rig.active().index());
+    let port = |index: usize| {
+        let nic = rig.system.slots()[index].nic.name();
+        rig.wires.port_of(nic).expect("a port of the NIC")
+    };
+    port(spare).set_link(false);
+    rig.wait("the loss of redundancy", |rig| !rig.system.failover().is_redundant());
+    port(active.index()).set_link(false);
+    rig.run_for(A_WHILE);
+    assert_eq!(rig.active(), active, "neither is any better");
+    port(spare).set_link(true);
+    let report = rig.wait_failover();
+    assert!(matches!(report.record.verdict, Verdict::Link), "{:?}", report.record.verdict);
+    assert_eq!(rig.active().index(), spare);
+    port(active.index()).set_link(true);
+    rig.wait_whole();
+    assert_service_whole(rig);
+}
+
+#[test]
+fn a_lost_wakeup_heals_without_a_failover() {
+    let _alone = alone();
+    let rig = Rig::start();
+    let active = rig.active();
+    let life = rig.system.failover().life(active).unwrap();
+    let victim = Victim { slot: rig.slot(active), life: &life, port: None };
+    victim.inject(Cause::LostWakeup, 0).unwrap();
+    let event = rig.wait_event(|event| match event {
+        Event::Healed { .. } | Event::Failover(_) => Some(event),
+        Event::Link { .. } | Event::Ready { .. } | Event::BuildFailed { .. } => None,
+    });
+    victim.repair(Cause::LostWakeup);
+    // On a machine that stalls, the mask may have outlasted its threshold.
+    match event {
+        Event::Healed { domain, .. } => assert_eq!(domain, active),
+        Event::Failover(report) => {
+            let (detector, symptom) = detected(&report.record.verdict);
+            assert_eq!(detector, Detector::SilentReceive, "{symptom:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    rig.wait_whole();
+    assert_service_whole(rig);
+}
+
+#[test]
+fn a_held_domain_is_not_hung() {
+    let _alone = alone();
+    let rig = Rig::start();
+    let active = rig.active();
+    let life = rig.system.failover().life(active).unwrap();
+    life.hold();
+    rig.wait("the vCPU to be held", |_| life.state() == VcpuState::Held);
+    // Far beyond every threshold, with a datagram coming in every millisecond.
+    rig.run_for(Duration::from_millis(300));
+    life.unhold();
+    rig.run_for(A_WHILE);
+    assert_eq!(rig.active(), active);
+    assert_eq!(rig.system.failover().state(active).1, life.epoch(), "it was not rebuilt either");
+    assert_service_whole(rig);
+}
+
+#[test]
+fn an_idle_domain_proves_that_it_lives_and_a_dead_one_is_found() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    rig.finish_traffic();
+    let active = rig.active();
+    let beat = || rig.slot(active).status().heartbeat.load(Ordering::Relaxed);
+    let before = beat();
+    rig.run_for(Duration::from_millis(500));
+    let beats = beat() - before;
+    assert!((2..400).contains(&beats), "{beats} turns in half a second of silence");
+    let life = rig.system.failover().life(active).unwrap();
+    let victim = Victim { slot: rig.slot(active), life: &life, port: None };
+    victim.inject(Cause::Hang, 2).unwrap();
+    let began = Instant::now();
+    let report = rig.wait_failover();
+    assert_eq!(detected(&report.record.verdict).0, Detector::Hang);
+    assert!(began.elapsed() < PATIENCE);
+}
+
+/// Uses all CPU that nobody of higher priority wants, until told to stop.
+fn hog(stop: &AtomicBool) {
+    let mut n = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        n = std::hint::black_box(n.wrapping_mul(31).wrapping_add(1));
+    }
+}
+
+#[test]
+fn four_cpu_hogs_raise_no_false_alarm() {
+    let seconds = std::env::var(CALM_SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    let _alone = alone();
+    let rig = Rig::start();
+    let stop = AtomicBool::new(false);
+    let mut alarms = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| hog(&stop));
+        }
+        rig.run_for(Duration::from_secs(seconds));
+        stop.store(true, Ordering::Relaxed);
+    });
+    for event in rig.system.events().try_iter() {
+        match event {
+            Event::Failover(report) => alarms.push(report.record.verdict),
+            Event::Healed { delayed_us, .. } => eprintln!("a wakeup was lost: {delayed_us} µs"),
+            Event::Link { .. } | Event::Ready { .. } | Event::BuildFailed { .. } => {}
+        }
+    }
+    assert!(alarms.is_empty(), "{alarms:?}");
+    assert_service_whole(rig);
+}

@@ -1,0 +1,98 @@
+//! Holding a vCPU out of the guest, and kicking it out once.
+
+use shared_ring::Role;
+use shared_ring::layout::STATUS_BASE;
+
+use super::super::{Life, VcpuState};
+use super::{Event, QUIET, Stage, eventually};
+use crate::kvm::testing::guest;
+
+// Says that it is ready and adds to its heartbeat without end.
+guest!(
+    busy,
+    "mov rbx, 0xd0000000",
+    "mov dword ptr [rbx], 0",
+    "2: inc qword ptr [0x110000]",
+    "jmp 2b",
+);
+
+// Says that it is ready and parks; each wake adds to its heartbeat.
+guest!(
+    sleepy,
+    "mov rbx, 0xd0000000",
+    "mov dword ptr [rbx], 0",
+    "2: mov dword ptr [rbx + 0x08], 0",
+    "inc qword ptr [0x110000]",
+    "jmp 2b",
+);
+
+fn started(stage: &Stage, code: &[u8]) -> Life {
+    let life = stage.start(code, 1, Role::Active);
+    assert_eq!(stage.hear(), Event::Ready(1));
+    life
+}
+
+#[test]
+fn a_held_vcpu_stands_still_visibly_and_goes_on_afterwards() {
+    let stage = Stage::new();
+    let life = started(&stage, busy());
+    for _ in 0..3 {
+        life.hold();
+        eventually("the vCPU is held", || life.state() == VcpuState::Held);
+        let before = stage.word(STATUS_BASE);
+        std::thread::sleep(QUIET);
+        assert_eq!(stage.word(STATUS_BASE), before);
+        life.unhold();
+        eventually("the vCPU goes on", || stage.word(STATUS_BASE) != before);
+    }
+}
+
+#[test]
+fn a_parked_vcpu_is_held_too_and_no_wakeup_is_lost() {
+    let stage = Stage::new();
+    let life = started(&stage, sleepy());
+    eventually("the domain parks", || life.state() == VcpuState::Parked);
+    life.hold();
+    assert_eq!(life.state(), VcpuState::Held);
+    stage.slot.kick.write(1).unwrap();
+    std::thread::sleep(QUIET);
+    assert_eq!(stage.word(STATUS_BASE), 0);
+    life.unhold();
+    eventually("the domain has woken", || stage.word(STATUS_BASE) == 1);
+}
+
+#[test]
+fn a_held_vcpu_can_be_expelled() {
+    let stage = Stage::new();
+    let life = started(&stage, busy());
+    life.hold();
+    eventually("the vCPU is held", || life.state() == VcpuState::Held);
+    life.expel();
+    eventually("the vCPU is out", || life.is_out());
+}
+
+#[test]
+fn a_nudge_is_an_exit_and_nothing_else() {
+    let stage = Stage::new();
+    let life = started(&stage, busy());
+    let before = life.exits().interruptions;
+    life.nudge();
+    eventually("the vCPU left the guest", || life.exits().interruptions > before);
+    let beat = stage.word(STATUS_BASE);
+    eventually("the vCPU goes on", || stage.word(STATUS_BASE) != beat);
+    assert!(!life.is_stopped());
+}
+
+#[test]
+fn a_parked_vcpu_is_signalled_once_somebody_rings() {
+    let stage = Stage::new();
+    let life = started(&stage, sleepy());
+    eventually("the domain parks", || life.state() == VcpuState::Parked);
+    assert!(!life.is_signalled());
+    // Held, it does not take the event away.
+    life.hold();
+    stage.nic.queue.write(1).unwrap();
+    eventually("nobody has taken the event", || {
+        life.is_signalled() || life.state() == VcpuState::Held
+    });
+}

@@ -1,0 +1,165 @@
+//! Taking a sample: the one place where the detectors' view of a domain is read.
+//!
+//! Each word of shared memory is read once. What the domain wrote is only compared, never used as
+//! an index without a bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use shared_ring::layout::{DMA_BASE, DMA_RX_RING_OFFSET, NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
+
+use super::sample::{Confirmations, Cursors, Mismatch, NicView, Sample};
+use crate::clock::monotonic_ns;
+use crate::domain::{DomainSlot, Life, VcpuState};
+use crate::nic::{Nic, registers as reg};
+use crate::switchboard::Switchboard;
+
+/// Bytes of a descriptor, and offset of the status word in it (i210 datasheet §7.1.4.2).
+const DESCRIPTOR_BYTES: u64 = 16;
+const STATUS_OFFSET: u64 = 8;
+const DESCRIPTOR_DONE: u32 = 1 << 0;
+/// How often the heartbeat is read again until it stands beside a matching number of parks.
+const TRIES: u32 = 3;
+
+/// Where samples come from.
+pub struct Observer {
+    switchboard: Arc<Switchboard>,
+    mac: [u8; 6],
+}
+
+impl Observer {
+    /// Sees domains that this switchboard serves, whose NICs carry the guest's MAC.
+    pub fn new(switchboard: Arc<Switchboard>, mac: [u8; 6]) -> Self {
+        Self { switchboard, mac }
+    }
+
+    /// Looks at a domain that serves.
+    pub fn sample(&self, slot: &DomainSlot, life: &Life) -> Sample {
+        let vcpu = life.state();
+        let (heartbeat, waits) = beats(slot, life);
+        let cursors = cursors(slot);
+        let counters = self.switchboard.counters();
+        // Claims before what awaits: too few claims since an earlier look would look overdue.
+        let awaiting = counters.tx_awaiting.get();
+        let claimed = counters.tx_claimed.get();
+        Sample {
+            now_ns: monotonic_ns(),
+            epoch: life.epoch(),
+            vcpu,
+            cpu_ns: life.cpu_clock().now_ns().unwrap_or(0),
+            waits,
+            interruptions: life.exits().interruptions,
+            heartbeat,
+            signalled: vcpu == VcpuState::Parked && life.is_signalled(),
+            rx_completed: is_completed(slot, cursors.rx_returned),
+            cursors,
+            nic: self.nic_view(&*slot.nic),
+            confirmations: Confirmations { claimed, awaiting, turns: counters.turns.get() },
+        }
+    }
+
+    /// Looks at a domain that stands by: its rings are empty, and its filters shut on purpose.
+    pub fn sample_standby(&self, slot: &DomainSlot, life: &Life) -> Sample {
+        let vcpu = life.state();
+        let (heartbeat, waits) = beats(slot, life);
+        let status = slot.nic.peek(reg::STATUS);
+        Sample {
+            now_ns: monotonic_ns(),
+            epoch: life.epoch(),
+            vcpu,
+            cpu_ns: life.cpu_clock().now_ns().unwrap_or(0),
+            waits,
+            interruptions: life.exits().interruptions,
+            heartbeat,
+            signalled: false,
+            rx_completed: false,
+            cursors: Cursors::default(),
+            nic: NicView {
+                gone: status == reg::ALL_ONES,
+                link_up: status & reg::status::LU != 0,
+                ..NicView::default()
+            },
+            confirmations: Confirmations::default(),
+        }
+    }
+
+    fn nic_view(&self, nic: &dyn Nic) -> NicView {
+        let status = nic.peek(reg::STATUS);
+        if status == reg::ALL_ONES {
+            return NicView { gone: true, ..NicView::default() };
+        }
+        let (rx, tx) = (reg::RX_QUEUE, reg::TX_QUEUE);
+        NicView {
+            gone: false,
+            link_up: status & reg::status::LU != 0,
+            mismatch: self.mismatch(nic),
+            masked: nic.peek(reg::EIMS) & reg::VECTOR_QUEUES == 0,
+            rx_head: nic.peek(rx + reg::queue::HEAD),
+            rx_tail: nic.peek(rx + reg::queue::TAIL),
+            tx_head: nic.peek(tx + reg::queue::HEAD),
+            tx_tail: nic.peek(tx + reg::queue::TAIL),
+            progress: nic.progress(),
+        }
+    }
+
+    /// What a NIC that serves must hold: units and queues on, the guest's address accepted.
+    fn mismatch(&self, nic: &dyn Nic) -> Option<Mismatch> {
+        let (low, high) = reg::receive_address(self.mac);
+        let wanted = [
+            (reg::RCTL, reg::rctl::EN, reg::rctl::EN),
+            (reg::TCTL, reg::tctl::EN, reg::tctl::EN),
+            (reg::RXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
+            (reg::TXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
+            (reg::RAL0, u32::MAX, low),
+            (reg::RAH0, reg::RAH_AV | 0xffff, high | reg::RAH_AV),
+        ];
+        wanted.into_iter().find_map(|(register, mask, expected)| {
+            let found = nic.peek(register) & mask;
+            (found != expected).then_some(Mismatch { register, expected, found })
+        })
+    }
+}
+
+/// Heartbeat and number of parks of one moment: no beat came between reading the two.
+fn beats(slot: &DomainSlot, life: &Life) -> (u64, u64) {
+    let status = slot.status();
+    let mut before = status.heartbeat.load(Ordering::Acquire);
+    let mut waits = life.exits().waits;
+    for _ in 0..TRIES {
+        let after = status.heartbeat.load(Ordering::Acquire);
+        if after == before {
+            break;
+        }
+        before = after;
+        waits = life.exits().waits;
+    }
+    (before, waits)
+}
+
+/// Each pair in the order in which it moves, last first: a sample may see work that is done
+/// already, never the reverse.
+fn cursors(slot: &DomainSlot) -> Cursors {
+    let (control, status) = (slot.control(), slot.status());
+    let read = |cursor: &AtomicU32| cursor.load(Ordering::Acquire);
+    Cursors {
+        tx_heard: read(&control.tx_done_consumed.0),
+        tx_claimed: read(&status.tx_done_published.0),
+        tx_taken: read(&status.tx_post_consumed.0),
+        tx_posted: read(&control.tx_post_published.0),
+        rx_heard: read(&control.rx_done_consumed.0),
+        rx_returned: read(&status.rx_done_published.0),
+        rx_taken: read(&status.rx_provide_consumed.0),
+        rx_provided: read(&control.rx_provide_published.0),
+    }
+}
+
+/// Whether the NIC has filled the descriptor that the domain publishes next. Both count from zero,
+/// one entry for each descriptor. A descriptor without a buffer shows its last use.
+fn is_completed(slot: &DomainSlot, returned: u32) -> bool {
+    let index = returned as usize % NIC_RX_DESCRIPTORS;
+    let at = DMA_BASE + DMA_RX_RING_OFFSET + index as u64 * DESCRIPTOR_BYTES + STATUS_OFFSET;
+    // Within the RAM of every domain, by the memory map.
+    let Ok(status) = slot.ram.shape::<AtomicU32>(at) else { return false };
+    status.load(Ordering::Acquire) & DESCRIPTOR_DONE != 0
+        && slot.rx_slot(index).load(Ordering::Relaxed) != RX_SLOT_EMPTY
+}

@@ -1,0 +1,258 @@
+//! Who takes over, what the whole is worth, when to go back: the rules, as pure functions.
+//!
+//! | the active domain ... | takes over |
+//! |---|---|
+//! | cannot go on (crash, hang, silence, protocol) | the best standby there is |
+//! | could go on if its link came back | a healthy standby, else nobody: it stays, and resumes |
+//!
+//! Of equals the first in the topology's order. A standby is the better the further up it stands in
+//! [`Health`].
+
+use std::time::Duration;
+
+use super::roles::RoleState;
+
+/// What is known of a NIC's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// It is up.
+    Up,
+    /// It is down.
+    Down,
+    /// The NIC is being brought up, or nobody uses it.
+    Unknown,
+}
+
+/// A domain, as far as the rules look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DomainView {
+    /// Its role.
+    pub state: RoleState,
+    /// Its NIC's link.
+    pub link: Link,
+    /// Its link came and went too often and has to stay up for a while first.
+    pub held_down: bool,
+    /// It passed its last drill, or had none in this life.
+    pub drill_passed: bool,
+}
+
+/// How good a standby is, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// Nothing speaks against it.
+    Healthy,
+    /// Its link is up, but flaps.
+    HeldDown,
+    /// It failed its last drill.
+    DrillFailed,
+    /// Its link is down. Better than nobody: when the link comes back, it serves.
+    LinkDown,
+}
+
+impl DomainView {
+    /// A place without a domain.
+    pub(super) const NOBODY: Self = Self {
+        state: RoleState::Failed,
+        link: Link::Unknown,
+        held_down: false,
+        drill_passed: true,
+    };
+
+    /// How good it is as a standby.
+    pub fn health(&self) -> Health {
+        match self {
+            Self { link: Link::Down, .. } => Health::LinkDown,
+            Self { drill_passed: false, .. } => Health::DrillFailed,
+            Self { held_down: true, .. } => Health::HeldDown,
+            _ => Health::Healthy,
+        }
+    }
+}
+
+/// What becomes of the domain that gives the ring away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It cannot go on.
+    CannotStay,
+    /// It could go on, and a successor that is no better is not worth the switch.
+    CanStay,
+}
+
+/// Place of the domain that takes over.
+pub(super) fn successor(domains: &[DomainView], need: Need) -> Option<usize> {
+    let standbys = domains.iter().enumerate().filter(|(_, d)| d.state == RoleState::Standby);
+    // Of several minimal elements `min_by_key` gives the first.
+    let (index, best) = standbys.min_by_key(|(_, domain)| domain.health())?;
+    let fit = need == Need::CannotStay || best.health() == Health::Healthy;
+    fit.then_some(index)
+}
+
+/// What the service as a whole is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SystemState {
+    /// A domain serves, and its link is up.
+    Normal,
+    /// A domain serves, but its link is down, and no healthy one is there to replace it.
+    Disconnected,
+    /// No domain serves.
+    Error,
+}
+
+/// What the service is worth with these domains.
+pub(super) fn system_state(domains: &[DomainView]) -> SystemState {
+    match domains.iter().find(|domain| domain.state == RoleState::Active) {
+        None => SystemState::Error,
+        Some(DomainView { link: Link::Down, .. }) => SystemState::Disconnected,
+        Some(_) => SystemState::Normal,
+    }
+}
+
+/// Going back to a preferred domain, once it has been a healthy standby for the hold time without a
+/// break.
+#[derive(Clone, Copy, Debug)]
+pub struct FailBack {
+    preferred: usize,
+    hold: Duration,
+    healthy_since_ns: Option<u64>,
+}
+
+/// What fail-back has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailBackAdvice {
+    /// Nothing to go back to.
+    Stay,
+    /// Look again at this time, `CLOCK_MONOTONIC` nanoseconds.
+    WaitUntil(u64),
+    /// Switch to this domain now, in plan.
+    SwitchTo(usize),
+}
+
+impl FailBack {
+    /// Prefers the domain at this place.
+    pub fn new(preferred: usize, hold: Duration) -> Self {
+        Self { preferred, hold, healthy_since_ns: None }
+    }
+
+    /// To be asked at every change of a domain, and when the time it named has come.
+    pub fn advise(&mut self, domains: &[DomainView], now_ns: u64) -> FailBackAdvice {
+        let served = domains.iter().any(|domain| domain.state == RoleState::Active);
+        let fit = domains.get(self.preferred).is_some_and(|domain| {
+            domain.state == RoleState::Standby && domain.health() == Health::Healthy
+        });
+        if !fit || !served {
+            self.healthy_since_ns = None;
+            return FailBackAdvice::Stay;
+        }
+        let since_ns = *self.healthy_since_ns.get_or_insert(now_ns);
+        let due_ns = since_ns.saturating_add(self.hold.as_nanos() as u64);
+        if now_ns < due_ns {
+            return FailBackAdvice::WaitUntil(due_ns);
+        }
+        FailBackAdvice::SwitchTo(self.preferred)
+    }
+
+    /// The switch that it advised was refused; returns when it is to be tried again.
+    pub fn refused(&mut self, now_ns: u64) -> u64 {
+        let from_ns = now_ns.saturating_add(FAIL_BACK_AGAIN.as_nanos() as u64);
+        self.healthy_since_ns = Some(from_ns);
+        from_ns.saturating_add(self.hold.as_nanos() as u64)
+    }
+}
+
+/// Least pause after a switch that was refused, beside the hold time: whatever is on, a drill or an
+/// upgrade, need not be asked more often.
+const FAIL_BACK_AGAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use RoleState::{Active, Failed, Quarantined, Restarting, Standby};
+
+    fn domain(state: RoleState) -> DomainView {
+        DomainView { state, link: Link::Up, held_down: false, drill_passed: true }
+    }
+
+    fn standby(health: Health) -> DomainView {
+        let good = domain(Standby);
+        match health {
+            Health::Healthy => good,
+            Health::HeldDown => DomainView { held_down: true, ..good },
+            Health::DrillFailed => DomainView { drill_passed: false, ..good },
+            Health::LinkDown => DomainView { link: Link::Down, ..good },
+        }
+    }
+
+    #[test]
+    fn the_first_healthy_standby_takes_over() {
+        let domains = [domain(Failed), standby(Health::LinkDown), domain(Standby), domain(Standby)];
+        assert_eq!(successor(&domains, Need::CannotStay), Some(2));
+        assert_eq!(successor(&domains, Need::CanStay), Some(2));
+    }
+
+    #[test]
+    fn a_poor_standby_is_better_than_a_dead_driver_but_not_than_a_lost_link() {
+        for health in [Health::HeldDown, Health::DrillFailed, Health::LinkDown] {
+            let domains = [domain(Failed), standby(health)];
+            assert_eq!(standby(health).health(), health);
+            assert_eq!(successor(&domains, Need::CannotStay), Some(1));
+            assert_eq!(successor(&domains, Need::CanStay), None, "{health:?}");
+        }
+        let domains = [standby(Health::LinkDown), standby(Health::HeldDown)];
+        assert_eq!(successor(&domains, Need::CannotStay), Some(1), "the better of two poor ones");
+    }
+
+    #[test]
+    fn only_standbys_take_over() {
+        let domains = [Failed, Restarting, Quarantined, Active].map(domain);
+        assert_eq!(successor(&domains, Need::CannotStay), None);
+        assert_eq!(successor(&[], Need::CannotStay), None);
+    }
+
+    #[test]
+    fn the_state_of_the_whole_is_that_of_the_active_domain() {
+        let unplugged = DomainView { link: Link::Down, ..domain(Active) };
+        let cases = [
+            (vec![domain(Active), domain(Standby)], SystemState::Normal),
+            (vec![domain(Active), domain(Quarantined)], SystemState::Normal),
+            (vec![unplugged, standby(Health::LinkDown)], SystemState::Disconnected),
+            (vec![domain(Failed), domain(Restarting)], SystemState::Error),
+            (vec![], SystemState::Error),
+        ];
+        for (domains, state) in cases {
+            assert_eq!(system_state(&domains), state, "{domains:?}");
+        }
+    }
+
+    #[test]
+    fn fail_back_waits_for_the_hold_time_without_a_break() {
+        let hold = Duration::from_nanos(100);
+        let mut back = FailBack::new(0, hold);
+        let (good, bad) = ([domain(Standby), domain(Active)], [domain(Failed), domain(Active)]);
+        assert_eq!(back.advise(&good, 10), FailBackAdvice::WaitUntil(110));
+        assert_eq!(back.advise(&good, 109), FailBackAdvice::WaitUntil(110));
+        assert_eq!(back.advise(&bad, 109), FailBackAdvice::Stay);
+        assert_eq!(back.advise(&good, 111), FailBackAdvice::WaitUntil(211));
+        assert_eq!(back.advise(&good, 211), FailBackAdvice::SwitchTo(0));
+    }
+
+    #[test]
+    fn a_refused_fail_back_is_not_tried_again_at_once() {
+        let mut back = FailBack::new(0, Duration::ZERO);
+        let domains = [domain(Standby), domain(Active)];
+        assert_eq!(back.advise(&domains, 5), FailBackAdvice::SwitchTo(0));
+        let again_ns = back.refused(5);
+        assert!(again_ns >= 1_000_000_000);
+        assert_eq!(back.advise(&domains, 6), FailBackAdvice::WaitUntil(again_ns));
+        assert_eq!(back.advise(&domains, again_ns), FailBackAdvice::SwitchTo(0));
+    }
+
+    #[test]
+    fn fail_back_never_goes_to_itself_nor_leaves_a_crash() {
+        let mut back = FailBack::new(0, Duration::ZERO);
+        assert_eq!(back.advise(&[domain(Active), domain(Standby)], 1), FailBackAdvice::Stay);
+        assert_eq!(back.advise(&[domain(Standby), domain(Failed)], 1), FailBackAdvice::Stay);
+        let held = [standby(Health::HeldDown), domain(Active)];
+        assert_eq!(back.advise(&held, 1), FailBackAdvice::Stay);
+    }
+}

@@ -1,0 +1,83 @@
+//! What the rebuild threads share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
+
+use shared_ring::Role;
+
+use super::event::Event;
+use super::failover::Failover;
+use super::hub::Hub;
+use super::images::Images;
+use crate::coredump::{Capture, DumpOutcome, DumpWriter};
+use crate::domain::{DomainId, DomainSlot};
+use crate::switchboard::Switchboard;
+use crate::topology::{Limits, MacAddress};
+
+/// Everything that domains are built from.
+pub(super) struct Workshop {
+    pub(super) slots: Vec<Arc<DomainSlot>>,
+    pub(super) switchboard: Arc<Switchboard>,
+    pub(super) failover: Arc<Failover>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) images: Images,
+    pub(super) mac: MacAddress,
+    /// The role in which a life starts: standby, with its NIC or without.
+    pub(super) first_role: Role,
+    pub(super) limits: Limits,
+    pub(super) events: Sender<Event>,
+    pub(super) dumps: Option<DumpWriter>,
+    /// The system ends.
+    pub(super) stopped: AtomicBool,
+}
+
+impl Workshop {
+    pub(super) fn tell(&self, event: Event) {
+        // Nobody may listen; that is no reason to stop rebuilding.
+        let _ = self.events.send(event);
+    }
+
+    /// Has a capture written, if dumps are wanted. Makes it on this thread, and never waits for the
+    /// disk.
+    pub(super) fn dump(&self, domain: DomainId, capture: impl FnOnce() -> Capture) {
+        let Some(dumps) = &self.dumps else { return };
+        if !dumps.offer(capture()) {
+            let reason = "the disk is slower than the failures".to_owned();
+            self.tell(Event::DumpLost { domain, reason });
+        }
+    }
+}
+
+/// What the thread that writes dumps does with its news.
+pub(super) fn dump_news(
+    slots: &[Arc<DomainSlot>],
+    events: Sender<Event>,
+) -> impl Fn(&str, DumpOutcome) + Send + 'static {
+    let names: Vec<(String, DomainId)> =
+        slots.iter().map(|slot| (slot.name.clone(), slot.id)).collect();
+    move |name, outcome| {
+        let Some((_, domain)) = names.iter().find(|(known, _)| known == name) else { return };
+        let domain = *domain;
+        // Nobody may listen.
+        let _ = events.send(match outcome {
+            DumpOutcome::Saved(folder) => Event::Dumped { domain, folder },
+            DumpOutcome::Failed(error) => {
+                let reason = one_line(&error);
+                tracing::warn!(domain = name, %reason, "a failed domain leaves no dump");
+                Event::DumpLost { domain, reason }
+            }
+        });
+    }
+}
+
+/// An error with all its causes.
+pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
