@@ -60,12 +60,6 @@ impl Nic for StubbornNic {
     fn shut_filters(&self) {
         self.nic.shut_filters();
     }
-    fn accept_probes(&self, to: Option<[u8; 6]>) {
-        self.nic.accept_probes(to);
-    }
-    fn take_received(&self) -> u32 {
-        self.nic.take_received()
-    }
     fn queue_event(&self) -> &EventFd {
         self.nic.queue_event()
     }

@@ -24,7 +24,13 @@ impl Bench {
         let (slots, _) = slots();
         let tx_pool = slots[0].tx_pool.clone();
         let violations = Arc::new(Violations::default());
-        let config = SwitchboardConfig { slots, tx_pool, mac: MAC, violations };
+        let config = SwitchboardConfig {
+            slots,
+            tx_pool,
+            mac: MAC,
+            announce: crate::switchboard::AnnounceConfig::default(),
+            violations,
+        };
         let switchboard = Switchboard::spawn(config).unwrap();
         let session = Session::new(switchboard.port(), MAC);
         Self { session, guest: FakeGuest::new(), _switchboard: switchboard }
