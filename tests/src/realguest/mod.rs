@@ -35,7 +35,7 @@ use steps::Bench;
 /// What may be said on the command line.
 #[derive(Debug, clap::Args)]
 pub struct LinuxGuestArgs {
-    /// Crashes of the active driver
+    /// Failures of the active domain: crash, hang, pulled cable in turn
     #[arg(long, default_value_t = 30, value_name = "N")]
     failovers: u32,
     /// Run only the steps with these names
@@ -88,9 +88,12 @@ fn scratch() -> Result<PathBuf> {
 }
 
 /// An example's topology as it stands, but with its socket in `folder`, so that several runs can
-/// share a machine; and the file that holds it.
+/// share a machine, and with patience; and the file that holds it.
 fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> {
     let mut topology = Topology::load(&workspace().join(format!("examples/{name}.json")))?;
+    // Faults are the purpose here.
+    topology.limits.failures = 1000;
+    topology.limits.link_flaps = 1000;
     topology.apps[0].socket = folder.join(format!("{name}.sock"));
     let file = folder.join(format!("{name}.json"));
     std::fs::write(&file, serde_json::to_string_pretty(&topology)?)?;

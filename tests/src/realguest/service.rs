@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use warmspare::fault::{self, Site};
+use warmspare::fault::{Cause, Victim};
 use warmspare::supervisor::{Event, FailoverReport, System, Wires};
 use warmspare::topology::Topology;
 
@@ -54,16 +54,16 @@ impl InProcess {
         Ok(self.system.failover().active().context("no domain serves")?.index())
     }
 
-    /// Corrupts the code of the domain that serves.
+    /// Damages the domain that serves. Says when.
     ///
     /// # Errors
-    /// There is none.
-    pub(super) fn crash(&self, site: Site) -> Result<()> {
+    /// There is none, or no such fault.
+    pub(super) fn inject(&self, cause: Cause, variant: usize) -> Result<u64> {
         let failover = self.system.failover();
         let id = failover.active().context("no domain serves")?;
         let life = failover.life(id).context("the active domain has no life")?;
-        fault::corrupt_code(&self.system.slots()[id.index()], life.image(), site)?;
-        Ok(())
+        let victim = Victim { slot: &self.system.slots()[id.index()], life: &life, port: None };
+        Ok(victim.inject(cause, variant)?.at_ns)
     }
 
     /// The next failover.

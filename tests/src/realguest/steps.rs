@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use warmspare::clock::monotonic_ns;
-use warmspare::fault::Site;
+use warmspare::fault::Cause;
 use warmspare::observe::Witness;
 use warmspare::supervisor::FailoverReport;
 use warmspare::traffic::{Ledger, percentile};
@@ -33,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(150);
 const BLOCKS: u64 = 1526;
 /// For a rate without faults.
 const QUIET_BLOCKS: u64 = 400;
+
+/// What fails, in turn.
+const CAUSES: [Cause; 3] = [Cause::Crash, Cause::Hang, Cause::Link];
 
 /// A guest, a LAN, and the service between them.
 pub(super) struct Bench<'a> {
@@ -125,7 +128,8 @@ impl<'a> Bench<'a> {
         std::thread::sleep(SETTLE);
         let mut reports = Vec::new();
         for number in 0..self.failovers {
-            reports.push(self.crash_once(&mac, Site::ALL[number as usize % Site::ALL.len()])?);
+            let number = number as usize;
+            reports.push(self.fail_once(&mac, CAUSES[number % CAUSES.len()], number)?);
         }
         ping.wait_answers(PATIENCE)?;
         let typed = typing.finish()?;
@@ -136,23 +140,20 @@ impl<'a> Bench<'a> {
         ensure!(after == before, "the guest has seen its carrier change");
         let errors = self.guest()?.ask("errors")?;
         ensure!(errors == errors_before, "the guest's kernel complains: {errors}");
-        let spans: Vec<_> =
-            reports.iter().filter_map(|r| gap_at(&ledger, r.record.verdict_ns)).collect();
         let stalls = self.witness.stalls();
         let stalled =
             |&(from, to): &(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
-        let slow: Vec<Value> =
-            reports.iter().enumerate().filter_map(|(n, r)| slow(&ledger, n, r)).collect();
-        let is_long = |&&(from, to): &&(u64, u64)| to - from > LIMIT_NS;
-        let mut gaps: Vec<f64> = spans.iter().map(|(from, to)| (to - from) as f64 / 1e6).collect();
-        gaps.sort_by(f64::total_cmp);
+        let long: Vec<_> = reports.iter().filter_map(|failure| failure.silence(&ledger)).collect();
+        let long: Vec<_> = long.iter().filter(|(from, to)| to - from > LIMIT_NS).collect();
+        let by_cause: serde_json::Map<_, _> = CAUSES
+            .iter()
+            .map(|cause| (cause.name().to_owned(), by_cause(&ledger, &reports, *cause)))
+            .collect();
         let figures = json!({
             "failovers": reports.len(),
-            "fault_to_first_frame_ms": spread(&own_times(&reports)),
-            "interruption_ms": spread(&gaps),
-            "over_10_ms": spans.iter().filter(is_long).count(),
-            "of_these_machine_stalled": spans.iter().filter(is_long).filter(|s| stalled(s)).count(),
-            "slow": slow,
+            "by_cause": by_cause,
+            "over_10_ms": long.len(),
+            "of_these_machine_stalled": long.iter().filter(|span| stalled(span)).count(),
             "traffic": books(&ledger),
             "session": { "lines": typed.lines, "slowest_ms": millis(typed.slowest) },
         });
@@ -172,7 +173,7 @@ impl<'a> Bench<'a> {
                 Ok([to_guest, stream::receive(host, GUEST, BLOCKS)?])
             });
             while !streams.is_finished() {
-                self.crash_once(&mac, Site::ALL[crashes % Site::ALL.len()])?;
+                self.fail_once(&mac, Cause::Crash, crashes)?;
                 crashes += 1;
             }
             streams.join().ok().context("a stream has panicked")?
@@ -184,12 +185,18 @@ impl<'a> Bench<'a> {
         }))
     }
 
-    /// One crash; service and redundancy must come back, and the bridge must have learned the
+    /// One fault; service and redundancy must come back, and the bridge must have learned the
     /// guest's address at the other port.
-    fn crash_once(&self, mac: &str, site: Site) -> Result<FailoverReport> {
+    fn fail_once(&self, mac: &str, cause: Cause, variant: usize) -> Result<Failure> {
         let service = self.service()?;
         let failed = service.active()?;
-        service.crash(site)?;
+        let tap = TAPS[failed];
+        let injected_ns = monotonic_ns();
+        if cause == Cause::Link {
+            self.lan.bridge().ip(&format!("link set {tap} down"))?;
+        } else {
+            service.inject(cause, variant)?;
+        }
         let report = service.wait_failover()?;
         let active = service.active()?;
         ensure!(active != failed, "nobody took over: {:?}", report.record.verdict);
@@ -201,9 +208,12 @@ impl<'a> Bench<'a> {
                 TAPS[active]
             );
         }
+        if cause == Cause::Link {
+            self.lan.bridge().ip(&format!("link set {tap} up"))?;
+        }
         service.wait_redundant()?;
         std::thread::sleep(PAUSE);
-        Ok(report)
+        Ok(Failure { cause, injected_ns, report })
     }
 
     fn link_down_and_up(&mut self) -> Result<Value> {
@@ -274,40 +284,43 @@ fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
 }
 
-/// What is known of a failover whose interruption was over the limit. Times are from the verdict.
-fn slow(ledger: &Ledger, number: usize, report: &FailoverReport) -> Option<Value> {
-    let verdict_ns = report.record.verdict_ns;
-    let (from, to) = gap_at(ledger, verdict_ns).filter(|(from, to)| to - from > LIMIT_NS)?;
-    let after_ms = |at_ns: u64| (at_ns as f64 - verdict_ns as f64) / 1e6;
-    Some(json!({
-        "number": number,
-        "silent_from_ms": after_ms(from),
-        "silent_to_ms": after_ms(to),
-        "first_frame_ms": report.first_sent_ns.map(after_ms),
-        "resent": report.resent,
-        "salvaged": report.salvaged,
-        "epitaph": report.epitaph,
-    }))
+/// A fault and what came of it.
+struct Failure {
+    cause: Cause,
+    injected_ns: u64,
+    report: FailoverReport,
 }
 
-/// From the last entry into the failed domain to the spare's first frame, milliseconds, sorted.
-fn own_times(reports: &[FailoverReport]) -> Vec<f64> {
-    let time = |report: &FailoverReport| {
-        Some((report.first_sent_ns?.checked_sub(report.record.entered_ns)?) as f64 / 1e6)
-    };
-    let mut times: Vec<f64> = reports.iter().filter_map(time).collect();
-    times.sort_by(f64::total_cmp);
-    times
+impl Failure {
+    /// The longest silence from the fault on. A fault in the receive path strikes with the next
+    /// frame, a hang is found after some milliseconds.
+    fn silence(&self, ledger: &Ledger) -> Option<(u64, u64)> {
+        let around_ns = AROUND.as_nanos() as u64;
+        ledger.longest_gap(self.injected_ns, self.report.record.verdict_ns + around_ns)
+    }
+
+    /// From the verdict to the spare's first frame, milliseconds.
+    fn switch_ms(&self) -> Option<f64> {
+        let sent_ns = self.report.first_sent_ns?.checked_sub(self.report.record.verdict_ns)?;
+        Some(sent_ns as f64 / 1e6)
+    }
 }
 
-/// The longest silence around a fault.
-fn gap_at(ledger: &Ledger, verdict_ns: u64) -> Option<(u64, u64)> {
-    let around_ns = AROUND.as_nanos() as u64;
-    ledger.longest_gap(verdict_ns - 5_000_000, verdict_ns + around_ns)
+fn by_cause(ledger: &Ledger, all: &[Failure], cause: Cause) -> Value {
+    let of: Vec<_> = all.iter().filter(|failure| failure.cause == cause).collect();
+    let silences = of.iter().filter_map(|failure| failure.silence(ledger));
+    let silences: Vec<f64> = silences.map(|(from, to)| (to - from) as f64 / 1e6).collect();
+    let switches: Vec<f64> = of.iter().filter_map(|failure| failure.switch_ms()).collect();
+    json!({
+        "events": of.len(),
+        "interruption_ms": spread(silences),
+        "verdict_to_first_frame_ms": spread(switches),
+    })
 }
 
-fn spread(sorted: &[f64]) -> Value {
-    let at = |share| percentile(sorted, share).unwrap_or(f64::NAN);
+fn spread(mut values: Vec<f64>) -> Value {
+    values.sort_by(f64::total_cmp);
+    let at = |share| percentile(&values, share);
     json!({ "min": at(0.0), "median": at(0.5), "p90": at(0.9), "max": at(1.0) })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warmspare::fault::Site;
+use warmspare::fault::{Cause, Site};
 use warmspare::traffic::{Addresses, AppProcess};
 
 use super::*;
@@ -67,9 +67,9 @@ fn the_bridge_learns_the_guest_at_the_other_port_after_each_failover() {
     let ping = Ping::start(lan.host(), GUEST, PERIOD).unwrap();
     ping.wait_answers(PATIENCE).unwrap();
     let mac = topology.apps[0].mac.to_string();
-    for site in Site::ALL {
+    for variant in 0..Site::ALL.len() {
         let failed = service.active().unwrap();
-        service.crash(site).unwrap();
+        service.inject(Cause::Crash, variant).unwrap();
         service.wait_failover().unwrap();
         let active = service.active().unwrap();
         assert_ne!(active, failed);
@@ -99,4 +99,26 @@ fn a_tap_in_use_is_one_line_and_status_2() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.trim().lines().count() == 1 && text.contains("ws-a is in use"), "{text}");
+}
+
+#[test]
+fn a_tap_that_is_switched_off_is_a_pulled_cable() {
+    let folder = Folder::new("cable");
+    let (topology, _) = example("tap", &folder.0).unwrap();
+    let lan = Lan::new().unwrap();
+    let service = InProcess::start(lan.bridge(), &topology).unwrap();
+    let _app = app(&topology);
+    let ping = Ping::start(lan.host(), GUEST, PERIOD).unwrap();
+    ping.wait_answers(PATIENCE).unwrap();
+    for _ in 0..4 {
+        let failed = service.active().unwrap();
+        lan.bridge().ip(&format!("link set {} down", TAPS[failed])).unwrap();
+        let report = service.wait_failover().unwrap();
+        assert_eq!(report.record.verdict.cause(), "link");
+        assert_ne!(service.active().unwrap(), failed);
+        ping.wait_answers(PATIENCE).unwrap();
+        lan.bridge().ip(&format!("link set {} up", TAPS[failed])).unwrap();
+        service.wait_redundant().unwrap();
+    }
+    assert_eq!(ping.finish().unwrap().total_corrupted(), 0);
 }

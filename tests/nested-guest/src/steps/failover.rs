@@ -69,7 +69,7 @@ impl Service {
             match self.system.events().recv_timeout(left).context("the crash was not noticed")? {
                 Event::Failover(report) => return Ok(Crash { site, injected_ns, report: *report }),
                 Event::BuildFailed { reason, .. } => bail!("a domain could not be built: {reason}"),
-                Event::Link { .. } | Event::Ready { .. } => {}
+                _ => {}
             }
         }
     }
