@@ -14,13 +14,13 @@
 //! installation of QEMU where it is missing.
 
 mod apt;
-mod cpio;
-mod image;
-mod kernel;
+pub(crate) mod cpio;
+pub(crate) mod image;
+pub(crate) mod kernel;
 mod machine;
-mod modules;
+pub(crate) mod modules;
 pub mod protocol;
-mod qemu;
+pub(crate) mod qemu;
 mod qmp;
 
 use std::path::PathBuf;

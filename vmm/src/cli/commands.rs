@@ -50,9 +50,10 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 /// A system that cannot be built is the user's to mend where it names a file or a right.
 fn system_failure(error: &SystemError) -> Failure {
     match error {
-        SystemError::Kvm(_) | SystemError::VhostUser(_) | SystemError::Dumps(_) => {
-            Failure::Mistake(one_line(error))
-        }
+        SystemError::Kvm(_)
+        | SystemError::VhostUser(_)
+        | SystemError::Tap(_)
+        | SystemError::Dumps(_) => Failure::Mistake(one_line(error)),
         SystemError::Nic(nic) | SystemError::Slot(SlotError::Nic(nic)) if nic.is_usage() => {
             Failure::Mistake(one_line(error))
         }

@@ -31,7 +31,7 @@ use crate::realtime;
 use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
 use crate::topology::{FailBackSpec, NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
-use crate::wire::{EthernetSwitch, Port, SwitchError};
+use crate::wire::{EthernetSwitch, Port, SwitchError, Tap, TapError, Wire};
 
 /// Why a system could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,7 @@ pub enum SystemError {
     Nic(#[from] NicError),
     Image(#[from] ImageError),
     Switch(#[from] SwitchError),
+    Tap(#[from] TapError),
     Switchboard(#[from] SwitchboardError),
     VhostUser(#[from] VhostUserError),
     Kvm(#[from] crate::kvm::VmError),
@@ -63,16 +64,20 @@ impl Wires {
         self.switches.entry(name.to_owned()).or_insert_with(EthernetSwitch::new).clone()
     }
 
-    /// The port that the NIC of this name is plugged into.
+    /// The switch port that the NIC of this name is plugged into, if it is one.
     pub fn port_of(&self, nic: &str) -> Option<&Arc<Port>> {
         self.ports.get(nic)
     }
 
-    fn plug(&mut self, nic: &str, wire: &WireSpec) -> Result<Arc<Port>, SwitchError> {
-        let WireSpec::Switch(name) = wire;
-        let port = self.switch(name).attach(nic)?;
-        self.ports.insert(nic.to_owned(), port.clone());
-        Ok(port)
+    fn plug(&mut self, nic: &str, wire: &WireSpec) -> Result<Arc<dyn Wire>, SystemError> {
+        match wire {
+            WireSpec::Switch(name) => {
+                let port = self.switch(name).attach(nic)?;
+                self.ports.insert(nic.to_owned(), port.clone());
+                Ok(port)
+            }
+            WireSpec::Tap(name) => Ok(Tap::open(name)?),
+        }
     }
 }
 

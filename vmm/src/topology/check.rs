@@ -9,6 +9,7 @@ use super::{
 };
 use crate::observe::event::KINDS;
 use crate::switchboard::MAX_AGAIN;
+use crate::wire::TAP_NAME_BYTES;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -90,6 +91,7 @@ fn check_counts(topology: &Topology) -> Option<Mistake> {
 fn check_domains(topology: &Topology) -> Option<Mistake> {
     let mut names = HashSet::new();
     let mut nics = HashSet::new();
+    let mut taps = HashSet::new();
     for (i, domain) in topology.domains.iter().enumerate() {
         let at = format!("domains[{i}]");
         if let Some(bad) = check_name(&format!("{at}.name"), &domain.name) {
@@ -99,7 +101,10 @@ fn check_domains(topology: &Topology) -> Option<Mistake> {
             let what = format!("the name `{}` is taken", domain.name);
             return mistake(format!("{at}.name"), what, "give each domain a name of its own");
         }
-        if let Some(bad) = check_nic(&format!("{at}.nic"), &domain.nic, &mut nics) {
+        let nic_at = format!("{at}.nic");
+        if let Some(bad) = check_nic(&nic_at, &domain.nic, &mut nics)
+            .or_else(|| check_wire(&format!("{nic_at}.emulated.wire"), &domain.nic, &mut taps))
+        {
             return Some(bad);
         }
     }
@@ -110,11 +115,8 @@ fn check_nic(at: &str, nic: &NicSpec, taken: &mut HashSet<String>) -> Option<Mis
     let (at, name) = match nic {
         NicSpec::Emulated(nic) => {
             let at = format!("{at}.emulated");
-            let WireSpec::Switch(switch) = &nic.wire;
-            let bad = check_name(&format!("{at}.name"), &nic.name)
-                .or_else(|| check_name(&format!("{at}.wire.switch"), switch));
-            if bad.is_some() {
-                return bad;
+            if let Some(bad) = check_name(&format!("{at}.name"), &nic.name) {
+                return Some(bad);
             }
             (at, nic.name.clone())
         }
@@ -132,6 +134,28 @@ fn check_name(at: &str, name: &str) -> Option<Mistake> {
         return None;
     }
     mistake(at, format!("`{name}` is no name"), "use 1 to 10 letters, digits, - or _")
+}
+
+fn check_wire<'a>(at: &str, nic: &'a NicSpec, taps: &mut HashSet<&'a str>) -> Option<Mistake> {
+    let NicSpec::Emulated(nic) = nic else { return None };
+    let tap = match &nic.wire {
+        WireSpec::Switch(switch) => return check_name(&format!("{at}.switch"), switch),
+        WireSpec::Tap(tap) => tap,
+    };
+    let at = format!("{at}.tap");
+    let fits = (1..=TAP_NAME_BYTES).contains(&tap.len())
+        && tap.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
+        && tap != "."
+        && tap != "..";
+    if !fits {
+        let mend = "use 1 to 15 printable characters without spaces, / and :";
+        return mistake(at, format!("`{tap}` is no name of an interface"), mend);
+    }
+    if !taps.insert(tap) {
+        let what = format!("the TAP `{tap}` is another NIC's");
+        return mistake(at, what, "give each NIC a TAP of its own, and bridge them");
+    }
+    None
 }
 
 fn check_apps(topology: &Topology) -> Option<Mistake> {

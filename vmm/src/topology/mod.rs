@@ -137,6 +137,8 @@ pub struct EmulatedSpec {
 pub enum WireSpec {
     /// A port of the learning Ethernet switch of this name inside the VMM.
     Switch(String),
+    /// The TAP device of this name, at most 15 bytes: attached to, or created if it is not there.
+    Tap(String),
 }
 
 /// One application guest.

@@ -147,6 +147,34 @@ fn the_schema_knows_every_key() {
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
 }
 
+fn wire(v: &mut serde_json::Value, domain: usize, wire: serde_json::Value) {
+    v["domains"][domain]["nic"]["emulated"]["wire"] = wire;
+}
+
+#[test]
+fn a_tap_is_named_as_interfaces_are_and_has_one_nic() {
+    let good = demo_with(|v| {
+        wire(v, 0, serde_json::json!({"tap": "ws-a"}));
+        wire(v, 1, serde_json::json!({"tap": "ws-b"}));
+    });
+    assert!(good.is_ok());
+    let long = message(|v| wire(v, 0, serde_json::json!({"tap": "sixteen--letters"})));
+    assert!(long.contains("domains[0].nic.emulated.wire.tap") && long.contains("15"), "{long}");
+    let twice = message(|v| {
+        wire(v, 0, serde_json::json!({"tap": "ws-a"}));
+        wire(v, 1, serde_json::json!({"tap": "ws-a"}));
+    });
+    assert!(twice.contains("domains[1].nic.emulated.wire.tap: the TAP `ws-a`"), "{twice}");
+}
+
+#[test]
+fn the_other_examples_are_sound() {
+    let tap = include_str!("../../../examples/tap.json");
+    Topology::parse(tap, "tap.json").unwrap();
+    let qemu = include_str!("../../../examples/qemu-linux.json");
+    Topology::parse(qemu, "qemu-linux.json").unwrap();
+}
+
 #[test]
 fn a_dashboard_beyond_loopback_needs_a_token() {
     let listen = |address: &str| serde_json::json!({ "listen": address });

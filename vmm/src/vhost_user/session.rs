@@ -18,7 +18,7 @@ use vhost::vhost_user::message::{
 use vm_memory::ByteValued;
 
 use super::message::{BAD_SIZE, ConnectionError, Message};
-use super::request::{self, EVENT_IDX, FEATURES, MRG_RXBUF, OFFERED_PROTOCOL, VERSION_1};
+use super::request::{self, CSUM, EVENT_IDX, FEATURES, MRG_RXBUF, OFFERED_PROTOCOL, VERSION_1};
 use crate::switchboard::port::doorbell::{Call, Kick};
 use crate::switchboard::port::memory::{GuestMemory, MAX_REGIONS, MappedRegion, RegionSpec};
 use crate::switchboard::port::vring::{Vring, VringConfig};
@@ -418,6 +418,7 @@ impl Session {
             event_idx: has(EVENT_IDX),
             mergeable: has(MRG_RXBUF),
             header_bytes: if has(VERSION_1) || has(MRG_RXBUF) { 12 } else { 10 },
+            checksums: has(CSUM),
         };
         let vring = Vring::new(config).map_err(|error| error.to_string())?;
         // The switchboard hears only of faults that happen while it has the ring. One that was

@@ -62,6 +62,8 @@ pub struct VringConfig {
     pub mergeable: bool,
     /// Bytes of the header before each frame (virtio 1.3, 5.1.6).
     pub header_bytes: usize,
+    /// `VIRTIO_NET_F_CSUM` was negotiated: the guest may leave checksums to be computed.
+    pub checksums: bool,
 }
 
 /// What [`Vring::pop`] found.
@@ -86,6 +88,7 @@ pub struct Vring {
     pub(crate) enabled: bool,
     pub(crate) mergeable: bool,
     pub(crate) header_bytes: usize,
+    pub(crate) checksums: bool,
     /// Cleared when the guest's indices make no sense, until the ring is started anew.
     intact: bool,
     /// [`Self::newly_broken`] has said so.
@@ -127,6 +130,7 @@ impl Vring {
             enabled: config.enabled,
             mergeable: config.mergeable,
             header_bytes: config.header_bytes,
+            checksums: config.checksums,
             intact: true,
             told: false,
             looked: 0,

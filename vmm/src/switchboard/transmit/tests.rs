@@ -64,7 +64,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Fill(bytes) if pool.has_room() => {
-                    pool.fill(bytes, |_| Ok::<_, ()>(())).unwrap();
+                    pool.fill(bytes, None, |_| Ok::<_, ()>(())).unwrap();
                 }
                 Step::Fill(_) => {}
                 Step::Announce => {
@@ -105,7 +105,10 @@ proptest! {
 fn a_copy_that_fails_takes_nothing() {
     let (slots, _) = slots();
     let mut pool = TxPool::new(slots[0].tx_pool.clone());
-    assert_eq!(pool.fill(5000, |slice| if slice.len() < 2048 { Err(7) } else { Ok(()) }), Err(7));
+    assert_eq!(
+        pool.fill(5000, None, |slice| if slice.len() < 2048 { Err(7) } else { Ok(()) }),
+        Err(7)
+    );
     check(&pool);
     assert_eq!(pool.unconfirmed(), 0);
 }
@@ -115,7 +118,7 @@ fn announcements_have_buffers_of_their_own() {
     let (slots, _) = slots();
     let mut pool = TxPool::new(slots[0].tx_pool.clone());
     while pool.has_room() {
-        pool.fill(100, |_| Ok::<_, ()>(())).unwrap();
+        pool.fill(100, None, |_| Ok::<_, ()>(())).unwrap();
     }
     for number in FIRST_RESERVED..FIRST_RESERVED + 4 {
         assert!(pool.is_free(number));
