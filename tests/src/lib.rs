@@ -1,7 +1,7 @@
 //! Integration tests of warmspare, and the runner behind `cargo xtask`.
 
-pub mod frontend;
 pub mod browser;
+pub mod frontend;
 pub mod nested;
 pub mod realguest;
 pub mod rig;
