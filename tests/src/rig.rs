@@ -1,6 +1,7 @@
 //! A whole system under test: domains, NICs, switchboard, application guest, sender.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use warmspare::domain::{DomainId, DomainSlot};
 use warmspare::supervisor::{Event, FailoverReport, RoleState, System, Wires};
 use warmspare::topology::{Policy, Topology};
 use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
+use warmspare::wire::Port;
 
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,6 +23,15 @@ enum Guest {
     Inside(App),
 }
 
+impl Guest {
+    fn process(topology: &Topology) -> Self {
+        let app = &topology.apps[0];
+        let net = Addresses::DEFAULT_GUEST_NET;
+        let app = AppProcess::spawn(&crate::program(), &app.socket, app.mac, net);
+        Self::Process(app.expect("the application guest"))
+    }
+}
+
 /// A running system with traffic through it.
 pub struct Rig {
     /// The system.
@@ -30,7 +41,7 @@ pub struct Rig {
     /// What it was built from.
     pub topology: Topology,
     sender: Option<Sender>,
-    guest: Guest,
+    guest: Option<Guest>,
     folder: PathBuf,
 }
 
@@ -69,18 +80,33 @@ impl Rig {
     /// # Panics
     /// It does not come up.
     pub fn start_with(change: impl FnOnce(&mut Topology)) -> Self {
-        Self::build(change, |topology| {
-            let app = &topology.apps[0];
-            let net = Addresses::DEFAULT_GUEST_NET;
-            let app = AppProcess::spawn(&crate::program(), &app.socket, app.mac, net);
-            Guest::Process(app.expect("the application guest"))
-        })
+        Self::build(change, Guest::process)
+    }
+
+    /// A redundant system without application guest and sender: the test is both.
+    pub fn start_without_app() -> Self {
+        let rig = Self::build_system(|_| ());
+        rig.wait_whole();
+        rig
     }
 
     fn build(
         change: impl FnOnce(&mut Topology),
         start_guest: impl FnOnce(&Topology) -> Guest,
     ) -> Self {
+        let mut rig = Self::build_system(change);
+        rig.guest = Some(start_guest(&rig.topology));
+        let port = rig.lan("sender");
+        let sender = Sender::spawn(port, Addresses::DEFAULT, Duration::from_millis(1), 100_000);
+        rig.sender = Some(sender.expect("the sender"));
+        rig.wait("the first echo", |rig| {
+            rig.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
+        });
+        rig.wait_whole();
+        rig
+    }
+
+    fn build_system(change: impl FnOnce(&mut Topology)) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("warmspare-rig-{}-{number}", std::process::id());
@@ -89,17 +115,28 @@ impl Rig {
         let mut topology = Topology::demo(&folder.join("app.sock"));
         change(&mut topology);
         let mut wires = Wires::default();
-        let port = wires.switch("lan").attach("sender").expect("a port for the sender");
         let system = System::start(&topology, &mut wires).expect("the system");
-        let guest = start_guest(&topology);
-        let sender = Sender::spawn(port, Addresses::DEFAULT, Duration::from_millis(1), 100_000)
-            .expect("the sender");
-        let rig = Self { system, wires, topology, sender: Some(sender), guest, folder };
-        rig.wait("the first echo", |rig| {
-            rig.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
-        });
-        rig.wait_whole();
-        rig
+        Self { system, wires, topology, sender: None, guest: None, folder }
+    }
+
+    /// Kills the application guest without warning, if there is one, and starts another in a
+    /// process of its own.
+    pub fn restart_app(&mut self) {
+        self.guest = None;
+        self.guest = Some(Guest::process(&self.topology));
+    }
+
+    /// Another station on the LAN.
+    ///
+    /// # Panics
+    /// The switch has no port left.
+    pub fn lan(&mut self, name: &str) -> Arc<Port> {
+        self.wires.switch("lan").attach(name).expect("a port on the LAN")
+    }
+
+    /// The vhost-user socket.
+    pub fn socket(&self) -> &Path {
+        &self.topology.apps[0].socket
     }
 
     /// Waits until every domain is what it should be: one serves, the others stand by.
@@ -134,8 +171,8 @@ impl Rig {
     /// It runs in a process of its own.
     pub fn guest_report(&self) -> AppReport {
         match &self.guest {
-            Guest::Inside(app) => app.report(),
-            Guest::Process(_) => panic!("only a guest inside can be asked"),
+            Some(Guest::Inside(app)) => app.report(),
+            Some(Guest::Process(_)) | None => panic!("only a guest inside can be asked"),
         }
     }
 

@@ -39,6 +39,23 @@ fn crash_active(rig: &Rig) -> DomainId {
     active
 }
 
+/// Stops a companion thread when the test is over, by whatever way.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Does something again and again until told to stop, with pauses.
+fn again_and_again(stop: &AtomicBool, mut act: impl FnMut()) {
+    while !stop.load(Ordering::Relaxed) {
+        act();
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
 /// Nothing that was sent is missing, nothing came twice.
 fn assert_nothing_happened(ledger: &Ledger) {
     let lost = ledger.total_sent() - ledger.total_echoed();
@@ -121,10 +138,11 @@ fn crashes_in_the_middle_of_switches_are_failovers() {
     let stop = AtomicBool::new(false);
     let failover = rig.system.failover().clone();
     std::thread::scope(|scope| {
+        let _end = StopAtEnd(&stop);
         scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
+            again_and_again(&stop, || {
                 let _ = failover.switch_to(None);
-            }
+            });
         });
         for n in 0..12 {
             rig.wait_whole();
@@ -139,7 +157,6 @@ fn crashes_in_the_middle_of_switches_are_failovers() {
             assert!(matches!(report.record.verdict, Verdict::Crash(_)), "{report:?}");
             rig.wait_whole();
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_service_whole(&mut rig);
 }
@@ -260,10 +277,11 @@ fn crashes_among_drills_are_failovers() {
     let stop = AtomicBool::new(false);
     let failover = rig.system.failover().clone();
     std::thread::scope(|scope| {
+        let _end = StopAtEnd(&stop);
         scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
+            again_and_again(&stop, || {
                 let _ = failover.drill(None);
-            }
+            });
         });
         for n in 0..8 {
             rig.wait_whole();
@@ -276,7 +294,6 @@ fn crashes_among_drills_are_failovers() {
             assert!(matches!(report.record.verdict, Verdict::Crash(_)), "{report:?}");
             rig.wait_whole();
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_service_whole(&mut rig);
 }
@@ -437,8 +454,10 @@ fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (u64, u64) {
             }
             u64::from(number)
         });
-        act(rig);
-        stop.store(true, Ordering::Relaxed);
+        {
+            let _end = StopAtEnd(&stop);
+            act(rig);
+        }
         sender.join().unwrap()
     });
     rig.run_for(Duration::from_millis(20));

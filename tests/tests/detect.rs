@@ -49,7 +49,7 @@ fn break_active(rig: &Rig, cause: Cause, variant: usize) -> Verdict {
 fn detected(verdict: &Verdict) -> (Detector, Symptom) {
     match verdict {
         Verdict::Detected(finding) => (finding.detector, finding.symptom),
-        _ => panic!("{verdict:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -150,6 +150,7 @@ fn domain_memory(slot: &DomainSlot) -> DomainMemory<'_> {
             rx_provide: &*((base + layout::RX_PROVIDE_BASE) as *const _),
             tx_done: &*((base + layout::TX_DONE_BASE) as *const _),
             rx_done: &*((base + layout::RX_DONE_BASE) as *const _),
+            rx_pool: &*((base + layout::RX_POOL_BASE) as *const _),
         }
     }
 }

@@ -8,7 +8,9 @@ use warmspare::domain::DomainId;
 use warmspare::fault::{self, Site};
 use warmspare::kvm::SegmentProtection;
 use warmspare::supervisor::{Event, RoleState, SystemState, Verdict};
-use warmspare::topology::{EmulatedSpec, Limits, NicSpec, Policy, Topology, WireSpec};
+use warmspare::topology::{
+    EmulatedSpec, FailBackSpec, Limits, NicSpec, Policy, Topology, WireSpec,
+};
 use warmspare_tests::rig::Rig;
 
 const A: DomainId = DomainId(0);
@@ -172,6 +174,32 @@ fn an_unattached_spare_leaves_its_nic_alone_until_it_takes_over() {
         rig.run_for(A_WHILE);
     }
     assert_service_whole(rig);
+}
+
+#[test]
+fn the_service_goes_back_to_the_preferred_domain_without_a_loss() {
+    let _alone = alone();
+    let mut rig = Rig::start_with(|topology| {
+        topology.fail_back = FailBackSpec::Prefer { domain: "a".into(), hold_s: 1 };
+    });
+    corrupt(&rig, A);
+    let failed_ns = rig.wait_failover().record.verdict_ns;
+    rig.wait_whole();
+    assert_eq!(rig.active(), B, "not before the hold time");
+    rig.run_for(A_WHILE);
+    let whole_ns = warmspare::clock::monotonic_ns();
+    let report = rig.wait_event(|event| match event {
+        Event::Switched(report) => Some(report),
+        _ => None,
+    });
+    assert_eq!((report.from, report.to), (B, A));
+    assert!(report.began_ns - failed_ns >= 1_000_000_000);
+    rig.wait_whole();
+    assert_eq!(rig.active(), A);
+    rig.run_for(Duration::from_millis(200));
+    let ledger = rig.finish_traffic();
+    let until_ns = warmspare::clock::monotonic_ns() - 110_000_000;
+    assert_eq!(ledger.lost_between(whole_ns, until_ns), 0, "a planned switch loses nothing");
 }
 
 #[test]

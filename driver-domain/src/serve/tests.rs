@@ -56,6 +56,27 @@ fn a_standby_holds_until_it_is_released_and_takes_buffers_meanwhile() {
 }
 
 #[test]
+fn an_unattached_domain_touches_no_register_until_it_is_released() {
+    let memory = TestMemory::new(Role::Unattached);
+    let nic = ModelNic::new(Personality::Hardware, memory.domain.nic);
+    let calls = FakeCalls::default();
+    let (control, untouched, said) = (memory.domain.control, nic.clone(), calls.clone());
+    let status = memory.domain.status;
+    calls.on_wait(move |waits| {
+        assert!(untouched.writes().is_empty());
+        assert_eq!(said.ready_calls(), 1, "it runs");
+        assert_eq!(status.heartbeat.load(Ordering::Relaxed), waits as u64, "each wake is a beat");
+        if waits == 3 {
+            control.role.store(Role::Active as u32, Ordering::Relaxed);
+        }
+    });
+    start_on(&memory, &nic, &calls).unwrap();
+    assert_eq!((calls.ready_calls(), calls.waits()), (2, 3));
+    nic.arrive_broadcast(64);
+    assert!(nic.peek(crate::registers::RCTL) & crate::registers::rctl::BAM != 0, "filters open");
+}
+
+#[test]
 fn a_standby_whose_nic_is_gone_says_so_when_asked() {
     let memory = TestMemory::new(Role::Standby);
     let nic = ModelNic::new(Personality::Hardware, memory.domain.nic);

@@ -2,6 +2,7 @@
 //! socket into a queue with an eventfd.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,7 +24,6 @@ struct Shared {
     wire: RawWire,
     frames: Mutex<VecDeque<Vec<u8>>>,
     readable: EventFd,
-    link_changed: EventFd,
     stop: AtomicBool,
 }
 
@@ -35,12 +35,10 @@ pub(crate) struct PumpedWire {
 
 impl PumpedWire {
     pub(crate) fn start() -> Result<Arc<Self>> {
-        let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         let shared = Arc::new(Shared {
             wire: RawWire::open()?,
             frames: Mutex::default(),
-            readable: event()?,
-            link_changed: event()?,
+            readable: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             stop: AtomicBool::new(false),
         });
         let theirs = shared.clone();
@@ -81,17 +79,24 @@ impl Wire for PumpedWire {
         Some(frame.len())
     }
 
-    fn readable(&self) -> &EventFd {
-        &self.shared.readable
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        // SAFETY: the descriptor is open as long as the event, which `self` owns.
+        Some(unsafe { BorrowedFd::borrow_raw(self.shared.readable.as_raw_fd()) })
+    }
+
+    fn begin_receive(&self) {
+        let _ = self.shared.readable.read();
     }
 
     fn link_up(&self) -> bool {
         true
     }
 
-    fn link_changed(&self) -> &EventFd {
-        &self.shared.link_changed
+    fn link_changed(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
+
+    fn follow_link(&self) {}
 }
 
 impl Drop for PumpedWire {

@@ -11,9 +11,8 @@ use anyhow::{Context, Result};
 
 /// Mounts what programs expect.
 pub(crate) fn mount_all() -> Result<()> {
-    for (kind, target) in
-        [(c"proc", c"/proc"), (c"sysfs", c"/sys"), (c"devtmpfs", c"/dev"), (c"tmpfs", c"/tmp")]
-    {
+    // No file system over /tmp: the root is in memory already, and may hold a source tree there.
+    for (kind, target) in [(c"proc", c"/proc"), (c"sysfs", c"/sys"), (c"devtmpfs", c"/dev")] {
         mount(kind, target).with_context(|| format!("{target:?} cannot be mounted"))?;
     }
     Ok(())

@@ -8,7 +8,7 @@ const S_IFREG: u32 = 0o100_000;
 const S_IFCHR: u32 = 0o020_000;
 
 /// Writes an archive entry by entry.
-pub(super) struct Archive<W: Write> {
+pub(crate) struct Archive<W: Write> {
     out: W,
     inode: u32,
 }
@@ -22,28 +22,28 @@ struct Header {
 }
 
 impl<W: Write> Archive<W> {
-    pub(super) fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Self { out, inode: 0 }
     }
 
-    pub(super) fn folder(&mut self, path: &str) -> io::Result<()> {
+    pub(crate) fn folder(&mut self, path: &str) -> io::Result<()> {
         self.entry(path, Header { mode: S_IFDIR | 0o755, links: 2, device: (0, 0) }, &[])
     }
 
-    pub(super) fn program(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn program(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.entry(path, Header { mode: S_IFREG | 0o755, links: 1, device: (0, 0) }, bytes)
     }
 
-    pub(super) fn file(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn file(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.entry(path, Header { mode: S_IFREG | 0o644, links: 1, device: (0, 0) }, bytes)
     }
 
-    pub(super) fn char_device(&mut self, path: &str, major: u32, minor: u32) -> io::Result<()> {
+    pub(crate) fn char_device(&mut self, path: &str, major: u32, minor: u32) -> io::Result<()> {
         self.entry(path, Header { mode: S_IFCHR | 0o600, links: 1, device: (major, minor) }, &[])
     }
 
     /// Writes the end mark and hands the writer back.
-    pub(super) fn finish(mut self) -> io::Result<W> {
+    pub(crate) fn finish(mut self) -> io::Result<W> {
         self.inode = u32::MAX;
         self.entry("TRAILER!!!", Header { mode: 0, links: 1, device: (0, 0) }, &[])?;
         self.out.flush()?;

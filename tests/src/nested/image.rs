@@ -23,7 +23,7 @@ const TESTED: [&str; 2] = ["warmspare", "warmspare-tests"];
 
 /// Builds the programs and writes the initramfs; says where it is.
 pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<PathBuf> {
-    let binaries = build_programs()?;
+    let binaries = build_programs(&PROGRAMS.map(|(package, binary, _)| (package, binary)))?;
     let path = cache.join("initramfs.cpio");
     let mut archive = Archive::new(BufWriter::new(File::create(&path)?));
     for folder in ["bin", "dev", "modules", "proc", "run", "sys", "tmp"] {
@@ -44,11 +44,11 @@ pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<P
     Ok(path)
 }
 
-/// Static programs by cargo, and the folder they are in.
-fn build_programs() -> Result<PathBuf> {
-    println!("nested: building the machine's programs");
+/// Static programs by cargo (package, binary), and the folder they are in.
+pub(crate) fn build_programs(programs: &[(&str, &str)]) -> Result<PathBuf> {
+    println!("building programs for the machine");
     let mut command = cargo("build");
-    for (package, binary, _) in PROGRAMS {
+    for (package, binary) in programs {
         command.args(["-p", package, "--bin", binary]);
     }
     if !command.status().context("cargo cannot be started")?.success() {

@@ -15,15 +15,15 @@ const PACKAGE: &str = "linux-image-amd64";
 const STAMP: &str = "complete";
 
 /// A kernel and its modules.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     /// Image to boot.
-    pub(super) image: PathBuf,
+    pub(crate) image: PathBuf,
     /// Unpacked modules, in the order to load them.
-    pub(super) modules: Vec<Module>,
+    pub(crate) modules: Vec<Module>,
 }
 
 /// A kernel of the user's own.
-pub(super) fn given(image: &Path, folder: &Path) -> Result<Kernel> {
+pub(crate) fn given(image: &Path, folder: &Path) -> Result<Kernel> {
     if !image.is_file() {
         bail!("{}: there is no kernel here", image.display());
     }
@@ -31,7 +31,7 @@ pub(super) fn given(image: &Path, folder: &Path) -> Result<Kernel> {
 }
 
 /// The distribution's kernel, from an earlier run or its package. Needs no root.
-pub(super) fn fetch(cache: &Path) -> Result<Kernel> {
+pub(crate) fn fetch(cache: &Path) -> Result<Kernel> {
     let folder = cache.join("kernel");
     if !folder.join(STAMP).is_file() {
         let _ = fs::remove_dir_all(&folder);

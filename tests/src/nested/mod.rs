@@ -14,13 +14,13 @@
 //! installation of QEMU where it is missing.
 
 mod apt;
-mod cpio;
-mod image;
-mod kernel;
+pub(crate) mod cpio;
+pub(crate) mod image;
+pub(crate) mod kernel;
 mod machine;
-mod modules;
+pub(crate) mod modules;
 pub mod protocol;
-mod qemu;
+pub(crate) mod qemu;
 mod qmp;
 
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ pub struct NestedArgs {
     #[arg(long)]
     tests: bool,
     /// Seconds from starting the machine to its verdict
-    #[arg(long, default_value_t = 270, value_name = "S")]
+    #[arg(long, value_name = "S", default_value_t = 270, default_value_if("tests", "true", "570"))]
     timeout_s: u64,
 }
 

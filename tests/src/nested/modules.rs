@@ -11,16 +11,16 @@ const WANTED: [&str; 6] = ["kvm-amd", "vfio-pci", "vfio_iommu_type1", "virtio_ne
 
 /// A module, unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Module {
+pub(crate) struct Module {
     /// Its name, with `_` for `-`.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its object file.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// The modules needed, each after those it depends on. One that is not in the folder is taken to
 /// be built into the kernel.
-pub(super) fn collect(folder: &Path) -> Result<Vec<Module>> {
+pub(crate) fn collect(folder: &Path) -> Result<Vec<Module>> {
     let mut files = Vec::new();
     walk(folder, &mut files).with_context(|| format!("{} cannot be read", folder.display()))?;
     let mut modules = Vec::new();

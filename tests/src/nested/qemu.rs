@@ -13,7 +13,7 @@ const PACKAGE: &str = "qemu-system-x86";
 const OLDEST_MAJOR: u32 = 8;
 
 /// The program, installed if it is missing and that is permitted.
-pub(super) fn find_or_install(cache: &Path) -> Result<PathBuf> {
+pub(crate) fn find_or_install(cache: &Path) -> Result<PathBuf> {
     if is_new_enough() {
         return Ok(PROGRAM.into());
     }

@@ -1,6 +1,7 @@
 //! Runs every test in parts, each with a time budget, and says loudly what failed or was left out.
 
 mod part;
+mod tools;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -33,6 +34,14 @@ fn parts() -> Vec<Part> {
             .env("CARGO_TARGET_DIR", "target/loom"),
         Part::cargo("demo", minutes(3), &["run", "--release", "--quiet", "--", "demo"])
             .with(&["--faults", "30"]),
+        Part::cargo("linux-guest", minutes(5), &["run", "--release", "--quiet"]).with(&[
+            "--package",
+            "warmspare-tests",
+            "--bin",
+            "xtask",
+            "--",
+            "linux-guest",
+        ]),
     ]
 }
 
@@ -48,6 +57,9 @@ pub fn run(only: &[String]) -> Result<()> {
     }
     check_machine()?;
     let chosen = |part: &&Part| only.is_empty() || only.iter().any(|name| name == part.name);
+    if all.iter().filter(chosen).any(|part| part.name == "tests") {
+        tools::install()?;
+    }
     let mut lines = Vec::new();
     let mut failed = 0;
     for part in all.iter().filter(chosen) {

@@ -1,13 +1,19 @@
 //! What each command does.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::{DemoArgs, Failure, Format, ImageArgs, mistake, one_line};
+use super::{DemoArgs, Failure, Format, ImageArgs, RunArgs, mistake, one_line};
 use crate::app::{self, AppConfig};
+use crate::control::Plane;
 use crate::demo::{self, DemoConfig, DemoError};
 use crate::domain::SlotError;
+use crate::service::Service;
 use crate::supervisor::{Event, System, SystemError, Wires};
 use crate::topology::{DumpSpec, Topology};
+
+/// How long the main thread waits for an event before it looks at signals and redundancy.
+const EVENT_WAIT: Duration = Duration::from_millis(50);
 
 pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
     let config = DemoConfig {
@@ -18,10 +24,13 @@ pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
         dumps: args.dumps.as_deref().map(DumpSpec::in_dir),
         seed: args.seed,
         progress: args.format == Format::Text,
+        stay: args.stay,
+        plane: args.plane.clone(),
         began_ns,
     };
     let report = demo::run(&config).map_err(|error| match &error {
         DemoError::System(system) => system_failure(system),
+        DemoError::Plane(_) => mistake(&error),
         _ => Failure::Run(one_line(&error)),
     })?;
     match args.format {
@@ -41,9 +50,10 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 /// A system that cannot be built is the user's to mend where it names a file or a right.
 fn system_failure(error: &SystemError) -> Failure {
     match error {
-        SystemError::Kvm(_) | SystemError::VhostUser(_) | SystemError::Dumps(_) => {
-            Failure::Mistake(one_line(error))
-        }
+        SystemError::Kvm(_)
+        | SystemError::VhostUser(_)
+        | SystemError::Tap(_)
+        | SystemError::Dumps(_) => Failure::Mistake(one_line(error)),
         SystemError::Nic(nic) | SystemError::Slot(SlotError::Nic(nic)) if nic.is_usage() => {
             Failure::Mistake(one_line(error))
         }
@@ -51,8 +61,8 @@ fn system_failure(error: &SystemError) -> Failure {
     }
 }
 
-pub(super) fn run(path: &Path) -> Result<(), Failure> {
-    let topology = Topology::load(path).map_err(|error| mistake(&error))?;
+pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let topology = Topology::load(&args.topology).map_err(|error| mistake(&error))?;
     let signals =
         crate::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
     let mut wires = Wires::default();
@@ -62,11 +72,23 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         topology.domains.len(),
         topology.apps[0].socket.display()
     );
-    while !signals.wait(std::time::Duration::from_millis(200)) {
-        for event in system.events().try_iter() {
+    let plane = Plane::start(&args.plane, &topology, &system).map_err(|error| mistake(&error))?;
+    if let Some(url) = plane.url() {
+        eprintln!("warmspare: dashboard at {url}");
+    }
+    let service = Service::from_environment();
+    let mut was_redundant = false;
+    while !signals.wait(Duration::ZERO) {
+        if let Ok(event) = system.events().recv_timeout(EVENT_WAIT) {
             print_event(&system, &event);
+            plane.hear(&event);
+        }
+        let redundant = plane.is_redundant();
+        if redundant != std::mem::replace(&mut was_redundant, redundant) {
+            service.tell_redundancy(redundant);
         }
     }
+    service.tell_stopping();
     eprintln!("warmspare: stopping");
     Ok(())
 }

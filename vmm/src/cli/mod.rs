@@ -4,6 +4,7 @@
 
 mod commands;
 mod devices;
+mod observe;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::AppConfig;
+use crate::control::PlaneOptions;
 use crate::demo::{Operation, Plan};
 use crate::fault::Cause;
 use crate::topology::Policy;
@@ -31,10 +33,19 @@ enum Command {
     /// Break the driver of a running service again and again, and measure what the service feels
     Demo(DemoArgs),
     /// Run a topology until SIGINT or SIGTERM
-    Run {
-        /// Topology file, JSON
-        topology: PathBuf,
-    },
+    Run(RunArgs),
+    /// Show what a running warmspare is now
+    Status(observe::StatusArgs),
+    /// Print the events of a running warmspare, one JSON line each
+    Events(observe::EventsArgs),
+    /// Hand the service to a standby
+    Switch(observe::SwitchArgs),
+    /// Let a standby prove that it could take over
+    Drill(observe::DrillArgs),
+    /// Give all domains another driver, without an outage
+    Upgrade(observe::UpgradeArgs),
+    /// Watch a running warmspare: roles, rates, rings, the newest failures
+    Top(observe::TopArgs),
     /// Check a topology file
     Validate {
         /// Topology file, JSON
@@ -63,6 +74,14 @@ struct ImageArgs {
 }
 
 #[derive(Debug, Args)]
+struct RunArgs {
+    /// Topology file, JSON
+    topology: PathBuf,
+    #[command(flatten)]
+    plane: PlaneOptions,
+}
+
+#[derive(Debug, Args)]
 struct DemoArgs {
     /// What to inject
     #[arg(long, default_value = "crash", value_name = "CAUSE", value_parser = plans())]
@@ -88,6 +107,11 @@ struct DemoArgs {
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// After the last crash, go on with the traffic until SIGINT
+    #[arg(long)]
+    stay: bool,
+    #[command(flatten)]
+    plane: PlaneOptions,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -173,7 +197,13 @@ pub fn main() -> ExitCode {
         .init();
     let done = match cli.command {
         Command::Demo(args) => commands::demo(&args, began_ns),
-        Command::Run { topology } => commands::run(&topology),
+        Command::Run(args) => commands::run(&args),
+        Command::Status(args) => observe::status(&args),
+        Command::Events(args) => observe::events(&args),
+        Command::Switch(args) => observe::switch(&args),
+        Command::Drill(args) => observe::drill(&args),
+        Command::Upgrade(args) => observe::upgrade(&args),
+        Command::Top(args) => observe::top(&args),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
         Command::Devices(args) => devices::run(&args),

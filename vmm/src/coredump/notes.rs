@@ -175,6 +175,6 @@ mod tests {
         };
         let info = prpsinfo(&facts);
         assert_eq!(&info[PRPSINFO_NAME..PRPSINFO_NAME + 11], b"domain.elf\0");
-        assert_eq!((info[PRPSINFO_BYTES - 2], info[PRPSINFO_BYTES - 1]), (b'd', 0));
+        assert_eq!((info[PRPSINFO_BYTES - 2], info[PRPSINFO_BYTES - 1]), (b'c', 0));
     }
 }

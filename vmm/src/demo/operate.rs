@@ -38,7 +38,7 @@ impl Operation {
 impl Demo<'_> {
     /// Carries out an operation, the `n`th of the demo.
     pub(super) fn operate(&mut self, operation: Operation, n: u32) -> Result<Outcome, DemoError> {
-        while self.system.events().try_recv().is_ok() {}
+        self.system.events().try_iter().for_each(|event| self.plane.hear(&event));
         let operator = self.system.operator();
         let injected_ns = monotonic_ns();
         match operation {

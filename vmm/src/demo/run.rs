@@ -1,19 +1,28 @@
 //! The course of a demo.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inject::Plan;
 use super::report::{self, Memory, Report, Traffic};
+use crate::control::{Plane, PlaneError, PlaneOptions};
 use crate::fault::FaultError;
 use crate::observe::Witness;
 use crate::realtime;
+use crate::signals::Termination;
 use crate::supervisor::{SwitchError, System, SystemError, UpgradeError, Wires};
 use crate::topology::{DumpSpec, Policy, Topology};
 use crate::traffic::{Addresses, AppProcess, Sender};
+use crate::wire::Port as WirePort;
 
 /// Until the service answers for the first time.
 const FIRST_ECHO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long one sender's books are kept while a demo stays.
+const STAY_BOOKS: Duration = Duration::from_secs(60);
+/// How long a staying demo waits for an event before it looks for a signal.
+const STAY_LOOK: Duration = Duration::from_millis(50);
 
 /// What a demo is to do.
 #[derive(Clone, Debug)]
@@ -32,6 +41,10 @@ pub struct DemoConfig {
     pub seed: u64,
     /// Whether to show progress.
     pub progress: bool,
+    /// Whether to go on with the traffic after the last fault, until SIGINT or SIGTERM.
+    pub stay: bool,
+    /// Where the demo can be watched.
+    pub plane: PlaneOptions,
     /// When the command began, `CLOCK_MONOTONIC` nanoseconds.
     pub began_ns: u64,
 }
@@ -42,6 +55,9 @@ pub enum DemoError {
     /// The system cannot be built.
     #[error(transparent)]
     System(#[from] SystemError),
+    /// It cannot be watched as asked.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
     /// No port on the switch for the sender.
     #[error(transparent)]
     Port(#[from] crate::wire::SwitchError),
@@ -80,6 +96,10 @@ pub enum DemoError {
 /// # Errors
 /// The system cannot be built, or the service does not come up or recover.
 pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
+    let signals = match config.stay {
+        true => Some(Termination::block().map_err(|source| io("block signals", source))?),
+        false => None,
+    };
     let folder = Folder::new()?;
     let mut topology = Topology::demo(&folder.path.join("app.sock"));
     topology.policy = config.policy;
@@ -89,24 +109,29 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     }
     let mut wires = Wires::default();
     let port = wires.switch("lan").attach("sender")?;
-    let witness =
-        Witness::spawn().map_err(|source| DemoError::Io { what: "start a thread", source })?;
+    let witness = Witness::spawn().map_err(|source| io("start a thread", source))?;
     let system = System::start(&topology, &mut wires)?;
+    let plane = Plane::start(&config.plane, &topology, &system)?;
+    if let Some(url) = plane.url() {
+        eprintln!("warmspare: dashboard at {url}");
+    }
     let app = &topology.apps[0];
     let app = std::env::current_exe()
         .and_then(|own| AppProcess::spawn(&own, &app.socket, app.mac, Addresses::DEFAULT_GUEST_NET))
-        .map_err(|source| DemoError::Io { what: "start the application guest", source })?;
+        .map_err(|source| io("start the application guest", source))?;
     let expected = config.faults as usize * 400 + 10_000;
-    let sender = Sender::spawn(port, Addresses::DEFAULT, config.period, expected)
-        .map_err(|source| DemoError::Io { what: "start the sender", source })?;
-    let mut demo =
-        Demo { config, system, app, wires, random: fastrand::Rng::with_seed(config.seed) };
+    let sender = spawn_sender(&port, config, expected)?;
+    let random = fastrand::Rng::with_seed(config.seed);
+    let mut demo = Demo { config, plane, system, app, wires, random };
     let first_echo_ns = demo.wait_first_echo(&sender)?;
     let outcomes = demo.inject_all()?;
     // The last failover's aftermath belongs to it.
     std::thread::sleep(Duration::from_millis(120));
     let ledger = sender.finish();
     let stalls = witness.stalls();
+    if let Some(signals) = &signals {
+        demo.stay(&port, signals)?;
+    }
     let slots = demo.system.slots();
     let during = |stall: &&crate::observe::Stall| stall.woke_ns >= first_echo_ns;
     Ok(Report {
@@ -121,9 +146,24 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     })
 }
 
-/// Fields are dropped in this order: the application guest before what it is connected to.
+fn io(what: &'static str, source: std::io::Error) -> DemoError {
+    DemoError::Io { what, source }
+}
+
+fn spawn_sender(
+    port: &Arc<WirePort>,
+    config: &DemoConfig,
+    datagrams: usize,
+) -> Result<Sender, DemoError> {
+    Sender::spawn(port.clone(), Addresses::DEFAULT, config.period, datagrams)
+        .map_err(|source| io("start the sender", source))
+}
+
+/// Fields are dropped in this order: whoever watches, then the application guest before what it is
+/// connected to.
 pub(super) struct Demo<'a> {
     pub(super) config: &'a DemoConfig,
+    pub(super) plane: Plane,
     pub(super) app: AppProcess,
     pub(super) system: System,
     pub(super) wires: Wires,
@@ -131,6 +171,23 @@ pub(super) struct Demo<'a> {
 }
 
 impl Demo<'_> {
+    /// Goes on with the traffic until a signal comes. The books of a sender grow with every
+    /// datagram, so one gives way to the next.
+    fn stay(&self, port: &Arc<WirePort>, signals: &Termination) -> Result<(), DemoError> {
+        eprintln!("warmspare: the faults are over; the traffic goes on until SIGINT");
+        while !signals.wait(Duration::ZERO) {
+            let sender = spawn_sender(port, self.config, 0)?;
+            let end = Instant::now() + STAY_BOOKS;
+            while Instant::now() < end && !signals.wait(Duration::ZERO) {
+                if let Ok(event) = self.system.events().recv_timeout(STAY_LOOK) {
+                    self.plane.hear(&event);
+                }
+            }
+            sender.finish();
+        }
+        Ok(())
+    }
+
     fn wait_first_echo(&mut self, sender: &Sender) -> Result<u64, DemoError> {
         let end = Instant::now() + FIRST_ECHO_DEADLINE;
         loop {

@@ -11,7 +11,7 @@ use shared_ring::{ABI_VERSION, Role, hypercall, layout};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
-use super::{DomainId, DomainSlot, ExitCounts, Fault, Outcome, TrapError, log, map};
+use super::{DomainId, DomainSlot, ExitCounts, Fault, LifeProbe, Outcome, TrapError, log, map};
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
 use crate::kvm::{FXSAVE_BYTES, Image, MicroVm, MicroVmConfig, VmError};
@@ -266,6 +266,11 @@ impl Life {
     /// CPU clock of the vCPU thread.
     pub fn cpu_clock(&self) -> CpuClock {
         self.cpu_clock
+    }
+
+    /// A look at its counters that does not keep it alive.
+    pub fn probe(&self) -> LifeProbe {
+        LifeProbe { shared: self.shared.clone(), cpu_clock: self.cpu_clock }
     }
 
     /// Exits so far.

@@ -28,7 +28,9 @@ use crate::domain::{DomainId, DomainSlot, Life};
 use crate::switchboard::{DrillSeen, QUESTION_BUFFER, SwitchboardError};
 
 /// Whose fault a failed drill was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Blame {
     /// The standby, its driver or its NIC. It is built anew.

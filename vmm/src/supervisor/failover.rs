@@ -10,15 +10,15 @@
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::detect::Finding;
-use super::drill::{Blame, DrillReport};
-use super::flapping::LinkHistory;
+use super::drill::Blame;
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use super::rules::{self, DomainView, Link, Need, SystemState};
+use super::seats::{Seat, Seats, SeatsGuard};
 use crate::clock::monotonic_ns;
-use crate::domain::{DomainId, DomainSlot, Fault, Life};
+use crate::domain::{DomainId, DomainSlot, Fault, Life, LifeProbe};
 use crate::switchboard::{Switchboard, TakeOver, Violation};
 use crate::topology::{Limits, MAX_DOMAINS};
 
@@ -115,18 +115,6 @@ pub(super) enum Job {
 /// rest, which may be dropped.
 pub(super) const JOBS: usize = 8;
 
-/// Place of one domain.
-pub(super) struct Seat {
-    pub(super) state: RoleState,
-    pub(super) epoch: u32,
-    pub(super) life: Option<Arc<Life>>,
-    link: LinkHistory,
-    pub(super) drill_passed: bool,
-    pub(super) last_drill: Option<DrillReport>,
-    /// The other domain of a planned switch that is on: either may have the ring.
-    pub(super) partner: Option<usize>,
-}
-
 /// What [`Failover`] is made of.
 pub(super) struct FailoverConfig {
     pub(super) slots: Vec<Arc<DomainSlot>>,
@@ -144,7 +132,7 @@ pub(super) struct FailoverConfig {
 pub struct Failover {
     pub(super) slots: Vec<Arc<DomainSlot>>,
     pub(super) switchboard: Arc<Switchboard>,
-    seats: Mutex<Vec<Seat>>,
+    seats: Seats,
     /// Held by the one planned operation that is on. Never with the seats locked.
     pub(super) planned: Mutex<()>,
     /// Drills so far.
@@ -157,23 +145,14 @@ pub struct Failover {
 impl Failover {
     /// All domains failed; their rebuild threads bring them up.
     pub(super) fn new(config: FailoverConfig) -> Self {
-        let seat = |_: &_| Seat {
-            state: RoleState::Failed,
-            epoch: 0,
-            life: None,
-            link: LinkHistory::new(config.limits),
-            drill_passed: true,
-            last_drill: None,
-            partner: None,
-        };
-        let seats = Mutex::new(config.slots.iter().map(seat).collect());
+        let seats = Seats::new(config.slots.len(), config.limits);
         let FailoverConfig { slots, switchboard, jobs, nudges, attaches_early, .. } = config;
         let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
         Self { slots, switchboard, seats, planned, drills, jobs, nudges, attaches_early }
     }
 
-    pub(super) fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn seats(&self) -> SeatsGuard<'_> {
+        self.seats.lock()
     }
 
     /// A domain has failed: stop its NIC and hand its ring to the best standby, see
@@ -282,16 +261,20 @@ impl Failover {
     /// of each NIC that is in use and of no other.
     fn view(&self, seats: &[Seat], index: usize, now_ns: u64) -> DomainView {
         let seat = &seats[index];
-        let link = match seat.state {
+        let link = self.link(index, seat.state);
+        let held_down = seat.link.held_until_ns(now_ns).is_some();
+        DomainView { state: seat.state, link, held_down, drill_passed: seat.drill_passed }
+    }
+
+    fn link(&self, index: usize, state: RoleState) -> Link {
+        match state {
             RoleState::Active | RoleState::Standby => {
                 let up = self.slots[index].nic.link_up();
                 if up { Link::Up } else { Link::Down }
             }
             // A NIC that is being reset must not be touched.
             RoleState::Failed | RoleState::Restarting | RoleState::Quarantined => Link::Unknown,
-        };
-        let held_down = seat.link.held_until_ns(now_ns).is_some();
-        DomainView { state: seat.state, link, held_down, drill_passed: seat.drill_passed }
+        }
     }
 
     pub(super) fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
@@ -307,16 +290,24 @@ impl Failover {
         self.with_views(seats, |views| rules::successor(views, need))
     }
 
-    /// The domains as the rules see them now.
+    /// The domains as the rules see them now. Takes no lock.
     pub fn views(&self) -> Vec<DomainView> {
-        let seats = self.seats();
-        self.with_views(&seats, <[DomainView]>::to_vec)
+        let now_ns = monotonic_ns();
+        let view = |index| {
+            let shown = self.seats.shown(index);
+            DomainView {
+                state: shown.state,
+                link: self.link(index, shown.state),
+                held_down: now_ns < shown.held_until_ns,
+                drill_passed: shown.drill_passed,
+            }
+        };
+        (0..self.slots.len()).map(view).collect()
     }
 
-    /// What the service is worth now.
+    /// What the service is worth now. Takes no lock.
     pub fn system_state(&self) -> SystemState {
-        let seats = self.seats();
-        self.with_views(&seats, rules::system_state)
+        rules::system_state(&self.views())
     }
 
     /// A NIC's link came or went: remembered against flapping. What follows of it is a verdict.
@@ -346,8 +337,7 @@ impl Failover {
 
     /// Whether a healthy standby is there: worth leaving a domain for that has lost its link.
     pub fn has_spare(&self) -> bool {
-        let seats = self.seats();
-        self.successor(&seats, Need::CanStay).is_some()
+        rules::successor(&self.views(), Need::CanStay).is_some()
     }
 
     /// The rebuild thread begins with a domain: its new epoch, and what is left of the old life.
@@ -368,6 +358,7 @@ impl Failover {
 
     /// The rebuild thread has started a life.
     pub(super) fn seat_life(&self, id: DomainId, life: Arc<Life>) {
+        self.seats.show_life(id.index(), life.probe());
         self.seats()[id.index()].life = Some(life);
     }
 
@@ -409,11 +400,15 @@ impl Failover {
         Ok(())
     }
 
-    /// What a domain is now, and its epoch.
+    /// What a domain is now, and its epoch. Takes no lock.
     pub fn state(&self, id: DomainId) -> (RoleState, u32) {
-        let seats = self.seats();
-        let seat = &seats[id.index()];
-        (seat.state, seat.epoch)
+        let shown = self.seats.shown(id.index());
+        (shown.state, shown.epoch)
+    }
+
+    /// Counters of the newest life of a domain, if it had one. Takes no lock that a failover needs.
+    pub fn probe(&self, id: DomainId) -> Option<LifeProbe> {
+        self.seats.probe(id.index())
     }
 
     /// What a domain is now, and its life.
@@ -428,11 +423,9 @@ impl Failover {
         self.seats()[id.index()].life.clone()
     }
 
-    /// The domain that serves.
+    /// The domain that serves. Takes no lock.
     pub fn active(&self) -> Option<DomainId> {
-        let seats = self.seats();
-        let index = seats.iter().position(|seat| seat.state == RoleState::Active)?;
-        Some(self.slots[index].id)
+        self.slots.iter().map(|slot| slot.id).find(|&id| self.state(id).0 == RoleState::Active)
     }
 
     /// Whether one serves and another could take over.

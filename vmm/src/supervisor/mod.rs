@@ -23,6 +23,7 @@ mod operator;
 mod rebuild;
 mod roles;
 mod rules;
+mod seats;
 mod switch;
 mod system;
 mod upgrade;
@@ -38,3 +39,6 @@ pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, System
 pub use switch::{SwitchError, SwitchReport};
 pub use system::{System, SystemError, Wires};
 pub use upgrade::{UpgradeError, UpgradeReport, UpgradeStep};
+
+#[cfg(test)]
+mod tests;

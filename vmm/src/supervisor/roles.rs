@@ -9,8 +9,12 @@
 //!     │ Quarantined ────────┘ └───────────▶ Failed ◀──────────────────┘
 //! ```
 
+use std::fmt;
+
 /// What a domain is at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum RoleState {
     /// Not running: never started, or stopped by a verdict.
@@ -50,6 +54,18 @@ pub struct IllegalTransition {
     pub state: RoleState,
     /// What was to happen.
     pub event: RoleEvent,
+}
+
+impl fmt::Display for RoleState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failed => "failed",
+            Self::Restarting => "restarting",
+            Self::Standby => "standby",
+            Self::Active => "active",
+            Self::Quarantined => "quarantined",
+        })
+    }
 }
 
 impl RoleState {

@@ -88,7 +88,9 @@ pub(super) fn successor(domains: &[DomainView], need: Need) -> Option<usize> {
 }
 
 /// What the service as a whole is worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum SystemState {
     /// A domain serves, and its link is up.
@@ -151,7 +153,18 @@ impl FailBack {
         }
         FailBackAdvice::SwitchTo(self.preferred)
     }
+
+    /// The switch that it advised was refused; returns when it is to be tried again.
+    pub fn refused(&mut self, now_ns: u64) -> u64 {
+        let from_ns = now_ns.saturating_add(FAIL_BACK_AGAIN.as_nanos() as u64);
+        self.healthy_since_ns = Some(from_ns);
+        from_ns.saturating_add(self.hold.as_nanos() as u64)
+    }
 }
+
+/// Least pause after a switch that was refused, beside the hold time: whatever is on, a drill or an
+/// upgrade, need not be asked more often.
+const FAIL_BACK_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -223,6 +236,17 @@ mod tests {
         assert_eq!(back.advise(&bad, 109), FailBackAdvice::Stay);
         assert_eq!(back.advise(&good, 111), FailBackAdvice::WaitUntil(211));
         assert_eq!(back.advise(&good, 211), FailBackAdvice::SwitchTo(0));
+    }
+
+    #[test]
+    fn a_refused_fail_back_is_not_tried_again_at_once() {
+        let mut back = FailBack::new(0, Duration::ZERO);
+        let domains = [domain(Standby), domain(Active)];
+        assert_eq!(back.advise(&domains, 5), FailBackAdvice::SwitchTo(0));
+        let again_ns = back.refused(5);
+        assert!(again_ns >= 1_000_000_000);
+        assert_eq!(back.advise(&domains, 6), FailBackAdvice::WaitUntil(again_ns));
+        assert_eq!(back.advise(&domains, again_ns), FailBackAdvice::SwitchTo(0));
     }
 
     #[test]

@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use shared_ring::{DomainState, Role};
 
-use super::failover::{Failover, Seat, Verdict};
+use super::failover::{Failover, Verdict};
 use super::roles::{RoleEvent, RoleState};
 use super::rules::{Health, Need};
+use super::seats::Seat;
 use crate::budget::{
     FILTERS_SETTLE, HANDOVER_OVERLAP, PAUSE_DEADLINE, PLANNED_WAIT, ROLE_DEADLINE,
 };

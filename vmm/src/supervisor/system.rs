@@ -14,9 +14,10 @@ use super::event::Event;
 use super::failover::{Failover, FailoverConfig, JOBS, Job};
 use super::hub::Hub;
 use super::images::Images;
-use super::keeper;
+use super::keeper::Keeper;
 use super::operator::{Drills, Operator};
 use super::rebuild::Rebuilder;
+use super::rules::FailBack;
 use super::watch::WatchThread;
 use super::workshop::{Workshop, dump_news};
 use crate::coredump::{DumpStore, DumpWriter, StoreError};
@@ -28,9 +29,9 @@ use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
 use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
-use crate::topology::{NicSpec, Policy, Topology, WireSpec};
+use crate::topology::{FailBackSpec, NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
-use crate::wire::{EthernetSwitch, Port, SwitchError};
+use crate::wire::{EthernetSwitch, Port, SwitchError, Tap, TapError, Wire};
 
 /// Why a system could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,7 @@ pub enum SystemError {
     Nic(#[from] NicError),
     Image(#[from] ImageError),
     Switch(#[from] SwitchError),
+    Tap(#[from] TapError),
     Switchboard(#[from] SwitchboardError),
     VhostUser(#[from] VhostUserError),
     Kvm(#[from] crate::kvm::VmError),
@@ -62,16 +64,20 @@ impl Wires {
         self.switches.entry(name.to_owned()).or_insert_with(EthernetSwitch::new).clone()
     }
 
-    /// The port that the NIC of this name is plugged into.
+    /// The switch port that the NIC of this name is plugged into, if it is one.
     pub fn port_of(&self, nic: &str) -> Option<&Arc<Port>> {
         self.ports.get(nic)
     }
 
-    fn plug(&mut self, nic: &str, wire: &WireSpec) -> Result<Arc<Port>, SwitchError> {
-        let WireSpec::Switch(name) = wire;
-        let port = self.switch(name).attach(nic)?;
-        self.ports.insert(nic.to_owned(), port.clone());
-        Ok(port)
+    fn plug(&mut self, nic: &str, wire: &WireSpec) -> Result<Arc<dyn Wire>, SystemError> {
+        match wire {
+            WireSpec::Switch(name) => {
+                let port = self.switch(name).attach(nic)?;
+                self.ports.insert(nic.to_owned(), port.clone());
+                Ok(port)
+            }
+            WireSpec::Tap(name) => Ok(Tap::open(name)?),
+        }
     }
 }
 
@@ -97,12 +103,22 @@ impl System {
     /// # Errors
     /// A part cannot be built.
     pub fn start(topology: &Topology, wires: &mut Wires) -> Result<Self, SystemError> {
+        let mac = topology.apps[0].mac.0;
+        let nics = topology.domains.iter().map(|domain| make_nic(&domain.nic, mac, wires));
+        let nics = nics.collect::<Result<Vec<_>, _>>()?;
+        Self::start_on(topology, nics)
+    }
+
+    /// The same on these NICs, one for each domain.
+    pub(super) fn start_on(
+        topology: &Topology,
+        nics: Vec<Arc<dyn Nic>>,
+    ) -> Result<Self, SystemError> {
         drop(crate::kvm::open_kvm()?);
         let app = &topology.apps[0];
         let tx_pool = DomainSlot::new_tx_pool()?;
         let mut slots = Vec::with_capacity(topology.domains.len());
-        for (index, domain) in topology.domains.iter().enumerate() {
-            let nic = make_nic(&domain.nic, app.mac.0, wires)?;
+        for (index, (domain, nic)) in topology.domains.iter().zip(nics).enumerate() {
             let id = DomainId(index as u8);
             slots.push(Arc::new(DomainSlot::new(id, &domain.name, nic, tx_pool.clone())?));
         }
@@ -156,14 +172,13 @@ impl System {
             mac: app.mac,
             first_role: first_role(topology.policy),
             limits: topology.limits,
-            events: tell.clone(),
+            events: tell,
             dumps,
             stopped: AtomicBool::new(false),
         });
         let mut threads = start_rebuilders(&shop, &jobs, queues)?;
-        let kept = failover.clone();
-        let keep = move || keeper::run(&kept, &nudged, &tell);
-        threads.push(realtime::spawn("keeper", None, keep)?);
+        let keeper = Keeper::new(shop.clone(), fail_back(topology));
+        threads.push(realtime::spawn("keeper", None, move || keeper.run(&nudged))?);
         let every = Duration::from_secs(u64::from(topology.drill.every_s));
         let drilled = topology.policy == Policy::FastSpare && !every.is_zero();
         let drills = match drilled {
@@ -210,7 +225,7 @@ impl System {
     }
 
     /// The switchboard.
-    pub fn switchboard(&self) -> &Switchboard {
+    pub fn switchboard(&self) -> &Arc<Switchboard> {
         &self.switchboard
     }
 
@@ -263,6 +278,13 @@ fn start_rebuilders(
         let _ = first.try_send(Job::Begin);
     }
     Ok(threads)
+}
+
+/// The rule of going back, if there is one.
+fn fail_back(topology: &Topology) -> Option<FailBack> {
+    let FailBackSpec::Prefer { domain, hold_s } = &topology.fail_back else { return None };
+    let preferred = topology.domains.iter().position(|known| known.name == *domain)?;
+    Some(FailBack::new(preferred, Duration::from_secs(u64::from(*hold_s))))
 }
 
 /// The role in which a life starts.

@@ -193,7 +193,8 @@ impl Engine {
                     continue;
                 }
                 Taken::Frame(mut frame) => {
-                    let filled = self.tx.fill(frame.bytes, |slice| frame.copy_to(slice));
+                    let (bytes, checksum) = (frame.bytes, frame.checksum);
+                    let filled = self.tx.fill(bytes, checksum, |slice| frame.copy_to(slice));
                     (frame.head, frame.bytes, filled)
                 }
             };

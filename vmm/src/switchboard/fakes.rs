@@ -328,9 +328,14 @@ impl FakeRing {
 
     /// Sends a frame behind an empty header, in one buffer.
     pub(crate) fn send(&mut self, frame: &[u8]) {
+        self.send_behind(&[0; 12], frame);
+    }
+
+    /// Sends a frame behind a header, in one buffer.
+    pub(crate) fn send_behind(&mut self, header: &[u8; 12], frame: &[u8]) {
         let descriptor = self.chain(&[(12 + frame.len() as u32, false)])[0];
         let address = self.buffer(descriptor);
-        self.memory.write_slice(&[0; 12], GuestAddress(address)).unwrap();
+        self.memory.write_slice(header, GuestAddress(address)).unwrap();
         self.memory.write_slice(frame, GuestAddress(address + 12)).unwrap();
         self.offer(descriptor);
     }
@@ -460,6 +465,7 @@ impl FakeGuest {
             event_idx: self.event_idx,
             mergeable: self.mergeable,
             header_bytes: 12,
+            checksums: true,
         }
     }
 

@@ -28,6 +28,7 @@ fn running() -> Running {
         slots: slots.clone(),
         tx_pool: slots[0].tx_pool.clone(),
         mac: MAC,
+        announce: AnnounceConfig::default(),
         violations: violations.clone(),
     })
     .unwrap();
@@ -126,7 +127,13 @@ fn slots_must_be_in_their_places() {
     slots.swap(0, 1);
     let tx_pool = slots[0].tx_pool.clone();
     let violations = Arc::new(Violations::default());
-    let refused = Switchboard::spawn(SwitchboardConfig { slots, tx_pool, mac: MAC, violations });
+    let refused = Switchboard::spawn(SwitchboardConfig {
+        slots,
+        tx_pool,
+        mac: MAC,
+        announce: AnnounceConfig::default(),
+        violations,
+    });
     assert!(matches!(refused, Err(SwitchboardError::Place(DomainId(1)))));
 }
 
@@ -151,6 +158,7 @@ fn a_panic_ends_the_thread_and_is_told() {
         slots: slots.clone(),
         tx_pool: slots[0].tx_pool.clone(),
         mac: MAC,
+        announce: AnnounceConfig::default(),
         violations: Arc::new(Panics),
     })
     .unwrap();

@@ -12,6 +12,8 @@
 //! posted; those not posted (again) yet are its tail. A NIC sends in order and says only how many
 //! frames it sent, so confirmations free frames from the head. A frame is a run of buffers.
 
+mod checksum;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use shared_ring::{Entry, EntryFlags, Producer, PushError};
 use vm_memory::VolatileSlice;
 
 use super::announce::FIRST_RESERVED;
+use super::port::header::Checksum;
 use super::violation::{RingName, Violation};
 use crate::domain::DomainSlot;
 use crate::memory::SharedMemory;
@@ -59,6 +62,8 @@ struct Buffer {
     again: bool,
     /// Cursor of its entry in TX_POST.
     cursor: u32,
+    /// What the NIC is to compute, on its first buffer.
+    checksum: Option<Checksum>,
 }
 
 /// How frames fared at a failure of their domain.
@@ -143,13 +148,14 @@ impl TxPool {
     }
 
     /// Takes in a frame of `bytes` (at most [`MAX_FRAME_BYTES`], [`Self::has_room`]): `copy` fills
-    /// one buffer after the other. The frame waits to be posted.
+    /// one buffer after the other. The frame waits to be posted. A `checksum` must lie within it.
     ///
     /// # Errors
     /// What `copy` says; nothing is taken in.
     pub(crate) fn fill<E>(
         &mut self,
         bytes: usize,
+        checksum: Option<Checksum>,
         mut copy: impl FnMut(VolatileSlice<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let padded = bytes.max(MIN_FRAME_BYTES);
@@ -165,6 +171,13 @@ impl TxPool {
                     .copy_from(&[0u8; MIN_FRAME_BYTES][bytes..]);
             }
         }
+        let (for_nic, for_us) = match checksum {
+            Some(checksum) if checksum.suits_nic() => (Some(checksum), None),
+            other => (None, other),
+        };
+        if let Some(checksum) = for_us {
+            self.insert_checksum(&self.free[start..], bytes, checksum);
+        }
         for n in 0..count {
             let buffer = self.free[start + n];
             self.buffers[usize::from(buffer)] = Buffer {
@@ -173,6 +186,7 @@ impl TxPool {
                 first: n == 0,
                 more: n + 1 < count,
                 frame_len: padded as u32,
+                checksum: for_nic.filter(|_| n == 0),
                 ..Buffer::default()
             };
             self.line.push_back(buffer);
@@ -235,11 +249,18 @@ impl TxPool {
         while self.waiting > 0 {
             let number = self.line[self.line.len() - self.waiting];
             let buffer = &mut self.buffers[usize::from(number)];
+            let more = if buffer.more { EntryFlags::MORE.0 } else { 0 };
+            let (offload, checksum) = match buffer.checksum {
+                Some(checksum) => (EntryFlags::CHECKSUM.0, checksum),
+                None => (0, Checksum { start: 0, offset: 0 }),
+            };
             let entry = Entry {
                 iova: DomainSlot::tx_iova(number),
                 buffer: number,
                 len: buffer.len,
-                flags: if buffer.more { EntryFlags::MORE } else { EntryFlags::NONE },
+                flags: EntryFlags(more | offload),
+                csum_start: checksum.start,
+                csum_offset: checksum.offset,
                 epoch: epoch as u16,
                 frame_len: if buffer.first { buffer.frame_len } else { 0 },
                 ..Entry::default()

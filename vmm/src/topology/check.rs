@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::{
-    AnnounceSpec, AppSpec, DumpSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology, WireSpec,
+    AnnounceSpec, AppSpec, DumpSpec, FailBackSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology,
+    WireSpec,
 };
+use crate::observe::event::KINDS;
 use crate::switchboard::MAX_AGAIN;
+use crate::wire::TAP_NAME_BYTES;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -29,7 +32,10 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
     check_counts(topology)
         .or_else(|| check_domains(topology))
         .or_else(|| check_apps(topology))
+        .or_else(|| check_dashboard(topology))
+        .or_else(|| check_notify(topology))
         .or_else(|| check_announce(&topology.announce))
+        .or_else(|| check_fail_back(topology))
         .or_else(|| check_limits(&topology.limits))
         .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
         .or_else(|| check_detect(topology))
@@ -85,6 +91,7 @@ fn check_counts(topology: &Topology) -> Option<Mistake> {
 fn check_domains(topology: &Topology) -> Option<Mistake> {
     let mut names = HashSet::new();
     let mut nics = HashSet::new();
+    let mut taps = HashSet::new();
     for (i, domain) in topology.domains.iter().enumerate() {
         let at = format!("domains[{i}]");
         if let Some(bad) = check_name(&format!("{at}.name"), &domain.name) {
@@ -94,7 +101,10 @@ fn check_domains(topology: &Topology) -> Option<Mistake> {
             let what = format!("the name `{}` is taken", domain.name);
             return mistake(format!("{at}.name"), what, "give each domain a name of its own");
         }
-        if let Some(bad) = check_nic(&format!("{at}.nic"), &domain.nic, &mut nics) {
+        let nic_at = format!("{at}.nic");
+        if let Some(bad) = check_nic(&nic_at, &domain.nic, &mut nics)
+            .or_else(|| check_wire(&format!("{nic_at}.emulated.wire"), &domain.nic, &mut taps))
+        {
             return Some(bad);
         }
     }
@@ -105,11 +115,8 @@ fn check_nic(at: &str, nic: &NicSpec, taken: &mut HashSet<String>) -> Option<Mis
     let (at, name) = match nic {
         NicSpec::Emulated(nic) => {
             let at = format!("{at}.emulated");
-            let WireSpec::Switch(switch) = &nic.wire;
-            let bad = check_name(&format!("{at}.name"), &nic.name)
-                .or_else(|| check_name(&format!("{at}.wire.switch"), switch));
-            if bad.is_some() {
-                return bad;
+            if let Some(bad) = check_name(&format!("{at}.name"), &nic.name) {
+                return Some(bad);
             }
             (at, nic.name.clone())
         }
@@ -127,6 +134,28 @@ fn check_name(at: &str, name: &str) -> Option<Mistake> {
         return None;
     }
     mistake(at, format!("`{name}` is no name"), "use 1 to 10 letters, digits, - or _")
+}
+
+fn check_wire<'a>(at: &str, nic: &'a NicSpec, taps: &mut HashSet<&'a str>) -> Option<Mistake> {
+    let NicSpec::Emulated(nic) = nic else { return None };
+    let tap = match &nic.wire {
+        WireSpec::Switch(switch) => return check_name(&format!("{at}.switch"), switch),
+        WireSpec::Tap(tap) => tap,
+    };
+    let at = format!("{at}.tap");
+    let fits = (1..=TAP_NAME_BYTES).contains(&tap.len())
+        && tap.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
+        && tap != "."
+        && tap != "..";
+    if !fits {
+        let mend = "use 1 to 15 printable characters without spaces, / and :";
+        return mistake(at, format!("`{tap}` is no name of an interface"), mend);
+    }
+    if !taps.insert(tap) {
+        let what = format!("the TAP `{tap}` is another NIC's");
+        return mistake(at, what, "give each NIC a TAP of its own, and bridge them");
+    }
+    None
 }
 
 fn check_apps(topology: &Topology) -> Option<Mistake> {
@@ -150,6 +179,36 @@ fn check_app(at: &str, app: &AppSpec) -> Option<Mistake> {
     check_socket(&format!("{at}.socket"), &app.socket)
 }
 
+fn check_dashboard(topology: &Topology) -> Option<Mistake> {
+    let dashboard = topology.dashboard.as_ref()?;
+    if dashboard.listen.ip().is_loopback() || dashboard.token_file.is_some() {
+        return None;
+    }
+    let what = format!("{} can be reached from elsewhere, and there is no token", dashboard.listen);
+    let mend = "add a \"token_file\", or listen on 127.0.0.1";
+    mistake("dashboard.listen", what, mend)
+}
+
+fn check_notify(topology: &Topology) -> Option<Mistake> {
+    for (i, notify) in topology.notify.iter().enumerate() {
+        let at = format!("notify[{i}]");
+        if let Some(unknown) = notify.events.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+            let what = format!("there is no event `{unknown}`");
+            let mend = "docs/operation.md lists them: failover, redundancy-lost, ...";
+            return mistake(format!("{at}.events"), what, mend);
+        }
+        if !notify.run.first().is_some_and(|program| Path::new(program).is_absolute()) {
+            let mend = "begin with the program's absolute path";
+            return mistake(format!("{at}.run"), "no program is named", mend);
+        }
+        if !(1..=600_000).contains(&notify.timeout_ms) {
+            let what = format!("{} ms is no time limit", notify.timeout_ms);
+            return mistake(format!("{at}.timeout_ms"), what, "use 1 to 600000");
+        }
+    }
+    None
+}
+
 fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
     let shown = socket.display();
     let bytes = socket.as_os_str().len();
@@ -171,6 +230,19 @@ fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
         return mistake(at, what, "remove it, or choose another path");
     }
     None
+}
+
+fn check_fail_back(topology: &Topology) -> Option<Mistake> {
+    let FailBackSpec::Prefer { domain, hold_s } = &topology.fail_back else { return None };
+    if topology.domains.iter().all(|known| known.name != *domain) {
+        let what = format!("there is no domain `{domain}`");
+        return mistake("fail_back.prefer.domain", what, "name one of the domains");
+    }
+    if topology.policy != Policy::FastSpare {
+        let what = format!("the policy {} has no planned switch", topology.policy.name());
+        return mistake("fail_back", what, "set it to \"never\", or the policy to fast-spare");
+    }
+    check_range("fail_back.prefer.hold_s", *hold_s, 0, 86_400)
 }
 
 fn check_limits(limits: &Limits) -> Option<Mistake> {

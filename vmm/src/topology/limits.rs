@@ -48,3 +48,19 @@ impl Default for Limits {
         }
     }
 }
+
+/// Whether to go back to a domain that failed and is whole again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum FailBackSpec {
+    /// Whoever serves goes on: each switch has a price, and the domains are alike.
+    #[default]
+    Never,
+    /// One domain serves whenever it can. By a planned switch, so the policy must be `fast-spare`.
+    Prefer {
+        /// Name of the domain.
+        domain: String,
+        /// Seconds for which it must be a healthy standby without a break before; at most 86400.
+        hold_s: u32,
+    },
+}

@@ -7,12 +7,13 @@ mod check;
 mod limits;
 mod mac;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use limits::Limits;
+pub use limits::{FailBackSpec, Limits};
 pub use mac::MacAddress;
 
 use crate::nic::pci::PciAddress;
@@ -79,12 +80,21 @@ pub struct Topology {
     /// When a domain that looks as if it had failed has failed.
     #[serde(default)]
     pub detect: Thresholds,
+    /// Whether to go back to a domain that failed and is whole again.
+    #[serde(default)]
+    pub fail_back: FailBackSpec,
     /// When a domain or a link counts as flapping.
     #[serde(default)]
     pub limits: Limits,
     /// Where failed domains leave core files; nowhere if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dumps: Option<DumpSpec>,
+    /// The dashboard, if there is to be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard: Option<DashboardSpec>,
+    /// Programs to run on events.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifySpec>,
 }
 
 fn default_name() -> String {
@@ -127,6 +137,8 @@ pub struct EmulatedSpec {
 pub enum WireSpec {
     /// A port of the learning Ethernet switch of this name inside the VMM.
     Switch(String),
+    /// The TAP device of this name, at most 15 bytes: attached to, or created if it is not there.
+    Tap(String),
 }
 
 /// One application guest.
@@ -199,6 +211,35 @@ impl DumpSpec {
     fn default_max_mib() -> u32 {
         100
     }
+}
+
+/// Where the dashboard listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DashboardSpec {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// File with the token that changes take, and beyond loopback everything; where it is left
+    /// out, one is made up and printed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// A program to run on events; it gets the event as a line of JSON on its standard input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotifySpec {
+    /// Which events, by name: `failover`, `redundancy-lost`, and so on.
+    pub events: Vec<String>,
+    /// Absolute path of the program, and its arguments.
+    pub run: Vec<String>,
+    /// How long it may run, in milliseconds; 10 seconds if left out.
+    #[serde(default = "default_notify_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+fn default_notify_timeout_ms() -> u64 {
+    10_000
 }
 
 /// What happens when the active domain fails.
@@ -293,9 +334,12 @@ impl Topology {
                 mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
             }],
             policy: Policy::FastSpare,
+            dashboard: None,
+            notify: Vec::new(),
             announce: AnnounceSpec::default(),
             drill: DrillSpec::default(),
             detect: Thresholds::DEFAULT,
+            fail_back: FailBackSpec::Never,
             // A demo makes domains and links fail many times a second.
             limits: Limits { failures: 1000, link_flaps: 1000, ..Limits::default() },
             dumps: None,

@@ -67,6 +67,63 @@ fn a_group_address_is_no_guest() {
 }
 
 #[test]
+fn each_policy_is_known_by_its_name() {
+    for policy in [Policy::FastSpare, Policy::Spare] {
+        assert!(demo_with(|v| v["policy"] = policy.name().into()).is_ok(), "{policy:?}");
+    }
+    let text = message(|v| v["policy"] = "reboot".into());
+    assert!(text.contains("the policy reboot has exactly one domain"), "{text}");
+}
+
+#[test]
+fn limits_that_cannot_work_are_refused() {
+    for (limits, at) in [
+        (serde_json::json!({ "failures": 0 }), "limits.failures"),
+        (
+            serde_json::json!({ "quarantine_s": 9, "quarantine_max_s": 8 }),
+            "limits.quarantine_max_s",
+        ),
+        (serde_json::json!({ "link_hold_ms": 0 }), "limits.link_hold_ms"),
+        (serde_json::json!({ "failure": 3 }), "limits"),
+    ] {
+        let text = message(|v| v["limits"] = limits.clone());
+        assert!(text.contains(at), "{limits}: {text}");
+    }
+    assert_eq!(
+        demo_with(|v| v["limits"] = serde_json::json!({})).unwrap().limits,
+        Limits::default()
+    );
+}
+
+#[test]
+fn the_preferred_domain_must_be_one() {
+    let prefer = |domain| serde_json::json!({ "prefer": { "domain": domain, "hold_s": 5 } });
+    assert!(demo_with(|v| v["fail_back"] = prefer("b")).is_ok());
+    assert!(demo_with(|v| v["fail_back"] = "never".into()).is_ok());
+    let text = message(|v| v["fail_back"] = prefer("x"));
+    assert!(text.contains("fail_back.prefer.domain") && text.contains("`x`"), "{text}");
+    let text = message(|v| {
+        v["fail_back"] = prefer("b");
+        v["policy"] = "spare".into();
+    });
+    assert!(text.contains("no planned switch"), "{text}");
+}
+
+#[test]
+fn dumps_have_a_folder_and_bounds() {
+    let dumps = serde_json::json!({ "dir": "/tmp/dumps" });
+    let spec = demo_with(|v| v["dumps"] = dumps).unwrap().dumps.unwrap();
+    assert_eq!(spec, DumpSpec::in_dir(Path::new("/tmp/dumps")));
+    for (dumps, at) in [
+        (serde_json::json!({ "dir": "" }), "dumps.dir"),
+        (serde_json::json!({ "dir": "/tmp/d", "keep": 0 }), "dumps.keep"),
+        (serde_json::json!({ "dir": "/tmp/d", "max_mib": 1 }), "dumps.max_mib"),
+    ] {
+        assert!(message(|v| v["dumps"] = dumps.clone()).contains(at), "{dumps}");
+    }
+}
+
+#[test]
 fn thresholds_that_cannot_work_are_refused() {
     let text = message(|v| v["detect"] = serde_json::json!({ "hang_cpu_us": 1 }));
     assert!(text.contains("detect.hang_cpu_us"), "{text}");
@@ -84,10 +141,49 @@ fn text_behind_the_document_is_refused() {
 #[test]
 fn the_schema_knows_every_key() {
     let schema = serde_json::to_value(schemars::schema_for!(Topology)).unwrap();
-    for key in ["name", "domains", "apps", "policy", "detect"] {
+    for key in ["name", "domains", "apps", "policy", "detect", "limits", "dumps"] {
         assert!(schema["properties"].get(key).is_some(), "{key}");
     }
     assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
+}
+
+fn wire(v: &mut serde_json::Value, domain: usize, wire: serde_json::Value) {
+    v["domains"][domain]["nic"]["emulated"]["wire"] = wire;
+}
+
+#[test]
+fn a_tap_is_named_as_interfaces_are_and_has_one_nic() {
+    let good = demo_with(|v| {
+        wire(v, 0, serde_json::json!({"tap": "ws-a"}));
+        wire(v, 1, serde_json::json!({"tap": "ws-b"}));
+    });
+    assert!(good.is_ok());
+    let long = message(|v| wire(v, 0, serde_json::json!({"tap": "sixteen--letters"})));
+    assert!(long.contains("domains[0].nic.emulated.wire.tap") && long.contains("15"), "{long}");
+    let twice = message(|v| {
+        wire(v, 0, serde_json::json!({"tap": "ws-a"}));
+        wire(v, 1, serde_json::json!({"tap": "ws-a"}));
+    });
+    assert!(twice.contains("domains[1].nic.emulated.wire.tap: the TAP `ws-a`"), "{twice}");
+}
+
+#[test]
+fn the_other_examples_are_sound() {
+    let tap = include_str!("../../../examples/tap.json");
+    Topology::parse(tap, "tap.json").unwrap();
+    let qemu = include_str!("../../../examples/qemu-linux.json");
+    Topology::parse(qemu, "qemu-linux.json").unwrap();
+}
+
+#[test]
+fn a_dashboard_beyond_loopback_needs_a_token() {
+    let listen = |address: &str| serde_json::json!({ "listen": address });
+    assert!(demo_with(|v| v["dashboard"] = listen("127.0.0.1:8470")).is_ok());
+    assert!(demo_with(|v| v["dashboard"] = listen("[::1]:8470")).is_ok());
+    let text = message(|v| v["dashboard"] = listen("0.0.0.0:8470"));
+    assert!(text.contains("dashboard.listen") && text.contains("token_file"), "{text}");
+    let text = message(|v| v["dashboard"] = listen("nowhere"));
+    assert!(text.contains("dashboard.listen"), "{text}");
 }
 
 #[test]
@@ -114,4 +210,15 @@ fn one_nic_for_two_domains_is_refused_however_it_is_written() {
         v["domains"][1]["nic"] = serde_json::json!({ "vfio": "0000:01:00.0" });
     });
     assert!(text.contains("domains[1].nic.vfio") && text.contains("another domain's"), "{text}");
+}
+
+#[test]
+fn a_notify_program_is_named_in_full_and_with_known_events() {
+    let notify =
+        |events: &str, run: &str| serde_json::json!([{ "events": [events], "run": [run] }]);
+    assert!(demo_with(|v| v["notify"] = notify("failover", "/bin/true")).is_ok());
+    let text = message(|v| v["notify"] = notify("fail-over", "/bin/true"));
+    assert!(text.contains("notify[0].events") && text.contains("fail-over"), "{text}");
+    let text = message(|v| v["notify"] = notify("failover", "true"));
+    assert!(text.contains("notify[0].run"), "{text}");
 }

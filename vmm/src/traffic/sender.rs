@@ -112,7 +112,8 @@ impl Station {
     /// Sleeps until the timer or the wire has something; whether it is the timer.
     fn wait(&self, timer: &TimerFd) -> bool {
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut fds = [entry(timer.as_raw_fd()), entry(self.port.readable().as_raw_fd())];
+        let wire = self.port.readable().map_or(-1, |fd| fd.as_raw_fd());
+        let mut fds = [entry(timer.as_raw_fd()), entry(wire)];
         // SAFETY: `fds` has as many entries as said and outlives the call.
         unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 100) };
         fds[0].revents & libc::POLLIN != 0
@@ -136,7 +137,7 @@ impl Station {
     }
 
     fn receive(&mut self) {
-        let _ = self.port.readable().read();
+        self.port.begin_receive();
         while let Some(len) = self.port.receive(&mut self.received) {
             match self.addresses.read(&self.received[..len]) {
                 Received::GuestIs(mac) => self.guest = Some(mac),

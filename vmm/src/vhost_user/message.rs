@@ -8,27 +8,23 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use vm_memory::ByteValued;
-use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+
+use super::ancillary::{self, MAX_DESCRIPTORS};
+use crate::budget::MESSAGE_DEADLINE;
 
 /// Bytes before the body.
 const HEADER_BYTES: usize = 12;
 /// Longest body: the `vhost` crate's limit, far above what any request needs.
 const MAX_BODY_BYTES: usize = 4096;
-/// Most descriptors with one message: one for each memory region.
-const MAX_DESCRIPTORS: usize = 32;
-
 const VERSION: u32 = 1;
 const VERSION_MASK: u32 = 3;
 const REPLY: u32 = 1 << 2;
 const NEED_REPLY: u32 = 1 << 3;
-
-/// How long a front-end may take to read a reply of a few bytes.
-const REPLY_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +41,9 @@ pub(super) enum ConnectionError {
     /// A request that cannot be carried out, and no reply was asked for.
     #[error("request {request} cannot be carried out: {why}")]
     Refused { request: u32, why: String },
+    /// Half a message, and then nothing; or replies that nobody reads.
+    #[error("the front-end is too slow in the middle of a message or reply")]
+    Slow,
     /// The guest's memory has become shorter than the front-end said.
     #[error("the guest's memory was truncated")]
     Truncated,
@@ -76,7 +75,7 @@ impl Message {
     /// The one descriptor, or none; more are a malformed message.
     pub(super) fn single_file(&mut self) -> Result<Option<OwnedFd>, ConnectionError> {
         if self.files.len() > 1 {
-            return Err(ConnectionError::Malformed("too many descriptors"));
+            return Err(TOO_MANY);
         }
         Ok(self.files.pop().map(OwnedFd::from))
     }
@@ -85,11 +84,16 @@ impl Message {
 /// A body of the wrong size.
 pub(super) const BAD_SIZE: ConnectionError = ConnectionError::Malformed("body of the wrong size");
 
+/// Descriptors beyond what a request can have, or beyond what this process can open.
+const TOO_MANY: ConnectionError = ConnectionError::Malformed("too many descriptors");
+
 /// The message that is being received.
 #[derive(Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
     files: Vec<File>,
+    /// When its first byte came.
+    begun: Option<Instant>,
 }
 
 impl Inbox {
@@ -107,6 +111,11 @@ impl Inbox {
                 return Ok(None);
             }
         }
+    }
+
+    /// When the rest of a message that has begun must be there.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.begun.map(|begun| begun + MESSAGE_DEADLINE)
     }
 
     /// Bytes that the message at hand still lacks.
@@ -132,16 +141,10 @@ impl Inbox {
     /// Reads up to `missing` bytes; whether there were any.
     fn read(&mut self, stream: &UnixStream, missing: usize) -> Result<bool, ConnectionError> {
         let mut bytes = [0u8; HEADER_BYTES + MAX_BODY_BYTES];
-        let mut fds: [RawFd; MAX_DESCRIPTORS] = [-1; MAX_DESCRIPTORS];
-        let mut to = [libc::iovec {
-            iov_base: bytes.as_mut_ptr().cast(),
-            iov_len: missing.min(bytes.len()),
-        }];
-        // SAFETY: the vector describes `bytes`, which outlives the call; any bytes are valid there.
-        let (count, received) = match unsafe { stream.recv_with_fds(&mut to, &mut fds) } {
-            Ok(got) => got,
+        let missing = missing.min(bytes.len());
+        let received = match ancillary::receive(stream, &mut bytes[..missing], &mut self.files) {
+            Ok(received) => received,
             Err(error) => {
-                let error = io::Error::from_raw_os_error(error.errno());
                 return match error.kind() {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(false),
                     io::ErrorKind::ConnectionReset => Err(ConnectionError::Closed),
@@ -149,15 +152,14 @@ impl Inbox {
                 };
             }
         };
-        // SAFETY: the kernel has just made these descriptors for us, and nothing else owns them.
-        self.files.extend(fds[..received].iter().map(|fd| unsafe { File::from_raw_fd(*fd) }));
-        if self.files.len() > MAX_DESCRIPTORS {
-            return Err(ConnectionError::Malformed("too many descriptors"));
+        if received.truncated || self.files.len() > MAX_DESCRIPTORS {
+            return Err(TOO_MANY);
         }
-        if count == 0 {
+        if received.bytes == 0 {
             return Err(ConnectionError::Closed);
         }
-        self.bytes.extend_from_slice(&bytes[..count]);
+        self.begun.get_or_insert_with(Instant::now);
+        self.bytes.extend_from_slice(&bytes[..received.bytes]);
         Ok(true)
     }
 
@@ -167,6 +169,7 @@ impl Inbox {
             return Err(ConnectionError::Malformed("not a request of version 1"));
         }
         let request = self.word(0);
+        self.begun = None;
         let bytes = std::mem::take(&mut self.bytes);
         Ok(Message {
             request,
@@ -188,17 +191,33 @@ pub(super) fn reply(
         bytes.extend_from_slice(&word.to_ne_bytes());
     }
     bytes.extend_from_slice(body);
-    let end = Instant::now() + REPLY_DEADLINE;
-    let mut sent = 0;
-    while sent < bytes.len() {
-        match stream.write(&bytes[sent..]) {
-            Ok(count) => sent += count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(1));
+    let end = Instant::now() + MESSAGE_DEADLINE;
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        match stream.write(rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(stream, end)?,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Err(ConnectionError::Closed);
             }
             Err(error) => return Err(ConnectionError::Socket(error)),
         }
     }
+    Ok(())
+}
+
+/// Waits until the socket takes more, or has failed.
+fn wait_writable(stream: &UnixStream, end: Instant) -> Result<(), ConnectionError> {
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ConnectionError::Slow);
+    }
+    let mut entry = libc::pollfd { fd: stream.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // Rounded up: a rest of less than a millisecond must not become a busy loop.
+    let left_ms = left.as_millis() as libc::c_int + 1;
+    // SAFETY: one entry, which outlives the call. However it ends, the write is tried again.
+    unsafe { libc::poll(&raw mut entry, 1, left_ms) };
     Ok(())
 }
 
@@ -248,6 +267,34 @@ mod tests {
             let error = inbox.receive(&ours).unwrap_err();
             assert_eq!(matches!(error, ConnectionError::Closed), closed, "{error}");
         }
+    }
+
+    #[test]
+    fn only_a_message_that_has_begun_has_a_deadline() {
+        let (ours, mut theirs) = pair();
+        let mut inbox = Inbox::default();
+        let message = bytes(1, VERSION, &[]);
+        assert!(inbox.receive(&ours).unwrap().is_none());
+        assert!(inbox.deadline().is_none());
+        theirs.write_all(&message[..5]).unwrap();
+        assert!(inbox.receive(&ours).unwrap().is_none());
+        assert!(inbox.deadline().is_some());
+        theirs.write_all(&message[5..]).unwrap();
+        assert!(inbox.receive(&ours).unwrap().is_some());
+        assert!(inbox.deadline().is_none());
+    }
+
+    #[test]
+    fn replies_that_nobody_reads_end_the_connection() {
+        let (ours, _theirs) = pair();
+        let start = Instant::now();
+        let error = loop {
+            if let Err(error) = reply(&ours, 1, &[0; 8]) {
+                break error;
+            }
+        };
+        assert!(matches!(error, ConnectionError::Slow), "{error}");
+        assert!(start.elapsed() >= MESSAGE_DEADLINE);
     }
 
     proptest! {

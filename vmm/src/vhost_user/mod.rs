@@ -6,13 +6,15 @@
 //! one connection in its life; and rings are served by its own threads under locks, where here one
 //! thread, the switchboard, serves them all. What remains is small:
 //!
-//! - [`message`]: one message at a time from a non-blocking socket, bounded, with its descriptors;
+//! - [`message`]: one message at a time from a non-blocking socket, bounded in size and time, with
+//!   its descriptors ([`ancillary`]);
 //! - [`session`]: what a front-end has said so far, and the rings that follow from it;
 //! - [`server`]: the thread that listens, and holds one connection at a time.
 //!
 //! Nothing a front-end sends is trusted. A message without sense ends that connection, with one log
 //! line; the next one begins from nothing.
 
+mod ancillary;
 mod message;
 mod request;
 mod server;

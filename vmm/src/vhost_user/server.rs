@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -86,7 +87,8 @@ impl Server {
                 None => self.socket.listener.as_raw_fd(),
             };
             let events = self.port.events().event.as_raw_fd();
-            let [stop, damage, ready] = wait([self.stop.as_raw_fd(), events, socket]);
+            let deadline = self.connection.as_ref().and_then(|it| it.inbox.deadline());
+            let [stop, damage, ready] = wait([self.stop.as_raw_fd(), events, socket], deadline);
             if stop {
                 return;
             }
@@ -96,6 +98,7 @@ impl Server {
             if ready {
                 self.advance();
             }
+            self.end_if_late();
         }
     }
 
@@ -106,10 +109,21 @@ impl Server {
         }
     }
 
+    /// Ends a connection whose front-end has left a message half sent for too long: the next one
+    /// waits for its place.
+    fn end_if_late(&mut self) {
+        let deadline = self.connection.as_ref().and_then(|it| it.inbox.deadline());
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            self.end(&ConnectionError::Slow);
+        }
+    }
+
     fn accept(&mut self) {
         match self.socket.listener.accept() {
             Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => {
                 tracing::info!("a front-end has connected");
+                // What was raised before is about rings of a connection that has ended.
+                self.port.events().clear();
                 let session = Session::new(self.port.clone(), self.mac);
                 self.connection = Some(Connection { stream, inbox: Inbox::default(), session });
             }
@@ -126,6 +140,7 @@ impl Server {
     /// The switchboard has found the guest's memory or rings damaged.
     fn hear_damage(&mut self) {
         let events = self.port.events();
+        // Before the flags, so that one raised meanwhile ends the next sleep.
         let _ = events.event.read();
         for (ring, broken) in events.broken.iter().enumerate() {
             if broken.swap(false, Ordering::AcqRel) {
@@ -151,9 +166,10 @@ impl Server {
 }
 
 impl Connection {
-    /// Carries out every whole message that has come.
+    /// Carries out the next message, if it is whole. Only one: a front-end that never stops sending
+    /// must not keep the thread from hearing of anything else.
     fn receive(&mut self) -> Result<(), ConnectionError> {
-        while let Some(message) = self.inbox.receive(&self.stream)? {
+        if let Some(message) = self.inbox.receive(&self.stream)? {
             let request = message.request;
             if let Some(body) = self.session.handle(message)? {
                 reply(&self.stream, request, &body)?;
@@ -163,10 +179,13 @@ impl Connection {
     }
 }
 
-/// Sleeps until one of three descriptors has something; which ones.
-fn wait(fds: [RawFd; 3]) -> [bool; 3] {
+/// Sleeps until one of three descriptors has something, or the deadline; which ones.
+fn wait(fds: [RawFd; 3], deadline: Option<Instant>) -> [bool; 3] {
     let mut entries = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    // Rounded up, so that the deadline is over afterwards.
+    let timeout_ms = left.map_or(-1, |left| left.as_millis() as libc::c_int + 1);
     // SAFETY: as many entries as said, which outlive the call.
-    let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, -1) };
+    let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, timeout_ms) };
     entries.map(|entry| count > 0 && entry.revents != 0)
 }

@@ -1,11 +1,12 @@
 //! One connection's state: what the front-end has said, and the rings that follow from it.
 //!
 //! A ring runs from SET_VRING_KICK to GET_VRING_BASE, as soon and as long as it has a size,
-//! addresses and memory. Every change of something that a running ring depends on starts it anew at
-//! a loop boundary of the switchboard, before the reply: chains are used when they are copied, so
-//! nothing is in flight there, and the position is the used index that stands in guest memory. A
-//! ring therefore goes on where it stopped, after a reconnect too: unfinished descriptors are
-//! neither skipped nor run twice. SET_VRING_BASE has nothing to add to that.
+//! addresses and memory, and has been enabled once. Every change of something that a running ring
+//! depends on starts it anew at a loop boundary of the switchboard, before the reply: chains are
+//! used when they are copied, so nothing is in flight there, and the position is the used index
+//! that stands in guest memory. A ring therefore goes on where it stopped, after a reconnect too:
+//! unfinished descriptors are neither skipped nor run twice. SET_VRING_BASE has nothing to add to
+//! that; it is only told back if the ring never runs.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use vhost::vhost_user::message::{
 use vm_memory::ByteValued;
 
 use super::message::{BAD_SIZE, ConnectionError, Message};
-use super::request::{self, EVENT_IDX, FEATURES, MRG_RXBUF, OFFERED_PROTOCOL, VERSION_1};
+use super::request::{self, CSUM, EVENT_IDX, FEATURES, MRG_RXBUF, OFFERED_PROTOCOL, VERSION_1};
 use crate::switchboard::port::doorbell::{Call, Kick};
 use crate::switchboard::port::memory::{GuestMemory, MAX_REGIONS, MappedRegion, RegionSpec};
 use crate::switchboard::port::vring::{Vring, VringConfig};
@@ -52,7 +53,8 @@ struct Ring {
     kick: Option<Kick>,
     call: Call,
     error: Call,
-    enabled: bool,
+    /// As SET_VRING_ENABLE said last.
+    enabled: Option<bool>,
     /// Between SET_VRING_KICK and GET_VRING_BASE.
     started: bool,
     /// Position of the last stop, for GET_VRING_BASE of a ring that does not run.
@@ -69,6 +71,8 @@ pub(super) struct Session {
     regions: Vec<Arc<MappedRegion>>,
     memory: Option<Arc<GuestMemory>>,
     rings: [Ring; RINGS],
+    /// Requests that were refused.
+    refusals: u32,
 }
 
 impl Session {
@@ -82,6 +86,7 @@ impl Session {
             regions: Vec::new(),
             memory: None,
             rings: Default::default(),
+            refusals: 0,
         }
     }
 
@@ -91,19 +96,34 @@ impl Session {
         mut message: Message,
     ) -> Result<Option<Vec<u8>>, ConnectionError> {
         let number = message.request;
-        let outcome = match request::by_number(number) {
+        let request = request::by_number(number);
+        let outcome = match request {
+            Some(request) if message.files.len() > request::most_files(request) => {
+                return Err(ConnectionError::Malformed("too many descriptors for this request"));
+            }
             Some(request) => self.dispatch(request, &mut message)?,
             None => Err("unknown".to_owned()),
         };
-        let acknowledges = message.wants_reply && self.protocol & REPLY_ACK != 0;
+        let acknowledges = message.wants_reply
+            && self.protocol & REPLY_ACK != 0
+            && !request.is_some_and(request::has_own_reply);
         match outcome {
             Ok(Answer::Reply(body)) => Ok(Some(body)),
             Ok(Answer::Done) => Ok(acknowledges.then(|| u64_body(0))),
             Err(why) if acknowledges => {
-                tracing::warn!(request = number, %why, "a vhost-user request was refused");
+                self.note_refusal(number, &why);
                 Ok(Some(u64_body(1)))
             }
             Err(why) => Err(ConnectionError::Refused { request: number, why }),
+        }
+    }
+
+    /// Refusals are worth a line, but not one for every request of a front-end gone wild.
+    fn note_refusal(&mut self, request: u32, why: &str) {
+        const LINES: u32 = 16;
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals <= LINES {
+            tracing::warn!(request, why, "a vhost-user request was refused");
         }
     }
 
@@ -126,9 +146,7 @@ impl Session {
             R::REM_MEM_REG => self.remove_region(message)?,
             R::SET_VRING_NUM => self.set_size(message.value()?),
             R::SET_VRING_ADDR => self.set_addresses(message.value()?),
-            R::SET_VRING_BASE => {
-                self.ring_index(message.value::<VhostUserVringState>()?.index).map(|_| Answer::Done)
-            }
+            R::SET_VRING_BASE => self.set_base(message.value()?),
             R::GET_VRING_BASE => self.stop_ring(message.value::<VhostUserVringState>()?.index),
             R::SET_VRING_KICK | R::SET_VRING_CALL | R::SET_VRING_ERR => {
                 self.set_descriptor(request, message)?
@@ -138,6 +156,7 @@ impl Session {
             R::SET_STATUS => self.set_status(message.value::<VhostUserU64>()?.value),
             R::GET_STATUS => reply(self.status),
             R::RESET_OWNER | R::RESET_DEVICE => self.reset(),
+            R::SEND_RARP => self.announce(message.value::<VhostUserU64>()?.value),
             _ => Err("not offered".into()),
         })
     }
@@ -147,6 +166,18 @@ impl Session {
             return Err(format!("features {features:#x} were not offered"));
         }
         self.features = features;
+        // Running rings depend on them; those of a front-end in good order do not run yet.
+        self.sync([true; RINGS])
+    }
+
+    /// The guest has moved here, and does not say so itself: sent after a migration. The switchboard
+    /// knows more than a MAC to announce.
+    fn announce(&self, mac: u64) -> Result<Answer, Refusal> {
+        let [a, b, c, d, e, f, ..] = mac.to_ne_bytes();
+        if [a, b, c, d, e, f] != self.mac {
+            return Err("that is not the guest's MAC address".into());
+        }
+        self.port.announce().map_err(|error| error.to_string())?;
         Ok(Answer::Done)
     }
 
@@ -226,7 +257,8 @@ impl Session {
         Ok(self.use_regions(regions))
     }
 
-    /// Swaps the guest's memory; rings that run are started anew in it, or stop if it lacks them.
+    /// Swaps the guest's memory; rings that run are started anew in it, or stop while it lacks them.
+    /// That is no refusal: a front-end may take a region away and add its successor right after.
     fn use_regions(&mut self, regions: Vec<Arc<MappedRegion>>) -> Result<Answer, Refusal> {
         let memory = if regions.is_empty() {
             None
@@ -234,10 +266,16 @@ impl Session {
             Some(Arc::new(GuestMemory::new(&regions).map_err(|e| e.to_string())?))
         };
         self.memory = memory;
-        let before = std::mem::replace(&mut self.regions, regions);
-        let answer = self.sync([true; RINGS]);
-        drop(before);
-        answer
+        self.regions = regions;
+        let changes = [0, 1].map(|index| match self.build(index) {
+            Ok(Some(vring)) => RingChange::Start(Box::new(vring)),
+            Ok(None) => RingChange::Stop,
+            Err(why) => {
+                tracing::debug!(ring = index, why, "a virtqueue waits for its memory");
+                RingChange::Stop
+            }
+        });
+        self.change(changes)
     }
 
     fn ring_index(&self, index: u32) -> Result<usize, Refusal> {
@@ -253,6 +291,15 @@ impl Session {
         self.sync_ring(index)
     }
 
+    /// Remembered for a ring that is asked for its position before it runs.
+    fn set_base(&mut self, state: VhostUserVringState) -> Result<Answer, Refusal> {
+        let index = self.ring_index(state.index)?;
+        let number = state.num;
+        let position = u16::try_from(number).map_err(|_| format!("{number} is no position"))?;
+        self.rings[index].position = position;
+        Ok(Answer::Done)
+    }
+
     fn set_addresses(&mut self, address: VhostUserVringAddr) -> Result<Answer, Refusal> {
         let index = self.ring_index(address.index)?;
         self.rings[index].addresses = Some([address.descriptor, address.available, address.used]);
@@ -261,7 +308,7 @@ impl Session {
 
     fn enable(&mut self, state: VhostUserVringState) -> Result<Answer, Refusal> {
         let index = self.ring_index(state.index)?;
-        self.rings[index].enabled = state.num != 0;
+        self.rings[index].enabled = Some(state.num != 0);
         self.sync_ring(index)
     }
 
@@ -341,11 +388,17 @@ impl Session {
                 }
             };
         }
+        self.change(changes)?;
+        refusal.map_or(Ok(Answer::Done), Err)
+    }
+
+    /// Has the switchboard change its rings, and waits for its loop boundary.
+    fn change(&mut self, changes: [RingChange; RINGS]) -> Result<Answer, Refusal> {
         let done = self.port.set_rings(changes).map_err(|error| error.to_string())?;
         for (ring, position) in self.rings.iter_mut().zip(done.positions) {
             ring.position = position.unwrap_or(ring.position);
         }
-        refusal.map_or(Ok(Answer::Done), Err)
+        Ok(Answer::Done)
     }
 
     /// The ring as it should run, if all of it is known and it was started.
@@ -373,13 +426,24 @@ impl Session {
             kick: kick.clone(),
             call: ring.call.clone(),
             error: ring.error.clone(),
-            // Without protocol features there is no SET_VRING_ENABLE: started is enabled.
-            enabled: ring.enabled || !has(request::PROTOCOL_FEATURES),
+            enabled: ring.enabled.unwrap_or(true),
             event_idx: has(EVENT_IDX),
             mergeable: has(MRG_RXBUF),
             header_bytes: if has(VERSION_1) || has(MRG_RXBUF) { 12 } else { 10 },
+            checksums: has(CSUM),
         };
-        Vring::new(config).map(Some).map_err(|error| error.to_string())
+        let vring = Vring::new(config).map_err(|error| error.to_string())?;
+        // The switchboard hears only of faults that happen while it has the ring. One that was
+        // mended before would leave it with a page of zeroes that the guest does not have.
+        if memory.is_truncated() {
+            return Err("the guest's memory was truncated".to_owned());
+        }
+        // Without protocol features there is no SET_VRING_ENABLE: started is enabled. With them a
+        // ring begins disabled, and what is in a disabled transmit ring is to be thrown away. But
+        // most front-ends enable rings only after they have started them: what a guest had sent
+        // when its back-end went away would be lost. So a ring runs when it is enabled first.
+        let waits = ring.enabled.is_none() && has(request::PROTOCOL_FEATURES);
+        Ok((!waits).then_some(vring))
     }
 }
 
@@ -423,3 +487,6 @@ fn spec_of(region: VhostUserMemoryRegion) -> RegionSpec {
 fn map_region(region: VhostUserMemoryRegion, file: &File) -> Result<Arc<MappedRegion>, Refusal> {
     MappedRegion::map(spec_of(region), file).map(Arc::new).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,10 +2,12 @@
 
 mod frame_ring;
 mod switch;
+mod tap;
 
 pub use switch::{EthernetSwitch, MAX_PORTS, Port, PortCounters, QUEUE_FRAMES, SwitchError};
+pub use tap::{TAP_NAME_BYTES, Tap, TapCounters, TapError};
 
-use vmm_sys_util::eventfd::EventFd;
+use std::os::fd::BorrowedFd;
 
 /// Longest frame a wire carries, in bytes, without frame check sequence.
 pub const MAX_FRAME_BYTES: usize = 9728;
@@ -21,12 +23,21 @@ pub trait Wire: Send + Sync {
     /// Takes a received frame: its length, the bytes in `into` (at least [`MAX_FRAME_BYTES`]).
     fn receive(&self, into: &mut [u8]) -> Option<usize>;
 
-    /// Readable when [`Self::receive`] may have something. The receiver reads it, then looks.
-    fn readable(&self) -> &EventFd;
+    /// Ready to be read when [`Self::receive`] may have something; `None` if it never will again.
+    /// The receiver sleeps on it, calls [`Self::begin_receive`] when it is ready, then looks until
+    /// there is nothing left.
+    fn readable(&self) -> Option<BorrowedFd<'_>>;
+
+    /// The receiver is awake and about to look.
+    fn begin_receive(&self) {}
 
     /// Whether the cable has a live other end.
     fn link_up(&self) -> bool;
 
-    /// Readable when [`Self::link_up`] may have changed.
-    fn link_changed(&self) -> &EventFd;
+    /// Ready to be read when [`Self::link_up`] may have changed; `None` if it never will again. The
+    /// receiver sleeps on it and calls [`Self::follow_link`] when it is ready.
+    fn link_changed(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Brings [`Self::link_up`] up to date.
+    fn follow_link(&self);
 }

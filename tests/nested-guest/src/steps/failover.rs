@@ -69,7 +69,8 @@ impl Service {
             match self.system.events().recv_timeout(left).context("the crash was not noticed")? {
                 Event::Failover(report) => return Ok(Crash { site, injected_ns, report: *report }),
                 Event::BuildFailed { reason, .. } => bail!("a domain could not be built: {reason}"),
-                Event::Link { .. } | Event::Ready { .. } => {}
+                // Whatever else happens meanwhile is not what is waited for.
+                _ => {}
             }
         }
     }

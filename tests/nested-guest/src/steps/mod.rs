@@ -80,7 +80,7 @@ pub(crate) fn run_all(report: &Arc<Report>) -> Result<(usize, Vec<String>)> {
 fn deadline_of(step: &str) -> Duration {
     Duration::from_secs(match step {
         "failover" => 90,
-        "tests" => 240,
+        "tests" => 300,
         _ => 45,
     })
 }

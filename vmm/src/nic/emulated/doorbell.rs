@@ -1,5 +1,6 @@
 //! How any thread wakes the engine.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -36,7 +37,9 @@ impl Doorbell {
         self.pending.swap(false, Ordering::AcqRel);
     }
 
-    pub(super) fn event(&self) -> &EventFd {
-        &self.event
+    /// Readable when it was rung since the last answer.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as the event, which `self` owns.
+        unsafe { BorrowedFd::borrow_raw(self.event.as_raw_fd()) }
     }
 }

@@ -55,11 +55,15 @@ impl Engine {
                 rung = false;
                 continue;
             }
-            let events = [device.doorbell.event(), wire.readable(), wire.link_changed()];
+            let events = [Some(device.doorbell.fd()), wire.readable(), wire.link_changed()];
             let [doorbell, readable, link_changed] = wait(events, self.timeout(timer_ns))?;
             rung = doorbell;
-            consume(readable, wire.readable());
-            consume(link_changed, wire.link_changed());
+            if readable {
+                wire.begin_receive();
+            }
+            if link_changed {
+                wire.follow_link();
+            }
         }
     }
 
@@ -86,12 +90,5 @@ impl Engine {
         let next_ns = timer_ns.into_iter().chain(negotiated_ns).min();
         let left = next_ns.map(|at| Duration::from_nanos(at.saturating_sub(now_ns)));
         left.map_or(NIC_HEARTBEAT, |left| left.min(NIC_HEARTBEAT))
-    }
-}
-
-/// Reads an event that the wait found readable.
-fn consume(readable: bool, event: &vmm_sys_util::eventfd::EventFd) {
-    if readable {
-        let _ = event.read();
     }
 }

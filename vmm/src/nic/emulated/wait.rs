@@ -1,18 +1,17 @@
-//! Sleeping until an eventfd is readable or a time is over, to the nanosecond.
+//! Sleeping until a descriptor is readable or a time is over, to the nanosecond.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use vmm_sys_util::eventfd::EventFd;
-
-/// Waits for any of `events`, at most `timeout`, and says which are readable. A signal ends the
-/// wait early, with none.
+/// Waits for any of `events` that are there, at most `timeout`, and says which are readable. A
+/// signal ends the wait early, with none.
 pub(super) fn wait<const N: usize>(
-    events: [&EventFd; N],
+    events: [Option<BorrowedFd<'_>>; N],
     timeout: Duration,
 ) -> std::io::Result<[bool; N]> {
     let mut polled = events.map(|event| libc::pollfd {
-        fd: event.as_raw_fd(),
+        // A negative one is passed over.
+        fd: event.map_or(-1, |fd| fd.as_raw_fd()),
         events: libc::POLLIN,
         revents: 0,
     });

@@ -5,7 +5,7 @@ use super::opinion::Opinion;
 use super::sample::Sample;
 use super::thresholds::{Thresholds, ns};
 use super::time::{Age, Moment, Stretch};
-use super::work::{Case, Watch};
+use super::work::{Case, Waker, Watch};
 use crate::budget::CONFIRM_TICK;
 use crate::domain::VcpuState;
 
@@ -118,6 +118,7 @@ impl SilentReceive {
             pending,
             cursor,
             needs_engine: false,
+            waker: Waker::Engine,
             limit_ns: ns(t.silent_receive_us),
             detector: Detector::SilentReceive,
             symptom,

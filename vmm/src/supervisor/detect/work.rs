@@ -16,6 +16,13 @@ use super::thresholds::{Thresholds, ns};
 use super::time::{Age, Moment, Stretch};
 use crate::domain::VcpuState;
 
+/// Who wakes the domain for a kind of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waker {
+    Engine,
+    Switchboard,
+}
+
 /// What a watch looks at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
@@ -25,6 +32,7 @@ pub(super) struct Case {
     pub(super) cursor: [u32; 2],
     /// The NIC's engine must do its part before the domain can do its own.
     pub(super) needs_engine: bool,
+    pub(super) waker: Waker,
     /// Full time, nanoseconds.
     pub(super) limit_ns: u64,
     /// Whose verdict it is.
@@ -71,10 +79,13 @@ impl Start {
         s.nic.tx_head == s.nic.tx_tail || self.engine_turns(s) >= 2
     }
 
-    /// Whether those who wake the domain cannot have stood still between their work and the wakeup:
-    /// both began another turn since.
-    fn wakers_went_on(&self, s: &Sample) -> bool {
-        self.engine_turns(s) >= 1 && s.confirmations.turns != self.turns
+    /// Whether who wakes the domain cannot have stood still between the work and the wakeup: it
+    /// began another turn since.
+    fn waker_went_on(&self, waker: Waker, s: &Sample) -> bool {
+        match waker {
+            Waker::Engine => self.engine_turns(s) >= 1,
+            Waker::Switchboard => s.confirmations.turns != self.turns,
+        }
     }
 }
 
@@ -84,8 +95,8 @@ pub(super) struct Watch {
     undone: Stretch<[u32; 2]>,
     start: Start,
     woken: bool,
-    /// When it was woken: it was not just a waker that had been stopped.
-    wakers_went_on: bool,
+    /// When it was woken: its waker had not just been stopped.
+    waker_went_on: bool,
     last: Age,
 }
 
@@ -99,7 +110,7 @@ impl Watch {
         let moved = self.undone.key().is_some_and(|cursor| cursor != case.cursor);
         if moved || !case.pending {
             // A waker that had only been stopped on its way would have woken it too.
-            let healed = self.woken && self.wakers_went_on;
+            let healed = self.woken && self.waker_went_on;
             let lasted_ns = self.last.wall_ns;
             self.forget();
             if healed {
@@ -124,7 +135,7 @@ impl Watch {
         }
         if !self.woken && s.sleeps() {
             self.woken = true;
-            self.wakers_went_on = self.start.wakers_went_on(s);
+            self.waker_went_on = self.start.waker_went_on(case.waker, s);
             self.start = Start::of(s);
             return Opinion::Wake(half_ns);
         }
@@ -161,11 +172,15 @@ impl RingStall {
             pending,
             cursor: [cursor, 0],
             needs_engine: false,
+            waker: Waker::Engine,
             limit_ns: ns(t.stall_us),
             detector: Detector::RingStall,
             symptom,
         };
-        let untaken = case(s.untaken(), c.tx_taken, Symptom::TransmitUntaken);
+        let untaken = Case {
+            waker: Waker::Switchboard,
+            ..case(s.untaken(), c.tx_taken, Symptom::TransmitUntaken)
+        };
         let unclaimed = Case {
             needs_engine: true,
             ..case(s.unclaimed(), c.tx_claimed, Symptom::TransmitUnclaimed)

@@ -1,15 +1,13 @@
 //! The descriptors by which a guest and the switchboard wake each other. They come from the
 //! front-end and may be anything.
 //!
-//! A kick cannot make anybody wait: it is registered edge-triggered with epoll, so an eventfd
+//! Nothing here can be made to wait. A kick is registered edge-triggered with epoll, so an eventfd
 //! need not be read at all, and a pipe is drained with `RWF_NOWAIT`, which holds whatever flags the
 //! front-end sets on the shared description. Everything that is neither an eventfd nor a pipe (a
 //! regular file, a device, a file of somebody's FUSE daemon, whose every operation may hang) is
 //! *deaf*: kept, never touched, and the ring is looked at every [`budget::DEAF_KICK_POLL`] instead.
 //!
-//! A call must be an eventfd, and is written only while it can take more. What remains: a front-end
-//! that makes the shared description blocking *and* fills the counter in the instant between the
-//! look and the write can hold the writer. Linux has no write to an eventfd that never waits.
+//! A call must be an eventfd, and is signalled by the kernel's own means: see [`signal`].
 //!
 //! [`budget::DEAF_KICK_POLL`]: crate::budget::DEAF_KICK_POLL
 
@@ -17,6 +15,8 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
+
+use super::signal;
 
 /// What a descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,21 +106,14 @@ impl Call {
         if kind_of(&file) != Kind::EventFd {
             return None;
         }
-        set_nonblocking(&file);
+        signal::prepare();
         Some(Self { file: Some(Arc::new(file)) })
     }
 
     /// Signals, if there is anything to signal.
     pub fn signal(&self) {
-        let Some(file) = &self.file else { return };
-        let fd = file.as_raw_fd();
-        let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-        // SAFETY: one pollfd, and eight bytes, that outlive the calls. A counter that is full has
-        // not been read since the last signal: one more would say nothing new.
-        unsafe {
-            if libc::poll(&mut poll, 1, 0) == 1 && poll.revents & libc::POLLOUT != 0 {
-                libc::write(fd, std::ptr::from_ref(&1u64).cast(), 8);
-            }
+        if let Some(file) = &self.file {
+            signal::signal(file.as_raw_fd());
         }
     }
 
@@ -183,7 +176,7 @@ mod tests {
         // SAFETY: plain integers and an open descriptor.
         unsafe { libc::fcntl(event.as_raw_fd(), libc::F_SETFL, 0) };
         call.signal();
-        assert_eq!(event.read().unwrap(), u64::MAX - 1);
+        assert!(event.read().unwrap() >= u64::MAX - 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -20,9 +20,10 @@ pub enum GuestMemoryError {
     /// Zero bytes, or addresses that wrap around.
     #[error("impossible region: {0:?}")]
     Impossible(RegionSpec),
-    /// Not something that has pages of its own.
-    #[error("guest memory must be a regular file or memfd")]
-    NotAFile,
+    /// Not a file whose pages are memory of this machine: an access could wait for a disk, for a
+    /// server, or for a FUSE daemon of the front-end's own, and the whole VMM with it.
+    #[error("guest memory must be a memfd, or a file on tmpfs or hugetlbfs")]
+    NotMemory,
     /// The file ends before the region does.
     #[error("region of {bytes:#x} bytes at offset {offset:#x} is larger than its file ({file:#x})")]
     LargerThanFile {
@@ -88,9 +89,10 @@ impl MappedRegion {
             return Err(GuestMemoryError::Impossible(spec));
         }
         let metadata = file.metadata().map_err(GuestMemoryError::Map)?;
-        let kind = metadata.file_type();
-        if !kind.is_file() || kind.is_char_device() {
-            return Err(GuestMemoryError::NotAFile);
+        let file_system = file_system_of(file);
+        let is_memory = matches!(file_system, TMPFS | libc::HUGETLBFS_MAGIC | RAMFS);
+        if !metadata.is_file() || !is_memory {
+            return Err(GuestMemoryError::NotMemory);
         }
         if spec.file_offset + spec.bytes > metadata.len() {
             return Err(GuestMemoryError::LargerThanFile {
@@ -101,7 +103,8 @@ impl MappedRegion {
         }
         // The offset of a mapping must be a multiple of the file's page, which on hugetlbfs is
         // its block size; elsewhere a block size beyond a page means nothing.
-        let page_bytes = if is_hugetlbfs(file) { metadata.blksize() } else { 4096 };
+        let is_huge = file_system == libc::HUGETLBFS_MAGIC;
+        let page_bytes = if is_huge { metadata.blksize() } else { 4096 };
         let lead = spec.file_offset % page_bytes;
         let mapping_bytes = (lead + spec.bytes).next_multiple_of(page_bytes) as usize;
         let mapping = map_shared(file, spec.file_offset - lead, mapping_bytes)
@@ -151,12 +154,17 @@ impl Drop for MappedRegion {
     }
 }
 
-fn is_hugetlbfs(file: &File) -> bool {
+/// Magic numbers of file systems (statfs(2)), beside hugetlbfs.
+const TMPFS: libc::__fsword_t = libc::TMPFS_MAGIC;
+const RAMFS: libc::__fsword_t = 0x8584_58f6;
+
+/// Magic number of the file system that a file lies on; 0 if that cannot be said.
+fn file_system_of(file: &File) -> libc::__fsword_t {
     let mut info = std::mem::MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: the descriptor is open, `info` is a place to write to.
     let ok = unsafe { libc::fstatfs(file.as_raw_fd(), info.as_mut_ptr()) } == 0;
     // SAFETY: zeroed, which is a valid value, and filled in by the call if it succeeded.
-    ok && unsafe { info.assume_init() }.f_type == libc::HUGETLBFS_MAGIC
+    if ok { unsafe { info.assume_init() }.f_type } else { 0 }
 }
 
 fn map_shared(file: &File, offset: u64, bytes: usize) -> std::io::Result<NonNull<libc::c_void>> {

@@ -1,12 +1,15 @@
 //! A guest's port: its two virtqueues, and the frames that go through them.
 //!
 //! Virtio-net (virtio 1.3, 5.1): queue 0 receives, queue 1 transmits; each frame stands behind a
-//! header, here always without offloads: no checksum is left to the device, and none is vouched for.
+//! header. A guest may leave TCP's and UDP's checksums to be computed; none is ever vouched for, and
+//! segmentation is not offered.
 
 pub mod doorbell;
 mod guard;
+pub(crate) mod header;
 pub mod memory;
 mod scatter;
+mod signal;
 pub mod vring;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vm_memory::VolatileSlice;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use self::header::{Checksum, MAX_HEADER_BYTES};
 use self::scatter::{MalformedChain, Scatter, Segments};
 use self::vring::{Popped, Vring};
 use super::lane::{ETHERNET_HEADER_BYTES, RxFrame};
@@ -26,10 +30,6 @@ pub const TX_RING: usize = 1;
 /// Virtqueues of a port.
 pub const RINGS: usize = 2;
 
-/// Longest virtio-net header without hash reporting, bytes.
-const MAX_HEADER_BYTES: usize = 12;
-/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
-const NEEDS_CHECKSUM: u8 = 1;
 /// Most chains one frame is merged from.
 const MAX_MERGED: usize = 64;
 
@@ -50,10 +50,11 @@ impl PortEvents {
         Ok(Self { event, truncated: AtomicBool::new(false), broken: Default::default() })
     }
 
-    /// Forgets everything, between two connections.
+    /// Forgets everything that was raised.
     pub(crate) fn clear(&self) {
-        self.truncated.store(false, Ordering::Release);
-        self.broken.iter().for_each(|broken| broken.store(false, Ordering::Release));
+        let _ = self.event.read();
+        self.truncated.store(false, Ordering::Relaxed);
+        self.broken.iter().for_each(|broken| broken.store(false, Ordering::Relaxed));
     }
 
     fn raise(&self, flag: &AtomicBool) {
@@ -91,6 +92,8 @@ pub(crate) struct GuestFrame<'a> {
     scatter: Scatter<'a>,
     /// Bytes without the virtio-net header.
     pub(crate) bytes: usize,
+    /// What the guest left to be computed.
+    pub(crate) checksum: Option<Checksum>,
     /// Chain to give back.
     pub(crate) head: u16,
 }
@@ -164,13 +167,14 @@ impl GuestPort {
         let header_bytes = vring.header_bytes.min(MAX_HEADER_BYTES);
         let frame_bytes = bytes.saturating_sub(header_bytes);
         let sized = (ETHERNET_HEADER_BYTES..=MAX_FRAME_BYTES).contains(&frame_bytes);
-        if !(sized && has_plain_header(vring, segments, header_bytes)) {
+        let asked = read_header(vring, segments, header_bytes, frame_bytes);
+        let Some(checksum) = asked.filter(|_| sized) else {
             vring.give_back(head, 0);
             return Taken::Rejected;
-        }
+        };
         let mut scatter = Scatter::new(vring.memory.map(), segments.all());
         scatter.skip(header_bytes);
-        Taken::Frame(GuestFrame { scatter, bytes: frame_bytes, head })
+        Taken::Frame(GuestFrame { scatter, bytes: frame_bytes, checksum, head })
     }
 
     /// Gives back the chain of a frame that was copied.
@@ -260,9 +264,8 @@ impl GuestPort {
                 }
             }
         }
-        for (vring, broken) in self.rings.iter().zip(&events.broken) {
-            let is_broken = vring.as_ref().is_some_and(|vring| !vring.is_intact());
-            if is_broken && !broken.load(Ordering::Relaxed) {
+        for (vring, broken) in self.rings.iter_mut().zip(&events.broken) {
+            if vring.as_deref_mut().is_some_and(Vring::newly_broken) {
                 events.raise(broken);
                 stopped += 1;
             }
@@ -310,12 +313,16 @@ fn gather(
     }
 }
 
-/// Whether the virtio-net header at the head of a chain asks for no offload: none was offered.
-fn has_plain_header(vring: &Vring, segments: &Segments, bytes: usize) -> bool {
+/// What the virtio-net header at the head of a chain asks for; `None` if it makes no sense.
+fn read_header(
+    vring: &Vring,
+    segments: &Segments,
+    header_bytes: usize,
+    frame_bytes: usize,
+) -> Option<Option<Checksum>> {
     let mut header = [0; MAX_HEADER_BYTES];
-    let read = Scatter::new(vring.memory.map(), segments.all()).read(&mut header[..bytes]);
-    let [flags, segmentation, ..] = header;
-    read.is_ok() && flags & NEEDS_CHECKSUM == 0 && segmentation == 0
+    Scatter::new(vring.memory.map(), segments.all()).read(&mut header[..header_bytes]).ok()?;
+    header::read(&header, frame_bytes, vring.checksums).ok()
 }
 
 /// Writes the virtio-net header: no offload, and how many chains the frame takes.

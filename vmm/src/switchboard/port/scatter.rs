@@ -65,10 +65,12 @@ impl Segments {
         // The iterator ends alike at the end of a chain, at a descriptor that cannot be read and
         // after as many descriptors as the ring has (a loop): only the first has no next.
         let mut ended = false;
-        for descriptor in chain {
+        for (n, descriptor) in chain.enumerate() {
             ended = !descriptor.has_next();
             let len = descriptor.len() as usize;
             if descriptor.is_write_only() != writable
+                // Empty ones count too: a ring of them must not hold the loop up.
+                || n == MAX_SEGMENTS
                 || self.len == MAX_SEGMENTS
                 || !memory.check_range(descriptor.addr(), len, access)
             {

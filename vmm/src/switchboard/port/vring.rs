@@ -62,6 +62,8 @@ pub struct VringConfig {
     pub mergeable: bool,
     /// Bytes of the header before each frame (virtio 1.3, 5.1.6).
     pub header_bytes: usize,
+    /// `VIRTIO_NET_F_CSUM` was negotiated: the guest may leave checksums to be computed.
+    pub checksums: bool,
 }
 
 /// What [`Vring::pop`] found.
@@ -86,8 +88,11 @@ pub struct Vring {
     pub(crate) enabled: bool,
     pub(crate) mergeable: bool,
     pub(crate) header_bytes: usize,
+    pub(crate) checksums: bool,
     /// Cleared when the guest's indices make no sense, until the ring is started anew.
     intact: bool,
+    /// [`Self::newly_broken`] has said so.
+    told: bool,
     /// Available index up to which chains were looked at, whether or not they were taken.
     looked: u16,
     /// Used index after everything staged.
@@ -125,7 +130,9 @@ impl Vring {
             enabled: config.enabled,
             mergeable: config.mergeable,
             header_bytes: config.header_bytes,
+            checksums: config.checksums,
             intact: true,
+            told: false,
             looked: 0,
             used: 0,
             published: 0,
@@ -168,6 +175,11 @@ impl Vring {
         if std::mem::replace(&mut self.intact, false) {
             self.error.signal();
         }
+    }
+
+    /// Whether the ring is corrupt. Says so once.
+    pub(crate) fn newly_broken(&mut self) -> bool {
+        !self.intact && !std::mem::replace(&mut self.told, true)
     }
 
     /// Whether the guest has made chains available.

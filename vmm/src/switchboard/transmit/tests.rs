@@ -37,7 +37,7 @@ fn check(pool: &TxPool) {
         places[usize::from(*number)] += 1;
     }
     for (number, buffer) in pool.buffers.iter().enumerate() {
-        let unused = number >= usize::from(FIRST_ANNOUNCE_BUFFER) && buffer.state == State::Free;
+        let unused = number >= usize::from(FIRST_RESERVED) && buffer.state == State::Free;
         assert_eq!(places[number], usize::from(!unused), "buffer {number}: {buffer:?}");
     }
     let state = |wanted| move |number: &&u16| pool.buffers[usize::from(**number)].state == wanted;
@@ -64,10 +64,14 @@ proptest! {
         for step in steps {
             match step {
                 Step::Fill(bytes) if pool.has_room() => {
-                    pool.fill(bytes, |_| Ok::<_, ()>(())).unwrap();
+                    pool.fill(bytes, None, |_| Ok::<_, ()>(())).unwrap();
                 }
                 Step::Fill(_) => {}
-                Step::Announce => { pool.announce(false); }
+                Step::Announce => {
+                    if pool.is_free(FIRST_RESERVED) {
+                        pool.post_reserved(FIRST_RESERVED, 60, false);
+                    }
+                }
                 Step::Post => {
                     pool.post(&mut life.rings.tx_post, epoch).unwrap();
                     life.publish(slot).unwrap();
@@ -101,7 +105,10 @@ proptest! {
 fn a_copy_that_fails_takes_nothing() {
     let (slots, _) = slots();
     let mut pool = TxPool::new(slots[0].tx_pool.clone());
-    assert_eq!(pool.fill(5000, |slice| if slice.len() < 2048 { Err(7) } else { Ok(()) }), Err(7));
+    assert_eq!(
+        pool.fill(5000, None, |slice| if slice.len() < 2048 { Err(7) } else { Ok(()) }),
+        Err(7)
+    );
     check(&pool);
     assert_eq!(pool.unconfirmed(), 0);
 }
@@ -111,9 +118,13 @@ fn announcements_have_buffers_of_their_own() {
     let (slots, _) = slots();
     let mut pool = TxPool::new(slots[0].tx_pool.clone());
     while pool.has_room() {
-        pool.fill(100, |_| Ok::<_, ()>(())).unwrap();
+        pool.fill(100, None, |_| Ok::<_, ()>(())).unwrap();
     }
-    let put = (0..10).filter(|_| pool.announce(true)).count();
-    assert_eq!(put, 4);
-    assert!(pool.line.iter().take(4).all(|number| *number >= FIRST_ANNOUNCE_BUFFER));
+    for number in FIRST_RESERVED..FIRST_RESERVED + 4 {
+        assert!(pool.is_free(number));
+        pool.post_reserved(number, 60, true);
+        assert!(!pool.is_free(number));
+    }
+    assert!(pool.line.iter().take(4).all(|number| *number >= FIRST_RESERVED));
+    check(&pool);
 }

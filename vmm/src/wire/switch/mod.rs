@@ -10,6 +10,7 @@
 
 mod mac_table;
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -192,6 +193,11 @@ fn signal(event: &EventFd) {
     let _ = event.write(1);
 }
 
+fn borrow(event: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open as long as the event that is borrowed.
+    unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
+}
+
 /// A port of an [`EthernetSwitch`]: the station's end of the cable.
 pub struct Port {
     name: String,
@@ -255,16 +261,24 @@ impl Wire for Port {
         Some(len)
     }
 
-    fn readable(&self) -> &EventFd {
-        &self.state.readable
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        Some(borrow(&self.state.readable))
+    }
+
+    fn begin_receive(&self) {
+        let _ = self.state.readable.read();
     }
 
     fn link_up(&self) -> bool {
         self.state.link_up()
     }
 
-    fn link_changed(&self) -> &EventFd {
-        &self.state.link_changed
+    fn link_changed(&self) -> Option<BorrowedFd<'_>> {
+        Some(borrow(&self.state.link_changed))
+    }
+
+    fn follow_link(&self) {
+        let _ = self.state.link_changed.read();
     }
 }
 

@@ -72,7 +72,7 @@ fn a_pulled_cable_loses_frames_both_ways_and_what_was_learned() {
     b.set_link(false);
 
     assert!(!b.link_up());
-    assert_eq!(b.link_changed().read().unwrap(), 1);
+    assert_eq!(b.state.link_changed.read().unwrap(), 1);
     assert_eq!(drain(&b).len(), 0, "what was waiting is lost with the cable");
     b.send(&frame(EVERYONE, B));
     a.send(&frame(B, A));
@@ -88,7 +88,7 @@ fn a_pulled_cable_loses_frames_both_ways_and_what_was_learned() {
 fn setting_the_link_to_what_it_is_signals_nothing() {
     let [a, ..] = three_ports();
     a.set_link(true);
-    assert!(a.link_changed().read().is_err());
+    assert!(a.state.link_changed.read().is_err());
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn the_queue_is_bounded_and_signals_once() {
     for _ in 0..QUEUE_FRAMES + 3 {
         a.send(&frame(EVERYONE, A));
     }
-    assert_eq!(b.readable().read().unwrap(), 1, "only the first frame found the queue empty");
+    assert_eq!(b.state.readable.read().unwrap(), 1, "only the first frame found the queue empty");
     assert_eq!(drain(&b).len(), QUEUE_FRAMES);
     let counters = b.counters();
     assert_eq!((counters.delivered, counters.dropped_full), (QUEUE_FRAMES as u64, 3));

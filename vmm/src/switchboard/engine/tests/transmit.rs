@@ -164,7 +164,7 @@ fn chains_without_sense_come_back_and_nothing_is_sent() {
 fn an_offload_that_was_not_offered_is_refused() {
     use vm_memory::{Bytes, GuestAddress};
     let (mut rig, mut domain) = Rig::new();
-    for header in [[1u8, 0], [0, 1], [0, 4]] {
+    for header in [[0u8, 1], [1, 1], [0, 4]] {
         rig.guest.tx.send(&frame(true, 1, 100));
         let last = rig.guest.tx.available.wrapping_sub(1) % QUEUE;
         let address = GuestAddress(rig.guest.tx.buffer(last));
@@ -247,4 +247,56 @@ fn a_domain_that_claims_before_it_says_what_it_took_delays_nothing_for_ever() {
     got += domain.take_posted(2000).len();
     assert_eq!(got, rig.shared.counters.tx_frames.get() as usize);
     rig.assert_no_violation();
+}
+
+/// A header that leaves a checksum to be computed.
+fn needs_checksum(start: u16, offset: u16) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[0] = 1;
+    header[6..8].copy_from_slice(&start.to_le_bytes());
+    header[8..10].copy_from_slice(&offset.to_le_bytes());
+    header
+}
+
+#[test]
+fn a_tcp_checksum_is_left_to_the_nic_and_again_after_a_failure() {
+    let (mut rig, mut domain) = Rig::new();
+    rig.guest.tx.send_behind(&needs_checksum(34, 16), &frame(true, 1, 100));
+    rig.turn();
+    domain.take_posted(1);
+    let first = domain.in_hand[0];
+    assert!(first.flags.contains(EntryFlags::CHECKSUM));
+    assert_eq!((first.csum_start, first.csum_offset), (34, 16));
+    let mut spare = rig.install(1, 2);
+    rig.take_over(1, 2);
+    rig.turn();
+    spare.take_posted(2);
+    let again = spare.in_hand[1];
+    assert_eq!((again.flags, again.csum_start), (first.flags, 34));
+}
+
+#[test]
+fn a_checksum_that_no_nic_knows_is_computed_here() {
+    let (mut rig, mut domain) = Rig::new();
+    // ICMPv6 has its field at 2; the field's seed is zero here.
+    let mut sent = frame(true, 1, 3001);
+    sent[40..42].fill(0);
+    rig.guest.tx.send_behind(&needs_checksum(38, 2), &sent);
+    rig.turn();
+    let posted = domain.take_posted(2);
+    assert_eq!(domain.in_hand[0].flags, EntryFlags::MORE);
+    let words = posted[0][38..]
+        .chunks(2)
+        .map(|word| u64::from(word[0]) << 8 | word.get(1).map_or(0, |low| u64::from(*low)));
+    assert_eq!(words.sum::<u64>() % 0xffff, 0, "the sum over all is zero");
+}
+
+#[test]
+fn a_checksum_outside_its_frame_is_malformed() {
+    let (mut rig, mut domain) = Rig::new();
+    rig.guest.tx.send_behind(&needs_checksum(90, 16), &frame(true, 1, 100));
+    rig.turn();
+    assert_eq!(rig.guest.tx.drain_used(), 1, "its chain comes back all the same");
+    assert_eq!(rig.shared.counters.tx_malformed.get(), 1);
+    assert!(domain.take_posted(1).is_empty());
 }

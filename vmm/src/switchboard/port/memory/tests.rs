@@ -31,10 +31,12 @@ fn a_region_must_lie_within_its_file() {
 fn only_files_are_memory() {
     for path in ["/dev/zero", "/proc/self"] {
         let refused = MappedRegion::map(spec(PAGE, 0), &File::open(path).unwrap());
-        assert!(matches!(refused, Err(GuestMemoryError::NotAFile)), "{path}");
+        assert!(matches!(refused, Err(GuestMemoryError::NotMemory)), "{path}");
     }
     // A file that may only be read cannot be guest memory either.
-    let refused = MappedRegion::map(spec(64, 0), &File::open("/proc/self/exe").unwrap());
+    let file = memfd(PAGE);
+    let read_only = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
+    let refused = MappedRegion::map(spec(PAGE, 0), &read_only);
     assert!(matches!(refused, Err(GuestMemoryError::Map(_))));
 }
 

@@ -1,0 +1,99 @@
+//! What the test asks for: a line in, a line out.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
+
+use crate::sys;
+
+const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_net";
+
+/// Serves for ever.
+pub(crate) fn serve(path: &str, address: Ipv4Addr) -> io::Result<()> {
+    let port = OpenOptions::new().read(true).write(true).open(path)?;
+    sys::make_raw(&port)?;
+    let mut replies = port.try_clone()?;
+    writeln!(replies, "ready {}", sys::kernel_release())?;
+    for line in BufReader::new(port).lines() {
+        let reply = match obey(line?.trim(), address) {
+            Ok(text) => format!("ok {text}"),
+            Err(error) => format!("failed {error}"),
+        };
+        writeln!(replies, "{}", reply.replace('\n', "; "))?;
+    }
+    Ok(())
+}
+
+fn obey(request: &str, address: Ipv4Addr) -> io::Result<String> {
+    let interface = sys::interface();
+    let with = || interface.clone().ok_or_else(|| io::Error::other("there is no interface"));
+    match request {
+        "status" => status(&with()?),
+        "errors" => Ok(kernel_errors()),
+        "link down" => sys::switch(&with()?, false).map(|()| String::new()),
+        "link up" => sys::configure(&with()?, address).map(|()| String::new()),
+        "unbind" => bind("unbind", &device()?).map(|()| String::new()),
+        "bind" => {
+            bind("bind", &unbound_device()?)?;
+            sys::configure(&sys::wait_interface()?, address).map(|()| String::new())
+        }
+        "reboot" => sys::reboot().map(|()| String::new()),
+        other => Err(io::Error::other(format!("`{other}` is unknown"))),
+    }
+}
+
+/// Carrier, how often it changed, and the counters that tell of damage.
+fn status(interface: &str) -> io::Result<String> {
+    let folder = format!("/sys/class/net/{interface}");
+    let names = [
+        "carrier",
+        "carrier_changes",
+        "statistics/rx_packets",
+        "statistics/rx_errors",
+        "statistics/tx_errors",
+        "statistics/rx_dropped",
+    ];
+    let mut words = Vec::new();
+    for name in names {
+        let value = fs::read_to_string(format!("{folder}/{name}"))?;
+        let name = name.rsplit('/').next().unwrap_or(name);
+        words.push(format!("{name}={}", value.trim()));
+    }
+    Ok(words.join(" "))
+}
+
+/// How many lines of the kernel's log are errors or worse, and the last of them.
+fn kernel_errors() -> String {
+    let log = sys::kernel_log();
+    let is_error = |line: &&str| ["<0>", "<1>", "<2>", "<3>"].iter().any(|l| line.starts_with(l));
+    let errors: Vec<_> = log.lines().filter(is_error).collect();
+    format!("{} {}", errors.len(), errors.last().copied().unwrap_or_default())
+}
+
+fn bind(what: &str, device: &str) -> io::Result<()> {
+    fs::write(format!("{DRIVER}/{what}"), device)
+}
+
+/// The virtio device that the driver has.
+fn device() -> io::Result<String> {
+    virtio_devices(DRIVER)?.pop().ok_or_else(|| io::Error::other("the driver has no device"))
+}
+
+/// A network device without a driver.
+fn unbound_device() -> io::Result<String> {
+    let all = virtio_devices("/sys/bus/virtio/devices")?;
+    let is_free = |name: &String| {
+        let folder = format!("/sys/bus/virtio/devices/{name}");
+        let kind = fs::read_to_string(format!("{folder}/device")).unwrap_or_default();
+        kind.trim() == "0x0001" && fs::symlink_metadata(format!("{folder}/driver")).is_err()
+    };
+    all.into_iter().find(is_free).ok_or_else(|| io::Error::other("no device without a driver"))
+}
+
+fn virtio_devices(folder: &str) -> io::Result<Vec<String>> {
+    let names = fs::read_dir(folder)?.flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("virtio")).collect();
+    names.sort();
+    Ok(names)
+}

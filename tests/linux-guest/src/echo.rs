@@ -1,0 +1,40 @@
+//! Echo, as in RFC 862.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::thread;
+
+const PORT: u16 = 7;
+
+/// Starts both, for IPv4 and IPv6.
+pub(crate) fn spawn() -> io::Result<()> {
+    let datagrams = UdpSocket::bind(("::", PORT))?;
+    thread::Builder::new().name("udp-echo".into()).spawn(move || echo_datagrams(&datagrams))?;
+    let streams = TcpListener::bind(("::", PORT))?;
+    thread::Builder::new().name("tcp-echo".into()).spawn(move || {
+        for stream in streams.incoming().flatten() {
+            thread::spawn(move || echo_stream(stream));
+        }
+    })?;
+    Ok(())
+}
+
+fn echo_datagrams(socket: &UdpSocket) {
+    let mut bytes = vec![0; 65_536];
+    loop {
+        // Errors tell of earlier datagrams that did not arrive; the sender's books show them too.
+        if let Ok((len, from)) = socket.recv_from(&mut bytes) {
+            let _ = socket.send_to(&bytes[..len], from);
+        }
+    }
+}
+
+fn echo_stream(mut stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let mut bytes = [0; 4096];
+    while let Ok(len @ 1..) = stream.read(&mut bytes) {
+        if stream.write_all(&bytes[..len]).is_err() {
+            return;
+        }
+    }
+}

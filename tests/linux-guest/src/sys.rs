@@ -1,0 +1,154 @@
+//! System calls that an init makes.
+
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long the driver may take to make its interface.
+const INTERFACE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Mounts what programs expect.
+pub(crate) fn mount_all() -> io::Result<()> {
+    let points = [(c"proc", c"/proc"), (c"sysfs", c"/sys"), (c"devtmpfs", c"/dev")];
+    points.into_iter().try_for_each(|(kind, target)| mount(kind, target))
+}
+
+fn mount(kind: &CStr, target: &CStr) -> io::Result<()> {
+    // SAFETY: C strings; no data.
+    let done =
+        unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
+    checked(done)
+}
+
+/// Loads all modules of the initramfs, in order.
+pub(crate) fn load_modules() -> io::Result<()> {
+    let mut paths: Vec<_> = fs::read_dir("/modules")?.flatten().map(|e| e.path()).collect();
+    paths.sort();
+    paths.iter().try_for_each(|path| load_module(path))
+}
+
+fn load_module(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    // SAFETY: an open file, an empty C string, no flags.
+    let done = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+    checked(done as i32)
+}
+
+/// Value of a word `name=value` on the kernel's command line.
+pub(crate) fn boot_argument(name: &str) -> Option<String> {
+    let line = fs::read_to_string("/proc/cmdline").ok()?;
+    let mut words = line.split_whitespace().filter_map(|word| word.split_once('='));
+    words.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+}
+
+/// Release of the running kernel.
+pub(crate) fn kernel_release() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// The interface that virtio_net has made, if there is one.
+pub(crate) fn interface() -> Option<String> {
+    let interfaces = fs::read_dir("/sys/class/net").ok()?.flatten();
+    let made = |entry: &fs::DirEntry| {
+        let driver = fs::read_link(entry.path().join("device/driver"));
+        driver.is_ok_and(|link| link.ends_with("virtio_net"))
+    };
+    interfaces.filter(made).find_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// The interface, as soon as it is there.
+pub(crate) fn wait_interface() -> io::Result<String> {
+    let end = Instant::now() + INTERFACE_DEADLINE;
+    loop {
+        if let Some(name) = interface() {
+            return Ok(name);
+        }
+        if Instant::now() > end {
+            return Err(io::Error::other("virtio_net makes no interface"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Gives an interface its address (of 24 bits) and switches it on.
+pub(crate) fn configure(interface: &str, address: Ipv4Addr) -> io::Result<()> {
+    let mut request = request_for(interface);
+    request.ifr_ifru.ifru_addr = socket_address(address);
+    control(libc::SIOCSIFADDR, &request)?;
+    request.ifr_ifru.ifru_addr = socket_address(Ipv4Addr::new(255, 255, 255, 0));
+    control(libc::SIOCSIFNETMASK, &request)?;
+    switch(interface, true)
+}
+
+/// Switches an interface on or off.
+pub(crate) fn switch(interface: &str, on: bool) -> io::Result<()> {
+    let mut request = request_for(interface);
+    request.ifr_ifru.ifru_flags = if on { libc::IFF_UP as libc::c_short } else { 0 };
+    control(libc::SIOCSIFFLAGS, &request)
+}
+
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut bytes = [0; 14];
+    bytes[2..6].copy_from_slice(&address.octets());
+    let sa_data = bytes.map(|byte| byte as libc::c_char);
+    libc::sockaddr { sa_family: libc::AF_INET as u16, sa_data }
+}
+
+fn request_for(interface: &str) -> libc::ifreq {
+    // SAFETY: all-zero bytes are a valid request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let last = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name[..last].iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request
+}
+
+fn control(what: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: an open socket and a whole request.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_ref(request)) })
+}
+
+/// Switches a terminal's own ideas off: bytes go through as they are.
+pub(crate) fn make_raw(terminal: &File) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `termios`, which is then filled.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: an open descriptor and a `termios` to fill.
+    checked(unsafe { libc::tcgetattr(terminal.as_raw_fd(), &mut settings) })?;
+    // SAFETY: a filled `termios`.
+    unsafe { libc::cfmakeraw(&mut settings) };
+    // SAFETY: an open descriptor and a filled `termios`.
+    checked(unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &settings) })
+}
+
+/// What the kernel has logged so far.
+pub(crate) fn kernel_log() -> String {
+    const READ_ALL: i32 = 3;
+    let mut bytes = vec![0_u8; 1 << 20];
+    // SAFETY: the buffer has the length it is said to have.
+    let len = unsafe { libc::klogctl(READ_ALL, bytes.as_mut_ptr().cast(), bytes.len() as i32) };
+    bytes.truncate(len.max(0) as usize);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Starts the machine anew.
+pub(crate) fn reboot() -> io::Result<()> {
+    // SAFETY: a plain integer; init has nothing that a file system would lose.
+    checked(unsafe { libc::reboot(libc::RB_AUTOBOOT) })
+}
+
+/// Switches the machine off.
+pub(crate) fn power_off() {
+    // SAFETY: a plain integer; init has nothing that a file system would lose.
+    let _ = unsafe { libc::reboot(libc::RB_POWER_OFF) };
+}
+
+fn checked(result: i32) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

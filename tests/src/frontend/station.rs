@@ -1,0 +1,94 @@
+//! A station on the LAN that talks to a test guest in numbered frames.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
+
+use super::wait;
+use crate::rig::Rig;
+
+/// The guest's MAC address in the demo's topology.
+pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x77, 0x73, 0x01];
+/// Local experimental ethertype.
+const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
+/// Bytes of a frame.
+const FRAME_BYTES: usize = 100;
+
+/// A station with a MAC address of its own.
+pub struct Station {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    port: Arc<Port>,
+    seen: RefCell<Vec<u32>>,
+}
+
+impl Station {
+    /// Plugs a station into the rig's LAN.
+    ///
+    /// # Panics
+    /// The switch has no port left, or the topology another guest.
+    pub fn new(rig: &mut Rig) -> Self {
+        assert_eq!(rig.topology.apps[0].mac.0, GUEST_MAC);
+        let port = rig.lan("station");
+        Self { mac: [0x02, 0x77, 0x73, 0, 0, 0x21], port, seen: RefCell::default() }
+    }
+
+    /// Sends a numbered frame to the guest.
+    pub fn send(&self, number: u32) {
+        self.port.send(&frame(GUEST_MAC, self.mac, number));
+    }
+
+    /// Numbers of all frames that have come since they were last taken.
+    pub fn take_seen(&self) -> Vec<u32> {
+        self.drain();
+        self.seen.take()
+    }
+
+    /// Waits until a frame of this number has come.
+    ///
+    /// # Panics
+    /// None does.
+    pub fn expect(&self, number: u32) {
+        wait(&format!("frame {number} on the LAN"), || {
+            self.drain();
+            self.seen.borrow().contains(&number)
+        });
+    }
+
+    /// Waits, then checks that no frame has come.
+    ///
+    /// # Panics
+    /// One has.
+    pub fn expect_silence(&self, time: Duration) {
+        std::thread::sleep(time);
+        assert_eq!(self.take_seen(), Vec::<u32>::new(), "frames on the LAN");
+    }
+
+    pub(super) fn drain(&self) {
+        let mut bytes = vec![0; MAX_FRAME_BYTES];
+        while let Some(len) = self.port.receive(&mut bytes) {
+            self.seen.borrow_mut().extend(number_of(&bytes[..len]));
+        }
+    }
+}
+
+/// A numbered frame.
+pub fn frame(to: [u8; 6], from: [u8; 6], number: u32) -> Vec<u8> {
+    let mut frame = vec![number as u8; FRAME_BYTES];
+    frame[..6].copy_from_slice(&to);
+    frame[6..12].copy_from_slice(&from);
+    frame[12..14].copy_from_slice(&ETHERTYPE);
+    frame[14..18].copy_from_slice(&number.to_le_bytes());
+    frame
+}
+
+/// The number of such a frame, if it is one and whole.
+pub fn number_of(frame: &[u8]) -> Option<u32> {
+    if frame.len() != FRAME_BYTES || frame[12..14] != ETHERTYPE {
+        return None;
+    }
+    let number = u32::from_le_bytes(frame[14..18].try_into().ok()?);
+    frame[18..].iter().all(|byte| *byte == number as u8).then_some(number)
+}

@@ -1,0 +1,212 @@
+//! The Linux guest: one QEMU process, which does not outlive this one.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Address of the guest.
+pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// From power-on to `ready`: 4 to 7 s are usual, ten times that on a busy machine.
+const BOOT_DEADLINE: Duration = Duration::from_secs(90);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// Lines of the console that tell why it ended.
+const LAST_WORDS: usize = 20;
+
+/// What to boot.
+pub(super) struct Order<'a> {
+    /// QEMU.
+    pub qemu: &'a Path,
+    /// Kernel image.
+    pub kernel: &'a Path,
+    /// Its initramfs.
+    pub initramfs: &'a Path,
+    /// The vhost-user socket.
+    pub socket: &'a Path,
+    /// The guest's MAC address.
+    pub mac: &'a str,
+    /// Where its console goes.
+    pub console: &'a Path,
+}
+
+/// A running guest. Dropping it ends it.
+pub(super) struct LinuxGuest {
+    qemu: Child,
+    control: UnixStream,
+    lines: Receiver<String>,
+    console: PathBuf,
+    folder: PathBuf,
+}
+
+impl LinuxGuest {
+    /// Starts QEMU; [`Self::wait_ready`] follows.
+    ///
+    /// # Errors
+    /// QEMU does not start.
+    pub(super) fn boot(order: &Order<'_>) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("warmspare-guest-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).context("no folder for the guest's control socket")?;
+        let path = folder.join("control");
+        let listener = UnixListener::bind(&path)?;
+        // `setpriv` has the kernel end QEMU with this process, however that ends.
+        let mut qemu = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(order.qemu)
+            .args(arguments(order, &path))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(order.console.with_extension("qemu.log"))?)
+            .spawn()
+            .context("QEMU cannot be started")?;
+        let control = match accept(&listener, &mut qemu) {
+            Ok(control) => control,
+            Err(error) => {
+                let _ = qemu.kill();
+                let _ = qemu.wait();
+                let log = fs::read_to_string(order.console.with_extension("qemu.log"));
+                return Err(error.context(log.unwrap_or_default()));
+            }
+        };
+        let lines = read_lines(control.try_clone()?);
+        Ok(Self { qemu, control, lines, console: order.console.to_owned(), folder })
+    }
+
+    /// Waits until its init says so.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(super) fn wait_ready(&self) -> Result<String> {
+        let line = self.line(BOOT_DEADLINE)?;
+        match line.strip_prefix("ready ") {
+            Some(release) => Ok(release.to_owned()),
+            None => bail!("the guest says `{line}`"),
+        }
+    }
+
+    /// Asks it to do something, and waits for its answer.
+    ///
+    /// # Errors
+    /// It cannot, or does not answer.
+    pub(super) fn ask(&mut self, request: &str) -> Result<String> {
+        self.tell(request)?;
+        let line = self.line(ANSWER_DEADLINE)?;
+        match line.strip_prefix("ok") {
+            Some(answer) => Ok(answer.trim().to_owned()),
+            None => bail!("the guest, asked to `{request}`: {line}"),
+        }
+    }
+
+    /// Asks it to do something that has no answer.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(super) fn tell(&mut self, request: &str) -> Result<()> {
+        writeln!(self.control, "{request}").context("the guest is gone")
+    }
+
+    /// One number of its `status`.
+    ///
+    /// # Errors
+    /// It has none of that name.
+    pub(super) fn figure(&mut self, name: &str) -> Result<u64> {
+        let status = self.ask("status")?;
+        let mut words = status.split_whitespace().filter_map(|word| word.split_once('='));
+        let value = words.find(|(key, _)| *key == name).map(|(_, value)| value.parse());
+        value.with_context(|| format!("no {name} in `{status}`"))?.context("no number")
+    }
+
+    /// Lets the guest's threads go before everything of normal priority, or not: what is measured
+    /// through them is then not what else the machine has to do.
+    pub(super) fn put_first(&self, first: bool) -> Result<()> {
+        let pid = self.qemu.id().to_string();
+        let policy: &[&str] = if first { &["-f", "-p", "1"] } else { &["-o", "-p", "0"] };
+        let status = Command::new("chrt").arg("-a").args(policy).arg(pid).status();
+        ensure!(status.context("chrt is missing")?.success(), "chrt is not permitted");
+        Ok(())
+    }
+
+    fn line(&self, patience: Duration) -> Result<String> {
+        match self.lines.recv_timeout(patience) {
+            Ok(line) => Ok(line),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the guest does not answer; its console ends\n{}", self.last_words())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the guest is gone; its console ends\n{}", self.last_words())
+            }
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let text = fs::read(&self.console).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).replace('\r', "");
+        let lines: Vec<_> = text.lines().collect();
+        let last = &lines[lines.len().saturating_sub(LAST_WORDS)..];
+        last.iter().map(|line| format!("  | {line}\n")).collect()
+    }
+}
+
+impl Drop for LinuxGuest {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// README's line, with the console and the control port added.
+fn arguments(order: &Order<'_>, control: &Path) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    let mut add = |words: String| list.extend(words.split(' ').map(str::to_owned));
+    add("-M q35 -accel tcg,thread=multi -cpu max -smp 1 -m 256M -nodefaults -display none".into());
+    add("-object memory-backend-memfd,id=m,size=256M,share=on -machine memory-backend=m".into());
+    let socket = order.socket.display();
+    add(format!("-chardev socket,id=c,path={socket},reconnect-ms=10"));
+    add("-netdev vhost-user,id=n,chardev=c,queues=1".into());
+    add(format!("-device virtio-net-pci,netdev=n,mac={},romfile=", order.mac));
+    add(format!("-serial file:{}", order.console.display()));
+    add(format!("-chardev socket,id=ctl,path={} -serial chardev:ctl", control.display()));
+    add(format!("-kernel {} -initrd {}", order.kernel.display(), order.initramfs.display()));
+    list.push("-append".into());
+    list.push(format!("console=ttyS0 reboot=k panic=-1 quiet tsc=reliable warmspare.ip={GUEST}"));
+    list
+}
+
+fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixStream> {
+    listener.set_nonblocking(true)?;
+    let end = Instant::now() + ANSWER_DEADLINE;
+    loop {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false)?;
+            return Ok(stream);
+        }
+        if let Some(status) = qemu.try_wait()? {
+            bail!("QEMU ended at once, with {status}");
+        }
+        if Instant::now() > end {
+            bail!("QEMU does not connect to its control socket");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A thread that ends with the stream.
+fn read_lines(stream: UnixStream) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned();
+            if !line.is_empty() && sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

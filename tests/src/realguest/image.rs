@@ -1,0 +1,35 @@
+//! The guest's initramfs: its init, and the modules of its NIC.
+
+use std::fs::{self, File};
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::nested::cpio::Archive;
+use crate::nested::image::build_programs;
+use crate::nested::kernel::Kernel;
+
+/// What the guest's NIC needs of the kernel's modules.
+const MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
+
+/// Builds the init and writes the initramfs; says where it is.
+pub(super) fn build(kernel: &Kernel, cache: &Path) -> Result<PathBuf> {
+    let folder = build_programs(&[("warmspare-linux-guest", "linux-init")])?;
+    let init = folder.join("linux-init");
+    let init = fs::read(&init).with_context(|| format!("{} is missing", init.display()))?;
+    let path = cache.join("linux-guest.cpio");
+    let mut archive = Archive::new(BufWriter::new(File::create(&path)?));
+    for name in ["dev", "modules", "proc", "sys"] {
+        archive.folder(name)?;
+    }
+    // The kernel opens it for init before anything is mounted.
+    archive.char_device("dev/console", 5, 1)?;
+    archive.program("init", &init)?;
+    let wanted = kernel.modules.iter().filter(|module| MODULES.contains(&module.name.as_str()));
+    for (number, module) in wanted.enumerate() {
+        archive.file(&format!("modules/{number:02}-{}.ko", module.name), &module.bytes)?;
+    }
+    archive.finish()?;
+    Ok(path)
+}

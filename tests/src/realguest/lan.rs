@@ -1,0 +1,147 @@
+//! A LAN of network namespaces: a bridge with the two TAPs of the NICs, and a host behind it.
+//!
+//! ```text
+//!   namespace ws-PID-N                      namespace ws-PID-N-h
+//!     ws-a ─┐                                 the host, 10.77.0.1
+//!     ws-b ─┴─ br0 ─── v0 ═══════════════════ v1
+//! ```
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+/// Address of the host; the guest has the next one.
+pub(super) const HOST: &str = "10.77.0.1";
+/// The TAPs of the examples.
+pub(super) const TAPS: [&str; 2] = ["ws-a", "ws-b"];
+
+/// A network namespace, gone when dropped.
+pub(super) struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn new(name: String) -> Result<Self> {
+        ip(&format!("netns add {name}")).context(
+            "no network namespace can be made: these tests need root and iproute2 (run them with \
+             sudo, or in a container with CAP_SYS_ADMIN and CAP_NET_ADMIN)",
+        )?;
+        let namespace = Self { name };
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// Its name, for `ip netns exec`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `ip ARGUMENTS` inside.
+    ///
+    /// # Errors
+    /// It fails.
+    pub(super) fn ip(&self, arguments: &str) -> Result<()> {
+        ip(&format!("-n {} {arguments}", self.name))
+    }
+
+    /// Runs something on a thread of its own inside; threads that it starts stay there.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered.
+    ///
+    /// # Panics
+    /// What is run panics.
+    pub(super) fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
+        let file = File::open(format!("/run/netns/{}", self.name))?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                // SAFETY: an open descriptor; only this thread is concerned.
+                let done = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+                if done < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(body())
+            });
+            let done = thread.join();
+            Ok(done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = ip(&format!("netns del {}", self.name));
+    }
+}
+
+/// The LAN.
+pub(super) struct Lan {
+    host: Namespace,
+    bridge: Namespace,
+}
+
+impl Lan {
+    /// Makes it, with persistent TAPs in the bridge.
+    ///
+    /// # Errors
+    /// Not permitted, or iproute2 is missing.
+    pub(super) fn new() -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ws-{}-{number}", std::process::id());
+        let bridge = Namespace::new(name.clone())?;
+        let host = Namespace::new(format!("{name}-h"))?;
+        bridge.ip("link add br0 type bridge")?;
+        bridge.ip("link set br0 up")?;
+        bridge.ip(&format!("link add v0 type veth peer name v1 netns {}", host.name()))?;
+        for port in ["v0", TAPS[0], TAPS[1]] {
+            if port != "v0" {
+                bridge.ip(&format!("tuntap add {port} mode tap"))?;
+            }
+            bridge.ip(&format!("link set {port} master br0 up"))?;
+        }
+        host.ip(&format!("addr add {HOST}/24 dev v1"))?;
+        host.ip("link set v1 up")?;
+        Ok(Self { host, bridge })
+    }
+
+    /// Where the host is.
+    pub(super) fn host(&self) -> &Namespace {
+        &self.host
+    }
+
+    /// Where the bridge and the TAPs are.
+    pub(super) fn bridge(&self) -> &Namespace {
+        &self.bridge
+    }
+
+    /// Which port the bridge has learned a station behind.
+    ///
+    /// # Errors
+    /// The table cannot be read.
+    pub(super) fn port_of(&self, mac: &str) -> Result<Option<String>> {
+        let output = Command::new("bridge")
+            .args(["-n", self.bridge.name(), "fdb", "show", "br", "br0"])
+            .output()
+            .context("iproute2's `bridge` is missing")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|line| line.starts_with(mac));
+        let mut words = line.unwrap_or_default().split(' ').skip_while(|word| *word != "dev");
+        Ok(words.nth(1).map(str::to_owned))
+    }
+}
+
+fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .context("iproute2 is missing: apt-get install iproute2")?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+        bail!("ip {arguments}: {errors}");
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! `cargo xtask linux-guest`: a Linux guest under QEMU whose network is warmspare's, behind a real
+//! Linux bridge.
+//!
+//! ```text
+//!  QEMU (TCG), Linux ── vhost-user ── warmspare ─┬─ TAP ws-a ─┐
+//!  virtio_net, echo                              └─ TAP ws-b ─┴─ bridge ── veth ── the host: a UDP
+//!                                                   (network namespaces)           ping each ms
+//! ```
+//!
+//! Each step prints one line of JSON. QEMU and the kernel come from where `cargo xtask nested` has
+//! them. Needs root, for the namespaces.
+
+mod guest;
+mod image;
+mod lan;
+mod ping;
+mod service;
+mod steps;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use warmspare::topology::Topology;
+
+use crate::nested::{kernel, qemu};
+use crate::runner::workspace;
+use guest::{LinuxGuest, Order};
+use lan::Lan;
+use steps::Bench;
+
+/// What may be said on the command line.
+#[derive(Debug, clap::Args)]
+pub struct LinuxGuestArgs {
+    /// Failures of the active domain: crash, hang, pulled cable in turn
+    #[arg(long, default_value_t = 30, value_name = "N")]
+    failovers: u32,
+    /// Run only the steps with these names
+    #[arg(long = "step", value_name = "STEP")]
+    steps: Vec<String>,
+}
+
+/// What guests are booted from.
+struct Parts {
+    qemu: PathBuf,
+    kernel: PathBuf,
+    initramfs: PathBuf,
+    cache: PathBuf,
+    topology: Topology,
+    topology_file: PathBuf,
+}
+
+impl Parts {
+    fn prepare() -> Result<Self> {
+        let cache = workspace().join("target/nested");
+        std::fs::create_dir_all(&cache).context("target/nested cannot be created")?;
+        let qemu = qemu::find_or_install(&cache)?;
+        let kernel = kernel::fetch(&cache)?;
+        let initramfs = image::build(&kernel, &cache)?;
+        let (topology, topology_file) = example("qemu-linux", &scratch()?)?;
+        Ok(Self { qemu, kernel: kernel.image, initramfs, cache, topology, topology_file })
+    }
+
+    fn mac(&self) -> String {
+        self.topology.apps[0].mac.to_string()
+    }
+
+    fn boot(&self) -> Result<LinuxGuest> {
+        LinuxGuest::boot(&Order {
+            qemu: &self.qemu,
+            kernel: &self.kernel,
+            initramfs: &self.initramfs,
+            socket: &self.topology.apps[0].socket,
+            mac: &self.mac(),
+            console: &self.cache.join("linux-guest-console.log"),
+        })
+    }
+}
+
+/// A folder for sockets, whose paths must be short.
+fn scratch() -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("ws-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).context("no folder for sockets")?;
+    Ok(folder)
+}
+
+/// An example's topology as it stands, but with its socket in `folder`, so that several runs can
+/// share a machine, and with patience; and the file that holds it.
+fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> {
+    let mut topology = Topology::load(&workspace().join(format!("examples/{name}.json")))?;
+    // Faults are the purpose here.
+    topology.limits.failures = 1000;
+    topology.limits.link_flaps = 1000;
+    topology.apps[0].socket = folder.join(format!("{name}.sock"));
+    let file = folder.join(format!("{name}.json"));
+    std::fs::write(&file, serde_json::to_string_pretty(&topology)?)?;
+    Ok((topology, file))
+}
+
+/// Builds, boots, and runs all steps.
+///
+/// # Errors
+/// Something is missing and cannot be fetched, or a step failed.
+pub fn run(args: &LinuxGuestArgs) -> Result<()> {
+    let lan = Lan::new()?;
+    let parts = Parts::prepare()?;
+    let all = steps::all();
+    if let Some(unknown) = args.steps.iter().find(|name| !all.iter().any(|s| s.0 == **name)) {
+        let names: Vec<_> = all.iter().map(|step| step.0).collect();
+        bail!("no step `{unknown}`: choose from {}", names.join(", "));
+    }
+    let mut bench = Bench::start(&lan, &parts, args.failovers)?;
+    let mut failed = Vec::new();
+    for (name, step) in all {
+        if !args.steps.is_empty() && !args.steps.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let outcome = step(&mut bench);
+        println!("{}", line(name, &outcome));
+        if outcome.is_err() {
+            failed.push(name);
+        }
+    }
+    drop(bench);
+    let _ = std::fs::remove_dir_all(scratch()?);
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn line(name: &str, outcome: &Result<Value>) -> Value {
+    match outcome {
+        Ok(figures) => json!({ "step": name, "ok": true, "figures": figures }),
+        Err(error) => json!({ "step": name, "ok": false, "why": format!("{error:#}") }),
+    }
+}

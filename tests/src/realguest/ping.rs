@@ -1,0 +1,158 @@
+//! A UDP ping from a host of the LAN: numbered datagrams to the guest's echo port, and the books.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use vmm_sys_util::timerfd::TimerFd;
+use warmspare::clock::monotonic_ns;
+use warmspare::realtime::{self, Priority};
+use warmspare::traffic::Ledger;
+
+use super::lan::Namespace;
+
+const ECHO_PORT: u16 = 7;
+/// Payload: the number, and noise that follows from it.
+const DATAGRAM_BYTES: usize = 64;
+/// How long it listens after its last datagram.
+const LINGER: Duration = Duration::from_millis(200);
+/// Room in the books.
+const DATAGRAMS: usize = 200_000;
+
+/// What the running thread shows.
+#[derive(Default)]
+struct Shown {
+    stop: AtomicBool,
+    last_echo_ns: AtomicU64,
+    echoes: AtomicU64,
+}
+
+/// The running ping.
+pub(super) struct Ping {
+    shown: Arc<Shown>,
+    thread: JoinHandle<io::Result<Ledger>>,
+}
+
+impl Ping {
+    /// Starts sending a datagram every `period` from inside `namespace`.
+    ///
+    /// # Errors
+    /// No socket, timer or thread.
+    pub(super) fn start(namespace: &Namespace, guest: Ipv4Addr, period: Duration) -> Result<Self> {
+        let shown = Arc::new(Shown::default());
+        let theirs = shown.clone();
+        let thread = namespace.run(move || -> io::Result<_> {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.connect(SocketAddr::from((guest, ECHO_PORT)))?;
+            socket.set_nonblocking(true)?;
+            let mut timer = TimerFd::new()?;
+            timer.reset(period, Some(period))?;
+            std::thread::Builder::new().name("ping".into()).spawn(move || {
+                realtime::enter(Priority::Nic);
+                run(&socket, timer, &theirs)
+            })
+        })??;
+        Ok(Self { shown, thread })
+    }
+
+    /// Waits for ten echoes from now on.
+    ///
+    /// # Errors
+    /// They do not come in time.
+    pub(super) fn wait_answers(&self, patience: Duration) -> Result<Duration> {
+        let start = Instant::now();
+        let before = self.shown.echoes.load(Ordering::Acquire);
+        while self.shown.echoes.load(Ordering::Acquire) < before + 10 {
+            if start.elapsed() > patience {
+                bail!("the guest does not answer within {} s", patience.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(start.elapsed())
+    }
+
+    /// When the last echo came.
+    pub(super) fn last_echo_ns(&self) -> u64 {
+        self.shown.last_echo_ns.load(Ordering::Acquire)
+    }
+
+    /// Stops, and hands over the books.
+    ///
+    /// # Errors
+    /// The socket has failed on the way.
+    pub(super) fn finish(self) -> Result<Ledger> {
+        self.shown.stop.store(true, Ordering::Release);
+        let done = self.thread.join().ok().context("the ping has panicked")?;
+        done.context("the ping's socket has failed")
+    }
+}
+
+fn run(socket: &UdpSocket, mut timer: TimerFd, shown: &Shown) -> io::Result<Ledger> {
+    let mut ledger = Ledger::with_capacity(DATAGRAMS);
+    let mut end_ns = None;
+    loop {
+        if end_ns.is_none() && shown.stop.load(Ordering::Acquire) {
+            end_ns = Some(monotonic_ns() + LINGER.as_nanos() as u64);
+        }
+        if end_ns.is_some_and(|end_ns| monotonic_ns() > end_ns) {
+            return Ok(ledger);
+        }
+        if wait(socket, &timer)? {
+            // Periods missed while the machine stood still are not made up for.
+            let _ = timer.wait();
+            if end_ns.is_none() {
+                let number = ledger.next_number();
+                ledger.sent(monotonic_ns());
+                // A guest without a listener, or an ARP entry that is being looked up: the echo
+                // that is missing says it all.
+                let _ = socket.send(&datagram(number));
+            }
+        }
+        receive(socket, &mut ledger, shown);
+    }
+}
+
+fn wait(socket: &UdpSocket, timer: &TimerFd) -> io::Result<bool> {
+    let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut fds = [entry(timer.as_raw_fd()), entry(socket.as_raw_fd())];
+    // SAFETY: `fds` has as many entries as said and outlives the call.
+    let done = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 100) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(fds[0].revents != 0) }
+}
+
+fn receive(socket: &UdpSocket, ledger: &mut Ledger, shown: &Shown) {
+    let mut bytes = [0; 2 * DATAGRAM_BYTES];
+    loop {
+        let len = match socket.recv(&mut bytes) {
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // ICMP errors are reported here, once each.
+            Err(_) => continue,
+        };
+        let now_ns = monotonic_ns();
+        let number = bytes.first_chunk().map_or(u64::MAX, |number| u64::from_le_bytes(*number));
+        if len == DATAGRAM_BYTES && bytes[..len] == datagram(number) {
+            ledger.echoed(number, now_ns);
+            shown.last_echo_ns.store(now_ns, Ordering::Release);
+            shown.echoes.fetch_add(1, Ordering::AcqRel);
+        } else {
+            ledger.corrupted();
+        }
+    }
+}
+
+fn datagram(number: u64) -> [u8; DATAGRAM_BYTES] {
+    let mut bytes = [0; DATAGRAM_BYTES];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    let mut noise = number ^ 0x9e37_79b9_7f4a_7c15;
+    for byte in &mut bytes[8..] {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *byte = (noise >> 56) as u8;
+    }
+    bytes
+}

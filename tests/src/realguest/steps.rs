@@ -1,0 +1,335 @@
+//! The steps, in order. Each leaves a guest that answers to the next.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use warmspare::clock::monotonic_ns;
+use warmspare::fault::Cause;
+use warmspare::observe::Witness;
+use warmspare::supervisor::FailoverReport;
+use warmspare::traffic::{Ledger, percentile};
+
+use super::Parts;
+use super::guest::{GUEST, LinuxGuest};
+use super::lan::{Lan, TAPS};
+use super::ping::Ping;
+use super::service::{InProcess, Program};
+use super::stream::{self, Typing};
+
+const PERIOD: Duration = Duration::from_millis(1);
+/// How long service may take to come back before a step has failed: no promise.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Around a fault: the echoes that tell how long it was felt.
+const AROUND: Duration = Duration::from_millis(60);
+/// The promised interruption.
+const LIMIT_NS: u64 = 10_000_000;
+/// For a guest that has just been asked for something new.
+const SETTLE: Duration = Duration::from_millis(500);
+/// Traffic between two faults.
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// 100 MB, in the guest's blocks of 64 KiB.
+const BLOCKS: u64 = 1526;
+/// For a rate without faults.
+const QUIET_BLOCKS: u64 = 400;
+
+/// What fails, in turn.
+const CAUSES: [Cause; 3] = [Cause::Crash, Cause::Hang, Cause::Link];
+
+/// A guest, a LAN, and the service between them.
+pub(super) struct Bench<'a> {
+    lan: &'a Lan,
+    parts: &'a Parts,
+    failovers: u32,
+    service: Option<InProcess>,
+    guest: Option<LinuxGuest>,
+    boot: Duration,
+    witness: Witness,
+}
+
+/// A step, and what it is called.
+type Step<'a> = (&'static str, fn(&mut Bench<'a>) -> Result<Value>);
+
+pub(super) fn all<'a>() -> Vec<Step<'a>> {
+    vec![
+        ("boot", Bench::booted),
+        ("jitter", Bench::jitter),
+        ("failovers", Bench::failovers),
+        ("transfer", Bench::transfer),
+        ("link", Bench::link_down_and_up),
+        ("rebind", Bench::rebind),
+        ("reboot", Bench::reboot),
+        ("front-end", Bench::front_end_again),
+        ("restart", Bench::restart),
+    ]
+}
+
+impl<'a> Bench<'a> {
+    /// A redundant service and a guest that has booted.
+    pub(super) fn start(lan: &'a Lan, parts: &'a Parts, failovers: u32) -> Result<Self> {
+        let service = InProcess::start(lan.bridge(), &parts.topology)?;
+        let start = Instant::now();
+        let guest = parts.boot()?;
+        guest.wait_ready()?;
+        Ok(Self {
+            lan,
+            parts,
+            failovers,
+            service: Some(service),
+            guest: Some(guest),
+            boot: start.elapsed(),
+            witness: Witness::spawn()?,
+        })
+    }
+
+    fn service(&self) -> Result<&InProcess> {
+        self.service.as_ref().context("the service runs elsewhere")
+    }
+
+    fn guest(&mut self) -> Result<&mut LinuxGuest> {
+        self.guest.as_mut().context("there is no guest")
+    }
+
+    fn ping(&self) -> Result<Ping> {
+        let ping = Ping::start(self.lan.host(), GUEST, PERIOD)?;
+        ping.wait_answers(PATIENCE)?;
+        Ok(ping)
+    }
+
+    fn booted(&mut self) -> Result<Value> {
+        let start = Instant::now();
+        let ledger = self.ping()?.finish()?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        let answered = start.elapsed();
+        Ok(json!({ "boot_ms": millis(self.boot), "answers_after_ms": millis(answered) }))
+    }
+
+    /// The guest's own unrest, without faults.
+    fn jitter(&mut self) -> Result<Value> {
+        self.guest()?.put_first(true)?;
+        let ping = self.ping()?;
+        std::thread::sleep(Duration::from_secs(5));
+        let ledger = ping.finish()?;
+        self.guest()?.put_first(false)?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        Ok(books(&ledger))
+    }
+
+    fn failovers(&mut self) -> Result<Value> {
+        let mac = self.parts.mac();
+        let before = self.guest()?.figure("carrier_changes")?;
+        let errors_before = self.guest()?.ask("errors")?;
+        self.guest()?.put_first(true)?;
+        let ping = self.ping()?;
+        let typing = Typing::start(self.lan.host(), GUEST)?;
+        // An emulated processor takes some 20 ms for code that it meets for the first time, and a
+        // new connection is that.
+        std::thread::sleep(SETTLE);
+        let mut reports = Vec::new();
+        for number in 0..self.failovers {
+            let number = number as usize;
+            reports.push(self.fail_once(&mac, CAUSES[number % CAUSES.len()], number)?);
+        }
+        ping.wait_answers(PATIENCE)?;
+        let typed = typing.finish()?;
+        let ledger = ping.finish()?;
+        self.guest()?.put_first(false)?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        let after = self.guest()?.figure("carrier_changes")?;
+        ensure!(after == before, "the guest has seen its carrier change");
+        let errors = self.guest()?.ask("errors")?;
+        ensure!(errors == errors_before, "the guest's kernel complains: {errors}");
+        let stalls = self.witness.stalls();
+        let stalled =
+            |&(from, to): &(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
+        let long: Vec<_> = reports.iter().filter_map(|failure| failure.silence(&ledger)).collect();
+        let long: Vec<_> = long.iter().filter(|(from, to)| to - from > LIMIT_NS).collect();
+        let by_cause: serde_json::Map<_, _> = CAUSES
+            .iter()
+            .map(|cause| (cause.name().to_owned(), by_cause(&ledger, &reports, *cause)))
+            .collect();
+        let figures = json!({
+            "failovers": reports.len(),
+            "by_cause": by_cause,
+            "over_10_ms": long.len(),
+            "of_these_machine_stalled": long.iter().filter(|span| stalled(span)).count(),
+            "traffic": books(&ledger),
+            "session": { "lines": typed.lines, "slowest_ms": millis(typed.slowest) },
+        });
+        Ok(figures)
+    }
+
+    /// 100 MB each way over TCP, every byte checked, while the driver crashes.
+    fn transfer(&mut self) -> Result<Value> {
+        let mac = self.parts.mac();
+        let host = self.lan.host();
+        let quiet =
+            [stream::send(host, GUEST, QUIET_BLOCKS)?, stream::receive(host, GUEST, QUIET_BLOCKS)?];
+        let mut crashes = 0;
+        let rates = std::thread::scope(|scope| -> Result<[f64; 2]> {
+            let streams = scope.spawn(|| -> Result<[f64; 2]> {
+                let to_guest = stream::send(host, GUEST, BLOCKS)?;
+                Ok([to_guest, stream::receive(host, GUEST, BLOCKS)?])
+            });
+            while !streams.is_finished() {
+                self.fail_once(&mac, Cause::Crash, crashes)?;
+                crashes += 1;
+            }
+            streams.join().ok().context("a stream has panicked")?
+        })?;
+        Ok(json!({
+            "quiet_mb_s": { "to_guest": quiet[0], "from_guest": quiet[1] },
+            "crashes": crashes,
+            "crashing_mb_s": { "to_guest": rates[0], "from_guest": rates[1] },
+        }))
+    }
+
+    /// One fault; service and redundancy must come back, and the bridge must have learned the
+    /// guest's address at the other port.
+    fn fail_once(&self, mac: &str, cause: Cause, variant: usize) -> Result<Failure> {
+        let service = self.service()?;
+        let failed = service.active()?;
+        let tap = TAPS[failed];
+        let injected_ns = monotonic_ns();
+        if cause == Cause::Link {
+            self.lan.bridge().ip(&format!("link set {tap} down"))?;
+        } else {
+            service.inject(cause, variant)?;
+        }
+        let report = service.wait_failover()?;
+        let active = service.active()?;
+        ensure!(active != failed, "nobody took over: {:?}", report.record.verdict);
+        let end = Instant::now() + PATIENCE;
+        while self.lan.port_of(mac)?.as_deref() != Some(TAPS[active]) {
+            ensure!(
+                Instant::now() < end,
+                "the bridge does not learn the guest at {}",
+                TAPS[active]
+            );
+        }
+        if cause == Cause::Link {
+            self.lan.bridge().ip(&format!("link set {tap} up"))?;
+        }
+        service.wait_redundant()?;
+        std::thread::sleep(PAUSE);
+        Ok(Failure { cause, injected_ns, report })
+    }
+
+    fn link_down_and_up(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        let guest = self.guest()?;
+        guest.ask("link down")?;
+        let quiet_from = monotonic_ns();
+        std::thread::sleep(Duration::from_millis(50));
+        guest.ask("link up")?;
+        ensure!(ping.last_echo_ns() < monotonic_ns() && quiet_from > 0, "no time passes");
+        let back = ping.wait_answers(PATIENCE)?;
+        ping.finish()?;
+        Ok(json!({ "back_ms": millis(back) }))
+    }
+
+    fn rebind(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        let guest = self.guest()?;
+        guest.ask("unbind")?;
+        guest.ask("bind")?;
+        let back = ping.wait_answers(PATIENCE)?;
+        ping.finish()?;
+        Ok(json!({ "back_ms": millis(back) }))
+    }
+
+    fn reboot(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        let start = Instant::now();
+        let guest = self.guest()?;
+        guest.tell("reboot")?;
+        guest.wait_ready()?;
+        ping.wait_answers(PATIENCE)?;
+        ping.finish()?;
+        Ok(json!({ "back_ms": millis(start.elapsed()) }))
+    }
+
+    /// QEMU is killed, and another one connects.
+    fn front_end_again(&mut self) -> Result<Value> {
+        self.guest = None;
+        let start = Instant::now();
+        let guest = self.parts.boot()?;
+        guest.wait_ready()?;
+        self.guest = Some(guest);
+        self.ping()?.finish()?;
+        Ok(json!({ "back_ms": millis(start.elapsed()) }))
+    }
+
+    /// The VMM goes, as a whole and without a word, and another comes: the program itself, with the
+    /// example as it stands. The guest reconnects by itself.
+    fn restart(&mut self) -> Result<Value> {
+        let ping = self.ping()?;
+        self.service = None;
+        let mut back_ms = Vec::new();
+        for _ in 0..4 {
+            let program = Program::start(self.lan.bridge(), &self.parts.topology_file)?;
+            let back = ping.wait_answers(PATIENCE)?;
+            back_ms.push(millis(back));
+            std::thread::sleep(PAUSE);
+            drop(program);
+        }
+        let ledger = ping.finish()?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        Ok(json!({ "back_ms": back_ms, "duplicated": ledger.total_duplicated() }))
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 100.0
+}
+
+/// A fault and what came of it.
+struct Failure {
+    cause: Cause,
+    injected_ns: u64,
+    report: FailoverReport,
+}
+
+impl Failure {
+    /// The longest silence from the fault on. A fault in the receive path strikes with the next
+    /// frame, a hang is found after some milliseconds.
+    fn silence(&self, ledger: &Ledger) -> Option<(u64, u64)> {
+        let around_ns = AROUND.as_nanos() as u64;
+        ledger.longest_gap(self.injected_ns, self.report.record.verdict_ns + around_ns)
+    }
+
+    /// From the verdict to the spare's first frame, milliseconds.
+    fn switch_ms(&self) -> Option<f64> {
+        let sent_ns = self.report.first_sent_ns?.checked_sub(self.report.record.verdict_ns)?;
+        Some(sent_ns as f64 / 1e6)
+    }
+}
+
+fn by_cause(ledger: &Ledger, all: &[Failure], cause: Cause) -> Value {
+    let of: Vec<_> = all.iter().filter(|failure| failure.cause == cause).collect();
+    let silences = of.iter().filter_map(|failure| failure.silence(ledger));
+    let silences: Vec<f64> = silences.map(|(from, to)| (to - from) as f64 / 1e6).collect();
+    let switches: Vec<f64> = of.iter().filter_map(|failure| failure.switch_ms()).collect();
+    json!({
+        "events": of.len(),
+        "interruption_ms": spread(silences),
+        "verdict_to_first_frame_ms": spread(switches),
+    })
+}
+
+fn spread(mut values: Vec<f64>) -> Value {
+    values.sort_by(f64::total_cmp);
+    let at = |share| percentile(&values, share);
+    json!({ "min": at(0.0), "median": at(0.5), "p90": at(0.9), "max": at(1.0) })
+}
+
+fn books(ledger: &Ledger) -> Value {
+    let gaps = ledger.gaps();
+    json!({
+        "sent": ledger.total_sent(),
+        "lost": ledger.total_sent() - ledger.total_echoed(),
+        "duplicated": ledger.total_duplicated(),
+        "gap_us": gaps,
+    })
+}

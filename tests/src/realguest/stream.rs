@@ -1,0 +1,127 @@
+//! TCP between the host and the guest: bulk data whose every byte is known, and a session of short
+//! lines as a person types them.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::lan::Namespace;
+
+const ECHO_PORT: u16 = 7;
+const SINK_PORT: u16 = 9;
+const SOURCE_PORT: u16 = 19;
+/// As the guest's.
+const BLOCK_BYTES: usize = 65_536;
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+/// How long a stream may stand still before it counts as dead: TCP's own patience with a few
+/// retransmissions.
+const STALL: Duration = Duration::from_secs(10);
+/// Between two lines.
+const TYPING: Duration = Duration::from_millis(20);
+
+fn connect(namespace: &Namespace, guest: Ipv4Addr, port: u16) -> Result<TcpStream> {
+    let address = SocketAddr::from((guest, port));
+    let stream = namespace.run(|| TcpStream::connect_timeout(&address, STALL))?;
+    let stream = stream.with_context(|| format!("no connection to port {port}"))?;
+    stream.set_read_timeout(Some(STALL))?;
+    stream.set_write_timeout(Some(STALL))?;
+    Ok(stream)
+}
+
+/// Block number 0; its first eight bytes are the number.
+fn block() -> Vec<u8> {
+    let mut state = SEED;
+    let words = (0..BLOCK_BYTES / 8).map(|n| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        if n == 0 { 0 } else { state }
+    });
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+/// Sends so many blocks to the guest, which says how many were right. MB/s.
+pub(super) fn send(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Result<f64> {
+    let mut stream = connect(namespace, guest, SINK_PORT)?;
+    let start = Instant::now();
+    let mut block = block();
+    for number in 0..blocks {
+        block[..8].copy_from_slice(&number.to_le_bytes());
+        stream.write_all(&block).context("the stream to the guest has died")?;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut right = [0; 8];
+    stream.read_exact(&mut right).context("the guest does not say what it received")?;
+    let right = u64::from_le_bytes(right);
+    ensure!(right == blocks, "only {right} of {blocks} blocks reached the guest whole");
+    Ok(rate(blocks, start))
+}
+
+/// Takes so many blocks from the guest. MB/s.
+pub(super) fn receive(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Result<f64> {
+    let mut stream = connect(namespace, guest, SOURCE_PORT)?;
+    let start = Instant::now();
+    stream.write_all(&blocks.to_le_bytes())?;
+    let mut expected = block();
+    let mut received = vec![0; BLOCK_BYTES];
+    for number in 0..blocks {
+        stream.read_exact(&mut received).context("the stream from the guest has died")?;
+        expected[..8].copy_from_slice(&number.to_le_bytes());
+        ensure!(received == expected, "block {number} is damaged");
+    }
+    Ok(rate(blocks, start))
+}
+
+fn rate(blocks: u64, start: Instant) -> f64 {
+    let bytes = blocks as f64 * BLOCK_BYTES as f64;
+    (bytes / start.elapsed().as_secs_f64() / 1e5).round() / 10.0
+}
+
+/// A session in which a line is sent, and its echo awaited, every 20 ms.
+pub(super) struct Typing {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Typed>>,
+}
+
+/// What a session saw.
+pub(super) struct Typed {
+    pub(super) lines: u64,
+    pub(super) slowest: Duration,
+}
+
+impl Typing {
+    pub(super) fn start(namespace: &Namespace, guest: Ipv4Addr) -> Result<Self> {
+        let stream = connect(namespace, guest, ECHO_PORT)?;
+        stream.set_nodelay(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let theirs = stop.clone();
+        let thread = std::thread::spawn(move || type_lines(stream, &theirs));
+        Ok(Self { stop, thread })
+    }
+
+    pub(super) fn finish(self) -> Result<Typed> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().ok().context("the session has panicked")?
+    }
+}
+
+fn type_lines(mut stream: TcpStream, stop: &AtomicBool) -> Result<Typed> {
+    let mut typed = Typed { lines: 0, slowest: Duration::ZERO };
+    while !stop.load(Ordering::Acquire) {
+        let line = format!("line number {:>12}\n", typed.lines);
+        let start = Instant::now();
+        stream.write_all(line.as_bytes())?;
+        let mut echo = vec![0; line.len()];
+        stream.read_exact(&mut echo).context("the interactive session has died")?;
+        ensure!(echo == line.as_bytes(), "another line came back");
+        typed.slowest = typed.slowest.max(start.elapsed());
+        typed.lines += 1;
+        std::thread::sleep(TYPING);
+    }
+    Ok(typed)
+}

@@ -1,0 +1,179 @@
+//! `run` as a service, and the commands that look at it and act.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use warmspare_tests::program;
+use warmspare_tests::rig::PATIENCE;
+
+/// A running service in a folder of its own; stopped when dropped.
+struct Service {
+    process: Child,
+    folder: PathBuf,
+    manager: UnixDatagram,
+}
+
+impl Service {
+    fn start(name: &str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("warmspare-service-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut topology: Value =
+            serde_json::from_str(include_str!("../../examples/demo.json")).unwrap();
+        topology["apps"][0]["socket"] = folder.join("app.sock").to_str().unwrap().into();
+        std::fs::write(folder.join("topology.json"), topology.to_string()).unwrap();
+        let manager = UnixDatagram::bind(folder.join("notify.sock")).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let process = Command::new(program())
+            .arg("run")
+            .arg(folder.join("topology.json"))
+            .arg("--api-socket")
+            .arg(folder.join("api.sock"))
+            .arg("--event-file")
+            .arg(folder.join("events.jsonl"))
+            .env("NOTIFY_SOCKET", folder.join("notify.sock"))
+            .spawn()
+            .unwrap();
+        let service = Self { process, folder, manager };
+        assert_eq!(service.told(), "READY=1\nSTATUS=redundant");
+        service
+    }
+
+    /// What the service manager is told next.
+    fn told(&self) -> String {
+        let mut buffer = [0; 256];
+        let len = self.manager.recv(&mut buffer).expect("a word to the service manager");
+        String::from_utf8(buffer[..len].to_vec()).unwrap()
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--api-socket").arg(self.folder.join("api.sock"));
+        command.output().unwrap()
+    }
+
+    fn state(&self) -> Value {
+        let output = self.ask(&["status", "--format", "json"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn wait_redundant(&self) {
+        let end = Instant::now() + PATIENCE;
+        while !self.ask(&["status", "--check"]).status.success() {
+            assert!(Instant::now() < end, "waited in vain for redundancy");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stop(&mut self) -> Option<i32> {
+        let id = self.process.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        self.process.wait().unwrap().code()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_service_is_looked_at_switched_and_stopped() {
+    let mut service = Service::start("whole");
+    service.wait_redundant();
+    let state = service.state();
+    assert_eq!((&state["schema"], &state["active"]), (&"warmspare.state/1".into(), &"a".into()));
+    let output = service.ask(&["switch"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "b has taken over from a\n");
+    service.wait_redundant();
+    assert_eq!(service.state()["active"], "b");
+    let output = service.ask(&["switch", "a"]);
+    assert!(output.status.success(), "{output:?}");
+    service.wait_redundant();
+
+    let output = service.ask(&["drill"]);
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("b could take over"), "{output:?}");
+    let image = service.folder.join("driver");
+    let written = Command::new(program()).args(["image", "--driver"]).arg(&image).status();
+    assert!(written.unwrap().success());
+    let image = image.to_str().unwrap();
+    let output = service.ask(&["upgrade", image, "--probation-ms", "50"]);
+    assert!(output.status.success(), "{output:?}");
+    service.wait_redundant();
+    assert!(service.ask(&["switch", "a"]).status.success());
+
+    let text = String::from_utf8(service.ask(&["status"]).stdout).unwrap();
+    assert!(text.contains("redundant, a serves") && text.contains("no domain has failed"));
+    let events = String::from_utf8(service.ask(&["events"]).stdout).unwrap();
+    let kinds: Vec<Value> = events
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone())
+        .collect();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "switched").count(), 4, "{events}");
+    assert_eq!(kinds.iter().filter(|kind| *kind == "redundancy-regained").count(), 1, "{events}");
+
+    assert_eq!(service.stop(), Some(0));
+    let file = std::fs::read_to_string(service.folder.join("events.jsonl")).unwrap();
+    assert!(file.starts_with(&events), "the file has what the socket told");
+    assert!(!service.folder.join("api.sock").exists());
+}
+
+#[test]
+fn what_cannot_be_done_is_one_line_and_changes_nothing() {
+    let service = Service::start("refuse");
+    service.wait_redundant();
+    for (arguments, word) in [
+        (&["switch", "zz"][..], "no domain `zz`"),
+        (&["switch", "a"], "does not stand by"),
+        (&["drill", "a"], "no domain stands by"),
+        (&["upgrade", "/etc/passwd"], "new driver cannot be read"),
+        (&["upgrade", "/dev/zero"], "no file with the program"),
+    ] {
+        let output = service.ask(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+        assert_eq!(stderr(&output).lines().count(), 1);
+    }
+    let state = service.state();
+    assert_eq!((&state["active"], &state["redundant"]), (&"a".into(), &true.into()));
+}
+
+#[test]
+fn without_a_service_the_clients_say_what_to_name() {
+    for command in ["status", "events", "switch", "top"] {
+        let arguments = [command, "--api-socket", "/no/such.sock"];
+        let output = Command::new(program()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        assert!(stderr(&output).contains("--api-socket"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_dashboard_for_all_without_a_token_is_refused() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/demo.json");
+    let mut value: Value =
+        serde_json::from_str(&std::fs::read_to_string(example).unwrap()).unwrap();
+    let socket = std::env::temp_dir().join(format!("warmspare-open-{}.sock", std::process::id()));
+    value["apps"][0]["socket"] = socket.to_str().unwrap().into();
+    let path = socket.with_extension("json");
+    std::fs::write(&path, value.to_string()).unwrap();
+    let output = Command::new(program())
+        .args(["run", path.to_str().unwrap(), "--dashboard", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--token-file"), "{}", stderr(&output));
+}

@@ -1,0 +1,166 @@
+//! The dashboard in a real browser, before a real system.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use warmspare::control::client::Client;
+use warmspare::control::{Plane, PlaneOptions};
+use warmspare::fault::{self, Site};
+use warmspare::observe::Snapshot;
+use warmspare_tests::browser::{Browser, Look};
+use warmspare_tests::rig::{PATIENCE, Rig};
+
+/// One after the other: a browser takes a processor for itself, and seconds are measured here.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A watched system and a browser that looks at it.
+struct Stage {
+    rig: Rig,
+    plane: Option<Plane>,
+    client: Client,
+    browser: Browser,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Stage {
+    fn set(name: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let rig = Rig::start();
+        let socket =
+            std::env::temp_dir().join(format!("warmspare-{name}-{}.sock", std::process::id()));
+        let options = PlaneOptions {
+            api_socket: Some(socket.clone()),
+            dashboard: Some("127.0.0.1:0".parse().unwrap()),
+            ..PlaneOptions::default()
+        };
+        let plane = Plane::start(&options, &rig.topology, &rig.system).unwrap();
+        let browser = Browser::start();
+        browser.open(plane.url().unwrap());
+        let client = Client::new(&socket);
+        let stage = Self { rig, plane: Some(plane), client, browser, _turn: turn };
+        stage.hear_all();
+        stage
+            .browser
+            .wait("the first state", "return document.querySelectorAll('.lane').length > 0");
+        stage
+    }
+
+    fn hear_all(&self) {
+        for event in self.rig.system.events().try_iter() {
+            self.plane.as_ref().unwrap().hear(&event);
+        }
+    }
+
+    /// Crashes the active domain and hears events until the books have the failure.
+    fn crash(&self) {
+        let before = self.state().last_failovers.len();
+        let active = self.rig.active();
+        let life = self.rig.system.failover().life(active).unwrap();
+        fault::corrupt_code(self.rig.slot(active), life.image(), Site::Loop).unwrap();
+        let end = Instant::now() + PATIENCE;
+        while self.state().last_failovers.len() == before {
+            assert!(Instant::now() < end, "waited in vain for a failover");
+            self.hear_all();
+        }
+    }
+
+    fn state(&self) -> Snapshot {
+        self.client.get("/api/v1/state").unwrap()
+    }
+
+    fn wait_redundant(&self) {
+        self.rig.wait_whole();
+        std::thread::sleep(Duration::from_millis(30));
+        self.hear_all();
+    }
+
+    fn text(&self, selector: &str) -> String {
+        let program = format!("return document.querySelector('{selector}').textContent");
+        self.browser.run(&program).as_str().unwrap_or_default().to_owned()
+    }
+}
+
+#[test]
+fn the_page_shows_both_domains_and_that_they_are_redundant() {
+    let stage = Stage::set("shows");
+    let lanes = "return [...document.querySelectorAll('.lane')].map((l) => l.dataset.domain + ' ' + l.dataset.role).sort().join()";
+    assert_eq!(stage.browser.run(lanes), "a active,b standby");
+    assert_eq!(stage.text("#word"), "Redundant");
+    assert_eq!(stage.text("#connection"), "live");
+    assert_eq!(stage.browser.errors(), [""; 0]);
+}
+
+#[test]
+fn a_crash_appears_within_a_second_and_the_numbers_are_the_apis() {
+    let stage = Stage::set("crash");
+    stage.crash();
+    let appeared = stage.browser.wait(
+        "the crash in the table",
+        "return document.querySelectorAll('#failures tbody tr').length === 1",
+    );
+    assert!(appeared < Duration::from_secs(1), "{appeared:?}");
+    assert!(stage.text("#failures tbody").contains("crash"));
+    for _ in 0..4 {
+        stage.wait_redundant();
+        stage.crash();
+    }
+    stage.wait_redundant();
+    let wanted = "return document.querySelector('[data-figure=failovers]')?.textContent === '5'";
+    stage.browser.wait("five failovers", wanted);
+    let interruption = stage.state().interruption;
+    let shown = stage.browser.run(
+        "return [...document.querySelectorAll('#buckets tr[data-count]')].map((r) => Number(r.dataset.count))",
+    );
+    let shown: Vec<u64> = shown.as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+    assert_eq!(shown, interruption.all.counts);
+    assert_eq!(shown.iter().sum::<u64>(), 5);
+}
+
+#[test]
+fn a_switch_from_the_page_hands_the_service_over() {
+    let stage = Stage::set("switch");
+    let before = stage.state().active;
+    stage.wait_redundant();
+    stage.browser.wait("the button", "return !document.getElementById('switch').disabled");
+    // The token came with the address, so no one is asked for it.
+    stage.browser.run("document.getElementById('switch').click()");
+    stage.browser.wait("the question", "return document.getElementById('ask').open");
+    stage.browser.run("document.getElementById('ask-do').click()");
+    stage.browser.wait("the answer", "return !document.getElementById('ask').open");
+    let after = stage.state().active;
+    assert!(after.is_some() && after != before, "{before:?} {after:?}");
+    stage.hear_all();
+}
+
+#[test]
+fn a_lost_connection_is_said_and_nothing_is_claimed() {
+    let mut stage = Stage::set("lost");
+    drop(stage.plane.take());
+    stage.browser.wait(
+        "the connection-lost state",
+        "return document.getElementById('connection').dataset.state === 'lost'",
+    );
+    assert_eq!(stage.text("#word"), "Unknown");
+    assert!(stage.text("#lost").contains("No connection to warmspare"));
+}
+
+#[test]
+fn nothing_overflows_on_a_phone_or_a_wide_screen() {
+    let stage = Stage::set("looks");
+    stage.crash();
+    stage.wait_redundant();
+    let folder = std::env::var_os("WARMSPARE_SCREENSHOTS").map(std::path::PathBuf::from);
+    for (name, width, height) in [("wide", 1280, 1800), ("narrow", 390, 2600)] {
+        for (scheme, dark) in [("light", false), ("dark", true)] {
+            stage.browser.look(Look { width, height, dark });
+            let beyond = "return document.documentElement.scrollWidth - innerWidth";
+            std::thread::sleep(Duration::from_millis(1200));
+            assert_eq!(stage.browser.run(beyond), 0, "{name}");
+            if let Some(folder) = &folder {
+                let file = folder.join(format!("{name}-{scheme}.png.base64"));
+                std::fs::write(file, stage.browser.screenshot()).unwrap();
+            }
+        }
+    }
+}

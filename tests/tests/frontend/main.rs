@@ -1,0 +1,81 @@
+//! The whole system against front-ends: ordinary ones, those with QEMU's habits, and hostile ones.
+//! Whatever a front-end does costs its own connection at most; the next one is served.
+
+mod connections;
+mod descriptors;
+mod fuzz;
+mod habits;
+mod memory;
+mod messages;
+mod rings;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use warmspare_tests::frontend::{Connection, Station, TestGuest, wait};
+use warmspare_tests::rig::Rig;
+
+/// One system at a time: descriptors are counted, and two cores carry one in good time.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Bench {
+    /// What a failed test leaves to go by.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let counters = self.rig.system.switchboard().counters();
+            println!("{:?}", counters.each().filter(|(_, n)| *n != 0).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// A system without an application guest, and a station on its LAN.
+struct Bench {
+    rig: Rig,
+    lan: Station,
+    number: u32,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let turn = turn();
+        let mut rig = Rig::start_without_app();
+        let lan = Station::new(&mut rig);
+        Self { rig, lan, number: 1000, _turn: turn }
+    }
+
+    /// A number that no frame has had.
+    fn fresh_number(&mut self) -> u32 {
+        self.number += 1;
+        self.number
+    }
+
+    /// A fresh guest connects and is served, both ways.
+    fn assert_serves(&mut self) {
+        let mut guest = TestGuest::new();
+        let _connection = Connection::start(self.rig.socket(), &guest);
+        self.exchange(&mut guest);
+    }
+
+    /// Waits until what was sent to a guest that is gone has been thrown away: a NIC with a queue
+    /// full of it may drop what comes next.
+    fn settle(&self) {
+        let counters = self.rig.system.switchboard().counters();
+        let thrown = || counters.rx_no_guest.get() + counters.rx_frames.get();
+        let mut last = thrown();
+        wait("the last guest's frames to be thrown away", || {
+            std::thread::sleep(Duration::from_millis(10));
+            let before = std::mem::replace(&mut last, thrown());
+            before == last
+        });
+    }
+
+    /// A frame each way.
+    fn exchange(&mut self, guest: &mut TestGuest) {
+        let number = self.fresh_number();
+        guest.exchange(&self.lan, number);
+    }
+}

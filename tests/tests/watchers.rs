@@ -1,0 +1,138 @@
+//! Any number of those who look, some of them stuck, delay neither the data path nor a failover.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use warmspare::control::client::Client;
+use warmspare::control::{Plane, PlaneOptions};
+use warmspare::fault::{self, Site};
+use warmspare::observe::Snapshot;
+use warmspare::observe::event::FailoverView;
+use warmspare_tests::rig::{PATIENCE, Rig};
+
+const SUBSCRIBERS: usize = 100;
+const STUCK: usize = 10;
+const SCRAPE_PERIOD: Duration = Duration::from_millis(100);
+const CRASHES: usize = 12;
+
+struct Watched {
+    rig: Rig,
+    plane: Plane,
+    client: Client,
+    socket: PathBuf,
+}
+
+impl Watched {
+    fn start() -> Self {
+        let rig = Rig::start();
+        let name = format!("warmspare-watchers-{}.sock", std::process::id());
+        let socket = std::env::temp_dir().join(name);
+        let options = PlaneOptions { api_socket: Some(socket.clone()), ..PlaneOptions::default() };
+        let plane = Plane::start(&options, &rig.topology, &rig.system).unwrap();
+        Self { rig, plane, client: Client::new(&socket), socket }
+    }
+
+    fn hear_until(&self, what: &str, holds: impl Fn() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < end, "waited in vain for {what}");
+            if let Ok(event) = self.rig.system.events().recv_timeout(Duration::from_millis(5)) {
+                self.plane.hear(&event);
+            }
+        }
+    }
+
+    /// Crashes the active domain so often; the newest failures, newest first.
+    fn crash(&self, times: usize) -> Vec<FailoverView> {
+        for n in 0..times {
+            self.rig.wait_whole();
+            self.rig.run_for(Duration::from_millis(20));
+            let active = self.rig.active();
+            let life = self.rig.system.failover().life(active).unwrap();
+            fault::corrupt_code(self.rig.slot(active), life.image(), Site::ALL[n % 3]).unwrap();
+            self.hear_until("a failover", || self.rig.system.failover().active() != Some(active));
+            self.hear_until("redundancy", || self.plane.is_redundant());
+        }
+        self.rig.run_for(Duration::from_millis(50));
+        self.rig.system.events().try_iter().for_each(|event| self.plane.hear(&event));
+        self.client.get(&format!("/api/v1/failovers?most={times}")).unwrap()
+    }
+}
+
+fn subscribe(socket: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let request = b"GET /api/v1/events?follow=true HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request).unwrap();
+    stream
+}
+
+/// Reads until told to stop, and counts the lines.
+fn read_on(
+    mut stream: UnixStream,
+    stop: Arc<AtomicBool>,
+    lines: Arc<AtomicUsize>,
+) -> JoinHandle<()> {
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while !stop.load(Ordering::Relaxed) {
+            let read = stream.read(&mut buffer).unwrap_or(0);
+            let new = buffer[..read].iter().filter(|&&byte| byte == b'\n').count();
+            lines.fetch_add(new, Ordering::Relaxed);
+        }
+    })
+}
+
+fn scrape(socket: PathBuf, stop: Arc<AtomicBool>) -> JoinHandle<usize> {
+    std::thread::spawn(move || {
+        let client = Client::new(&socket);
+        let mut scrapes = 0;
+        while !stop.load(Ordering::Relaxed) {
+            assert!(client.text("/metrics").unwrap().contains("warmspare_redundant"));
+            scrapes += 1;
+            std::thread::sleep(SCRAPE_PERIOD);
+        }
+        scrapes
+    })
+}
+
+/// Verdict to first frame, in the median, microseconds.
+fn median_switch_us(failovers: &[FailoverView]) -> f64 {
+    let switch = |f: &FailoverView| Some(f.phases.release_us? + f.phases.first_frame_us?);
+    let mut all: Vec<f64> = failovers.iter().filter_map(switch).collect();
+    assert_eq!(all.len(), CRASHES, "each failover ends with a frame of the spare");
+    all.sort_by(f64::total_cmp);
+    all[CRASHES / 2]
+}
+
+#[test]
+fn a_hundred_subscribers_and_a_scraper_do_not_change_failovers() {
+    let watched = Watched::start();
+    let alone_us = median_switch_us(&watched.crash(CRASHES));
+
+    let (stop, lines) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let stuck: Vec<_> = (0..STUCK).map(|_| subscribe(&watched.socket)).collect();
+    let reader = |_| read_on(subscribe(&watched.socket), stop.clone(), lines.clone());
+    let readers: Vec<_> = (STUCK..SUBSCRIBERS).map(reader).collect();
+    let scraper = scrape(watched.socket.clone(), stop.clone());
+    let crowded_us = median_switch_us(&watched.crash(CRASHES));
+    stop.store(true, Ordering::Relaxed);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    let scrapes = scraper.join().unwrap();
+
+    println!("verdict to first frame: {alone_us:.0} µs alone, {crowded_us:.0} µs with all of them");
+    assert!(scrapes > 3, "{scrapes} scrapes");
+    let events_of_a_crash = 4;
+    let least = (SUBSCRIBERS - STUCK) * CRASHES * events_of_a_crash;
+    assert!(lines.load(Ordering::Relaxed) >= least, "{lines:?} lines, expected {least}");
+    let state: Snapshot = watched.client.get("/api/v1/state").unwrap();
+    assert!(state.redundant);
+    drop(stuck);
+    // The figure is for people; what is judged here is that they are not slowed down manifold.
+    assert!(crowded_us < 5.0 * alone_us + 1000.0, "{alone_us} µs became {crowded_us} µs");
+}

@@ -1,0 +1,144 @@
+//! Sockets to listen on, and the loop that takes connections from one.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixSocket};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::ControlError;
+
+/// A client that has not sent its request's head by then is not one.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes of a request's head, and what is read ahead of a connection.
+const BUFFER_BYTES: usize = 16 << 10;
+/// Connections of one socket at a time. Streams stay open, so this also bounds subscribers.
+const MOST_CONNECTIONS: usize = 512;
+/// Clients of the socket that wait to be taken.
+const BACKLOG: u32 = 128;
+/// Pause when there is no descriptor for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A Unix socket that only its owner may use; its file goes with it.
+#[derive(Debug)]
+pub(super) struct LocalSocket {
+    path: PathBuf,
+    listener: UnixListener,
+}
+
+/// Removes a socket's file when dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl LocalSocket {
+    /// Binds it. A file that a dead process left there is replaced. Needs the runtime's context.
+    pub(super) fn bind(path: &Path) -> Result<Self, ControlError> {
+        let failed = |source| ControlError::Socket { path: path.to_owned(), source };
+        remove_stale(path).map_err(failed)?;
+        let bind = || {
+            let socket = UnixSocket::new_stream()?;
+            // The mode of the socket becomes that of its file, so there is no moment in which
+            // others may connect.
+            let file = File::from(socket.as_fd().try_clone_to_owned()?);
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            socket.bind(path)?;
+            socket.listen(BACKLOG)
+        };
+        Ok(Self { path: path.to_owned(), listener: bind().map_err(failed)? })
+    }
+
+    /// Serves its connections for ever.
+    pub(super) fn serve(self, router: Router) -> SocketFile {
+        let (listener, file) = (self.listener, SocketFile(self.path));
+        tokio::spawn(async move {
+            let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+            loop {
+                let accepted = listener.accept().await.map(|(stream, _)| stream);
+                take(accepted, &room, &router).await;
+            }
+        });
+        file
+    }
+}
+
+/// Binds the dashboard's address. Needs the runtime's context.
+pub(super) fn bind_network(address: SocketAddr) -> Result<TcpListener, ControlError> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    bind().map_err(|source| ControlError::Address { address, source })
+}
+
+/// Serves the dashboard's connections for ever.
+pub(super) fn serve_network(listener: TcpListener, router: Router) {
+    tokio::spawn(async move {
+        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        loop {
+            let accepted = listener.accept().await.map(|(stream, _)| stream);
+            take(accepted, &room, &router).await;
+        }
+    });
+}
+
+/// Takes one connection, or turns it away where there are too many.
+async fn take<S>(accepted: io::Result<S>, room: &Arc<Semaphore>, router: &Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match (accepted, room.clone().try_acquire_owned()) {
+        (Ok(stream), Ok(permit)) => {
+            tokio::spawn(converse(stream, router.clone(), permit));
+        }
+        (Ok(_), Err(_)) => tracing::warn!("too many connections: one is turned away"),
+        (Err(error), _) => {
+            tracing::warn!(%error, "a connection cannot be taken");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+async fn converse<S>(stream: S, router: Router, permit: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+    drop(permit);
+}
+
+/// Removes the file of a socket that nobody listens on any more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket"));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Err(_) => std::fs::remove_file(path),
+    }
+}

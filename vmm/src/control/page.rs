@@ -1,0 +1,41 @@
+//! The dashboard: one page in three files, built into the program. Nothing comes from elsewhere.
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+const HTML: &str = include_str!("page/index.html");
+const CSS: &str = include_str!("page/page.css");
+const JS: &str = include_str!("page/page.js");
+const CHARTS: &str = include_str!("page/charts.js");
+
+/// Nothing but the page's own files may be loaded or asked.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+
+fn file(content_type: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, text).into_response()
+}
+
+pub(super) async fn html() -> Response {
+    file("text/html; charset=utf-8", HTML)
+}
+
+pub(super) async fn css() -> Response {
+    file("text/css; charset=utf-8", CSS)
+}
+
+pub(super) async fn js() -> Response {
+    file("text/javascript; charset=utf-8", JS)
+}
+
+pub(super) async fn charts() -> Response {
+    file("text/javascript; charset=utf-8", CHARTS)
+}
