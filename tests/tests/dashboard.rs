@@ -86,6 +86,7 @@ fn the_page_shows_both_domains_and_that_they_are_redundant() {
     let stage = Stage::set("shows");
     let lanes = "return [...document.querySelectorAll('.lane')].map((l) => l.dataset.domain + ' ' + l.dataset.role).sort().join()";
     assert_eq!(stage.browser.run(lanes), "a active,b standby");
+    assert_eq!(stage.browser.errors(), [""; 0]);
     assert_eq!(stage.text("#word"), "Redundant");
     assert_eq!(stage.text("#connection"), "live");
     assert_eq!(stage.browser.errors(), [""; 0]);

@@ -93,6 +93,7 @@ pub enum Occurrence {
         delayed_us: u64,
     },
     /// The service as a whole became something else.
+    #[serde(rename = "service")]
     State {
         /// What it was.
         from: SystemState,
@@ -134,7 +135,7 @@ pub const KINDS: [&str; 15] = [
     "upgraded",
     "upgrade-failed",
     "healed",
-    "state",
+    "service",
     "dumped",
     "dump-lost",
     "redundancy-lost",
@@ -155,7 +156,7 @@ impl Occurrence {
             Self::Upgraded { .. } => "upgraded",
             Self::UpgradeFailed { .. } => "upgrade-failed",
             Self::Healed { .. } => "healed",
-            Self::State { .. } => "state",
+            Self::State { .. } => "service",
             Self::Dumped { .. } => "dumped",
             Self::DumpLost { .. } => "dump-lost",
             Self::RedundancyLost => "redundancy-lost",

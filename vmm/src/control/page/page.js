@@ -52,8 +52,9 @@ async function follow() {
   for (;;) {
     try {
       await listen();
-    } catch {
-      // Said below, whatever the reason.
+    } catch (error) {
+      // The page says that it knows nothing; why is for whoever looks into its console.
+      console.error(error);
     }
     lose();
     await new Promise((done) => setTimeout(done, RETRY_MS));
