@@ -180,6 +180,7 @@ impl From<DrillError> for ApiError {
         let code = match &error {
             DrillError::NoStandby => ErrorCode::NoStandby,
             DrillError::NotAttached => ErrorCode::NotAttached,
+            DrillError::LinkDown => ErrorCode::Unhealthy,
             DrillError::NobodyServes => ErrorCode::NoActive,
             DrillError::Busy => ErrorCode::Busy,
             DrillError::Abandoned => ErrorCode::Overtaken,
