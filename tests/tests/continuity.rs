@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared_ring::Role;
+use shared_ring::{Role, layout};
 use warmspare::domain::{DomainId, DomainSlot};
 use warmspare::fault::{self, Site};
 use warmspare::kvm::Image;
@@ -254,7 +254,8 @@ fn a_crash_during_a_drill_takes_over_at_once() {
         // A drill whose answer never comes, and that nobody ends: the spare waits in it.
         let life = rig.system.failover().life(spare).unwrap();
         let control = rig.slot(spare).control();
-        control.probe_iova.store(DomainSlot::tx_iova(0), Ordering::Relaxed);
+        let question = layout::TX_BUFFERS as u16 - 2;
+        control.probe_iova.store(DomainSlot::tx_iova(question), Ordering::Relaxed);
         control.drill.store(1_000 + n, Ordering::Release);
         life.set_role(Role::Drill);
         rig.run_for(Duration::from_millis(3));

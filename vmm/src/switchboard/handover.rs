@@ -181,3 +181,6 @@ impl Engine {
         life.is_some_and(|life: &LaneLife| life.epoch == epoch && life.trusted)
     }
 }
+
+#[cfg(test)]
+mod tests;
