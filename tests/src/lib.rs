@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod frontend;
+pub mod man;
 pub mod nested;
 pub mod realguest;
 pub mod rig;
