@@ -166,7 +166,7 @@ impl Worker {
             Command::SetRings { guest, changes } => Reply::Rings(self.set_rings(guest, changes)),
             Command::Overlap { lane, epoch } => Reply::Overlap(self.engine.overlap(lane, epoch)),
             Command::EndHandover => {
-                self.engine.end_handover();
+                self.engine.end_handover(monotonic_ns());
                 Reply::Done
             }
             Command::BeginDrill { number, standby } => {
