@@ -34,6 +34,9 @@ fn parts() -> Vec<Part> {
             .env("CARGO_TARGET_DIR", "target/loom"),
         Part::cargo("demo", minutes(3), &["run", "--release", "--quiet", "--", "demo"])
             .with(&["--faults", "30"]),
+        Part::cargo("bench", minutes(3), &["run", "--release", "--quiet"])
+            .with(&["--package", "warmspare-tests", "--bin", "xtask", "--", "bench"])
+            .with(&["--runs", "1", "--millis", "100", "--faults", "1"]),
         Part::cargo("linux-guest", minutes(5), &["run", "--release", "--quiet"]).with(&[
             "--package",
             "warmspare-tests",

@@ -70,7 +70,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     eprintln!(
         "warmspare: {} domains; application guests connect to {}",
         topology.domains.len(),
-        topology.apps[0].socket.display()
+        sockets(&topology)
     );
     let plane = Plane::start(&args.plane, &topology, &system).map_err(|error| mistake(&error))?;
     if let Some(url) = plane.url() {
@@ -91,6 +91,12 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     service.tell_stopping();
     eprintln!("warmspare: stopping");
     Ok(())
+}
+
+/// Where application guests connect to, in the topology's order.
+fn sockets(topology: &Topology) -> String {
+    let paths = topology.apps.iter().map(|app| app.socket.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
 }
 
 fn print_event(system: &System, event: &Event) {

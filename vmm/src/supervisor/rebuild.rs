@@ -283,7 +283,7 @@ impl Rebuilder {
         // First, while the old life's cursors and descriptors still stand in its memory: what it had
         // in hand is counted, and what it had received is salvaged.
         shop.switchboard.detach(slot.id).map_err(BuildError::Install)?;
-        slot.prepare(&PrepareConfig { epoch, role: shop.first_role, mac: shop.mac.0 })
+        slot.prepare(&PrepareConfig { epoch, role: shop.first_role, macs: &shop.macs })
             .map_err(BuildError::Prepare)?;
         shop.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
         slot.nic.shut_filters();

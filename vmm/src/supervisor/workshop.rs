@@ -13,7 +13,7 @@ use super::images::Images;
 use crate::coredump::{Capture, DumpOutcome, DumpWriter};
 use crate::domain::{DomainId, DomainSlot};
 use crate::switchboard::Switchboard;
-use crate::topology::{Limits, MacAddress};
+use crate::topology::Limits;
 
 /// Everything that domains are built from.
 pub(super) struct Workshop {
@@ -22,7 +22,8 @@ pub(super) struct Workshop {
     pub(super) failover: Arc<Failover>,
     pub(super) hub: Arc<Hub>,
     pub(super) images: Images,
-    pub(super) mac: MacAddress,
+    /// MAC addresses of the application guests.
+    pub(super) macs: Vec<[u8; 6]>,
     /// The role in which a life starts: standby, with its NIC or without.
     pub(super) first_role: Role,
     pub(super) limits: Limits,
