@@ -10,7 +10,7 @@ use super::event::Event;
 use super::failover::Failover;
 use super::hub::Hub;
 use super::images::Images;
-use crate::coredump::{Capture, DumpOutcome, DumpWriter};
+use crate::coredump::{Capture, DumpOutcome, DumpWriter, Offer};
 use crate::domain::{DomainId, DomainSlot};
 use crate::switchboard::Switchboard;
 use crate::topology::Limits;
@@ -43,7 +43,7 @@ impl Workshop {
     /// disk.
     pub(super) fn dump(&self, domain: DomainId, capture: impl FnOnce() -> Capture) {
         let Some(dumps) = &self.dumps else { return };
-        if !dumps.offer(capture()) {
+        if !dumps.offer(Offer::of_failure(capture())) {
             let reason = "the disk is slower than the failures".to_owned();
             self.tell(Event::DumpLost { domain, reason });
         }
@@ -54,18 +54,18 @@ impl Workshop {
 pub(super) fn dump_news(
     slots: &[Arc<DomainSlot>],
     events: Sender<Event>,
-) -> impl Fn(&str, DumpOutcome) + Send + 'static {
+) -> impl Fn(&str, bool, DumpOutcome) + Send + 'static {
     let names: Vec<(String, DomainId)> =
         slots.iter().map(|slot| (slot.name.clone(), slot.id)).collect();
-    move |name, outcome| {
+    move |name, requested, outcome| {
         let Some((_, domain)) = names.iter().find(|(known, _)| known == name) else { return };
         let domain = *domain;
         // Nobody may listen.
         let _ = events.send(match outcome {
-            DumpOutcome::Saved(folder) => Event::Dumped { domain, folder },
+            DumpOutcome::Saved(folder) => Event::Dumped { domain, folder, requested },
             DumpOutcome::Failed(error) => {
                 let reason = one_line(&error);
-                tracing::warn!(domain = name, %reason, "a failed domain leaves no dump");
+                tracing::warn!(domain = name, %reason, "a dump is lost");
                 Event::DumpLost { domain, reason }
             }
         });
