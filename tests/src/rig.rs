@@ -54,6 +54,14 @@ impl Rig {
 
     /// The same with the guest in this process, for [`Self::guest_report`].
     pub fn start_with_guest_inside() -> Self {
+        Self::start_with_guest_inside_and(|_| ())
+    }
+
+    /// The same with a changed topology.
+    ///
+    /// # Panics
+    /// It does not come up.
+    pub fn start_with_guest_inside_and(change: impl FnOnce(&mut Topology)) -> Self {
         let guest = |topology: &Topology| {
             let app = &topology.apps[0];
             let config = AppConfig {
@@ -64,7 +72,7 @@ impl Rig {
             };
             Guest::Inside(App::start(&config).expect("the application guest"))
         };
-        Self::build(|_| (), guest)
+        Self::build(change, guest)
     }
 
     /// The same with one domain and no spare.

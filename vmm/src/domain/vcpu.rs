@@ -324,8 +324,9 @@ fn act(exit: Exit<'_>, shared: &Shared) -> ControlFlow<Fault> {
 fn call(offset: u64, value: u32, shared: &Shared) -> ControlFlow<Fault> {
     match offset {
         offset::READY => {
-            if shared.slot.control().role() != Role::Unattached {
-                shared.attached.store(true, Ordering::Release);
+            let attached = shared.slot.control().role() != Role::Unattached;
+            if attached && !shared.attached.swap(true, Ordering::AcqRel) {
+                shared.slot.note_attached(shared.epoch);
             }
             if !shared.ready.swap(true, Ordering::AcqRel) {
                 // Until now it was a rebuild like any other, and had to give way to the service.

@@ -39,6 +39,14 @@ pub struct DmaArea {
     pub access: DmaAccess,
 }
 
+impl DmaArea {
+    /// Whether it is the same memory at the same place with the same access.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let place = |area: &Self| (area.iova, area.offset, area.len, area.access);
+        place(self) == place(other) && Arc::ptr_eq(&self.memory, &other.memory)
+    }
+}
+
 /// What goes wrong with a NIC.
 #[derive(Debug, thiserror::Error)]
 pub enum NicError {
@@ -135,7 +143,8 @@ pub trait Nic: Send + Sync {
     /// and EIMS bit 1, then reads STATUS.
     fn acknowledge_link(&self) -> bool;
 
-    /// Lets the NIC reach exactly these areas, for its whole life.
+    /// Lets the NIC reach these areas for its whole life, and of all memory only these and those of
+    /// earlier calls: domains that share a NIC each bring their own.
     ///
     /// # Errors
     /// The IOMMU or the operating system refuses.

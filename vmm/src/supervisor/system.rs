@@ -1,9 +1,9 @@
 //! Builds the running system from a topology, and takes it down again.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -104,8 +104,15 @@ impl System {
     /// A part cannot be built.
     pub fn start(topology: &Topology, wires: &mut Wires) -> Result<Self, SystemError> {
         let mac = topology.apps[0].mac.0;
-        let nics = topology.domains.iter().map(|domain| make_nic(&domain.nic, mac, wires));
-        let nics = nics.collect::<Result<Vec<_>, _>>()?;
+        let mut nics: Vec<Arc<dyn Nic>> = Vec::with_capacity(topology.domains.len());
+        for domain in &topology.domains {
+            let earlier = topology.domains.iter().take(nics.len());
+            let nic = match earlier.zip(&nics).find(|(other, _)| other.nic == domain.nic) {
+                Some((_, shared)) => shared.clone(),
+                None => make_nic(&domain.nic, mac, wires)?,
+            };
+            nics.push(nic);
+        }
         Self::start_on(topology, nics)
     }
 
@@ -142,6 +149,7 @@ impl System {
             nudges: nudges.clone(),
             limits: topology.limits,
             attaches_early: topology.policy.attaches_early(),
+            shares_nic: slots.iter().skip(1).any(|slot| slot.shares_nic(&slots[0])),
         }));
         hub.connect(&failover);
         let (tell, events) = mpsc::channel();
@@ -174,6 +182,7 @@ impl System {
             limits: topology.limits,
             events: tell,
             dumps,
+            shared_nic: Mutex::new(()),
             stopped: AtomicBool::new(false),
         });
         let mut threads = start_rebuilders(&shop, &jobs, queues)?;

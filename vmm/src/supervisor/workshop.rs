@@ -1,8 +1,8 @@
 //! What the rebuild threads share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 
 use shared_ring::Role;
 
@@ -29,6 +29,9 @@ pub(super) struct Workshop {
     pub(super) limits: Limits,
     pub(super) events: Sender<Event>,
     pub(super) dumps: Option<DumpWriter>,
+    /// Held while a domain is built that has its NIC in common with others: so nobody else begins to
+    /// serve while its thread has the NIC in hand.
+    pub(super) shared_nic: Mutex<()>,
     /// The system ends.
     pub(super) stopped: AtomicBool,
 }

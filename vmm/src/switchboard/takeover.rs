@@ -172,7 +172,9 @@ impl Engine {
         self.announcements.stop();
         let Lane { slot, life } = &self.lanes[lane];
         let counters = &self.shared.counters;
-        report.confirmed_late = self.confirmations.finish(&*slot.nic, &mut self.tx, counters);
+        let attached = life.as_ref().is_some_and(|life| slot.is_attached(life.epoch));
+        report.confirmed_late =
+            self.confirmations.finish(&*slot.nic, attached, &mut self.tx, counters);
         let Some(life) = life else { return };
         // A cursor that is impossible proves nothing: everything may have been in hand.
         let taken = life.rings.tx_post.consumed().ok();

@@ -90,6 +90,13 @@ fn check_counts(topology: &Topology) -> Option<Mistake> {
     }
 }
 
+fn nic_name(nic: &NicSpec) -> String {
+    match nic {
+        NicSpec::Emulated(nic) => nic.name.clone(),
+        NicSpec::Vfio(address) => address.to_string(),
+    }
+}
+
 fn check_domains(topology: &Topology) -> Option<Mistake> {
     let mut names = HashSet::new();
     let mut nics = HashSet::new();
@@ -104,6 +111,10 @@ fn check_domains(topology: &Topology) -> Option<Mistake> {
             return mistake(format!("{at}.name"), what, "give each domain a name of its own");
         }
         let nic_at = format!("{at}.nic");
+        // Shared, it is checked once.
+        if i > 0 && topology.shares_nic() {
+            continue;
+        }
         if let Some(bad) = check_nic(&nic_at, &domain.nic, &mut nics)
             .or_else(|| check_wire(&format!("{nic_at}.emulated.wire"), &domain.nic, &mut taps))
         {
@@ -114,19 +125,21 @@ fn check_domains(topology: &Topology) -> Option<Mistake> {
 }
 
 fn check_nic(at: &str, nic: &NicSpec, taken: &mut HashSet<String>) -> Option<Mistake> {
-    let (at, name) = match nic {
-        NicSpec::Emulated(nic) => {
+    let name = nic_name(nic);
+    let at = match nic {
+        NicSpec::Emulated(_) => {
             let at = format!("{at}.emulated");
-            if let Some(bad) = check_name(&format!("{at}.name"), &nic.name) {
+            if let Some(bad) = check_name(&format!("{at}.name"), &name) {
                 return Some(bad);
             }
-            (at, nic.name.clone())
+            at
         }
-        NicSpec::Vfio(address) => (format!("{at}.vfio"), address.to_string()),
+        NicSpec::Vfio(_) => format!("{at}.vfio"),
     };
     let what = format!("the NIC `{name}` is another domain's");
     let is_taken = !taken.insert(name);
-    is_taken.then(|| mistake(at, what, "give each domain a NIC of its own")).flatten()
+    let mend = "give each domain a NIC of its own, or all the same one and \"policy\": \"spare\"";
+    is_taken.then(|| mistake(at, what, mend)).flatten()
 }
 
 fn check_name(at: &str, name: &str) -> Option<Mistake> {

@@ -318,6 +318,13 @@ impl Topology {
         }
     }
 
+    /// Whether all domains have one NIC between them, which only the one that serves drives.
+    pub fn shares_nic(&self) -> bool {
+        let mut pairs = self.domains.windows(2);
+        let same = self.domains.len() > 1 && pairs.all(|pair| pair[0].nic == pair[1].nic);
+        same && self.policy == Policy::Spare
+    }
+
     /// The built-in topology of the demo, with its socket at `socket`.
     pub fn demo(socket: &Path) -> Self {
         let domain = |name: &str| DomainSpec {

@@ -241,6 +241,21 @@ fn one_nic_for_two_domains_is_refused_however_it_is_written() {
 }
 
 #[test]
+fn one_nic_for_all_domains_needs_the_policy_spare() {
+    let shared = |policy: &str| {
+        let policy = policy.to_owned();
+        demo_with(move |v| {
+            v["policy"] = policy.into();
+            v["domains"][1]["nic"] = v["domains"][0]["nic"].clone();
+        })
+    };
+    assert!(shared("spare").unwrap().shares_nic());
+    let text = shared("fast-spare").unwrap_err().to_string();
+    assert!(text.contains("\"policy\": \"spare\""), "{text}");
+    assert!(!demo_with(|v| v["policy"] = "spare".into()).unwrap().shares_nic());
+}
+
+#[test]
 fn a_notify_program_is_named_in_full_and_with_known_events() {
     let notify =
         |events: &str, run: &str| serde_json::json!([{ "events": [events], "run": [run] }]);
