@@ -17,6 +17,7 @@ pub mod memory;
 pub mod nic;
 pub mod observe;
 pub mod realtime;
+pub mod report;
 pub mod service;
 pub mod signals;
 pub mod supervisor;
