@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod budget;
+pub mod campaign;
 pub mod cli;
 pub mod clock;
 pub mod control;
