@@ -5,6 +5,7 @@
 mod commands;
 mod devices;
 mod observe;
+mod report;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ enum Command {
     Upgrade(observe::UpgradeArgs),
     /// Watch a running warmspare: roles, rates, rings, the newest failures
     Top(observe::TopArgs),
+    /// Say what campaigns of fault injection found, with intervals
+    Report(report::ReportArgs),
     /// Check a topology file
     Validate {
         /// Topology file, JSON
@@ -204,6 +207,7 @@ pub fn main() -> ExitCode {
         Command::Drill(args) => observe::drill(&args),
         Command::Upgrade(args) => observe::upgrade(&args),
         Command::Top(args) => observe::top(&args),
+        Command::Report(args) => report::run(&args),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
         Command::Devices(args) => devices::run(&args),

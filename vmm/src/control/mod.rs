@@ -38,6 +38,7 @@ pub use actions::{Actions, Drilled, Switched, SystemActions, Upgraded};
 pub use door::{Token, TokenError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use openapi::document;
+pub use page::CSS as PAGE_STYLE;
 pub use plane::{Plane, PlaneError, PlaneOptions};
 pub use routes::{DrillRequest, SwitchRequest, UpgradeRequest};
 

@@ -210,7 +210,8 @@ mod tests {
 
     /// The chance of at least `k` successes, summed term by term.
     fn upper_tail(k: u64, n: u64, p: f64) -> f64 {
-        let ln_choose = |i: f64, n: f64| ln_gamma(n + 1.0) - ln_gamma(i + 1.0) - ln_gamma(n - i + 1.0);
+        let ln_choose =
+            |i: f64, n: f64| ln_gamma(n + 1.0) - ln_gamma(i + 1.0) - ln_gamma(n - i + 1.0);
         let term = |i: u64| {
             let (i, n) = (i as f64, n as f64);
             (ln_choose(i, n) + i * p.ln() + (n - i) * (-p).ln_1p()).exp()
