@@ -19,7 +19,7 @@ const STYLE: &str = include_str!("page/report.css");
 const SCRIPT: &str = include_str!("page/report.js");
 
 /// Nothing is loaded and nothing asked, whatever stands in the page.
-pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
      script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
 /// Widths for which each picture is drawn, pixels; the style shows one of them.

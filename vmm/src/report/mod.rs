@@ -34,7 +34,6 @@ use serde::Serialize;
 use crate::campaign::{Configuration, InjectionRecord};
 pub use folder::{Folder, FolderError};
 use group::Group;
-pub use html::POLICY as PAGE_POLICY;
 use paper::PaperRow;
 use worst::WorstRow;
 
