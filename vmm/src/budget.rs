@@ -27,10 +27,10 @@ pub const ANNOUNCE_AGAIN: [Duration; 3] =
 /// wait behind them.
 pub const ANNOUNCE_PACE: Duration = Duration::from_micros(100);
 
-/// How long after a takeover a broadcast that both NICs received is looked for: the standby's
-/// filters open a moment before the failed NIC's units shut, and its first frames are read a few
-/// hundred microseconds later.
-pub const TWICE_AFTER_TAKEOVER: Duration = Duration::from_millis(2);
+/// How long after a takeover or a planned switch a frame that both NICs received is looked for: the
+/// heir's filters open before those of the other shut, and its first frames are read a few hundred
+/// microseconds later, or some milliseconds where its processor is busy.
+pub const TWICE_AFTER: Duration = Duration::from_millis(20);
 
 /// How long the guest's frames wait at most for the serving domain to get rid of what it holds in a
 /// planned switch. 0.1 ms is usual; past it the switch is given up and the domain keeps the ring.
