@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared_ring::{Role, layout};
+use warmspare::clock::monotonic_ns;
 use warmspare::domain::{DomainId, DomainSlot};
 use warmspare::fault::{self, Site};
 use warmspare::kvm::Image;
@@ -68,7 +69,7 @@ fn assert_service_whole(rig: &mut Rig) {
     rig.run_for(3 * A_WHILE);
     let ledger = rig.finish_traffic();
     assert_eq!(ledger.total_corrupted(), 0);
-    let end_ns = warmspare::clock::monotonic_ns();
+    let end_ns = monotonic_ns();
     let late = ledger.lost_between(end_ns - 150_000_000, end_ns - 110_000_000);
     assert_eq!(late, 0, "datagrams sent after all was over are lost");
     assert!(ledger.total_echoed() > 0);
@@ -154,7 +155,10 @@ fn crashes_in_the_middle_of_switches_are_failovers() {
                 Event::BuildFailed { reason, .. } => panic!("not built: {reason}"),
                 _ => None,
             });
-            assert!(matches!(report.record.verdict, Verdict::Crash(_)), "{report:?}");
+            // A switch that waits for its answer may give it up before its processor is free for
+            // it to crash on.
+            let verdict = report.record.verdict;
+            assert!(matches!(verdict, Verdict::Crash(_) | Verdict::Unready), "{report:?}");
             rig.wait_whole();
         }
     });
@@ -438,22 +442,22 @@ fn broadcast(number: u32) -> [u8; 60] {
     frame
 }
 
-/// Broadcasts every 100 µs while `act` runs. Returns how many were sent, and how many reached the
-/// guest.
-fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (u64, u64) {
+/// Broadcasts every 100 µs while `act` runs. Returns when each was sent, `CLOCK_MONOTONIC`
+/// nanoseconds, and how many reached the guest.
+fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (Vec<u64>, u64) {
     let port = rig.wires.switch("lan").attach("broadcaster").unwrap();
     let counter = |rig: &Rig| rig.system.switchboard().counters().rx_groups.get();
     let before = counter(rig);
     let stop = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
-            let mut number = 0;
+            let mut sent_ns = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                port.send(&broadcast(number));
-                number += 1;
+                sent_ns.push(monotonic_ns());
+                port.send(&broadcast(sent_ns.len() as u32));
                 std::thread::sleep(Duration::from_micros(100));
             }
-            u64::from(number)
+            sent_ns
         });
         {
             let _end = StopAtEnd(&stop);
@@ -461,8 +465,14 @@ fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (u64, u64) {
         }
         sender.join().unwrap()
     });
+    // What waits in the rings comes yet, however slow the machine.
+    let arrived = |rig: &Rig| counter(rig) - before;
+    let end = Instant::now() + Duration::from_secs(2);
+    while arrived(rig) < sent.len() as u64 && Instant::now() < end {
+        rig.run_for(Duration::from_millis(1));
+    }
     rig.run_for(Duration::from_millis(20));
-    (sent, counter(rig) - before)
+    (sent, arrived(rig))
 }
 
 #[test]
@@ -476,8 +486,8 @@ fn each_broadcast_comes_once_whatever_is_switched() {
         }
     });
     let twice = rig.system.switchboard().counters().rx_twice.get();
-    eprintln!("{sent} broadcasts, {twice} came through both NICs");
-    assert_eq!(came, sent);
+    eprintln!("{} broadcasts, {twice} came through both NICs", sent.len());
+    assert_eq!(came, sent.len() as u64);
     assert!(twice > 20, "both NICs received for a while in each switch: {twice}");
     assert_nothing_happened(&rig.finish_traffic());
 }
@@ -486,17 +496,23 @@ fn each_broadcast_comes_once_whatever_is_switched() {
 fn in_failovers_broadcasts_come_at_most_once() {
     let _alone = alone();
     let mut rig = Rig::start();
-    let (sent, came) = under_broadcasts(&mut rig, |rig| {
+    let mut gaps = Vec::new();
+    let (sent_ns, came) = under_broadcasts(&mut rig, |rig| {
         for _ in 0..10 {
+            // What the NIC had taken in and the driver not yet fetched is lost with the domain.
+            let from_ns = monotonic_ns() - 5_000_000;
             crash_active(rig);
-            rig.wait_failover();
+            let to_ns = rig.wait_failover().first_sent_ns.expect("a first frame");
+            gaps.push(from_ns..to_ns + 5_000_000);
             rig.wait_whole();
         }
     });
-    let counters = rig.system.switchboard().counters();
-    eprintln!("{sent} broadcasts, {came} came, {} twice", counters.rx_twice.get());
+    let in_gaps = sent_ns.iter().filter(|at| gaps.iter().any(|gap| gap.contains(at))).count();
+    let sent = sent_ns.len() as u64;
+    let twice = rig.system.switchboard().counters().rx_twice.get();
+    eprintln!("{sent} broadcasts, {came} came, {twice} twice, {in_gaps} were sent in gaps");
     assert!(came <= sent, "{came} of {sent}");
-    assert!(sent - came <= 10 * 20, "no more than in the gaps: {came} of {sent}");
+    assert!(sent - came <= in_gaps as u64, "none but in the gaps: {came} of {sent}");
     assert_service_whole(&mut rig);
 }
 

@@ -27,10 +27,10 @@ pub const ANNOUNCE_AGAIN: [Duration; 3] =
 /// wait behind them.
 pub const ANNOUNCE_PACE: Duration = Duration::from_micros(100);
 
-/// How long after a takeover a broadcast that both NICs received is looked for: the standby's
-/// filters open a moment before the failed NIC's units shut, and its first frames are read a few
-/// hundred microseconds later.
-pub const TWICE_AFTER_TAKEOVER: Duration = Duration::from_millis(2);
+/// How long after a takeover or a planned switch a frame that both NICs received is looked for: the
+/// heir's filters open before those of the other shut, and its first frames are read a few hundred
+/// microseconds later, or some milliseconds where its processor is busy.
+pub const TWICE_AFTER: Duration = Duration::from_millis(20);
 
 /// How long the guest's frames wait at most for the serving domain to get rid of what it holds in a
 /// planned switch. 0.1 ms is usual; past it the switch is given up and the domain keeps the ring.
@@ -131,3 +131,41 @@ pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the end of a system waits for its last dump. Writing one takes some ten milliseconds;
 /// past it the disk is stuck, and the dump is given up.
 pub const DUMP_END_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a campaign waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct CampaignBudget {
+    /// Between two looks at the system: the sender's period.
+    pub look: Duration,
+    /// Until a fresh system is whole and echoes; it takes some 50 ms.
+    pub up: Duration,
+    /// Clean echoes and a whole system for so long after a failure: it is recovered. Longer than the
+    /// last repeated announcement takes, and than any detector.
+    pub clean: Duration,
+    /// How late an echo may be beyond four periods: what a busy machine does to it every second.
+    pub slack: Duration,
+    /// How much longer a service that stands still is watched when nobody has noticed it. All
+    /// detectors find what they find within a tenth of a second, idle domains included.
+    pub silence: Duration,
+    /// Until redundancy is back after a failure; a rebuild takes some 30 ms, and a few may fail.
+    pub recovery: Duration,
+    /// The same where nothing recovers by design: only the last frames are waited for.
+    pub no_recovery: Duration,
+    /// Until a worker process has done one injection, whatever it was; then it is ended.
+    pub trial: Duration,
+    /// For how long the driver is sampled.
+    pub profile: Duration,
+}
+
+/// See [`CampaignBudget`].
+pub const CAMPAIGN: CampaignBudget = CampaignBudget {
+    look: Duration::from_millis(1),
+    up: Duration::from_secs(10),
+    clean: Duration::from_millis(35),
+    slack: Duration::from_millis(4),
+    silence: Duration::from_millis(1_000),
+    recovery: Duration::from_secs(4),
+    no_recovery: Duration::from_millis(50),
+    trial: Duration::from_secs(60),
+    profile: Duration::from_secs(2),
+};

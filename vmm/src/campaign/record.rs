@@ -24,6 +24,8 @@ pub struct InjectionRecord {
     pub kind: FaultKind,
     /// The fault itself.
     pub fault: FaultRecord,
+    /// How long after redundancy it was to be armed, microseconds.
+    pub moment_us: u64,
     /// When it was armed, milliseconds after the first echo.
     pub armed_ms: f64,
     /// Whether execution reached it. A fault in memory or in a device is there from the moment at

@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 success, 1 the run failed, 2 the user's mistake (one line on standard error).
 
+mod campaign;
 mod commands;
 mod devices;
 mod observe;
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Break the driver of a running service again and again, and measure what the service feels
     Demo(DemoArgs),
+    /// Inject faults by the thousand, and record what becomes of each
+    Campaign(campaign::CampaignArgs),
     /// Run a topology until SIGINT or SIGTERM
     Run(RunArgs),
     /// Show what a running warmspare is now
@@ -60,6 +63,9 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
+    /// Carry out injections for a campaign
+    #[command(name = crate::campaign::WORKER_COMMAND, hide = true)]
+    CampaignWorker,
     /// Write the program of a domain to a file, as a debugger wants it
     Image(ImageArgs),
 }
@@ -200,6 +206,8 @@ pub fn main() -> ExitCode {
         .init();
     let done = match cli.command {
         Command::Demo(args) => commands::demo(&args, began_ns),
+        Command::Campaign(args) => campaign::run(args),
+        Command::CampaignWorker => return campaign::worker(),
         Command::Run(args) => commands::run(&args),
         Command::Status(args) => observe::status(&args),
         Command::Events(args) => observe::events(&args),

@@ -13,6 +13,7 @@
 //! longer than one lasts. Whose fault it was is read from the counters of both NICs.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use shared_ring::Role;
 use shared_ring::probe::probe_mac;
@@ -22,7 +23,7 @@ use super::failover::{Failover, Verdict};
 use super::roles::RoleState;
 use super::rules::Need;
 use super::switch::wait_until;
-use crate::budget::{DRILL_ATTEMPTS, DRILL_LIMIT, ROLE_DEADLINE};
+use crate::budget::{CONFIRM_TICK, DRILL_ATTEMPTS, DRILL_LIMIT, ROLE_DEADLINE};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, DomainSlot, Life};
 use crate::switchboard::{DrillSeen, QUESTION_BUFFER, SwitchboardError};
@@ -210,9 +211,7 @@ impl Failover {
 
     fn attempt(&self, life: &Life, answers: DomainId) -> Result<DrillReport, DrillError> {
         let number = self.drills.fetch_add(1, Ordering::Relaxed) + 1;
-        if !self.switchboard.begin_drill(number, life.id())? {
-            return Err(DrillError::NobodyServes);
-        }
+        self.begin_attempt(life, number)?;
         let outcome = self.attempt_begun(life, answers, number);
         for id in [life.id(), answers] {
             self.accept_probes(id, false);
@@ -229,6 +228,19 @@ impl Failover {
             round_trip_ns,
             at_ns: monotonic_ns(),
         })
+    }
+
+    /// Has the switchboard write question and answer. A takeover may be on its way to it, and the
+    /// answer of the drill before is its own until the NIC has confirmed it: both pass.
+    fn begin_attempt(&self, life: &Life, number: u32) -> Result<(), DrillError> {
+        let end = Instant::now() + ROLE_DEADLINE;
+        while !self.switchboard.begin_drill(number, life.id())? {
+            if Instant::now() >= end {
+                return Err(DrillError::NobodyServes);
+            }
+            std::thread::sleep(CONFIRM_TICK);
+        }
+        Ok(())
     }
 
     /// Opens or shuts the way for probes to a NIC, unless it is being built anew.

@@ -376,8 +376,11 @@ impl Failover {
             self.open(heir);
             self.promote(&mut seats, heir, monotonic_ns());
         }
+        let state = seats[id.index()].state;
+        // Before the nudge: who is nudged looks at what is shown when the seats are let go.
+        drop(seats);
         self.nudge();
-        Ok(seats[id.index()].state)
+        Ok(state)
     }
 
     /// A domain could not be built. If its life failed by itself, that was noticed already.

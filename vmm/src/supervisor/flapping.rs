@@ -47,7 +47,7 @@ pub(super) struct FailureHistory {
     relapse_until_ns: u64,
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

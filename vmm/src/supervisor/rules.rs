@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use super::flapping::nanos;
 use super::roles::RoleState;
 
 /// What is known of a NIC's link.
@@ -139,15 +140,19 @@ impl FailBack {
     /// To be asked at every change of a domain, and when the time it named has come.
     pub fn advise(&mut self, domains: &[DomainView], now_ns: u64) -> FailBackAdvice {
         let served = domains.iter().any(|domain| domain.state == RoleState::Active);
-        let fit = domains.get(self.preferred).is_some_and(|domain| {
-            domain.state == RoleState::Standby && domain.health() == Health::Healthy
-        });
-        if !fit || !served {
+        let preferred = domains.get(self.preferred);
+        let stands_by = preferred.is_some_and(|domain| domain.state == RoleState::Standby);
+        if !served || !stands_by {
             self.healthy_since_ns = None;
             return FailBackAdvice::Stay;
         }
+        if preferred.is_some_and(|domain| domain.health() != Health::Healthy) {
+            self.healthy_since_ns = None;
+            // No change of a role or a link tells that a hold-down is over or a drill was passed.
+            return FailBackAdvice::WaitUntil(now_ns.saturating_add(nanos(FAIL_BACK_AGAIN)));
+        }
         let since_ns = *self.healthy_since_ns.get_or_insert(now_ns);
-        let due_ns = since_ns.saturating_add(self.hold.as_nanos() as u64);
+        let due_ns = since_ns.saturating_add(nanos(self.hold));
         if now_ns < due_ns {
             return FailBackAdvice::WaitUntil(due_ns);
         }
@@ -156,9 +161,9 @@ impl FailBack {
 
     /// The switch that it advised was refused; returns when it is to be tried again.
     pub fn refused(&mut self, now_ns: u64) -> u64 {
-        let from_ns = now_ns.saturating_add(FAIL_BACK_AGAIN.as_nanos() as u64);
+        let from_ns = now_ns.saturating_add(nanos(FAIL_BACK_AGAIN));
         self.healthy_since_ns = Some(from_ns);
-        from_ns.saturating_add(self.hold.as_nanos() as u64)
+        from_ns.saturating_add(nanos(self.hold))
     }
 }
 
@@ -255,6 +260,8 @@ mod tests {
         assert_eq!(back.advise(&[domain(Active), domain(Standby)], 1), FailBackAdvice::Stay);
         assert_eq!(back.advise(&[domain(Standby), domain(Failed)], 1), FailBackAdvice::Stay);
         let held = [standby(Health::HeldDown), domain(Active)];
-        assert_eq!(back.advise(&held, 1), FailBackAdvice::Stay);
+        assert_eq!(back.advise(&held, 1), FailBackAdvice::WaitUntil(1_000_000_001));
+        let good = [domain(Standby), domain(Active)];
+        assert_eq!(back.advise(&good, 1_000_000_001), FailBackAdvice::SwitchTo(0));
     }
 }

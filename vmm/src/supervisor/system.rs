@@ -174,6 +174,7 @@ impl System {
             limits: topology.limits,
             events: tell,
             dumps,
+            abandoned: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
         let mut threads = start_rebuilders(&shop, &jobs, queues)?;
@@ -212,6 +213,12 @@ impl System {
     /// The two images that domains are built from, driver and spare.
     pub fn images(&self) -> [Arc<Image>; 2] {
         self.shop.images.current()
+    }
+
+    /// From now on no failed domain is built anew: what a machine without recovery does, to compare
+    /// with.
+    pub fn abandon(&self) {
+        self.shop.abandoned.store(true, Ordering::Release);
     }
 
     /// For orders to it: switches, drills, upgrades.

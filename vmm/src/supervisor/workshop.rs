@@ -28,6 +28,8 @@ pub(super) struct Workshop {
     pub(super) limits: Limits,
     pub(super) events: Sender<Event>,
     pub(super) dumps: Option<DumpWriter>,
+    /// What fails from now on stays failed.
+    pub(super) abandoned: AtomicBool,
     /// The system ends.
     pub(super) stopped: AtomicBool,
 }
@@ -72,11 +74,15 @@ pub(super) fn dump_news(
 }
 
 /// An error with all its causes.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        // A transparent wrapper repeats its cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = error.source();
     }
     text

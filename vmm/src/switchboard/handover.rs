@@ -25,7 +25,7 @@ use super::lane::{Lane, LaneLife};
 use super::shared::Reply;
 use super::takeover::Refused;
 use super::twice::Scope;
-use crate::budget::{HANDOVER_DRAIN, HANDOVER_LOOK};
+use crate::budget::{HANDOVER_DRAIN, HANDOVER_LOOK, TWICE_AFTER};
 
 /// How far a handover has come.
 pub(crate) enum Phase {
@@ -156,7 +156,7 @@ impl Engine {
 
     /// The filters of the domain that does not serve are shut and it is quiet: takes its last
     /// receptions. From here on it must publish nothing.
-    pub(crate) fn end_handover(&mut self) {
+    pub(crate) fn end_handover(&mut self, now_ns: u64) {
         let Some(handover) = &self.handover else { return };
         if let Some(idle) = self.active.and_then(|active| handover.partner(active)) {
             if let Err(violation) = self.take_last(idle) {
@@ -165,7 +165,7 @@ impl Engine {
             self.publish_lane(idle);
         }
         self.cancel_handover(Refused::Busy);
-        self.twice.stop();
+        self.twice.fade(now_ns + TWICE_AFTER.as_nanos() as u64);
     }
 
     /// Announces the guest as after a takeover, if somebody serves it.

@@ -19,7 +19,7 @@ use super::lane::{Lane, LaneLife};
 use super::report::{TakeOver, TakeOverReport};
 use super::twice::Scope;
 use super::violation::Violation;
-use crate::budget::TWICE_AFTER_TAKEOVER;
+use crate::budget::TWICE_AFTER;
 use crate::clock::monotonic_ns;
 use crate::domain::DomainSlot;
 
@@ -105,13 +105,14 @@ impl Engine {
             true => handover.and_then(|handover| handover.partner(to)),
             false => self.active,
         };
+        let now_ns = monotonic_ns();
+        // Before the failed domain's last receptions are salvaged: the heir may have them too.
+        self.twice.start(Scope::Groups, Some(now_ns + TWICE_AFTER.as_nanos() as u64));
         if let (Some(failed), false) = (failed, serves) {
             self.settle(failed, &mut report);
         }
         let accepted = serves || failed != Some(to) && self.begin(to, order.epoch);
         report.refused = u64::from(!accepted);
-        let now_ns = monotonic_ns();
-        self.twice.start(Scope::Groups, Some(now_ns + TWICE_AFTER_TAKEOVER.as_nanos() as u64));
         if accepted && !serves {
             let resent = self.shared.counters.tx_resent.get();
             self.announcements.start(now_ns);

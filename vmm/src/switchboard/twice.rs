@@ -42,6 +42,8 @@ struct Memory {
 /// Remembers what was handed on while two NICs receive.
 pub(crate) struct Twice {
     scope: Scope,
+    /// Nothing more is remembered: one NIC receives.
+    fades: bool,
     until_ns: Option<u64>,
     seen: Vec<Memory>,
     oldest: usize,
@@ -56,6 +58,7 @@ impl Twice {
     pub(crate) fn new() -> Self {
         Self {
             scope: Scope::Nothing,
+            fades: false,
             until_ns: None,
             seen: Vec::with_capacity(FRAMES),
             oldest: 0,
@@ -66,11 +69,18 @@ impl Twice {
     /// Both NICs receive from now on, until [`Self::stop`] or a moment. What is remembered stays.
     pub(crate) fn start(&mut self, scope: Scope, until_ns: Option<u64>) {
         self.scope = scope;
+        self.fades = false;
         self.until_ns = until_ns;
     }
 
-    /// One NIC receives again.
-    pub(crate) fn stop(&mut self) {
+    /// One NIC receives again. What its domain had received before and not yet published may still
+    /// be the other's copy, so the memories last until a moment.
+    pub(crate) fn fade(&mut self, until_ns: u64) {
+        self.fades = true;
+        self.until_ns = Some(until_ns);
+    }
+
+    fn stop(&mut self) {
         self.scope = Scope::Nothing;
         self.until_ns = None;
         self.seen.clear();
@@ -110,7 +120,7 @@ impl Twice {
 
     /// The frame was handed on.
     pub(crate) fn remember(&mut self, key: Key) {
-        let Some(key) = key.0 else { return };
+        let Some(key) = key.0.filter(|_| !self.fades) else { return };
         if self.seen.len() < FRAMES {
             self.seen.push(key);
         } else {

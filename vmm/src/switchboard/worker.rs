@@ -163,7 +163,7 @@ impl Worker {
             Command::SetRings(changes) => Reply::Rings(self.set_rings(changes)),
             Command::Overlap { lane, epoch } => Reply::Overlap(self.engine.overlap(lane, epoch)),
             Command::EndHandover => {
-                self.engine.end_handover();
+                self.engine.end_handover(monotonic_ns());
                 Reply::Done
             }
             Command::BeginDrill { number, standby } => {

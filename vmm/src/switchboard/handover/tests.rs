@@ -94,6 +94,28 @@ fn what_both_receive_comes_once_and_in_order() {
 }
 
 #[test]
+fn the_heirs_copy_is_recognised_when_it_is_published_after_the_end() {
+    let (mut rig, mut first, mut heir) = overlapping();
+    first.receive(&broadcast(1));
+    rig.turn();
+    let answer = hand_over(&mut rig);
+    assert!(handed_over(&answer).unwrap().is_ok());
+    rig.engine.end_handover(rig.now);
+    heir.receive(&broadcast(1));
+    heir.receive(&broadcast(2));
+    heir.receive(&broadcast(2));
+    rig.turn();
+    assert_eq!(received(&mut rig), [1, 2, 2]);
+    // Later the same bytes are another frame.
+    rig.now += 21 * MS;
+    rig.turn();
+    heir.receive(&broadcast(1));
+    rig.turn();
+    assert_eq!(received(&mut rig), [1]);
+    rig.assert_no_violation();
+}
+
+#[test]
 fn a_frame_that_was_sent_twice_comes_twice() {
     let (mut rig, mut first, mut heir) = overlapping();
     for _ in 0..2 {
@@ -138,7 +160,8 @@ fn a_domain_that_does_not_drain_keeps_the_ring() {
     assert_eq!(numbers(&first.take_posted(9)), [1, 2, 3]);
     // Until the end the heir's receptions count.
     heir.receive(&frame(false, 9, 100));
-    rig.engine.end_handover();
+    rig.engine.end_handover(rig.now);
+    rig.turn();
     assert_eq!(received(&mut rig), [9]);
     assert!(heir.take_posted(9).is_empty());
     rig.turn();
@@ -155,9 +178,9 @@ fn after_the_end_the_first_must_be_silent_and_can_take_over_again() {
     first.receive(&frame(false, 1, 100)); // late
     rig.turn();
     first.receive(&frame(false, 2, 100)); // later
-    rig.engine.end_handover();
-    assert_eq!(received(&mut rig), [1, 2]);
+    rig.engine.end_handover(rig.now);
     rig.turn();
+    assert_eq!(received(&mut rig), [1, 2]);
     rig.assert_no_violation();
     // And back: the same life, whose rings went on.
     rig.engine.overlap(0, 1).unwrap();
@@ -167,7 +190,7 @@ fn after_the_end_the_first_must_be_silent_and_can_take_over_again() {
     send_all(&mut rig, &mut heir, 1);
     rig.turn();
     assert!(handed_over(&answer).unwrap().is_ok());
-    rig.engine.end_handover();
+    rig.engine.end_handover(rig.now);
     rig.send(2..4);
     let frames = first.take_posted(9);
     let frames: Vec<_> = frames.into_iter().filter(|frame| !is_announcement(frame)).collect();
