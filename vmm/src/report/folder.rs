@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::campaign::{INJECTION_SCHEMA, InjectionRecord, MANIFEST_SCHEMA, Manifest};
-
-const MANIFEST_FILE: &str = "campaign.json";
-const INJECTIONS_FILE: &str = "injections.jsonl";
+use crate::campaign::{
+    INJECTION_SCHEMA, INJECTIONS_FILE, InjectionRecord, MANIFEST_FILE, MANIFEST_SCHEMA, Manifest,
+};
 
 /// Why a folder cannot be reported on. Each is the user's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -138,15 +137,12 @@ fn read_records(
         if read == 0 {
             break;
         }
+        // A line counts once its line feed is written, as for the campaign itself.
+        if !text.ends_with(b"\n") {
+            return Ok((records, Some(line)));
+        }
         let at = || format!("{}:{line}", file.display());
-        let parsed = parse(&text, INJECTION_SCHEMA, |r: &InjectionRecord| &r.schema, at);
-        let record = match parsed {
-            Ok(record) => record,
-            Err(FolderError::Malformed { .. }) if !text.ends_with(b"\n") => {
-                return Ok((records, Some(line)));
-            }
-            Err(error) => return Err(error),
-        };
+        let record = parse(&text, INJECTION_SCHEMA, |r: &InjectionRecord| &r.schema, at)?;
         if let Some(first) = lines.insert(record.id, line) {
             return Err(FolderError::Twice { at: at(), id: record.id, first });
         }

@@ -279,13 +279,11 @@ fn a_folder_is_read_as_it_was_written() {
 fn a_torn_last_line_is_left_out_and_told() {
     let scratch = Scratch::new("torn");
     let text = lines(&one_of_each());
-    for cut in 1..=40 {
+    for cut in 0..40 {
         let folder = scratch.load(&text[..text.len() - 1 - cut]).unwrap();
         assert_eq!((folder.records.len(), folder.torn_line), (12, Some(13)));
         assert!(folder.warning().unwrap().contains("injections.jsonl:13: "));
     }
-    let whole = scratch.load(&text[..text.len() - 1]).unwrap();
-    assert_eq!((whole.records.len(), whole.torn_line), (13, None), "only its end was missing");
 }
 
 #[test]
