@@ -55,7 +55,7 @@ fn record(id: u64, crashed: bool) -> Value {
         "schema": "warmspare.injection/1", "id": id, "configuration": "fast-spare", "seed": id,
         "kind": "code",
         "fault": { "address": 4096, "function": "made_up", "segment": "text", "activation": 1 },
-        "armed_ms": 1.0, "activated": crashed, "activated_after_us": null,
+        "moment_us": 500, "armed_ms": 1.0, "activated": crashed, "activated_after_us": null,
         "verdict": if crashed { verdict } else { Value::Null },
         "outcome": if crashed { "crash" } else { "not-activated" },
         "interruption_us": if crashed { json!(1000 * id) } else { Value::Null },

@@ -38,7 +38,9 @@ pub enum FolderError {
         wanted: &'static str,
     },
     /// Something else than was written there.
-    #[error("{at}: {reason}: it was changed after it was written; move it away, or mend the line")]
+    #[error(
+        "{at}: {reason}: another version wrote it, or it was changed since; use that version, or mend it"
+    )]
     Malformed {
         /// File and line.
         at: String,

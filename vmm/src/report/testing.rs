@@ -27,6 +27,7 @@ pub(super) fn record(id: u64) -> InjectionRecord {
             bytes: None,
             activation: 1,
         },
+        moment_us: 500,
         armed_ms: 5.0,
         activated: false,
         activated_after_us: None,

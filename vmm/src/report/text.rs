@@ -16,7 +16,7 @@ use super::{CampaignView, Report};
 /// Columns of the terminal.
 const WIDTH: usize = 100;
 /// Widest bar, characters.
-const BAR_CHARS: usize = 48;
+const BAR_CHARS: usize = 40;
 /// Functions that are shown; JSON has all.
 const SHOWN_FUNCTIONS: usize = 12;
 /// Groups that fit side by side.
@@ -102,7 +102,18 @@ fn paper_table(out: &mut String, rows: &[PaperRow]) {
     heading(out, "beside the paper (NCA 2009, Table III); shares of injected = activated faults");
     line(
         out,
-        "configuration         kind       injected    crash     hang   silent  no effect    recovered  < 10 ms",
+        &format!(
+            "{:<20} {:<8} {:>9} {:>8} {:>8} {:>8} {:>10} {:>10} {:>8}",
+            "configuration",
+            "kind",
+            "injected",
+            "crash",
+            "hang",
+            "silent",
+            "no effect",
+            "recovered",
+            "< 10 ms"
+        ),
     );
     for row in rows {
         let name = match row.source {
@@ -112,8 +123,8 @@ fn paper_table(out: &mut String, rows: &[PaperRow]) {
         line(
             out,
             &format!(
-                "{name:<21} {:<9} {:>9} {:>8} {:>8} {:>8} {:>10} {:>12} {:>8}",
-                fit(&row.kind, 9),
+                "{name:<20} {:<8} {:>9} {:>8} {:>8} {:>8} {:>10} {:>10} {:>8}",
+                fit(&row.kind, 8),
                 thousands(row.injected),
                 percent(row.crash),
                 percent(row.hang),
@@ -126,7 +137,7 @@ fn paper_table(out: &mut String, rows: &[PaperRow]) {
     }
     line(
         out,
-        "recovered, < 10 ms: of the detected failures after which, where it was tried, the service came back.",
+        "recovered: of the detected, where it was tried; < 10 ms: of the interruptions then.",
     );
     let falsely: Vec<_> = rows.iter().filter(|row| row.false_failover > 0.0).collect();
     for row in falsely {
@@ -313,7 +324,7 @@ fn detectors(out: &mut String, rows: &[DetectorRow]) {
     line(out, "");
     line(
         out,
-        "detector            found   detection:  p50       p99   longest     switch:  p50       p99   longest",
+        "detector            found  detection: p50       p99   longest    switch: p50       p99   longest",
     );
     for row in rows {
         let cells = |quantiles: Option<Quantiles>| {
@@ -324,7 +335,7 @@ fn detectors(out: &mut String, rows: &[DetectorRow]) {
         line(
             out,
             &format!(
-                "{:<17} {:>7}       {}        {}",
+                "{:<17} {:>7}     {}      {}",
                 fit(&row.detector, 17),
                 thousands(row.count),
                 cells(row.detect),
@@ -339,7 +350,7 @@ fn strata(out: &mut String, name: &str, rows: &[Stratum], most: usize) {
     line(
         out,
         &format!(
-            "{name:<27} {:>9} {:>8} {:>8} {:>7} {:>6}  {:>12}  {:>6} {:>8}",
+            "{name:<25} {:>9} {:>8} {:>8} {:>7} {:>6} {:>12} {:>8} {:>8}",
             "attempted",
             "injected",
             "detected",
@@ -355,8 +366,8 @@ fn strata(out: &mut String, name: &str, rows: &[Stratum], most: usize) {
         line(
             out,
             &format!(
-                "{:<27} {:>9} {:>8} {:>8} {:>7} {:>6}  {:>11}  {:>7} {:>8}",
-                fit(&row.name, 27),
+                "{:<25} {:>9} {:>8} {:>8} {:>7} {:>6} {:>12} {:>8} {:>8}",
+                fit(&row.name, 25),
                 thousands(row.attempted),
                 thousands(row.injected),
                 thousands(row.detected),
@@ -396,10 +407,10 @@ fn worst(out: &mut String, rows: &[WorstRow], to_look_into: u64) {
                 "{} {:<14} {interrupted:>8}  found by {by}{stall}; {}",
                 mark(row.outcome),
                 class(row.outcome),
-                row.group
+                fit(&row.group, 24)
             ),
         );
-        let place = fit(&row.place, 60);
+        let place = fit(&row.place, 48);
         line(out, &format!("      {} at {place}, {}", super::group::word(&row.kind), row.change));
         if let Some(note) = &row.note {
             line(out, &format!("      {note}"));
