@@ -2,10 +2,12 @@
 //!
 //! Exit status: 0 success, 1 the run failed, 2 the user's mistake (one line on standard error).
 
+mod campaign;
 mod commands;
 mod devices;
 mod examine;
 mod observe;
+mod report;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -33,6 +35,8 @@ struct Cli {
 enum Command {
     /// Break the driver of a running service again and again, and measure what the service feels
     Demo(DemoArgs),
+    /// Inject faults by the thousand, and record what becomes of each
+    Campaign(campaign::CampaignArgs),
     /// Run a topology until SIGINT or SIGTERM
     Run(RunArgs),
     /// Show what a running warmspare is now
@@ -55,6 +59,8 @@ enum Command {
     Gdb(examine::GdbArgs),
     /// Watch a running warmspare: roles, rates, rings, the newest failures
     Top(observe::TopArgs),
+    /// Say what campaigns of fault injection found, with intervals
+    Report(report::ReportArgs),
     /// Check a topology file
     Validate {
         /// Topology file, JSON
@@ -66,6 +72,9 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
+    /// Carry out injections for a campaign
+    #[command(name = crate::campaign::WORKER_COMMAND, hide = true)]
+    CampaignWorker,
     /// Write the program of a domain to a file, as a debugger wants it
     Image(ImageArgs),
 }
@@ -206,6 +215,8 @@ pub fn main() -> ExitCode {
         .init();
     let done = match cli.command {
         Command::Demo(args) => commands::demo(&args, began_ns),
+        Command::Campaign(args) => campaign::run(args),
+        Command::CampaignWorker => return campaign::worker(),
         Command::Run(args) => commands::run(&args),
         Command::Status(args) => observe::status(&args),
         Command::Events(args) => observe::events(&args),
@@ -217,6 +228,7 @@ pub fn main() -> ExitCode {
         Command::Dump(args) => examine::dump(&args),
         Command::Gdb(args) => examine::gdb(&args),
         Command::Top(args) => observe::top(&args),
+        Command::Report(args) => report::run(&args),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
         Command::Devices(args) => devices::run(&args),

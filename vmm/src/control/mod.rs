@@ -17,6 +17,7 @@ mod input;
 mod listen;
 mod openapi;
 mod page;
+mod pages;
 mod plane;
 mod requests;
 mod routes;
@@ -41,6 +42,8 @@ pub use actions::{
 pub use door::{Token, TokenError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use openapi::document;
+pub use page::CSS as PAGE_STYLE;
+pub use pages::{PageServer, Pages};
 pub use plane::{Plane, PlaneError, PlaneOptions};
 pub use requests::{
     DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
@@ -115,12 +118,7 @@ impl ControlServer {
         observer: Observer,
         actions: Arc<dyn Actions>,
     ) -> Result<Self, ControlError> {
-        let runtime = Builder::new_current_thread()
-            .thread_name("control-wait")
-            .max_blocking_threads(4)
-            .enable_all()
-            .build()
-            .map_err(ControlError::Thread)?;
+        let runtime = runtime(4)?;
         let sampler = Arc::new(Sampler::default());
         let states = Arc::new(watch::Sender::new(Arc::from("")));
         let app = App { observer, sampler, actions, states };
@@ -161,6 +159,16 @@ impl Drop for ControlServer {
             let _ = thread.join();
         }
     }
+}
+
+/// A runtime for one thread, and at most so many that wait for something.
+fn runtime(waiting_threads: usize) -> Result<Runtime, ControlError> {
+    Builder::new_current_thread()
+        .thread_name("control-wait")
+        .max_blocking_threads(waiting_threads)
+        .enable_all()
+        .build()
+        .map_err(ControlError::Thread)
 }
 
 fn run(runtime: Runtime, stopped: oneshot::Receiver<()>) {

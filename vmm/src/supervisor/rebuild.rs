@@ -108,6 +108,9 @@ impl Rebuilder {
         }
         let takeover = self.record(record);
         self.dump(&record, takeover);
+        if self.shop.abandoned.load(Ordering::Acquire) {
+            return;
+        }
         self.due = Some(Instant::now());
         // A lost link is no failure of the domain; what is done against a flapping one is done
         // where links are judged.

@@ -183,6 +183,7 @@ impl System {
             events: tell,
             dumps,
             shared_nic: Mutex::new(()),
+            abandoned: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
         let mut threads = start_rebuilders(&shop, &jobs, queues)?;
@@ -218,6 +219,12 @@ impl System {
     /// The two images that domains are built from, driver and spare.
     pub fn images(&self) -> [Arc<Image>; 2] {
         self.shop.images.current()
+    }
+
+    /// From now on no failed domain is built anew: what a machine without recovery does, to compare
+    /// with.
+    pub fn abandon(&self) {
+        self.shop.abandoned.store(true, Ordering::Release);
     }
 
     /// For orders to it: switches, drills, upgrades.

@@ -32,6 +32,8 @@ pub(super) struct Workshop {
     /// Held while a domain is built that has its NIC in common with others: so nobody else begins to
     /// serve while its thread has the NIC in hand.
     pub(super) shared_nic: Mutex<()>,
+    /// What fails from now on stays failed.
+    pub(super) abandoned: AtomicBool,
     /// The system ends.
     pub(super) stopped: AtomicBool,
 }
@@ -76,11 +78,15 @@ pub(super) fn dump_news(
 }
 
 /// An error with all its causes.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        // A transparent wrapper repeats its cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = error.source();
     }
     text

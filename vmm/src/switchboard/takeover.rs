@@ -18,9 +18,7 @@ use super::forward::Forwarder;
 use super::guests::GuestSet;
 use super::lane::{Lane, LaneLife, RxFrame};
 use super::report::{TakeOver, TakeOverReport};
-use super::twice::Scope;
 use super::violation::Violation;
-use crate::budget::TWICE_AFTER;
 use crate::clock::monotonic_ns;
 use crate::domain::DomainSlot;
 
@@ -107,8 +105,8 @@ impl Engine {
             false => self.active,
         };
         let now_ns = monotonic_ns();
-        // Before the failed domain's last receptions are salvaged: the heir may have them too.
-        self.twice.start(Scope::Groups, Some(now_ns + TWICE_AFTER.as_nanos() as u64));
+        // What both received in a handover is recognised for a while yet.
+        self.twice.fade(now_ns);
         if let (Some(failed), false) = (failed, serves) {
             self.settle(failed, &mut report);
         }
