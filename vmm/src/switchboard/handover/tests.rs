@@ -117,9 +117,8 @@ fn the_heirs_copy_is_recognised_when_it_is_published_after_the_end() {
 
 #[test]
 fn a_broadcast_that_came_before_the_overlap_does_not_come_again() {
-    let mut rig = Rig::new();
-    let (mut first, mut heir) = (rig.install(0, 1), rig.install(1, 2));
-    rig.engine.activate(0, 1);
+    let (mut rig, mut first) = Rig::new();
+    let mut heir = rig.install(1, 2);
     first.receive(&broadcast(1));
     first.receive(&frame(false, 2, 60));
     rig.turn();
