@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod browser;
 pub mod frontend;
+pub mod man;
 pub mod nested;
 pub mod realguest;
 pub mod rig;

@@ -15,6 +15,7 @@ pub mod demo;
 pub mod domain;
 pub mod fault;
 pub mod kvm;
+pub mod logs;
 pub mod memory;
 pub mod nic;
 pub mod observe;

@@ -227,7 +227,11 @@ fn render(state: &Snapshot) -> String {
                     None => "?",
                 },
                 domain.heartbeat,
-                if domain.parked { "asleep" } else { "awake" },
+                match (domain.aside, domain.parked) {
+                    (true, _) => "put aside",
+                    (false, true) => "asleep",
+                    (false, false) => "awake",
+                },
             ),
         );
     }

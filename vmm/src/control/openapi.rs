@@ -5,6 +5,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::actions::{Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
+use super::door::Access;
 use super::error::ErrorBody;
 use super::requests::{
     DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
@@ -57,7 +58,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
             "content": { "application/json": { "schema": request(endpoint.path, schemas) } },
         });
     }
-    if !endpoint.free {
+    if endpoint.access != Access::Free {
         operation["security"] = json!([{}, { "token": [] }]);
     }
     operation
@@ -65,9 +66,9 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
 
 fn parameters(endpoint: &Endpoint) -> Vec<Value> {
     let mut parameters = Vec::new();
-    if endpoint.path.contains("{name}") {
+    for name in endpoint.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
         parameters.push(json!({
-            "name": "name", "in": "path", "required": true, "schema": { "type": "string" },
+            "name": name, "in": "path", "required": true, "schema": { "type": "string" },
         }));
     }
     for (name, meaning) in endpoint.query {

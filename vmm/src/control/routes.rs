@@ -1,6 +1,7 @@
 //! Every path the server answers, and how. The table [`ENDPOINTS`] is what both the router and the
 //! OpenAPI document are made from.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +16,14 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::actions::{Actions, Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
-use super::door::Door;
+use super::door::{Access, Door};
 use super::error::{ApiError, ErrorCode};
 use super::input::{Asked, Body};
 use super::requests::{
     DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
 };
 use super::stream::{self, Wrapping};
-use super::{openapi, page};
+use super::{dumps, openapi, page};
 use crate::observe::event::FailoverView;
 use crate::observe::openmetrics::Format;
 use crate::observe::snapshot::{DomainView, Rates};
@@ -34,6 +35,8 @@ pub(super) struct App {
     pub(super) observer: Observer,
     pub(super) sampler: Arc<Sampler>,
     pub(super) actions: Arc<dyn Actions>,
+    /// Folder with the remains of failed domains.
+    pub(super) dumps: Option<PathBuf>,
     /// Each new state as JSON, for the live feed.
     pub(super) states: Arc<watch::Sender<Arc<str>>>,
 }
@@ -58,8 +61,8 @@ pub(super) struct Endpoint {
     pub(super) answers: &'static [&'static str],
     /// Errors beside those of every request.
     pub(super) errors: &'static [ErrorCode],
-    /// Whether it shows nothing of the system.
-    pub(super) free: bool,
+    /// What is behind it.
+    pub(super) access: Access,
     handler: fn() -> MethodRouter<App>,
 }
 
@@ -71,7 +74,16 @@ impl Endpoint {
         answers: &'static [&'static str],
         handler: fn() -> MethodRouter<App>,
     ) -> Self {
-        Self { method, path, summary, query: &[], answers, errors: &[], free: false, handler }
+        Self {
+            method,
+            path,
+            summary,
+            query: &[],
+            answers,
+            errors: &[],
+            access: Access::Normal,
+            handler,
+        }
     }
 
     const fn query(mut self, query: &'static [(&'static str, &'static str)]) -> Self {
@@ -85,14 +97,26 @@ impl Endpoint {
     }
 
     const fn free(mut self) -> Self {
-        self.free = true;
+        self.access = Access::Free;
         self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.access = Access::Secret;
+        self
+    }
+
+    /// Whether a path is this one's; what stands in braces can be anything.
+    fn is_at(&self, path: &str) -> bool {
+        let own = self.path.split_once('{').map(|(start, _)| start);
+        own.map_or(self.path == path, |start| path.starts_with(start))
     }
 }
 
 const JSON: &[&str] = &["application/json"];
 const LINES: &[&str] = &["application/x-ndjson", "text/event-stream"];
 const LIVE: &[&str] = &["text/event-stream"];
+const FILE: &[&str] = &["application/octet-stream", "application/json"];
 const METRICS: &[&str] = &["text/plain", "application/openmetrics-text"];
 
 /// All of them.
@@ -185,6 +209,11 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             ErrorCode::Overtaken,
             ErrorCode::Failed,
         ]),
+    Endpoint::new("get", "/api/v1/dumps/{dump}/{file}", "A file of a dump", FILE, || {
+        get(dumps::file)
+    })
+    .errors(&[ErrorCode::UnknownDump])
+    .secret(),
     Endpoint::new("get", "/api/v1/openapi.json", "This document", JSON, || get(document)).free(),
     Endpoint::new("get", "/metrics", "Metrics for Prometheus", METRICS, || get(scrape)),
     Endpoint::new("get", "/", "The dashboard", &["text/html"], || get(page::html)).free(),
@@ -211,8 +240,9 @@ pub(super) fn router(app: App, door: Door) -> Router {
 
 async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let free = ENDPOINTS.iter().any(|endpoint| endpoint.free && endpoint.path == path);
-    match door.check(request.method(), request.headers(), free) {
+    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.is_at(path));
+    let access = endpoint.map_or(Access::Normal, |endpoint| endpoint.access);
+    match door.check(request.method(), request.headers(), access) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }

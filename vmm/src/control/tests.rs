@@ -95,6 +95,7 @@ impl Rig {
         let config = ControlConfig {
             socket: Some(socket.clone()),
             dashboard: Some(DashboardConfig { listen, token }),
+            dumps: Some(dumps_folder()),
         };
         let server = ControlServer::spawn(&config, observer.clone(), fake.clone()).unwrap();
         Self { fake, observer, server, socket }
@@ -158,7 +159,7 @@ fn the_socket_is_its_owners_and_goes_with_the_server() {
 #[test]
 fn a_socket_in_use_is_refused_and_a_dead_one_replaced() {
     let rig = Rig::start();
-    let config = ControlConfig { socket: Some(rig.socket.clone()), dashboard: None };
+    let config = ControlConfig { socket: Some(rig.socket.clone()), ..ControlConfig::default() };
     let second = ControlServer::spawn(&config, rig.observer.clone(), rig.fake.clone());
     assert!(matches!(second, Err(ControlError::Socket { .. })));
     let dead = socket_path();
@@ -185,7 +186,8 @@ fn the_state_shows_both_domains_and_what_happened() {
 fn every_documented_path_answers_as_documented() {
     let rig = Rig::start();
     rig.fake.crash(&rig.observer, "crash", 400);
-    let answers = |e: &&Endpoint| e.answers != ["text/event-stream"] && e.path != "/api/v1/upgrade";
+    let apart = ["/api/v1/upgrade", "/api/v1/dumps/{dump}/{file}"];
+    let answers = |e: &&Endpoint| e.answers != ["text/event-stream"] && !apart.contains(&e.path);
     for endpoint in ENDPOINTS.iter().filter(answers) {
         let path = endpoint.path.replace("{name}", "a");
         let request = match endpoint.method {
@@ -364,6 +366,40 @@ fn the_page_needs_nothing_from_elsewhere() {
         let outside = body.replace("http://www.w3.org/2000/svg", "");
         assert!(!outside.contains("http://") && !outside.contains("https://"), "{path}");
     }
+}
+
+/// A folder with one dump in it, and a file beside it that is nobody's business.
+fn dumps_folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("warmspare-dumps-{}", std::process::id()));
+    let dump = folder.join("000001-a-crash");
+    std::fs::create_dir_all(&dump).unwrap();
+    std::fs::write(dump.join("failure.json"), "{\"cause\":\"crash\"}").unwrap();
+    std::fs::write(dump.join("secret"), "no").unwrap();
+    std::fs::write(folder.join("failure.json"), "no").unwrap();
+    folder
+}
+
+#[test]
+fn files_of_dumps_are_served_and_nothing_else() {
+    let rig = Rig::start();
+    let get = |path: &str| format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    let path = "/api/v1/dumps/000001-a-crash/failure.json";
+    let (status, head, body) = rig.raw(get(path).as_bytes());
+    assert_eq!((status, &*body), (200, "{\"cause\":\"crash\"}"));
+    assert!(head.contains("attachment"), "{head}");
+    for bad in [
+        "/api/v1/dumps/000001-a-crash/secret",
+        "/api/v1/dumps/000001-a-crash/core",
+        "/api/v1/dumps/000002-a-crash/failure.json",
+        "/api/v1/dumps/%2e%2e/failure.json",
+        "/api/v1/dumps/000001-a-crash%2f..%2f/failure.json",
+        "/api/v1/dumps/000001-a-%2e%2e%2f/failure.json",
+        "/api/v1/dumps/000001-a-crash/..%2ffailure.json",
+    ] {
+        assert_eq!(rig.refused(&get(bad)), (404, ErrorCode::UnknownDump), "{bad}");
+    }
+    let (status, ..) = over_tcp(rig.server.dashboard().unwrap(), &get(path));
+    assert_eq!(status, 401, "on the network it takes the token");
 }
 
 #[test]

@@ -20,7 +20,7 @@ mod store;
 mod writer;
 
 pub use capture::{Capture, CaptureConfig, LiveCapture};
-pub use store::{DumpError, DumpStore, StoreError};
+pub use store::{DumpError, DumpStore, StoreError, is_dump_name};
 pub use writer::{DumpOutcome, DumpWriter, Offer};
 
 /// Name of the core file in a failure's folder.

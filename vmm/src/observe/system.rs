@@ -48,6 +48,7 @@ impl SystemWatch {
             role: view.state,
             epoch,
             healthy: view.health() == Health::Healthy,
+            aside: view.aside,
             nic: NicView { name: slot.nic.name().to_owned(), link_up: link_up(view.link) },
             heartbeat: status.heartbeat.load(Ordering::Relaxed),
             parked: probe.as_ref().is_some_and(|probe| probe.state() == VcpuState::Parked),

@@ -121,6 +121,7 @@ impl SystemView for FakeSystem {
                 role,
                 epoch,
                 healthy: link_up,
+                aside: false,
                 nic: NicView { name: format!("nic-{name}"), link_up: Some(link_up) },
                 heartbeat: monotonic_ns() / 1_000_000,
                 parked: role == RoleState::Standby,

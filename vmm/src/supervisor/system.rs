@@ -232,6 +232,12 @@ impl System {
         Operator::new(self.shop.clone())
     }
 
+    /// How often the supervisor has looked at the domains: ten times a second at least, as long as it
+    /// lives.
+    pub fn looks(&self) -> u64 {
+        self.shop.hub.looks.load(Ordering::Relaxed)
+    }
+
     /// Roles and failovers.
     pub fn failover(&self) -> &Arc<Failover> {
         &self.failover
