@@ -48,7 +48,12 @@ pub struct NestedArgs {
     #[arg(long)]
     tests: bool,
     /// Seconds from starting the machine to its verdict
-    #[arg(long, value_name = "S", default_value_t = 300, default_value_if("tests", "true", "570"))]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 330,
+        default_value_if("tests", "true", "1000")
+    )]
     timeout_s: u64,
 }
 

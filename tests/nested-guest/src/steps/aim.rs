@@ -56,7 +56,7 @@ impl Aim {
     }
 
     /// The I/O address, and the memory that would be hit.
-    fn target<'a>(self, neighbour: &'a DomainSlot) -> (u64, Option<(&'a SharedMemory, u64)>) {
+    fn target(self, neighbour: &DomainSlot) -> (u64, Option<(&SharedMemory, u64)>) {
         let buffer = LAST_RX_BUFFER * BUFFER_BYTES as u64;
         let tx = u64::from(QUIET_TX_BUFFER) * BUFFER_BYTES as u64;
         match self {
@@ -103,7 +103,7 @@ pub(super) fn aim(report: &Report) -> Result<Value> {
 /// Points all receive descriptors of a domain at one I/O address.
 fn misdirect(slot: &DomainSlot, iova: u64) -> Result<()> {
     for descriptor in 0..NIC_RX_DESCRIPTORS as u64 {
-        let at = DMA_BASE + DMA_RX_RING_OFFSET as u64 + descriptor * DESCRIPTOR_BYTES;
+        let at = DMA_BASE + DMA_RX_RING_OFFSET + descriptor * DESCRIPTOR_BYTES;
         slot.ram.write(at, &iova.to_le_bytes())?;
     }
     Ok(())

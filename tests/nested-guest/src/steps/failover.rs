@@ -16,7 +16,7 @@ const CRASHES: usize = 21;
 /// On one shared NIC.
 const SHARED_CRASHES: usize = 10;
 /// Of each other cause.
-const FAULTS: usize = 4;
+const FAULTS: usize = 3;
 /// Of each policy.
 const POLICY_CRASHES: usize = 5;
 

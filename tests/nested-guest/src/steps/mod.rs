@@ -86,7 +86,7 @@ pub(crate) fn run_all(report: &Arc<Report>) -> Result<(usize, Vec<String>)> {
 /// How long a step may take: a few times what it takes on two busy processors.
 fn deadline_of(step: &str) -> Duration {
     Duration::from_secs(match step {
-        "failover" | "causes" | "policies" | "shared" | "aim" => 120,
+        "failover" | "causes" | "policies" | "shared" | "aim" => 150,
         "tests" => 600,
         _ => 60,
     })

@@ -26,6 +26,8 @@ pub(super) const PERIOD: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Healthy traffic between two faults.
 const HEALTHY: Duration = Duration::from_millis(150);
+/// Frames of the guest that prove that the service is back.
+const RECOVERED: u64 = 10;
 /// How long the sender waits for the last echoes: what was accepted and is not back then is lost.
 const LINGER: Duration = Duration::from_secs(3);
 /// Names of the cables, by the place of their NICs.
@@ -182,6 +184,13 @@ impl<'a> Service<'a> {
         Ok(&self.system.slots()[active.index()])
     }
 
+    /// Waits until the guest is heard again: that, and no role, is what recovery means.
+    fn wait_traffic(&self) -> Result<()> {
+        let sent = |s: &Self| s.system.switchboard().counters().tx_frames.get();
+        let before = sent(self);
+        self.wait("traffic", |s| sent(s) >= before + RECOVERED)
+    }
+
     /// Faults of one cause, each after redundancy is back.
     pub(super) fn inject(&mut self, cause: Cause, times: usize) -> Result<()> {
         for number in 0..times {
@@ -215,6 +224,7 @@ impl<'a> Service<'a> {
         damage: impl FnOnce(&Self, DomainId, &Life) -> Result<(&'static str, u64)>,
     ) -> Result<DomainId> {
         self.wait_whole()?;
+        self.wait_traffic()?;
         std::thread::sleep(HEALTHY);
         self.drain_events();
         let failover = self.system.failover().clone();
@@ -270,6 +280,7 @@ impl<'a> Service<'a> {
     /// Ends the traffic and the system, and keeps the books.
     pub(super) fn finish(mut self) -> Result<Books> {
         self.wait_whole()?;
+        self.wait_traffic()?;
         std::thread::sleep(HEALTHY);
         self.drain_events();
         let sender = self.sender.take().context("the books were taken before")?;
