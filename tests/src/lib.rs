@@ -1,6 +1,7 @@
 //! Integration tests of warmspare, and the runner behind `cargo xtask`.
 
 pub mod browser;
+pub mod campaign;
 pub mod frontend;
 pub mod nested;
 pub mod realguest;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use warmspare_tests::{nested, realguest, runner};
+use warmspare_tests::{campaign, nested, realguest, runner};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Test, measure and build warmspare")]
@@ -22,6 +22,8 @@ enum Command {
     },
     /// Boot a machine with an IOMMU and two igb NICs under QEMU, and test real VFIO inside
     Nested(nested::NestedArgs),
+    /// Run the smoke campaign of fault injection, and judge it
+    Campaign,
     /// Boot Linux under QEMU on a vhost-user socket behind a Linux bridge, and crash its driver
     LinuxGuest(realguest::LinuxGuestArgs),
 }
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test { only } => runner::run(&only),
         Command::Nested(args) => nested::run(&args),
+        Command::Campaign => campaign::run(),
         Command::LinuxGuest(args) => realguest::run(&args),
     };
     match done {

@@ -34,6 +34,14 @@ fn parts() -> Vec<Part> {
             .env("CARGO_TARGET_DIR", "target/loom"),
         Part::cargo("demo", minutes(3), &["run", "--release", "--quiet", "--", "demo"])
             .with(&["--faults", "30"]),
+        Part::cargo("campaign", minutes(3), &["run", "--release", "--quiet"]).with(&[
+            "--package",
+            "warmspare-tests",
+            "--bin",
+            "xtask",
+            "--",
+            "campaign",
+        ]),
         Part::cargo("linux-guest", minutes(5), &["run", "--release", "--quiet"]).with(&[
             "--package",
             "warmspare-tests",
