@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use warmspare_tests::{campaign, nested, realguest, runner};
+use warmspare_tests::{bench, campaign, nested, realguest, runner};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Test, measure and build warmspare")]
@@ -20,6 +20,8 @@ enum Command {
         #[arg(long, value_name = "PART")]
         only: Vec<String>,
     },
+    /// Measure data path, cost and interruptions: a table, and JSON on standard output
+    Bench(bench::BenchArgs),
     /// Boot a machine with an IOMMU and two igb NICs under QEMU, and test real VFIO inside
     Nested(nested::NestedArgs),
     /// Run the smoke campaign of fault injection, and judge it
@@ -31,6 +33,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test { only } => runner::run(&only),
+        Command::Bench(args) => bench::run(&args),
         Command::Nested(args) => nested::run(&args),
         Command::Campaign => campaign::run(),
         Command::LinuxGuest(args) => realguest::run(&args),

@@ -128,6 +128,10 @@ pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
 /// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
 pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long who asked for a dump waits for it: a disk writes a few megabytes in some tens of
+/// milliseconds, unless others keep it busy.
+pub const DUMP_ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long the end of a system waits for its last dump. Writing one takes some ten milliseconds;
 /// past it the disk is stuck, and the dump is given up.
 pub const DUMP_END_DEADLINE: Duration = Duration::from_secs(2);
@@ -169,3 +173,13 @@ pub const CAMPAIGN: CampaignBudget = CampaignBudget {
     trial: Duration::from_secs(60),
     profile: Duration::from_secs(2),
 };
+
+/// How long a vCPU that is held may take to answer who looks at it. It is kicked out of the guest
+/// and answers in well under a millisecond; the rest is for a stalled machine.
+pub const VISIT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a GDB server waits for its debugger: for a person to type a command.
+pub const DEBUGGER_COMES: Duration = Duration::from_secs(120);
+
+/// How long a debugger may take to read an answer. One that does not read keeps nobody stopped.
+pub const DEBUGGER_READS: Duration = Duration::from_secs(5);

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod coredump;
+pub mod debugger;
 pub mod demo;
 pub mod domain;
 pub mod fault;

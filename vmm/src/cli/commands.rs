@@ -70,7 +70,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     eprintln!(
         "warmspare: {} domains; application guests connect to {}",
         topology.domains.len(),
-        topology.apps[0].socket.display()
+        sockets(&topology)
     );
     let plane = Plane::start(&args.plane, &topology, &system).map_err(|error| mistake(&error))?;
     if let Some(url) = plane.url() {
@@ -91,6 +91,12 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     service.tell_stopping();
     eprintln!("warmspare: stopping");
     Ok(())
+}
+
+/// Where application guests connect to, in the topology's order.
+fn sockets(topology: &Topology) -> String {
+    let paths = topology.apps.iter().map(|app| app.socket.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
 }
 
 fn print_event(system: &System, event: &Event) {
@@ -156,11 +162,20 @@ fn print_event(system: &System, event: &Event) {
             report.took.as_secs_f64()
         ),
         Event::UpgradeFailed { reason } => eprintln!("warmspare: no upgrade: {reason}"),
-        Event::Dumped { domain, folder } => {
-            eprintln!("warmspare: the remains of {} are in {}", name(*domain), folder.display());
+        Event::Dumped { domain, folder, requested } => {
+            let what = if *requested { "a dump" } else { "the remains" };
+            eprintln!("warmspare: {what} of {} is in {}", name(*domain), folder.display());
         }
         Event::DumpLost { domain, reason } => {
             eprintln!("warmspare: {} leaves no dump: {reason}", name(*domain));
+        }
+        Event::Paused { domain } => eprintln!("warmspare: {} is paused", name(*domain)),
+        Event::Resumed { domain } => eprintln!("warmspare: {} is resumed", name(*domain)),
+        Event::Debugger { domain, attached: true } => {
+            eprintln!("warmspare: {} waits for a debugger", name(*domain));
+        }
+        Event::Debugger { domain, attached: false } => {
+            eprintln!("warmspare: the debugger of {} has gone", name(*domain));
         }
     }
 }

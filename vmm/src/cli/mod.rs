@@ -5,6 +5,7 @@
 mod campaign;
 mod commands;
 mod devices;
+mod examine;
 mod observe;
 
 use std::io::IsTerminal;
@@ -47,6 +48,14 @@ enum Command {
     Drill(observe::DrillArgs),
     /// Give all domains another driver, without an outage
     Upgrade(observe::UpgradeArgs),
+    /// Stop a standby until it is resumed or has to serve
+    Pause(examine::PauseArgs),
+    /// Let a paused domain run again
+    Resume(examine::DomainArgs),
+    /// Write a core file of a domain that lives on; prints its folder
+    Dump(examine::DomainArgs),
+    /// Open a GDB server for a domain; prints the command for gdb
+    Gdb(examine::GdbArgs),
     /// Watch a running warmspare: roles, rates, rings, the newest failures
     Top(observe::TopArgs),
     /// Check a topology file
@@ -217,6 +226,10 @@ pub fn main() -> ExitCode {
         Command::Switch(args) => observe::switch(&args),
         Command::Drill(args) => observe::drill(&args),
         Command::Upgrade(args) => observe::upgrade(&args),
+        Command::Pause(args) => examine::pause(&args),
+        Command::Resume(args) => examine::resume(&args),
+        Command::Dump(args) => examine::dump(&args),
+        Command::Gdb(args) => examine::gdb(&args),
         Command::Top(args) => observe::top(&args),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),

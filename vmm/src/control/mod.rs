@@ -3,7 +3,7 @@
 //! ```text
 //!  Unix socket ─┐                       ┌─▶ Observer: state, metrics, events
 //!               ├─ door ─ routes ───────┤
-//!  dashboard ───┘                       └─▶ Actions: switch, drill, upgrade
+//!  dashboard ───┘                       └─▶ Actions: switch, drill, upgrade, pause, dump, gdb
 //! ```
 //!
 //! Requests are bounded in size, number and time. Nothing the data path or a failover needs is ever
@@ -18,6 +18,7 @@ mod listen;
 mod openapi;
 mod page;
 mod plane;
+mod requests;
 mod routes;
 mod stream;
 #[cfg(test)]
@@ -34,12 +35,16 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-pub use actions::{Actions, Drilled, Switched, SystemActions, Upgraded};
+pub use actions::{
+    Actions, Drilled, Dumped, Opened, Paused, Resumed, Switched, SystemActions, Upgraded,
+};
 pub use door::{Token, TokenError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use openapi::document;
 pub use plane::{Plane, PlaneError, PlaneOptions};
-pub use routes::{DrillRequest, SwitchRequest, UpgradeRequest};
+pub use requests::{
+    DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
+};
 
 use crate::observe::{Observer, Sampler, sampler};
 use crate::realtime;

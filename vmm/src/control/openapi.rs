@@ -4,9 +4,12 @@ use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::actions::{Drilled, Switched, Upgraded};
+use super::actions::{Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
 use super::error::ErrorBody;
-use super::routes::{DrillRequest, ENDPOINTS, Endpoint, SwitchRequest, UpgradeRequest};
+use super::requests::{
+    DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
+};
+use super::routes::{ENDPOINTS, Endpoint};
 use crate::observe::Snapshot;
 use crate::observe::event::{EventLine, FailoverView};
 use crate::observe::snapshot::{DomainView, Rates};
@@ -103,6 +106,10 @@ fn answer(path: &str, schemas: &mut SchemaGenerator) -> Value {
         "/api/v1/switch" => schema::<Switched>(schemas),
         "/api/v1/drill" => schema::<Drilled>(schemas),
         "/api/v1/upgrade" => schema::<Upgraded>(schemas),
+        "/api/v1/pause" => schema::<Paused>(schemas),
+        "/api/v1/resume" => schema::<Resumed>(schemas),
+        "/api/v1/dump" => schema::<Dumped>(schemas),
+        "/api/v1/gdb" => schema::<Opened>(schemas),
         "/api/v1/openapi.json" => json!({ "type": "object" }),
         _ => json!({ "type": "string" }),
     }
@@ -114,6 +121,9 @@ fn request(path: &str, schemas: &mut SchemaGenerator) -> Value {
         "/api/v1/switch" => schema::<SwitchRequest>(schemas),
         "/api/v1/drill" => schema::<DrillRequest>(schemas),
         "/api/v1/upgrade" => schema::<UpgradeRequest>(schemas),
+        "/api/v1/pause" => schema::<PauseRequest>(schemas),
+        "/api/v1/resume" | "/api/v1/dump" => schema::<DomainRequest>(schemas),
+        "/api/v1/gdb" => schema::<GdbRequest>(schemas),
         _ => json!({}),
     }
 }

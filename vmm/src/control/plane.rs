@@ -134,7 +134,8 @@ impl Plane {
         };
         let hooks = start_hooks(topology, &observer).map_err(PlaneError::Notify)?;
         let wanted = config.socket.is_some() || config.dashboard.is_some();
-        let actions: Arc<dyn Actions> = Arc::new(SystemActions::new(system));
+        let actions: Arc<dyn Actions> =
+            Arc::new(SystemActions::new(system, config.socket.as_deref()));
         let server = match wanted {
             true => Some(ControlServer::spawn(&config, observer.clone(), actions)?),
             false => None,

@@ -1,7 +1,6 @@
 //! Every path the server answers, and how. The table [`ENDPOINTS`] is what both the router and the
 //! OpenAPI document are made from.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +11,16 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::actions::{Actions, Drilled, Switched, Upgraded};
+use super::actions::{Actions, Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
 use super::door::Door;
 use super::error::{ApiError, ErrorCode};
 use super::input::{Asked, Body};
+use super::requests::{
+    DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
+};
 use super::stream::{self, Wrapping};
 use super::{openapi, page};
 use crate::observe::event::FailoverView;
@@ -147,6 +148,43 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ErrorCode::Busy,
         ErrorCode::RolledBack,
     ]),
+    Endpoint::new("post", "/api/v1/pause", "Stop a standby until it is resumed", JSON, || {
+        post(pause)
+    })
+    .errors(&[
+        ErrorCode::UnknownDomain,
+        ErrorCode::NotRunning,
+        ErrorCode::Serves,
+        ErrorCode::NoStandby,
+        ErrorCode::Debugged,
+        ErrorCode::Busy,
+        ErrorCode::Overtaken,
+        ErrorCode::Failed,
+    ]),
+    Endpoint::new("post", "/api/v1/resume", "Let a paused domain run", JSON, || post(resume))
+        .errors(&[ErrorCode::UnknownDomain, ErrorCode::NotPaused]),
+    Endpoint::new("post", "/api/v1/dump", "Core file of a domain that lives on", JSON, || {
+        post(dump)
+    })
+    .errors(&[
+        ErrorCode::UnknownDomain,
+        ErrorCode::NotRunning,
+        ErrorCode::NoDumps,
+        ErrorCode::Busy,
+        ErrorCode::Overtaken,
+        ErrorCode::Failed,
+    ]),
+    Endpoint::new("post", "/api/v1/gdb", "Open a GDB server for a domain", JSON, || post(gdb))
+        .errors(&[
+            ErrorCode::UnknownDomain,
+            ErrorCode::NotRunning,
+            ErrorCode::NoStandby,
+            ErrorCode::Debugged,
+            ErrorCode::BadSocket,
+            ErrorCode::Busy,
+            ErrorCode::Overtaken,
+            ErrorCode::Failed,
+        ]),
     Endpoint::new("get", "/api/v1/openapi.json", "This document", JSON, || get(document)).free(),
     Endpoint::new("get", "/metrics", "Metrics for Prometheus", METRICS, || get(scrape)),
     Endpoint::new("get", "/", "The dashboard", &["text/html"], || get(page::html)).free(),
@@ -240,36 +278,6 @@ async fn live(State(app): State<App>) -> Response {
     stream::live(app.state_json(), states, coming)
 }
 
-/// Body of a switch.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SwitchRequest {
-    /// The domain that is to serve; any standby if it is left out.
-    #[serde(default)]
-    pub to: Option<String>,
-}
-
-/// Body of a drill.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DrillRequest {
-    /// The standby; the first in line if it is left out.
-    #[serde(default)]
-    pub domain: Option<String>,
-}
-
-/// Body of an upgrade.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpgradeRequest {
-    /// Path of the new driver, on the machine that warmspare runs on.
-    pub image: PathBuf,
-    /// How long it serves before it is trusted, milliseconds; 10 seconds if left out.
-    #[serde(default)]
-    #[schemars(range(max = 3_600_000))]
-    pub probation_ms: Option<u32>,
-}
-
 /// The longest probation: an hour.
 const MOST_PROBATION_MS: u32 = 3_600_000;
 
@@ -297,6 +305,37 @@ async fn upgrade(
     }
     let probation = request.probation_ms.map(|ms| Duration::from_millis(ms.into()));
     act(app, move |actions| actions.upgrade(&request.image, probation)).await
+}
+
+async fn pause(
+    State(app): State<App>,
+    Body(request): Body<PauseRequest>,
+) -> Result<Json<Paused>, ApiError> {
+    act(app, move |actions| actions.pause(&request.domain, request.switch_first)).await
+}
+
+async fn resume(
+    State(app): State<App>,
+    Body(request): Body<DomainRequest>,
+) -> Result<Json<Resumed>, ApiError> {
+    act(app, move |actions| actions.resume(&request.domain)).await
+}
+
+async fn dump(
+    State(app): State<App>,
+    Body(request): Body<DomainRequest>,
+) -> Result<Json<Dumped>, ApiError> {
+    act(app, move |actions| actions.dump(&request.domain)).await
+}
+
+async fn gdb(
+    State(app): State<App>,
+    Body(request): Body<GdbRequest>,
+) -> Result<Json<Opened>, ApiError> {
+    let open = move |actions: &dyn Actions| {
+        actions.debug(&request.domain, request.switch_first, request.socket.as_deref())
+    };
+    act(app, open).await
 }
 
 /// Does something that may wait, on another thread: this one has others to serve.

@@ -35,6 +35,11 @@ pub struct DumpError {
 }
 
 impl DumpError {
+    /// With its cause.
+    pub(super) fn one_line(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+
     fn of(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { what, source }
     }

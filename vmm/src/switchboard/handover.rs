@@ -162,7 +162,7 @@ impl Engine {
             if let Err(violation) = self.take_last(idle) {
                 self.violate(idle, violation);
             }
-            self.publish_lane(idle);
+            self.flush();
         }
         self.cancel_handover(Refused::Busy);
         self.twice.fade(now_ns + TWICE_AFTER.as_nanos() as u64);
