@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod browser;
+pub mod campaign;
 pub mod frontend;
 pub mod man;
 pub mod nested;

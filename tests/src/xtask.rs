@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use warmspare_tests::{bench, man, nested, realguest, runner};
+use warmspare_tests::{bench, campaign, man, nested, realguest, runner};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Test, measure and build warmspare")]
@@ -31,6 +31,8 @@ enum Command {
     },
     /// Boot a machine with an IOMMU and two igb NICs under QEMU, and test real VFIO inside
     Nested(nested::NestedArgs),
+    /// Run the smoke campaign of fault injection, and judge it
+    Campaign,
     /// Boot Linux under QEMU on a vhost-user socket behind a Linux bridge, and crash its driver
     LinuxGuest(realguest::LinuxGuestArgs),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Man { dir } => man::write(&dir),
         Command::Nested(args) => nested::run(&args),
+        Command::Campaign => campaign::run(),
         Command::LinuxGuest(args) => realguest::run(&args),
     };
     match done {

@@ -47,7 +47,7 @@ pub enum BookError {
         what: String,
     },
     /// The operating system refuses.
-    #[error("{path}: cannot be {what} ({source})")]
+    #[error("{path}: cannot be {what}")]
     Io {
         /// The file or folder.
         path: String,

@@ -15,6 +15,7 @@
 mod book;
 mod crew;
 mod draw;
+mod error;
 mod judge;
 mod machine;
 mod manifest;
@@ -38,6 +39,7 @@ pub use book::{
 };
 pub use crew::WORKER_COMMAND;
 pub use draw::{DrawError, Drawn, Faults};
+pub use error::CampaignError;
 pub use manifest::{MANIFEST_SCHEMA, Machine, Manifest, Profile, ProfiledFunction};
 pub use mutate::Mutation;
 pub use record::{
@@ -45,7 +47,7 @@ pub use record::{
     InjectionRecord, RecoveryStep, VerdictRecord,
 };
 pub use replay::{Replayed, replay};
-pub use run::{CampaignError, Ended, RunConfig, run};
+pub use run::{Ended, RunConfig, run};
 pub use spec::{CampaignSpec, Configuration, FaultSpec, Functions, Order, SpecError, Until};
 pub use tally::{Counts, Tally};
 pub use target::{Code, Function, Target, TargetError};

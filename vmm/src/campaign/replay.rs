@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::book;
 use super::crew::Worker;
+use super::error::{CampaignError, io};
 use super::order::Order;
 use super::record::InjectionRecord;
-use super::run::{CampaignError, carry_out, check_image, log};
+use super::run::{carry_out, check_image, log};
 use super::target::Target;
 
 /// A recorded injection, and the same again.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize)]
 pub struct Replayed {
     /// As it is recorded.
     pub recorded: InjectionRecord,
@@ -38,7 +39,7 @@ pub fn replay(folder: &Path, id: u64, debug: bool) -> Result<Replayed, CampaignE
         CampaignError::NoRecord { folder, id, first, last }
     })?;
     let dumps = debug.then(|| std::path::absolute(folder.join(format!("replay-{id}"))));
-    let dumps = dumps.transpose().map_err(super::run::io("find the folder"))?;
+    let dumps = dumps.transpose().map_err(io("find the folder"))?;
     let order = Order { dumps: dumps.clone(), ..Order::again(&manifest.campaign, &recorded) };
     let mut worker = Worker::new(log(folder)?);
     let again = carry_out(&mut worker, order)?;

@@ -12,7 +12,7 @@ use super::record::FaultSegment;
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// The file cannot be read.
-    #[error("{file}: cannot be read ({source}): name an existing campaign file")]
+    #[error("{file}: cannot be read: name an existing campaign file")]
     Read {
         /// The file.
         file: String,

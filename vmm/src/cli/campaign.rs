@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, mistake, one_line};
+use super::commands::json;
+use super::{Failure, Format, mistake, one_line};
 use crate::campaign::{
     self, CampaignError, InjectionOutcome, InjectionRecord, Replayed, RunConfig, Tally,
 };
@@ -46,12 +47,22 @@ enum CampaignCommand {
         /// Keep core file, log and ring cursors of the failed domain
         #[arg(long)]
         debug: bool,
+        /// How to print the result
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
 }
 
 pub(super) fn run(args: CampaignArgs) -> Result<(), Failure> {
     match (args.command, args.file, args.out) {
-        (Some(CampaignCommand::Replay { dir, id, debug }), _, _) => replay(&dir, id, debug),
+        (Some(CampaignCommand::Replay { dir, id, debug, format }), _, _) => {
+            let replayed = campaign::replay(&dir, id, debug).map_err(|error| failure(&error))?;
+            match format {
+                Format::Text => show(&replayed),
+                Format::Json => println!("{}", json(&replayed)?),
+            }
+            Ok(())
+        }
         (None, Some(file), Some(out)) => {
             let (resume, jobs, progress) = (args.resume, args.jobs, !args.quiet);
             inject(&RunConfig { file, out, resume, jobs, progress })
@@ -139,9 +150,8 @@ fn place(record: &InjectionRecord) -> String {
     text
 }
 
-fn replay(dir: &Path, id: u64, debug: bool) -> Result<(), Failure> {
-    let replayed = campaign::replay(dir, id, debug).map_err(|error| failure(&error))?;
-    let Replayed { recorded, again, dumps } = &replayed;
+fn show(replayed: &Replayed) {
+    let Replayed { recorded, again, dumps } = replayed;
     println!("fault      {}", place(recorded));
     if let Some(instruction) = &recorded.fault.instruction {
         let source = recorded.fault.source.as_deref().unwrap_or("source unknown");
@@ -160,7 +170,6 @@ fn replay(dir: &Path, id: u64, debug: bool) -> Result<(), Failure> {
     if let Some(dumps) = dumps {
         println!("remains    {}", dumps.display());
     }
-    Ok(())
 }
 
 /// The other end of a worker process.

@@ -45,7 +45,7 @@ pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::Run(one_line(&error)))
 }
 

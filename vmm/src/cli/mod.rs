@@ -196,8 +196,14 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    eprintln!("warmspare: {}; see `warmspare --help`", first.trim_start_matches("error: "));
+    let mut lines = text.lines().skip_while(|line| line.trim().is_empty());
+    let mut first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    if first.ends_with(':') {
+        // What is missing stands in the lines below.
+        let named = lines.take_while(|line| line.starts_with(' ')).map(str::trim);
+        first = format!("{first} {}", named.collect::<Vec<_>>().join(", "));
+    }
+    eprintln!("warmspare: {first}; see `warmspare --help`");
     ExitCode::from(exit::MISTAKE)
 }
 

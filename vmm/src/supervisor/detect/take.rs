@@ -52,6 +52,7 @@ impl Observer {
             heartbeat,
             signalled: vcpu == VcpuState::Parked && life.is_signalled(),
             rx_completed: is_completed(slot, cursors.rx_returned),
+            switchboard_asleep: slot.control().switchboard_asleep.0.load(Ordering::Acquire) != 0,
             cursors,
             nic: self.nic_view(&*slot.nic),
             confirmations: Confirmations { claimed, awaiting, turns: counters.turns.get() },
@@ -73,6 +74,7 @@ impl Observer {
             heartbeat,
             signalled: false,
             rx_completed: false,
+            switchboard_asleep: false,
             cursors: Cursors::default(),
             nic: NicView {
                 gone: status == reg::ALL_ONES,
@@ -102,9 +104,11 @@ impl Observer {
         }
     }
 
-    /// What a NIC that serves must hold: units and queues on, the guests' addresses accepted.
+    /// What a NIC that serves must hold: master of its bus, units and queues on, the guests'
+    /// addresses accepted.
     fn mismatch(&self, nic: &dyn Nic) -> Option<Mismatch> {
         let units = [
+            (reg::CTRL, reg::ctrl::GIO_MASTER_DISABLE, 0),
             (reg::RCTL, reg::rctl::EN, reg::rctl::EN),
             (reg::TCTL, reg::tctl::EN, reg::tctl::EN),
             (reg::RXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
