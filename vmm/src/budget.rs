@@ -27,9 +27,8 @@ pub const ANNOUNCE_AGAIN: [Duration; 3] =
 /// wait behind them.
 pub const ANNOUNCE_PACE: Duration = Duration::from_micros(100);
 
-/// How long after a takeover or a planned switch a frame that both NICs received is looked for: the
-/// heir's filters open before those of the other shut, and its first frames are read a few hundred
-/// microseconds later, or some milliseconds where its processor is busy.
+/// How much later than one NIC's copy of a frame the other's is recognised: what queues on the wire
+/// and a busy processor put between the two.
 pub const TWICE_AFTER: Duration = Duration::from_millis(20);
 
 /// How long the guest's frames wait at most for the serving domain to get rid of what it holds in a
@@ -128,9 +127,23 @@ pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
 /// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
 pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long who asked for a dump waits for it: a disk writes a few megabytes in some tens of
+/// milliseconds, unless others keep it busy.
+pub const DUMP_ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long the end of a system waits for its last dump. Writing one takes some ten milliseconds;
 /// past it the disk is stuck, and the dump is given up.
 pub const DUMP_END_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a vCPU that is held may take to answer who looks at it. It is kicked out of the guest
+/// and answers in well under a millisecond; the rest is for a stalled machine.
+pub const VISIT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a GDB server waits for its debugger: for a person to type a command.
+pub const DEBUGGER_COMES: Duration = Duration::from_secs(120);
+
+/// How long a debugger may take to read an answer. One that does not read keeps nobody stopped.
+pub const DEBUGGER_READS: Duration = Duration::from_secs(5);
 
 /// How long a campaign waits for what.
 #[derive(Clone, Copy, Debug)]

@@ -290,7 +290,10 @@ impl Watch<'_> {
                 | Event::Drilled(_)
                 | Event::Upgraded(_)
                 | Event::UpgradeFailed { .. }
-                | Event::DumpLost { .. } => {}
+                | Event::DumpLost { .. }
+                | Event::Paused { .. }
+                | Event::Resumed { .. }
+                | Event::Debugger { .. } => {}
             }
         }
     }

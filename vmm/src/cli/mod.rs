@@ -5,27 +5,32 @@
 mod campaign;
 mod commands;
 mod devices;
+mod examine;
+mod exit;
 mod observe;
 mod report;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::AppConfig;
 use crate::control::PlaneOptions;
 use crate::demo::{Operation, Plan};
 use crate::fault::Cause;
+use crate::logs::{self, LogFormat};
 use crate::topology::Policy;
 
 /// A network interface that outlives its driver.
 #[derive(Debug, Parser)]
 #[command(name = "warmspare", version, about, max_term_width = 100)]
 struct Cli {
+    /// How to write what goes to standard error
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -48,6 +53,14 @@ enum Command {
     Drill(observe::DrillArgs),
     /// Give all domains another driver, without an outage
     Upgrade(observe::UpgradeArgs),
+    /// Stop a standby until it is resumed or has to serve
+    Pause(examine::PauseArgs),
+    /// Let a paused domain run again
+    Resume(examine::DomainArgs),
+    /// Write a core file of a domain that lives on; prints its folder
+    Dump(examine::DomainArgs),
+    /// Open a GDB server for a domain; prints the command for gdb
+    Gdb(examine::GdbArgs),
     /// Watch a running warmspare: roles, rates, rings, the newest failures
     Top(observe::TopArgs),
     /// Say what campaigns of fault injection found, with intervals
@@ -185,7 +198,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     eprintln!("warmspare: {}; see `warmspare --help`", first.trim_start_matches("error: "));
-    ExitCode::from(2)
+    ExitCode::from(exit::MISTAKE)
 }
 
 /// Runs the program.
@@ -195,15 +208,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("WARMSPARE_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
-        )
-        .init();
+    logs::init(cli.log_format);
     let done = match cli.command {
         Command::Demo(args) => commands::demo(&args, began_ns),
         Command::Campaign(args) => campaign::run(args),
@@ -214,6 +219,10 @@ pub fn main() -> ExitCode {
         Command::Switch(args) => observe::switch(&args),
         Command::Drill(args) => observe::drill(&args),
         Command::Upgrade(args) => observe::upgrade(&args),
+        Command::Pause(args) => examine::pause(&args),
+        Command::Resume(args) => examine::resume(&args),
+        Command::Dump(args) => examine::dump(&args),
+        Command::Gdb(args) => examine::gdb(&args),
         Command::Top(args) => observe::top(&args),
         Command::Report(args) => report::run(&args),
         Command::Validate { topology } => commands::validate(&topology),
@@ -222,15 +231,16 @@ pub fn main() -> ExitCode {
         Command::App(config) => commands::app(&config),
         Command::Image(args) => commands::image(&args),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Run(text)) => {
-            eprintln!("warmspare: {text}");
-            ExitCode::from(1)
-        }
-        Err(Failure::Mistake(text)) => {
-            eprintln!("warmspare: {text}");
-            ExitCode::from(2)
-        }
-    }
+    let (status, why) = match done {
+        Ok(()) => return ExitCode::from(exit::SUCCESS),
+        Err(Failure::Run(why)) => (exit::FAILED, why),
+        Err(Failure::Mistake(why)) => (exit::MISTAKE, why),
+    };
+    logs::failure(&why);
+    ExitCode::from(status)
+}
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }

@@ -11,11 +11,12 @@ use clap::Args;
 
 use super::actions::{Actions, SystemActions};
 use super::door::{Token, TokenError};
+use super::reload::{self, Reloaded};
 use super::{ControlConfig, ControlError, ControlServer, DashboardConfig};
 use crate::domain::DomainSlot;
 use crate::observe::event_file::EventFile;
 use crate::observe::hooks::{Hook, Hooks};
-use crate::observe::{Observer, SystemWatch, system};
+use crate::observe::{Heard, Observer, SystemWatch, system};
 use crate::supervisor::{Event, System};
 use crate::topology::{NotifySpec, Topology};
 
@@ -74,7 +75,8 @@ pub struct Plane {
     observer: Observer,
     slots: Vec<Arc<DomainSlot>>,
     _event_file: Option<EventFile>,
-    _hooks: Option<Hooks>,
+    hooks: Hooks,
+    token_file: Option<PathBuf>,
 }
 
 impl DashboardConfig {
@@ -105,11 +107,12 @@ impl PlaneOptions {
             (None, Some(file)) => Token::load(file).map(|_| None)?,
             (None, None) => None,
         };
-        Ok(ControlConfig { socket: self.api_socket.clone(), dashboard })
+        let dumps = topology.dumps.as_ref().map(|spec| spec.dir.clone());
+        Ok(ControlConfig { socket: self.api_socket.clone(), dashboard, dumps })
     }
 }
 
-fn start_hooks(topology: &Topology, observer: &Observer) -> io::Result<Option<Hooks>> {
+fn hooks(topology: &Topology) -> Vec<Hook> {
     let hook = |spec: &NotifySpec| {
         let (program, arguments) = spec.run.split_first()?;
         Some(Hook {
@@ -119,11 +122,7 @@ fn start_hooks(topology: &Topology, observer: &Observer) -> io::Result<Option<Ho
             timeout: Duration::from_millis(spec.timeout_ms),
         })
     };
-    let hooks: Vec<_> = topology.notify.iter().filter_map(hook).collect();
-    if hooks.is_empty() {
-        return Ok(None);
-    }
-    Hooks::spawn(hooks, observer.recorder.subscribe()).map(Some)
+    topology.notify.iter().filter_map(hook).collect()
 }
 
 impl Plane {
@@ -146,9 +145,11 @@ impl Plane {
                 Some(opened.map_err(failed)?)
             }
         };
-        let hooks = start_hooks(topology, &observer).map_err(PlaneError::Notify)?;
+        let hooks = Hooks::spawn(hooks(topology), observer.recorder.subscribe())
+            .map_err(PlaneError::Notify)?;
         let wanted = config.socket.is_some() || config.dashboard.is_some();
-        let actions: Arc<dyn Actions> = Arc::new(SystemActions::new(system));
+        let actions: Arc<dyn Actions> =
+            Arc::new(SystemActions::new(system, config.socket.as_deref()));
         let server = match wanted {
             true => Some(ControlServer::spawn(&config, observer.clone(), actions)?),
             false => None,
@@ -161,7 +162,10 @@ impl Plane {
             (None, _) => None,
         };
         let slots = system.slots().to_vec();
-        Ok(Self { server, url, observer, slots, _event_file: event_file, _hooks: hooks })
+        let spec = topology.dashboard.as_ref();
+        let token_file =
+            options.token_file.clone().or(spec.and_then(|spec| spec.token_file.clone()));
+        Ok(Self { server, url, observer, slots, _event_file: event_file, hooks, token_file })
     }
 
     /// Where a browser finds the dashboard; with the token, if that was made up.
@@ -177,6 +181,36 @@ impl Plane {
     /// Enters an event into the books.
     pub fn hear(&self, event: &Event) {
         self.observer.recorder.hear(system::heard(&self.slots, event));
+    }
+
+    /// Enters into the books that files were read again, or why not.
+    pub fn hear_reload(&self, result: &Result<Reloaded, String>) {
+        self.observer.recorder.hear(match result.clone() {
+            Ok(Reloaded { applied, ignored }) => Heard::Reloaded { applied, ignored },
+            Err(reason) => Heard::ReloadFailed { reason },
+        });
+    }
+
+    /// Takes what can be taken from a topology that was read again, and the token from its file.
+    ///
+    /// # Errors
+    /// The token file is of no use; nothing has changed.
+    pub fn reload(&self, running: &mut Topology, new: &Topology) -> Result<Reloaded, PlaneError> {
+        let mut reloaded = Reloaded::default();
+        let token = self.token_file.as_ref().map(|file| Token::load(file)).transpose()?;
+        if let (Some(server), Some(token)) = (&self.server, token) {
+            server.set_token(token);
+            reloaded.applied.push("token".into());
+        }
+        for key in reload::changed(running, new) {
+            match &*key {
+                "notify" => reloaded.applied.push(key),
+                _ => reloaded.ignored.push(key),
+            }
+        }
+        self.hooks.replace(hooks(new));
+        running.notify.clone_from(&new.notify);
+        Ok(reloaded)
     }
 
     /// Whether one domain serves and another could take over.

@@ -12,8 +12,8 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
 use super::{
-    DomainId, DomainSlot, ExitCounts, Fault, LifeProbe, Outcome, RegisterChange, TrapError, log,
-    map,
+    DomainId, DomainSlot, ExitCounts, Fault, Hold, LifeProbe, Outcome, RegisterChange, TrapError,
+    log, map,
 };
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
@@ -128,7 +128,7 @@ impl Life {
         let vm = build(&slot, &image)?;
         let tsc_khz = vm.tsc_khz().map_or_else(measured_tsc_khz, u64::from);
         slot.control().tsc_khz.store(tsc_khz, Ordering::Release);
-        let fds = [event()?, event()?, event()?, event()?];
+        let fds = [event()?, event()?, event()?, event()?, event()?, event()?];
         let name = format!("vcpu-{}", slot.name);
         let shared = Arc::new(Shared::new(slot, epoch, events, vm.kicker(), fds));
         let of_thread = shared.clone();
@@ -150,6 +150,10 @@ impl Life {
         self.shared.epoch
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The program it runs.
     pub fn image(&self) -> &Image {
         &self.image
@@ -165,10 +169,12 @@ impl Life {
         self.shared.slot.id
     }
 
-    /// Makes the domain the active one and wakes it. On the failover path: a store and a write to
-    /// an eventfd.
+    /// Makes the domain the active one, whoever holds it, and wakes it. On the failover path: some
+    /// atomics and a write to an eventfd.
     pub fn release(&self) {
+        self.shared.breakpoints.disarm();
         self.set_role(Role::Active);
+        self.shared.holds.break_all();
     }
 
     /// Gives the domain a role and wakes it.
@@ -190,15 +196,22 @@ impl Life {
         self.shared.kicker.kick();
     }
 
-    /// Keeps the vCPU out of the guest until [`Self::unhold`], visibly: it is soon
-    /// [`VcpuState::Held`], and no detector takes it for hung. Does not wait.
-    pub fn hold(&self) {
-        self.shared.hold();
+    /// Keeps the vCPU out of the guest, visibly, as long as what is returned lives: it is soon
+    /// [`VcpuState::Held`], and no detector takes it for hung. A domain that has to serve is let go
+    /// at once. Does not wait.
+    pub fn hold(&self) -> Hold {
+        Hold::begin(&self.shared)
     }
 
-    /// Ends a hold.
-    pub fn unhold(&self) {
-        self.shared.unhold();
+    /// Puts the program's own bytes over a debugger's breakpoints in what was read from `address`
+    /// on.
+    pub fn hide_breakpoints(&self, address: u64, bytes: &mut [u8]) {
+        self.shared.breakpoints.hide(address, bytes);
+    }
+
+    /// Whether somebody holds the vCPU.
+    pub fn is_held(&self) -> bool {
+        self.shared.holds.any()
     }
 
     /// Whether the vCPU thread sleeps although an event that wakes it is set: it was not run yet.

@@ -11,7 +11,10 @@
 //! expel / drop: stop flag, kick; out of the guest for good
 //! ```
 
+mod breakpoints;
+mod debug;
 mod fault;
+mod hold;
 mod life;
 mod log;
 mod map;
@@ -22,7 +25,9 @@ mod slot;
 mod trap;
 mod vcpu;
 
+pub use debug::{AllRegisters, Debug, DebugError};
 pub use fault::{ExitCounts, Fault, Outcome};
+pub use hold::{Hold, HoldError};
 pub use life::{CpuClock, DomainEvents, Life, LifeError};
 pub use map::{MemoryArea, check_image, memory_areas};
 pub use prepare::PrepareConfig;

@@ -16,7 +16,7 @@ use super::detect::Finding;
 use super::drill::Blame;
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use super::rules::{self, DomainView, Link, Need, SystemState};
-use super::seats::{Seat, Seats, SeatsGuard};
+use super::seats::{Seat, Seats, SeatsGuard, Shown};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, DomainSlot, Fault, Life, LifeProbe};
 use crate::switchboard::{Switchboard, TakeOver, Violation};
@@ -126,6 +126,8 @@ pub(super) struct FailoverConfig {
     pub(super) limits: Limits,
     /// Whether a standby's driver has its NIC attached, see `Policy::attaches_early`.
     pub(super) attaches_early: bool,
+    /// Whether all domains have one NIC between them.
+    pub(super) shares_nic: bool,
 }
 
 /// Who serves, who stands by.
@@ -140,15 +142,27 @@ pub struct Failover {
     jobs: Vec<SyncSender<Job>>,
     nudges: SyncSender<bool>,
     pub(super) attaches_early: bool,
+    pub(super) shares_nic: bool,
 }
 
 impl Failover {
     /// All domains failed; their rebuild threads bring them up.
     pub(super) fn new(config: FailoverConfig) -> Self {
         let seats = Seats::new(config.slots.len(), config.limits);
-        let FailoverConfig { slots, switchboard, jobs, nudges, attaches_early, .. } = config;
+        let FailoverConfig { slots, switchboard, jobs, nudges, .. } = config;
+        let FailoverConfig { attaches_early, shares_nic, .. } = config;
         let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
-        Self { slots, switchboard, seats, planned, drills, jobs, nudges, attaches_early }
+        Self {
+            slots,
+            switchboard,
+            seats,
+            planned,
+            drills,
+            jobs,
+            nudges,
+            attaches_early,
+            shares_nic,
+        }
     }
 
     pub(super) fn seats(&self) -> SeatsGuard<'_> {
@@ -170,6 +184,7 @@ impl Failover {
         }
         let was_active = seat.state == RoleState::Active;
         seat.state = failed;
+        seat.put_back();
         let partner = self.separate(&mut seats, from.index(), verdict_ns);
         let heir = match was_active {
             true => partner.or_else(|| self.successor(&seats, Need::CannotStay)),
@@ -180,7 +195,7 @@ impl Failover {
         if let Some(heir) = heir {
             self.open(heir);
         }
-        self.slots[from.index()].nic.shut_units();
+        self.shut(from.index(), was_active);
         let to = heir.and_then(|heir| self.promote(&mut seats, heir, verdict_ns));
         let released_ns = monotonic_ns();
         drop(seats);
@@ -219,6 +234,13 @@ impl Failover {
         (other.state == RoleState::Standby).then_some(partner)
     }
 
+    /// Silences the NIC of a domain that failed, unless it is another's now.
+    fn shut(&self, index: usize, was_active: bool) {
+        if was_active || !self.shares_nic {
+            self.slots[index].nic.shut_units();
+        }
+    }
+
     /// Lets a domain that takes over receive.
     fn open(&self, index: usize) {
         // A driver that attaches only now opens them itself, and must not be disturbed.
@@ -235,7 +257,7 @@ impl Failover {
             return false;
         }
         seat.state = RoleState::Failed;
-        self.slots[id.index()].nic.shut_units();
+        self.shut(id.index(), false);
         drop(seats);
         // A thread whose queue is full has a failure of this domain in it, and builds it anew.
         let _ = self.jobs[id.index()].try_send(Job::Begin);
@@ -263,7 +285,8 @@ impl Failover {
         let seat = &seats[index];
         let link = self.link(index, seat.state);
         let held_down = seat.link.held_until_ns(now_ns).is_some();
-        DomainView { state: seat.state, link, held_down, drill_passed: seat.drill_passed }
+        let (drill_passed, aside) = (seat.drill_passed, seat.is_aside());
+        DomainView { state: seat.state, link, held_down, drill_passed, aside }
     }
 
     fn link(&self, index: usize, state: RoleState) -> Link {
@@ -293,16 +316,14 @@ impl Failover {
     /// The domains as the rules see them now. Takes no lock.
     pub fn views(&self) -> Vec<DomainView> {
         let now_ns = monotonic_ns();
-        let view = |index| {
-            let shown = self.seats.shown(index);
-            DomainView {
-                state: shown.state,
-                link: self.link(index, shown.state),
-                held_down: now_ns < shown.held_until_ns,
-                drill_passed: shown.drill_passed,
-            }
+        let view = |(index, shown): (usize, Shown)| DomainView {
+            state: shown.state,
+            link: self.link(index, shown.state),
+            held_down: now_ns < shown.held_until_ns,
+            drill_passed: shown.drill_passed,
+            aside: shown.aside,
         };
-        (0..self.slots.len()).map(view).collect()
+        self.seats.shown_together().into_iter().enumerate().map(view).collect()
     }
 
     /// What the service is worth now. Takes no lock.
@@ -327,6 +348,8 @@ impl Failover {
         let seat = &mut seats[index];
         let slot = &self.slots[index];
         seat.state = seat.state.after(RoleEvent::TakeOver).ok()?;
+        // A debugger finds out by itself; its breakpoints stop nobody any more.
+        seat.put_back();
         slot.nic.arm_first_sent();
         self.switchboard.take_over(TakeOver { to: slot.id, epoch: seat.epoch, verdict_ns });
         if let Some(life) = &seat.life {
@@ -353,6 +376,7 @@ impl Failover {
         seat.state = seat.state.after(RoleEvent::Rebuild)?;
         seat.epoch += 1;
         seat.drill_passed = true;
+        seat.put_back();
         Ok((seat.epoch, seat.life.take()))
     }
 
@@ -429,6 +453,14 @@ impl Failover {
     /// The domain that serves. Takes no lock.
     pub fn active(&self) -> Option<DomainId> {
         self.slots.iter().map(|slot| slot.id).find(|&id| self.state(id).0 == RoleState::Active)
+    }
+
+    /// Whether a domain other than this one serves or has just been told to, and if so whether its
+    /// driver has attached its NIC.
+    pub(super) fn heir_attached(&self, id: DomainId) -> Option<bool> {
+        let active = self.active().filter(|active| *active != id)?;
+        let (_, epoch) = self.state(active);
+        Some(self.slots[active.index()].is_attached(epoch))
     }
 
     /// Whether one serves and another could take over.

@@ -13,6 +13,7 @@
 pub mod detect;
 mod drill;
 mod event;
+mod examine;
 mod failover;
 mod flapping;
 mod hub;
@@ -32,6 +33,7 @@ mod workshop;
 
 pub use drill::{Blame, DrillError, DrillReport, Evidence};
 pub use event::{Event, FailoverReport};
+pub use examine::{Debugged, DumpReport, ExamineError};
 pub use failover::{Failover, FailoverRecord, Verdict};
 pub use operator::Operator;
 pub use roles::{IllegalTransition, RoleEvent, RoleState};

@@ -24,6 +24,7 @@ const ASK_AGAIN_NS: u64 = 2_000_000;
 #[derive(Default)]
 struct Shown {
     stop: AtomicBool,
+    linger_ns: AtomicU64,
     /// Do not listen for longer than it takes the newest datagram to come back.
     hurry: AtomicBool,
     first_echo_ns: AtomicU64,
@@ -86,6 +87,12 @@ impl Sender {
 
     /// Stops sending, waits for the last echoes, and hands over the books.
     pub fn finish(self) -> Ledger {
+        self.finish_after(LINGER)
+    }
+
+    /// The same with another wait for the last echoes: on a machine that may stand still for longer.
+    pub fn finish_after(self, linger: Duration) -> Ledger {
+        self.shown.linger_ns.store(linger.as_nanos() as u64, Ordering::Relaxed);
         self.shown.stop.store(true, Ordering::Release);
         // A sender that panicked has left empty books, which no verdict survives.
         let _ = self.thread.join();
@@ -113,7 +120,7 @@ impl Station {
             }
             self.receive();
         }
-        let until_ns = monotonic_ns() + LINGER.as_nanos() as u64;
+        let until_ns = monotonic_ns() + self.shown.linger_ns.load(Ordering::Relaxed);
         let hurry = self.shown.hurry.load(Ordering::Acquire);
         while monotonic_ns() < until_ns && !(hurry && self.ledger.is_settled()) {
             if self.wait(&timer) {
