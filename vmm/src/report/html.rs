@@ -8,7 +8,8 @@ use super::markup::{Cell, escape, figures, fixed_table, table};
 use super::paper::PaperRow;
 use super::plot;
 use super::words::{
-    NOTHING, at_least, class, duration_of, is_shown, mark, percent, percent_of, thousands,
+    NOTHING, at_least, class, duration_of, is_shown, mark, percent, percent_in, percent_of,
+    thousands,
 };
 use super::worst::WorstRow;
 use super::{CampaignView, Report};
@@ -242,12 +243,9 @@ fn legend<'a>(out: &mut String, entries: impl Iterator<Item = (String, &'a str)>
 }
 
 fn paper_cells(row: &PaperRow) -> Vec<Cell> {
-    // The paper prints one decimal.
-    let share = |share: Option<f64>| match share {
-        Some(share) if row.source == "paper" => {
-            Cell::Number(format!("{:.1} %", share * 100.0), Some(share))
-        }
-        share => Cell::share(share),
+    let share = |share: Option<f64>| {
+        let text = share.map_or_else(|| NOTHING.into(), |share| percent_in(row, share));
+        Cell::Number(text, share)
     };
     let low = row.restored_low;
     vec![

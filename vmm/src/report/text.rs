@@ -7,8 +7,8 @@ use super::group::{ClassRow, DetectorRow, Group, Stratum};
 use super::paper::PaperRow;
 use super::statistics::Quantiles;
 use super::words::{
-    NOTHING, at_least, class, duration, duration_of, interval, is_shown, mark, percent, percent_of,
-    thousands,
+    NOTHING, at_least, class, duration, duration_of, interval, is_shown, mark, percent, percent_in,
+    percent_of, thousands,
 };
 use super::worst::WorstRow;
 use super::{CampaignView, Report};
@@ -116,6 +116,7 @@ fn paper_table(out: &mut String, rows: &[PaperRow]) {
         ),
     );
     for row in rows {
+        let share = |share| percent_in(row, share);
         let name = match row.source {
             "paper" => format!("  2009: {}", row.configuration),
             _ => fit(&row.configuration, 20),
@@ -126,12 +127,12 @@ fn paper_table(out: &mut String, rows: &[PaperRow]) {
                 "{name:<20} {:<8} {:>9} {:>8} {:>8} {:>8} {:>10} {:>10} {:>8}",
                 fit(&row.kind, 8),
                 thousands(row.injected),
-                percent(row.crash),
-                percent(row.hang),
-                percent(row.silent),
-                percent(row.not_manifested),
-                row.restored.map_or_else(|| NOTHING.into(), percent),
-                row.under_10_ms.map_or_else(|| NOTHING.into(), percent),
+                share(row.crash),
+                share(row.hang),
+                share(row.silent),
+                share(row.not_manifested),
+                row.restored.map_or_else(|| NOTHING.into(), share),
+                row.under_10_ms.map_or_else(|| NOTHING.into(), share),
             ),
         );
     }

@@ -2,6 +2,7 @@
 
 use super::group::ClassRow;
 use super::judge;
+use super::paper::PaperRow;
 use super::statistics::Proportion;
 use crate::campaign::InjectionOutcome;
 
@@ -32,7 +33,15 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// The same of a share that may not exist.
+/// A share in a row of the paper's table: the paper itself prints one decimal.
+pub(super) fn percent_in(row: &PaperRow, share: f64) -> String {
+    match row.source {
+        "paper" => format!("{:.1} %", share * 100.0),
+        _ => percent(share),
+    }
+}
+
+/// A share that may not exist.
 pub(super) fn percent_of(proportion: Option<Proportion>) -> String {
     proportion.map_or_else(|| NOTHING.into(), |p| percent(p.share))
 }
