@@ -54,6 +54,14 @@ impl Rig {
 
     /// The same with the guest in this process, for [`Self::guest_report`].
     pub fn start_with_guest_inside() -> Self {
+        Self::start_with_guest_inside_and(|_| ())
+    }
+
+    /// The same with a changed topology.
+    ///
+    /// # Panics
+    /// It does not come up.
+    pub fn start_with_guest_inside_and(change: impl FnOnce(&mut Topology)) -> Self {
         let guest = |topology: &Topology| {
             let app = &topology.apps[0];
             let config = AppConfig {
@@ -64,7 +72,7 @@ impl Rig {
             };
             Guest::Inside(App::start(&config).expect("the application guest"))
         };
-        Self::build(|_| (), guest)
+        Self::build(change, guest)
     }
 
     /// The same with one domain and no spare.
@@ -85,7 +93,12 @@ impl Rig {
 
     /// A redundant system without application guest and sender: the test is both.
     pub fn start_without_app() -> Self {
-        let rig = Self::build_system(|_| ());
+        Self::start_without_app_with(|_| ())
+    }
+
+    /// The same with a changed topology.
+    pub fn start_without_app_with(change: impl FnOnce(&mut Topology)) -> Self {
+        let rig = Self::build_system(change);
         rig.wait_whole();
         rig
     }

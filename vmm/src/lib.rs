@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod budget;
+pub mod campaign;
 pub mod cli;
 pub mod clock;
 pub mod control;
@@ -19,6 +20,7 @@ pub mod memory;
 pub mod nic;
 pub mod observe;
 pub mod realtime;
+pub mod report;
 pub mod service;
 pub mod signals;
 pub mod supervisor;

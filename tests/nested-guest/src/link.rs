@@ -60,8 +60,26 @@ impl RawWire {
             return Err(io::Error::last_os_error());
         }
         let wire = Self { socket };
+        wire.make_room()?;
         wire.hear_everything(index)?;
         Ok(wire)
+    }
+
+    /// Room for all that a NIC without a link held back and lets go at once: what the sender's host
+    /// drops would be taken for lost on the way.
+    fn make_room(&self) -> io::Result<()> {
+        let bytes: libc::c_int = 16 << 20;
+        // SAFETY: an open socket, and a value of the length it is said to have.
+        let done = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUFFORCE,
+                (&raw const bytes).cast(),
+                size_of_val(&bytes) as libc::socklen_t,
+            )
+        };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Frames for others too, as long as the socket lives.

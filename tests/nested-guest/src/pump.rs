@@ -16,7 +16,7 @@ use warmspare::wire::Wire;
 use crate::link::RawWire;
 
 /// Frames that wait at most; more are dropped, as on a real wire.
-const QUEUE_FRAMES: usize = 1024;
+const QUEUE_FRAMES: usize = 16_384;
 /// How soon the thread sees that it should end.
 const LOOK: Duration = Duration::from_millis(50);
 

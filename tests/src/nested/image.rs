@@ -1,5 +1,9 @@
-//! The initramfs: static programs, modules, and nothing else.
+//! The initramfs: programs with their libraries, modules, and nothing else.
+//!
+//! The programs are those of the ordinary build, the same files that run on this machine: nothing is
+//! compiled a second time. Their three or four shared libraries go with them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -15,79 +19,150 @@ use super::protocol::TESTS_FOLDER;
 use crate::runner::workspace;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// Programs of the machine: package, binary, path inside.
-const PROGRAMS: [(&str, &str, &str); 2] =
-    [("warmspare-nested", "nested-init", "init"), ("warmspare", "warmspare", "bin/warmspare")];
-/// Packages whose tests run inside: those with tests on real KVM.
-const TESTED: [&str; 2] = ["warmspare", "warmspare-tests"];
+/// Programs of the machine: binary, path inside.
+const PROGRAMS: [(&str, &str); 2] = [("nested-init", "init"), ("warmspare", "bin/warmspare")];
+/// Packages whose tests run inside, as cargo names them: those with tests on real KVM.
+const TESTED: [&str; 2] = ["#warmspare@", "#warmspare-tests@"];
 
 /// Builds the programs and writes the initramfs; says where it is.
 pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<PathBuf> {
-    let binaries = build_programs(&PROGRAMS.map(|(package, binary, _)| (package, binary)))?;
+    println!("nested: building the programs");
+    // Exactly the command that everybody builds with, so that there is nothing left to build.
+    run_cargo(cargo().args(["build", "--quiet", "--workspace", "--release"]))?;
+    let binaries = target_folder().join("release");
     let path = cache.join("initramfs.cpio");
-    let mut archive = Archive::new(BufWriter::new(File::create(&path)?));
+    let mut image = Image {
+        archive: Archive::new(BufWriter::new(File::create(&path)?)),
+        libraries: BTreeSet::new(),
+        scratch: cache.join("stripped"),
+    };
     for folder in ["bin", "dev", "modules", "proc", "run", "sys", "tmp"] {
-        archive.folder(folder)?;
+        image.archive.folder(folder)?;
     }
     // The kernel opens it for init before anything is mounted.
-    archive.char_device("dev/console", 5, 1)?;
-    for (_, binary, inside) in PROGRAMS {
-        archive.program(inside, &read(&binaries.join(binary))?)?;
+    image.archive.char_device("dev/console", 5, 1)?;
+    for (binary, inside) in PROGRAMS {
+        image.add_program(inside, &binaries.join(binary))?;
     }
     for (number, module) in kernel.modules.iter().enumerate() {
-        archive.file(&format!("modules/{number:02}-{}.ko", module.name), &module.bytes)?;
+        let inside = format!("modules/{number:02}-{}.ko", module.name);
+        image.archive.file(&inside, &module.bytes)?;
     }
     if with_tests {
-        add_tests(&mut archive, &binaries)?;
+        image.add_tests(&binaries)?;
     }
-    archive.finish()?;
+    image.finish()?;
     Ok(path)
 }
 
-/// Static programs by cargo (package, binary), and the folder they are in.
+/// Static programs by cargo (package, binary), and the folder they are in: for a guest that has no
+/// libraries.
 pub(crate) fn build_programs(programs: &[(&str, &str)]) -> Result<PathBuf> {
     println!("building programs for the machine");
-    let mut command = cargo("build");
+    let mut command = cargo();
+    // `--target` keeps the flags from build scripts and procedural macros, which must stay dynamic.
+    command.args(["build", "--quiet", "--release", "--target", TARGET]);
+    // On the command line and not in the environment: build scripts that run cargo themselves
+    // must not inherit it.
+    command.args(["--config", "profile.release.strip=\"debuginfo\""]);
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
     for (package, binary) in programs {
         command.args(["-p", package, "--bin", binary]);
     }
-    if !command.status().context("cargo cannot be started")?.success() {
-        bail!("the machine's programs cannot be built");
-    }
+    run_cargo(&mut command)?;
     Ok(target_folder().join(TARGET).join("release"))
 }
 
-/// Test programs, laid out as cargo lays them out: they look for `warmspare` one folder up.
-fn add_tests(archive: &mut Archive<BufWriter<File>>, binaries: &Path) -> Result<()> {
-    println!("nested: building the tests for it");
-    let mut command = cargo("test");
-    command.args(["--no-run", "--message-format", "json", "--lib", "--tests"]);
-    for package in TESTED {
-        command.args(["-p", package]);
+/// The archive, and what is still to go into it.
+struct Image {
+    archive: Archive<BufWriter<File>>,
+    /// Shared libraries that the programs so far need.
+    libraries: BTreeSet<PathBuf>,
+    /// Where programs lie without their debug information.
+    scratch: PathBuf,
+}
+
+impl Image {
+    /// Adds a program without its debug information: the machine unpacks all this in emulation.
+    fn add_program(&mut self, inside: &str, program: &Path) -> Result<()> {
+        self.libraries.extend(libraries_of(program)?);
+        let strip = Command::new("strip")
+            .args(["--strip-debug", "-o"])
+            .args([&self.scratch, program])
+            .status();
+        let stripped = strip.is_ok_and(|status| status.success());
+        let program = if stripped { &self.scratch } else { program };
+        Ok(self.archive.program(inside, &read(program)?)?)
     }
-    let output = command.stderr(Stdio::inherit()).output().context("cargo cannot be started")?;
-    if !output.status.success() {
-        bail!("the tests cannot be built");
-    }
-    let folder = TESTS_FOLDER.trim_start_matches('/');
-    add_folders(archive, &format!("{folder}/deps"))?;
-    archive.program(&format!("{folder}/warmspare"), &read(&binaries.join("warmspare"))?)?;
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        if let Some((name, program)) = test_program(line) {
-            archive.program(&format!("{folder}/deps/{name}"), &read(&program)?)?;
+
+    /// Test programs, laid out as cargo lays them out: they look for `warmspare` one folder up.
+    fn add_tests(&mut self, binaries: &Path) -> Result<()> {
+        println!("nested: building the tests");
+        let mut command = cargo();
+        command.args(["test", "--quiet", "--workspace", "--release", "--no-run"]);
+        command.args(["--message-format", "json"]);
+        let output = command.stderr(Stdio::inherit()).output().context("cargo does not start")?;
+        if !output.status.success() {
+            bail!("the tests cannot be built");
         }
+        let folder = TESTS_FOLDER.trim_start_matches('/');
+        add_folders(&mut self.archive, &format!("{folder}/deps"))?;
+        self.add_program(&format!("{folder}/warmspare"), &binaries.join("warmspare"))?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            if let Some((name, program)) = test_program(line) {
+                self.add_program(&format!("{folder}/deps/{name}"), &program)?;
+            }
+        }
+        self.add_sources()
     }
-    // What tests read of the source tree, at the place where they were told it is.
-    let tree = workspace().display().to_string();
-    let tree = tree.trim_start_matches('/');
-    add_folders(archive, &format!("{tree}/tests"))?;
-    archive.folder(&format!("{tree}/examples"))?;
-    for example in fs::read_dir(workspace().join("examples"))?.flatten() {
-        let name = example.file_name();
-        let inside = format!("{tree}/examples/{}", name.to_string_lossy());
-        archive.file(&inside, &read(&example.path())?)?;
+
+    /// What tests read of the source tree, at the place where they were told it is.
+    fn add_sources(&mut self) -> Result<()> {
+        let tree = workspace().display().to_string();
+        let tree = tree.trim_start_matches('/');
+        add_folders(&mut self.archive, &format!("{tree}/tests"))?;
+        self.archive.folder(&format!("{tree}/examples"))?;
+        for example in fs::read_dir(workspace().join("examples"))?.flatten() {
+            let name = example.file_name();
+            let inside = format!("{tree}/examples/{}", name.to_string_lossy());
+            self.archive.file(&inside, &read(&example.path())?)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn finish(mut self) -> Result<()> {
+        for library in &self.libraries {
+            let inside = library.display().to_string();
+            let inside = inside.trim_start_matches('/');
+            if let Some((folder, _)) = inside.rsplit_once('/') {
+                add_folders(&mut self.archive, folder)?;
+            }
+            self.archive.program(inside, &read(library)?)?;
+        }
+        let _ = fs::remove_file(&self.scratch);
+        self.archive.finish()?;
+        Ok(())
+    }
+}
+
+/// Shared libraries of a program, the loader among them: where it would find them here.
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().context("ldd cannot be started")?;
+    if !output.status.success() {
+        bail!("ldd does not know {}", program.display());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if text.contains("not found") {
+        bail!("{} lacks libraries: {}", program.display(), text.trim());
+    }
+    Ok(text.lines().filter_map(library).collect())
+}
+
+/// The path in a line of ldd's: `libc.so.6 => /lib/libc.so.6 (0x…)` or `/lib64/ld.so (0x…)`.
+fn library(line: &str) -> Option<PathBuf> {
+    let (path, _) = line.trim().rsplit_once(" (")?;
+    let path = path.rsplit_once("=> ").map_or(path, |(_, path)| path).trim();
+    path.starts_with('/').then(|| path.into())
 }
 
 /// A folder and all that it lies in.
@@ -102,25 +177,26 @@ fn add_folders(archive: &mut Archive<BufWriter<File>>, path: &str) -> Result<()>
 /// Name and place of a test program, from a line of cargo's messages.
 fn test_program(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
-    let is_test = message["profile"]["test"].as_bool()?;
+    let package = message["package_id"].as_str()?;
+    let is_test = message["profile"]["test"].as_bool()?
+        && TESTED.iter().any(|tested| package.contains(tested));
     let program = PathBuf::from(message["executable"].as_str()?);
     let name = program.file_name()?.to_str()?.to_owned();
     is_test.then_some((name, program))
 }
 
-/// A cargo command that builds static programs.
-///
-/// `--target` keeps the flags from build scripts and procedural macros, which must stay dynamic,
-/// and which the ordinary build has made already.
-fn cargo(verb: &str) -> Command {
+fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
-    command.args([verb, "--quiet", "--release", "--target", TARGET]);
-    // On the command line and not in the environment: build scripts that run cargo themselves
-    // must not inherit it.
-    command.args(["--config", "profile.release.strip=\"debuginfo\""]);
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static").current_dir(workspace());
+    command.current_dir(workspace());
     command
+}
+
+fn run_cargo(command: &mut Command) -> Result<()> {
+    if !command.status().context("cargo cannot be started")?.success() {
+        bail!("the machine's programs cannot be built");
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -138,10 +214,25 @@ mod tests {
 
     #[test]
     fn only_test_programs_are_taken_from_cargos_messages() {
-        let line = r#"{"executable":"/t/deps/cli-1","profile":{"test":true}}"#;
+        let line = r##"{"package_id":"path+file:///t/tests#warmspare-tests@0.1.0",
+            "executable":"/t/deps/cli-1","profile":{"test":true}}"##;
         assert_eq!(test_program(line), Some(("cli-1".into(), "/t/deps/cli-1".into())));
-        let line = r#"{"executable":"/t/warmspare","profile":{"test":false}}"#;
-        assert_eq!(test_program(line), None);
-        assert_eq!(test_program(r#"{"executable":null,"profile":{"test":true}}"#), None);
+        let other = line.replace("#warmspare-tests@0.1.0", "/shared-ring#0.1.0");
+        assert_eq!(test_program(&other), None);
+        assert_eq!(test_program(&line.replace("true", "false")), None);
+        assert_eq!(test_program(&line.replace(r#""/t/deps/cli-1""#, "null")), None);
+    }
+
+    #[test]
+    fn libraries_are_where_ldd_finds_them() {
+        let paths = [
+            ("\tlinux-vdso.so.1 (0x00007f44c6a26000)", None),
+            ("\tlibc.so.6 => /lib/libc.so.6 (0x00007f44c5e1e000)", Some("/lib/libc.so.6")),
+            ("\t/lib64/ld-linux-x86-64.so.2 (0x0)", Some("/lib64/ld-linux-x86-64.so.2")),
+            ("\tstatically linked", None),
+        ];
+        for (line, path) in paths {
+            assert_eq!(library(line), path.map(PathBuf::from), "{line}");
+        }
     }
 }

@@ -30,7 +30,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::runner::workspace;
 use machine::{Machine, Order};
-use protocol::{FromGuest, ToGuest};
+use protocol::{FromGuest, Summary, ToGuest};
 
 /// What may be said on the command line.
 #[derive(Debug, clap::Args)]
@@ -48,7 +48,12 @@ pub struct NestedArgs {
     #[arg(long)]
     tests: bool,
     /// Seconds from starting the machine to its verdict
-    #[arg(long, value_name = "S", default_value_t = 270, default_value_if("tests", "true", "570"))]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 330,
+        default_value_if("tests", "true", "1000")
+    )]
     timeout_s: u64,
 }
 
@@ -86,10 +91,15 @@ pub fn run(args: &NestedArgs) -> Result<()> {
 
 /// Prints what the machine reports, does what it asks, until its verdict.
 fn converse(machine: &mut Machine, end: Instant) -> Result<()> {
+    let mut summaries = Vec::new();
     loop {
         match machine.next(end)? {
             FromGuest::Hello { kernel } => println!("nested: Linux {kernel} is up"),
-            step @ FromGuest::Step { .. } => println!("{}", serde_json::to_string(&step)?),
+            row @ FromGuest::Failover(_) => println!("{}", serde_json::to_string(&row)?),
+            FromGuest::Step { name, ok, ms, detail } => {
+                summaries.extend(summaries_of(&name, &detail));
+                println!("{}", serde_json::to_string(&FromGuest::Step { name, ok, ms, detail })?);
+            }
             FromGuest::SetLink { nic, up } => {
                 let reply = match machine.set_link(&nic, up) {
                     Ok(()) => ToGuest::Done,
@@ -98,10 +108,12 @@ fn converse(machine: &mut Machine, end: Instant) -> Result<()> {
                 machine.reply(&reply)?;
             }
             FromGuest::Verdict { passed, failed } if failed.is_empty() => {
+                print_table(&summaries);
                 println!("nested: all {passed} steps passed");
                 return Ok(());
             }
             FromGuest::Verdict { passed, failed } => {
+                print_table(&summaries);
                 bail!(
                     "{} of {} steps failed: {}",
                     failed.len(),
@@ -111,4 +123,23 @@ fn converse(machine: &mut Machine, end: Instant) -> Result<()> {
             }
         }
     }
+}
+
+/// What a step says of its failovers, if it had any.
+fn summaries_of(step: &str, detail: &serde_json::Value) -> Vec<(String, Summary)> {
+    let list = detail.get("summary").cloned().unwrap_or_default();
+    let list: Vec<Summary> = serde_json::from_value(list).unwrap_or_default();
+    list.into_iter().map(|summary| (step.to_owned(), summary)).collect()
+}
+
+fn print_table(summaries: &[(String, Summary)]) {
+    if summaries.is_empty() {
+        return;
+    }
+    println!("\nnested: medians, on emulated processors (10 to 50 times slower than real ones)");
+    println!("{:<10} {}", "step", Summary::head());
+    for (step, summary) in summaries {
+        println!("{step:<10} {}", summary.line());
+    }
+    println!();
 }

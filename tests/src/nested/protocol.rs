@@ -28,6 +28,8 @@ pub enum FromGuest {
         /// What was measured, or why it failed.
         detail: serde_json::Value,
     },
+    /// One failover.
+    Failover(Row),
     /// Pull or plug the cable of a NIC; waits for [`ToGuest`].
     SetLink {
         /// `nic0`, `nic1` or `sender`.
@@ -55,4 +57,174 @@ pub enum ToGuest {
         /// Why not.
         why: String,
     },
+}
+
+/// One failover. Times are those of the machine's own clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Policy of the topology.
+    pub policy: String,
+    /// What was injected.
+    pub injected: String,
+    /// Where.
+    pub site: String,
+    /// The detector's verdict.
+    pub cause: String,
+    /// Number of the failed domain.
+    pub from: u8,
+    /// Number of the domain that took over; none where the same one was restarted.
+    pub to: Option<u8>,
+    /// From the fault to the verdict, microseconds.
+    pub detect_us: f64,
+    /// From the verdict to the first echo after the interruption, microseconds.
+    pub switch_us: f64,
+    /// The longest time between two echoes around the fault, microseconds.
+    pub interruption_us: f64,
+    /// For how much of the interruption a processor of the machine stood still, microseconds.
+    pub stalled_us: f64,
+    /// Datagrams around the fault that were never echoed.
+    pub lost: u64,
+    /// Frames that were sent again.
+    pub resent: u64,
+    /// Received frames that were saved from the failed NIC.
+    pub salvaged: u64,
+    /// From the verdict until a spare stood by again, milliseconds.
+    pub redundant_again_ms: f64,
+}
+
+/// Medians over failovers of one policy and cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Policy of the topology.
+    pub policy: String,
+    /// What was injected.
+    pub injected: String,
+    /// Failovers.
+    pub count: usize,
+    /// Median of [`Row::detect_us`].
+    pub detect_us: f64,
+    /// Median of [`Row::switch_us`].
+    pub switch_us: f64,
+    /// Median of [`Row::interruption_us`].
+    pub interruption_us: f64,
+    /// Median of the interruptions less what the machine stood still in them.
+    pub less_stalls_us: f64,
+    /// The longest interruption.
+    pub worst_us: f64,
+    /// Median of [`Row::redundant_again_ms`].
+    pub redundant_again_ms: f64,
+}
+
+impl Summary {
+    /// One for each cause, in the order in which they first appear.
+    pub fn by_cause(rows: &[Row]) -> Vec<Self> {
+        let mut summaries: Vec<Self> = Vec::new();
+        for row in rows {
+            if summaries.iter().all(|known| known.injected != row.injected) {
+                let same: Vec<_> = rows.iter().filter(|r| r.injected == row.injected).collect();
+                summaries.push(Self::of(&same));
+            }
+        }
+        summaries
+    }
+
+    fn of(rows: &[&Row]) -> Self {
+        let median = |of: fn(&Row) -> f64| {
+            let mut values: Vec<_> = rows.iter().map(|row| of(row)).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        Self {
+            policy: rows[0].policy.clone(),
+            injected: rows[0].injected.clone(),
+            count: rows.len(),
+            detect_us: median(|row| row.detect_us),
+            switch_us: median(|row| row.switch_us),
+            interruption_us: median(|row| row.interruption_us),
+            less_stalls_us: median(|row| (row.interruption_us - row.stalled_us).max(0.0)),
+            worst_us: rows.iter().map(|row| row.interruption_us).fold(0.0, f64::max),
+            redundant_again_ms: median(|row| row.redundant_again_ms),
+        }
+    }
+
+    /// Heads of the columns of [`Self::line`].
+    pub fn head() -> String {
+        format!(
+            "{:<10} {:<10} {:>5} {:>10} {:>10} {:>13} {:>12} {:>10} {:>12}",
+            "policy",
+            "injected",
+            "count",
+            "detect",
+            "switch",
+            "interruption",
+            "less stalls",
+            "worst",
+            "spare again"
+        )
+    }
+
+    /// A line of a table for people, in milliseconds.
+    pub fn line(&self) -> String {
+        let ms = |us: f64| format!("{:.1} ms", us / 1000.0);
+        format!(
+            "{:<10} {:<10} {:>5} {:>10} {:>10} {:>13} {:>12} {:>10} {:>12}",
+            self.policy,
+            self.injected,
+            self.count,
+            ms(self.detect_us),
+            ms(self.switch_us),
+            ms(self.interruption_us),
+            ms(self.less_stalls_us),
+            ms(self.worst_us),
+            ms(1000.0 * self.redundant_again_ms),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(injected: &str, interruption_us: f64, stalled_us: f64) -> Row {
+        Row {
+            policy: "spare".into(),
+            injected: injected.into(),
+            site: "rx".into(),
+            cause: "crash".into(),
+            from: 0,
+            to: Some(1),
+            detect_us: 1.0,
+            switch_us: 2.0,
+            interruption_us,
+            stalled_us,
+            lost: 0,
+            resent: 0,
+            salvaged: 0,
+            redundant_again_ms: 3.0,
+        }
+    }
+
+    #[test]
+    fn medians_are_of_each_cause_by_itself() {
+        let rows = [
+            row("hang", 9.0, 0.0),
+            row("crash", 5.0, 4.0),
+            row("hang", 1.0, 2.0),
+            row("hang", 3.0, 0.0),
+        ];
+        let summaries = Summary::by_cause(&rows);
+        assert_eq!(summaries.len(), 2);
+        assert_eq!((summaries[0].injected.as_str(), summaries[0].count), ("hang", 3));
+        assert_eq!((summaries[0].interruption_us, summaries[0].worst_us), (3.0, 9.0));
+        assert_eq!((summaries[0].less_stalls_us, summaries[1].less_stalls_us), (3.0, 1.0));
+        assert_eq!(Summary::head().len(), summaries[0].line().len());
+    }
+
+    #[test]
+    fn a_failover_is_one_line_of_its_kind() {
+        let line = serde_json::to_string(&FromGuest::Failover(row("crash", 5.0, 4.0))).unwrap();
+        assert!(line.starts_with(r#"{"kind":"failover","policy":"spare""#), "{line}");
+        let back: FromGuest = serde_json::from_str(&line).unwrap();
+        assert_eq!(back, FromGuest::Failover(row("crash", 5.0, 4.0)));
+    }
 }

@@ -45,7 +45,7 @@ pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::Run(one_line(&error)))
 }
 
@@ -73,7 +73,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     notice!(
         "{} domains; application guests connect to {}",
         topology.domains.len(),
-        topology.apps[0].socket.display()
+        sockets(&topology)
     );
     let plane = Plane::start(&args.plane, &topology, &system).map_err(|error| mistake(&error))?;
     if let Some(url) = plane.url() {
@@ -98,6 +98,12 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     service.tell_stopping();
     notice!("stopping");
     Ok(())
+}
+
+/// Where application guests connect to, in the topology's order.
+fn sockets(topology: &Topology) -> String {
+    let paths = topology.apps.iter().map(|app| app.socket.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
 }
 
 /// Reads the files again, and says what came of it.

@@ -49,7 +49,10 @@ fn list(format: Format) -> Result<(), Failure> {
             println!("{text}");
         }
         Format::Text if devices.is_empty() => {
-            println!("this machine has no NIC of the igb family (i210, i211, 82576)");
+            println!(
+                "this machine has no NIC of the igb family (i210, i211, 82576); `warmspare demo` \
+                 needs none"
+            );
         }
         Format::Text => devices.iter().for_each(|device| print!("{}", text(device))),
     }

@@ -2,11 +2,13 @@
 //!
 //! Exit status: 0 success, 1 the run failed, 2 the user's mistake (one line on standard error).
 
+mod campaign;
 mod commands;
 mod devices;
 mod examine;
 mod exit;
 mod observe;
+mod report;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ struct Cli {
 enum Command {
     /// Break the driver of a running service again and again, and measure what the service feels
     Demo(DemoArgs),
+    /// Inject faults by the thousand, and record what becomes of each
+    Campaign(campaign::CampaignArgs),
     /// Run a topology until SIGINT or SIGTERM
     Run(RunArgs),
     /// Show what a running warmspare is now
@@ -59,6 +63,8 @@ enum Command {
     Gdb(examine::GdbArgs),
     /// Watch a running warmspare: roles, rates, rings, the newest failures
     Top(observe::TopArgs),
+    /// Say what campaigns of fault injection found, with intervals
+    Report(report::ReportArgs),
     /// Check a topology file
     Validate {
         /// Topology file, JSON
@@ -70,6 +76,9 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
+    /// Carry out injections for a campaign
+    #[command(name = crate::campaign::WORKER_COMMAND, hide = true)]
+    CampaignWorker,
     /// Write the program of a domain to a file, as a debugger wants it
     Image(ImageArgs),
 }
@@ -187,8 +196,14 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    eprintln!("warmspare: {}; see `warmspare --help`", first.trim_start_matches("error: "));
+    let mut lines = text.lines().skip_while(|line| line.trim().is_empty());
+    let mut first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    if first.ends_with(':') {
+        // What is missing stands in the lines below.
+        let named = lines.take_while(|line| line.starts_with(' ')).map(str::trim);
+        first = format!("{first} {}", named.collect::<Vec<_>>().join(", "));
+    }
+    eprintln!("warmspare: {first}; see `warmspare --help`");
     ExitCode::from(exit::MISTAKE)
 }
 
@@ -202,6 +217,8 @@ pub fn main() -> ExitCode {
     logs::init(cli.log_format);
     let done = match cli.command {
         Command::Demo(args) => commands::demo(&args, began_ns),
+        Command::Campaign(args) => campaign::run(args),
+        Command::CampaignWorker => return campaign::worker(),
         Command::Run(args) => commands::run(&args),
         Command::Status(args) => observe::status(&args),
         Command::Events(args) => observe::events(&args),
@@ -213,6 +230,7 @@ pub fn main() -> ExitCode {
         Command::Dump(args) => examine::dump(&args),
         Command::Gdb(args) => examine::gdb(&args),
         Command::Top(args) => observe::top(&args),
+        Command::Report(args) => report::run(&args),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
         Command::Devices(args) => devices::run(&args),

@@ -18,6 +18,7 @@ mod input;
 mod listen;
 mod openapi;
 mod page;
+mod pages;
 mod plane;
 mod reload;
 mod requests;
@@ -43,6 +44,8 @@ pub use actions::{
 pub use door::{Token, TokenError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use openapi::document;
+pub use page::CSS as PAGE_STYLE;
+pub use pages::{PageServer, Pages};
 pub use plane::{Plane, PlaneError, PlaneOptions};
 pub use reload::Reloaded;
 pub use requests::{
@@ -121,12 +124,7 @@ impl ControlServer {
         observer: Observer,
         actions: Arc<dyn Actions>,
     ) -> Result<Self, ControlError> {
-        let runtime = Builder::new_current_thread()
-            .thread_name("control-wait")
-            .max_blocking_threads(4)
-            .enable_all()
-            .build()
-            .map_err(ControlError::Thread)?;
+        let runtime = runtime(4)?;
         let sampler = Arc::new(Sampler::default());
         let states = Arc::new(watch::Sender::new(Arc::from("")));
         let dumps = config.dumps.clone();
@@ -176,6 +174,16 @@ impl Drop for ControlServer {
             let _ = thread.join();
         }
     }
+}
+
+/// A runtime for one thread, and at most so many that wait for something.
+fn runtime(waiting_threads: usize) -> Result<Runtime, ControlError> {
+    Builder::new_current_thread()
+        .thread_name("control-wait")
+        .max_blocking_threads(waiting_threads)
+        .enable_all()
+        .build()
+        .map_err(ControlError::Thread)
 }
 
 fn run(runtime: Runtime, stopped: oneshot::Receiver<()>) {

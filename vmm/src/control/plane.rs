@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,20 +79,34 @@ pub struct Plane {
     token_file: Option<PathBuf>,
 }
 
+impl DashboardConfig {
+    /// At an address, with the token of a file; without a file one is made up, which does where only
+    /// this machine reaches it.
+    ///
+    /// # Errors
+    /// The file holds no token, or there is none and other machines reach the address.
+    pub fn new(listen: SocketAddr, token_file: Option<&Path>) -> Result<Self, PlaneError> {
+        let token = match token_file {
+            Some(file) => Token::load(file)?,
+            None if !listen.ip().is_loopback() => return Err(PlaneError::Open(listen)),
+            None => Token::random().map_err(PlaneError::Random)?,
+        };
+        Ok(Self { listen, token })
+    }
+}
+
 impl PlaneOptions {
     /// What is to be listened on, and where a browser finds it.
     fn config(&self, topology: &Topology) -> Result<ControlConfig, PlaneError> {
         let spec = topology.dashboard.as_ref();
         let listen = self.dashboard.or(spec.map(|spec| spec.listen));
         let file = self.token_file.as_ref().or(spec.and_then(|spec| spec.token_file.as_ref()));
-        let token = match (listen, file) {
-            (_, Some(file)) => Token::load(file)?,
-            (Some(address), None) if !address.ip().is_loopback() => {
-                return Err(PlaneError::Open(address));
-            }
-            _ => Token::random().map_err(PlaneError::Random)?,
+        let dashboard = match (listen, file) {
+            (Some(address), file) => Some(DashboardConfig::new(address, file.map(|f| &**f))?),
+            // Of no use, but if it is none, that is to be known now.
+            (None, Some(file)) => Token::load(file).map(|_| None)?,
+            (None, None) => None,
         };
-        let dashboard = listen.map(|listen| DashboardConfig { listen, token });
         let dumps = topology.dumps.as_ref().map(|spec| spec.dir.clone());
         Ok(ControlConfig { socket: self.api_socket.clone(), dashboard, dumps })
     }

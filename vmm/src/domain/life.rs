@@ -12,7 +12,8 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
 use super::{
-    DomainId, DomainSlot, ExitCounts, Fault, Hold, LifeProbe, Outcome, TrapError, log, map,
+    DomainId, DomainSlot, ExitCounts, Fault, Hold, LifeProbe, Outcome, RegisterChange, TrapError,
+    log, map,
 };
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
@@ -226,7 +227,31 @@ impl Life {
     /// # Errors
     /// A trap is set already, or the place is not in the image.
     pub fn inject(&self, address: u64, code: &[u8]) -> Result<(), TrapError> {
-        self.shared.trap.arm(&self.shared.slot.ram, address, code)
+        self.shared.trap.arm(&self.shared.slot.ram, address, code, None)
+    }
+
+    /// The same, with the registers changed too; `code` may be the instruction as it is.
+    ///
+    /// # Errors
+    /// As for [`Self::inject`].
+    pub fn inject_registers(
+        &self,
+        address: u64,
+        code: &[u8],
+        change: RegisterChange,
+    ) -> Result<(), TrapError> {
+        self.shared.trap.arm(&self.shared.slot.ram, address, code, Some(change))
+    }
+
+    /// Begins to note where the program stands whenever it is kicked out of the guest
+    /// ([`Self::nudge`]).
+    pub fn begin_samples(&self) {
+        self.shared.samples.begin();
+    }
+
+    /// Ends that, and gives the instruction pointers.
+    pub fn end_samples(&self) -> Vec<u64> {
+        self.shared.samples.end()
     }
 
     /// When faulty code that was injected was met last, `CLOCK_MONOTONIC` nanoseconds; 0 if none was.

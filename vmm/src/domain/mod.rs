@@ -20,6 +20,7 @@ mod log;
 mod map;
 mod prepare;
 mod probe;
+mod samples;
 mod slot;
 mod trap;
 mod vcpu;
@@ -32,7 +33,7 @@ pub use map::{MemoryArea, check_image, memory_areas};
 pub use prepare::PrepareConfig;
 pub use probe::LifeProbe;
 pub use slot::{DomainId, DomainSlot, HostRings, SlotError};
-pub use trap::{MAX_FAULTY_BYTES, TrapError};
+pub use trap::{MAX_FAULTY_BYTES, RegisterChange, TrapError};
 pub use vcpu::VcpuState;
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU16;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use shared_ring::layout::{self, BUFFER_BYTES, NIC_RX_DESCRIPTORS, RX_BUFFERS, TX_BUFFERS};
 use shared_ring::ring::RingMemory;
@@ -64,6 +64,8 @@ pub struct DomainSlot {
     pub kick: EventFd,
     /// Rung by the domain's NOTIFY: the switchboard has something to read.
     pub notify: EventFd,
+    /// The newest life whose driver has attached the NIC; 0 before the first.
+    attached: AtomicU32,
 }
 
 impl DomainSlot {
@@ -79,10 +81,29 @@ impl DomainSlot {
     ) -> Result<Self, SlotError> {
         let ram = Arc::new(SharedMemory::new(c"warmspare-domain", layout::RAM_BYTES)?);
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(SlotError::EventFd);
-        let slot =
-            Self { id, name: name.to_owned(), ram, tx_pool, nic, kick: event()?, notify: event()? };
+        let (kick, notify, name) = (event()?, event()?, name.to_owned());
+        let attached = AtomicU32::new(0);
+        let slot = Self { id, name, ram, tx_pool, nic, kick, notify, attached };
         slot.nic.map_dma(&slot.dma_areas())?;
         Ok(slot)
+    }
+
+    /// The driver of this life has the NIC. On its vCPU thread, before it sends anything: what the
+    /// NIC counted until now was sent by another life, maybe of the domain that had the NIC before.
+    pub(crate) fn note_attached(&self, epoch: u32) {
+        self.nic.take_sent();
+        self.attached.store(epoch, Ordering::Release);
+    }
+
+    /// Whether the driver of this life has the NIC: from then on it is programmed with this slot's
+    /// rings and no other's.
+    pub fn is_attached(&self, epoch: u32) -> bool {
+        self.attached.load(Ordering::Acquire) == epoch
+    }
+
+    /// Whether the two have one NIC between them.
+    pub fn shares_nic(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.nic), Arc::as_ptr(&other.nic))
     }
 
     /// A common transmit pool.

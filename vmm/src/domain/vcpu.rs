@@ -28,11 +28,12 @@ use vmm_sys_util::eventfd::EventFd;
 use super::breakpoints::Breakpoints;
 use super::fault::ExitCounters;
 use super::hold::Holds;
+use super::samples::Samples;
 use super::trap::Trap;
 use super::{DomainEvents, DomainSlot, Fault};
 use crate::budget::PARK_LOOK;
 use crate::clock::monotonic_ns;
-use crate::kvm::{Exit, Kicker, MicroVm, Registers};
+use crate::kvm::{CrashRecord, Exit, Kicker, MicroVm, Registers};
 use crate::nic::BarAccess;
 use crate::realtime::{self, Priority};
 
@@ -95,6 +96,7 @@ pub(super) struct Shared {
     pub(super) last_entry_ns: AtomicU64,
     pub(super) remains: Mutex<Remains>,
     pub(super) trap: Trap,
+    pub(super) samples: Samples,
     /// Bits of [`wake`] to report beside what the eventfds say.
     pub(super) pending_wake: AtomicU32,
     /// Written once, when the life is to stop; never read, so it stays readable.
@@ -129,6 +131,7 @@ impl Shared {
             last_entry_ns: AtomicU64::new(0),
             remains: Mutex::default(),
             trap: Trap::default(),
+            samples: Samples::default(),
             pending_wake: AtomicU32::new(0),
             stop_event,
             out_event,
@@ -263,6 +266,7 @@ fn live(vm: &mut MicroVm, shared: &Shared) -> End {
         if shared.stopped() {
             break;
         }
+        let interrupted = matches!(exit, Ok(Exit::Interrupted));
         let act = match exit {
             Ok(Exit::Hypercall { offset: offset::WAIT, .. }) => {
                 count(&shared.exits.waits);
@@ -273,15 +277,22 @@ fn live(vm: &mut MicroVm, shared: &Shared) -> End {
             Err(error) => ControlFlow::Break(Fault::Kvm { errno: error.errno() }),
         };
         match act {
+            ControlFlow::Continue(()) if interrupted => shared.samples.take(vm),
             ControlFlow::Continue(()) => {}
             ControlFlow::Break(Fault::Exception(record))
-                if shared.trap.spring(vm, &shared.slot.ram, record) => {}
+                if shared.trap.is_met(&record) && spring(vm, shared, record) => {}
             ControlFlow::Break(Fault::Exception(record))
                 if shared.breakpoints.meet(vm, &shared.slot.ram, &shared.holds, record) => {}
             ControlFlow::Break(fault) => return End::Fault(fault),
         }
     }
     End::Expelled
+}
+
+/// Puts an injected fault in; meanwhile the injector holds the vCPU.
+fn spring(vm: &mut MicroVm, shared: &Shared, record: CrashRecord) -> bool {
+    shared.set_state(VcpuState::Held);
+    shared.trap.spring(vm, &shared.slot.ram, record)
 }
 
 /// Waits for a visitor, or the end of the hold or of the life. A hold that follows another at once
@@ -324,8 +335,9 @@ fn act(exit: Exit<'_>, shared: &Shared) -> ControlFlow<Fault> {
 fn call(offset: u64, value: u32, shared: &Shared) -> ControlFlow<Fault> {
     match offset {
         offset::READY => {
-            if shared.slot.control().role() != Role::Unattached {
-                shared.attached.store(true, Ordering::Release);
+            let attached = shared.slot.control().role() != Role::Unattached;
+            if attached && !shared.attached.swap(true, Ordering::AcqRel) {
+                shared.slot.note_attached(shared.epoch);
             }
             if !shared.ready.swap(true, Ordering::AcqRel) {
                 // Until now it was a rebuild like any other, and had to give way to the service.

@@ -39,6 +39,14 @@ pub struct DmaArea {
     pub access: DmaAccess,
 }
 
+impl DmaArea {
+    /// Whether it is the same memory at the same place with the same access.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let place = |area: &Self| (area.iova, area.offset, area.len, area.access);
+        place(self) == place(other) && Arc::ptr_eq(&self.memory, &other.memory)
+    }
+}
+
 /// What goes wrong with a NIC.
 #[derive(Debug, thiserror::Error)]
 pub enum NicError {
@@ -105,7 +113,8 @@ pub trait Nic: Send + Sync {
     /// Switches the receive and the transmit unit off (RCTL.EN, TCTL.EN): two posted writes.
     fn shut_units(&self);
 
-    /// Opens the receive filters for the guest's MAC, broadcast and multicast.
+    /// Opens the receive filters for the guests' MACs, as the driver has programmed them, broadcast
+    /// and multicast.
     fn open_filters(&self);
 
     /// Good frames sent since the last call (GPTC, clear on read).
@@ -114,7 +123,7 @@ pub trait Nic: Send + Sync {
     /// Whether the link is up (STATUS.LU).
     fn link_up(&self) -> bool;
 
-    /// Shuts every receive filter: RAR0.AV, broadcast, multicast, promiscuous.
+    /// Shuts every receive filter: the guests' addresses, broadcast, multicast, promiscuous.
     fn shut_filters(&self);
 
     /// Receives frames to this address too (receive address 1), or to none beside the guest's. For
@@ -134,7 +143,8 @@ pub trait Nic: Send + Sync {
     /// and EIMS bit 1, then reads STATUS.
     fn acknowledge_link(&self) -> bool;
 
-    /// Lets the NIC reach exactly these areas, for its whole life.
+    /// Lets the NIC reach these areas for its whole life, and of all memory only these and those of
+    /// earlier calls: domains that share a NIC each bring their own.
     ///
     /// # Errors
     /// The IOMMU or the operating system refuses.

@@ -33,4 +33,5 @@ pub use sampler::Sampler;
 pub use snapshot::Snapshot;
 pub use system::SystemWatch;
 pub use view::{Observer, SystemView};
+pub use wall::wall_now;
 pub use witness::{Stall, Witness};

@@ -18,7 +18,7 @@ const PERIOD_NS: u64 = 1_000_000;
 /// Being this late is a stall. Timer slack and an ordinary exit of another thread stay below.
 const STALL_NS: u64 = 2_000_000;
 /// Stalls that are kept; more are a machine on which nothing can be measured.
-const MAX_STALLS: usize = 4096;
+const MAX_STALLS: usize = 32_768;
 /// Processors that are watched; on a machine with more, a stall of one of the others goes unseen.
 const MAX_PROCESSORS: usize = 16;
 

@@ -126,6 +126,8 @@ pub(super) struct FailoverConfig {
     pub(super) limits: Limits,
     /// Whether a standby's driver has its NIC attached, see `Policy::attaches_early`.
     pub(super) attaches_early: bool,
+    /// Whether all domains have one NIC between them.
+    pub(super) shares_nic: bool,
 }
 
 /// Who serves, who stands by.
@@ -140,15 +142,27 @@ pub struct Failover {
     jobs: Vec<SyncSender<Job>>,
     nudges: SyncSender<bool>,
     pub(super) attaches_early: bool,
+    pub(super) shares_nic: bool,
 }
 
 impl Failover {
     /// All domains failed; their rebuild threads bring them up.
     pub(super) fn new(config: FailoverConfig) -> Self {
         let seats = Seats::new(config.slots.len(), config.limits);
-        let FailoverConfig { slots, switchboard, jobs, nudges, attaches_early, .. } = config;
+        let FailoverConfig { slots, switchboard, jobs, nudges, .. } = config;
+        let FailoverConfig { attaches_early, shares_nic, .. } = config;
         let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
-        Self { slots, switchboard, seats, planned, drills, jobs, nudges, attaches_early }
+        Self {
+            slots,
+            switchboard,
+            seats,
+            planned,
+            drills,
+            jobs,
+            nudges,
+            attaches_early,
+            shares_nic,
+        }
     }
 
     pub(super) fn seats(&self) -> SeatsGuard<'_> {
@@ -181,7 +195,7 @@ impl Failover {
         if let Some(heir) = heir {
             self.open(heir);
         }
-        self.slots[from.index()].nic.shut_units();
+        self.shut(from.index(), was_active);
         let to = heir.and_then(|heir| self.promote(&mut seats, heir, verdict_ns));
         let released_ns = monotonic_ns();
         drop(seats);
@@ -220,6 +234,13 @@ impl Failover {
         (other.state == RoleState::Standby).then_some(partner)
     }
 
+    /// Silences the NIC of a domain that failed, unless it is another's now.
+    fn shut(&self, index: usize, was_active: bool) {
+        if was_active || !self.shares_nic {
+            self.slots[index].nic.shut_units();
+        }
+    }
+
     /// Lets a domain that takes over receive.
     fn open(&self, index: usize) {
         // A driver that attaches only now opens them itself, and must not be disturbed.
@@ -236,7 +257,7 @@ impl Failover {
             return false;
         }
         seat.state = RoleState::Failed;
-        self.slots[id.index()].nic.shut_units();
+        self.shut(id.index(), false);
         drop(seats);
         // A thread whose queue is full has a failure of this domain in it, and builds it anew.
         let _ = self.jobs[id.index()].try_send(Job::Begin);
@@ -432,6 +453,14 @@ impl Failover {
     /// The domain that serves. Takes no lock.
     pub fn active(&self) -> Option<DomainId> {
         self.slots.iter().map(|slot| slot.id).find(|&id| self.state(id).0 == RoleState::Active)
+    }
+
+    /// Whether a domain other than this one serves or has just been told to, and if so whether its
+    /// driver has attached its NIC.
+    pub(super) fn heir_attached(&self, id: DomainId) -> Option<bool> {
+        let active = self.active().filter(|active| *active != id)?;
+        let (_, epoch) = self.state(active);
+        Some(self.slots[active.index()].is_attached(epoch))
     }
 
     /// Whether one serves and another could take over.

@@ -12,10 +12,13 @@
 //! does not hold up another's. An attempt waits for the NIC to fall silent, lets the old life go and
 //! builds a new one in the same slot. It stands by when its driver is attached, or serves at once if
 //! nobody else does.
+//!
+//! Where the domains share one NIC, it is left alone as long as another domain serves: the old life
+//! goes when the NIC is programmed with the other's rings, which its driver tells by a second READY.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::event::{Event, FailoverReport};
@@ -49,6 +52,8 @@ pub(super) struct Rebuilder {
 /// Why one attempt to build a domain failed.
 #[derive(Debug, thiserror::Error)]
 enum BuildError {
+    #[error("the domain that serves has not taken the NIC over yet")]
+    NotHandedOver,
     #[error("its NIC does not fall silent")]
     Quiesce(#[source] crate::nic::NicError),
     #[error("its NIC does not come back")]
@@ -103,6 +108,9 @@ impl Rebuilder {
         }
         let takeover = self.record(record);
         self.dump(&record, takeover);
+        if self.shop.abandoned.load(Ordering::Acquire) {
+            return;
+        }
         self.due = Some(Instant::now());
         // A lost link is no failure of the domain; what is done against a flapping one is done
         // where links are judged.
@@ -261,12 +269,17 @@ impl Rebuilder {
             life.expel();
             life.wait_out(Instant::now() + PAUSE_DEADLINE);
         }
-        self.slot.nic.quiesce().map_err(BuildError::Quiesce)?;
+        let shop = self.shop.clone();
+        let _alone = shop.failover.shares_nic.then(|| lock(&shop.shared_nic));
+        let free = self.free_nic()?;
+        if free {
+            self.slot.nic.quiesce().map_err(BuildError::Quiesce)?;
+        }
         drop(old_life);
-        if self.attempts > 0 {
+        if free && self.attempts > 0 {
             self.slot.nic.reset().map_err(BuildError::Nic)?;
         }
-        let life = self.start(epoch)?;
+        let life = self.start(epoch, free)?;
         if !self.shop.hub.wait_ready(id, epoch, READY_DEADLINE) {
             life.expel();
             life.wait_out(Instant::now() + PAUSE_DEADLINE);
@@ -278,16 +291,37 @@ impl Rebuilder {
         Ok(state)
     }
 
-    fn start(&self, epoch: u32) -> Result<Arc<Life>, BuildError> {
+    /// Whether the NIC is this domain's alone. If another has it, waits until its driver has it
+    /// indeed: only then does the NIC no longer know the memory that is to be used again.
+    fn free_nic(&self) -> Result<bool, BuildError> {
+        if !self.shop.failover.shares_nic {
+            return Ok(true);
+        }
+        // A domain that does not attach in its own time fails, and nobody has the NIC then.
+        let free =
+            poll(READY_DEADLINE * 2, || match self.shop.failover.heir_attached(self.slot.id) {
+                _ if self.shop.stopped.load(Ordering::Acquire) => {
+                    Some(Err(BuildError::NotHandedOver))
+                }
+                None => Some(Ok(true)),
+                Some(true) => Some(Ok(false)),
+                Some(false) => None,
+            });
+        free.unwrap_or(Err(BuildError::NotHandedOver))
+    }
+
+    fn start(&self, epoch: u32, free: bool) -> Result<Arc<Life>, BuildError> {
         let (slot, shop) = (&self.slot, &self.shop);
         // First, while the old life's cursors and descriptors still stand in its memory: what it had
         // in hand is counted, and what it had received is salvaged.
         shop.switchboard.detach(slot.id).map_err(BuildError::Install)?;
-        slot.prepare(&PrepareConfig { epoch, role: shop.first_role, mac: shop.mac.0 })
+        slot.prepare(&PrepareConfig { epoch, role: shop.first_role, macs: &shop.macs })
             .map_err(BuildError::Prepare)?;
         shop.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
-        slot.nic.shut_filters();
-        slot.nic.enable_bus_master().map_err(BuildError::Nic)?;
+        if free {
+            slot.nic.shut_filters();
+            slot.nic.enable_bus_master().map_err(BuildError::Nic)?;
+        }
         let image = shop.images.take_for(slot.id, epoch);
         let life =
             Life::start(slot.clone(), image, epoch, shop.hub.clone()).map_err(BuildError::Start)?;
@@ -307,6 +341,10 @@ impl Rebuilder {
 struct Attempt {
     epoch: u32,
     error: BuildError,
+}
+
+fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks every 200 µs until there is an answer or the time is over. For rebuild threads only, where

@@ -1,9 +1,9 @@
 //! Builds the running system from a topology, and takes it down again.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
 use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
-use crate::topology::{FailBackSpec, NicSpec, Policy, Topology, WireSpec};
+use crate::topology::{AppSpec, FailBackSpec, NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
 use crate::wire::{EthernetSwitch, Port, SwitchError, Tap, TapError, Wire};
 
@@ -104,8 +104,15 @@ impl System {
     /// A part cannot be built.
     pub fn start(topology: &Topology, wires: &mut Wires) -> Result<Self, SystemError> {
         let mac = topology.apps[0].mac.0;
-        let nics = topology.domains.iter().map(|domain| make_nic(&domain.nic, mac, wires));
-        let nics = nics.collect::<Result<Vec<_>, _>>()?;
+        let mut nics: Vec<Arc<dyn Nic>> = Vec::with_capacity(topology.domains.len());
+        for domain in &topology.domains {
+            let earlier = topology.domains.iter().take(nics.len());
+            let nic = match earlier.zip(&nics).find(|(other, _)| other.nic == domain.nic) {
+                Some((_, shared)) => shared.clone(),
+                None => make_nic(&domain.nic, mac, wires)?,
+            };
+            nics.push(nic);
+        }
         Self::start_on(topology, nics)
     }
 
@@ -115,7 +122,7 @@ impl System {
         nics: Vec<Arc<dyn Nic>>,
     ) -> Result<Self, SystemError> {
         drop(crate::kvm::open_kvm()?);
-        let app = &topology.apps[0];
+        let macs: Vec<_> = topology.apps.iter().map(|app| app.mac.0).collect();
         let tx_pool = DomainSlot::new_tx_pool()?;
         let mut slots = Vec::with_capacity(topology.domains.len());
         for (index, (domain, nic)) in topology.domains.iter().zip(nics).enumerate() {
@@ -126,7 +133,7 @@ impl System {
         let switchboard = Arc::new(Switchboard::spawn(SwitchboardConfig {
             slots: slots.clone(),
             tx_pool,
-            mac: app.mac.0,
+            macs: macs.clone(),
             announce: AnnounceConfig {
                 again: topology.announce.again_ms.iter().map(|ms| millis(*ms)).collect(),
             },
@@ -142,6 +149,7 @@ impl System {
             nudges: nudges.clone(),
             limits: topology.limits,
             attaches_early: topology.policy.attaches_early(),
+            shares_nic: slots.iter().skip(1).any(|slot| slot.shares_nic(&slots[0])),
         }));
         hub.connect(&failover);
         let (tell, events) = mpsc::channel();
@@ -157,7 +165,7 @@ impl System {
             failover.clone(),
             hub.clone(),
             tell.clone(),
-            (Observer::new(switchboard.clone(), app.mac.0), topology.detect),
+            (Observer::new(switchboard.clone(), macs.clone()), topology.detect),
         )?;
         let images = [
             Arc::new(Image::parse(guest_images::DRIVER_DOMAIN)?),
@@ -169,11 +177,13 @@ impl System {
             failover: failover.clone(),
             hub,
             images: Images::new(images),
-            mac: app.mac,
+            macs,
             first_role: first_role(topology.policy),
             limits: topology.limits,
             events: tell,
             dumps,
+            shared_nic: Mutex::new(()),
+            abandoned: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
         let mut threads = start_rebuilders(&shop, &jobs, queues)?;
@@ -185,10 +195,7 @@ impl System {
             true => Some(Drills::spawn(Operator::new(shop.clone()), every)?),
             false => None,
         };
-        let server = VhostUserServer::spawn(
-            VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 },
-            switchboard.port(),
-        )?;
+        let servers = serve_apps(topology, &switchboard)?;
         Ok(Self {
             slots,
             switchboard,
@@ -198,7 +205,7 @@ impl System {
             jobs,
             nudges,
             events,
-            servers: vec![server],
+            servers,
             watch: Some(watch),
             threads,
         })
@@ -212,6 +219,12 @@ impl System {
     /// The two images that domains are built from, driver and spare.
     pub fn images(&self) -> [Arc<Image>; 2] {
         self.shop.images.current()
+    }
+
+    /// From now on no failed domain is built anew: what a machine without recovery does, to compare
+    /// with.
+    pub fn abandon(&self) {
+        self.shop.abandoned.store(true, Ordering::Release);
     }
 
     /// For orders to it: switches, drills, upgrades.
@@ -264,6 +277,19 @@ impl Drop for System {
 
 fn millis(ms: u32) -> Duration {
     Duration::from_millis(u64::from(ms))
+}
+
+/// Listens for the front-ends of all application guests.
+fn serve_apps(
+    topology: &Topology,
+    switchboard: &Switchboard,
+) -> Result<Vec<VhostUserServer>, VhostUserError> {
+    let ports = (0..).map_while(|guest| switchboard.port(guest));
+    let serve = |(app, port): (&AppSpec, _)| {
+        let config = VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 };
+        VhostUserServer::spawn(config, port)
+    };
+    topology.apps.iter().zip(ports).map(serve).collect()
 }
 
 /// Starts a rebuild thread for each domain, and the first domain with it.

@@ -180,18 +180,27 @@ impl Watch {
         let nic = &self.slots[index].nic;
         let _ = nic.link_event().read();
         let up = nic.acknowledge_link();
-        let was_up = std::mem::replace(&mut self.link_up[index], up);
-        if was_up != up {
-            self.failover.link_changed(self.slots[index].id, up);
+        let mut changed = false;
+        for (slot, link_up) in self.slots.iter().zip(&mut self.link_up) {
+            if slot.shares_nic(&self.slots[index]) && std::mem::replace(link_up, up) != up {
+                self.failover.link_changed(slot.id, up);
+                changed = true;
+            }
         }
         self.follow_links();
-        if was_up != up {
+        if changed {
             self.tell_link(index, up);
         }
     }
 
     fn handle_error(&mut self, index: usize) {
-        let slot = &self.slots[index];
+        let mut slot = &self.slots[index];
+        // Of those that share it, the one that serves has it.
+        if let Some(active) = self.failover.active()
+            && self.slots[active.index()].shares_nic(slot)
+        {
+            slot = &self.slots[active.index()];
+        }
         if let Some(event) = slot.nic.error_event() {
             let _ = event.read();
         }
@@ -211,6 +220,10 @@ impl Watch {
     /// first that returns serves.
     fn follow_links(&self) {
         let Some(active) = self.failover.active() else { return };
+        if self.failover.shares_nic {
+            // There is no other link.
+            return;
+        }
         if self.link_up[active.index()] || !self.failover.has_spare() {
             return;
         }
@@ -256,6 +269,10 @@ impl MutEventSubscriber for Watch {
         add(self.looks.timer(), Token::Look);
         add(&self.hub.rung, Token::Rung);
         for (index, slot) in self.slots.iter().enumerate() {
+            // One watch for a NIC, however many domains have it.
+            if self.slots[..index].iter().any(|earlier| earlier.shares_nic(slot)) {
+                continue;
+            }
             add(slot.nic.link_event(), Token::Link(index));
             if let Some(event) = slot.nic.error_event() {
                 add(event, Token::Error(index));

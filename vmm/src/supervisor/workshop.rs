@@ -1,8 +1,8 @@
 //! What the rebuild threads share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 
 use shared_ring::Role;
 
@@ -13,7 +13,7 @@ use super::images::Images;
 use crate::coredump::{Capture, DumpOutcome, DumpWriter, Offer};
 use crate::domain::{DomainId, DomainSlot};
 use crate::switchboard::Switchboard;
-use crate::topology::{Limits, MacAddress};
+use crate::topology::Limits;
 
 /// Everything that domains are built from.
 pub(super) struct Workshop {
@@ -22,12 +22,18 @@ pub(super) struct Workshop {
     pub(super) failover: Arc<Failover>,
     pub(super) hub: Arc<Hub>,
     pub(super) images: Images,
-    pub(super) mac: MacAddress,
+    /// MAC addresses of the application guests.
+    pub(super) macs: Vec<[u8; 6]>,
     /// The role in which a life starts: standby, with its NIC or without.
     pub(super) first_role: Role,
     pub(super) limits: Limits,
     pub(super) events: Sender<Event>,
     pub(super) dumps: Option<DumpWriter>,
+    /// Held while a domain is built that has its NIC in common with others: so nobody else begins to
+    /// serve while its thread has the NIC in hand.
+    pub(super) shared_nic: Mutex<()>,
+    /// What fails from now on stays failed.
+    pub(super) abandoned: AtomicBool,
     /// The system ends.
     pub(super) stopped: AtomicBool,
 }
@@ -72,11 +78,15 @@ pub(super) fn dump_news(
 }
 
 /// An error with all its causes.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        // A transparent wrapper repeats its cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = error.source();
     }
     text

@@ -55,10 +55,17 @@ impl Confirmations {
         }
     }
 
-    /// Asks a NIC whose domain failed, for the last time. Says how many frames that confirmed.
-    pub(crate) fn finish(&mut self, nic: &dyn Nic, tx: &mut TxPool, counters: &Counters) -> u64 {
+    /// Asks a NIC whose domain failed, for the last time. Says how many frames that confirmed. What
+    /// is counted before a driver is `attached` is another's.
+    pub(crate) fn finish(
+        &mut self,
+        nic: &dyn Nic,
+        attached: bool,
+        tx: &mut TxPool,
+        counters: &Counters,
+    ) -> u64 {
         let sent = nic.take_sent();
-        let good = nic.link_up() && self.link_was_up && self.lost == 0;
+        let good = attached && nic.link_up() && self.link_was_up && self.lost == 0;
         *self = Self::default();
         let confirmed = if good { tx.confirm(sent) } else { 0 };
         counters.tx_confirmed.add(confirmed);

@@ -125,6 +125,7 @@ pub(crate) struct FakeDomain {
 
 impl FakeDomain {
     pub(crate) fn new(slot: &Arc<DomainSlot>, epoch: u32) -> Self {
+        slot.note_attached(epoch);
         let (control, status) = (slot.control(), slot.status());
         let ring = |base, published: &AtomicU32, consumed: &AtomicU32| RingMemory {
             slots: NonNull::from(slot.ram.shape::<shared_ring::entry::Slot>(base).unwrap()),

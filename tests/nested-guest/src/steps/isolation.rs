@@ -15,7 +15,7 @@ use crate::rig::{RAM_BYTES, READ_ONLY_IOVA};
 use crate::sys;
 
 /// An I/O address at which nothing is mapped.
-const NOWHERE_IOVA: u64 = 0x7000_0000;
+pub(super) const NOWHERE_IOVA: u64 = 0x7000_0000;
 
 /// The IOMMU confines: DMA writes to the read-only area, to the other NIC's memory (same I/O
 /// address, other container) and to nowhere change nothing.
@@ -50,7 +50,25 @@ pub(super) fn confinement(_: &Report) -> Result<Value> {
     ensure!(got == frame, "it receives something else after the faults");
     let faults = fault_lines().saturating_sub(faults_before);
     ensure!(faults > 0, "the kernel logged no fault");
-    Ok(json!({ "writes": seen, "kernel_log_lines": faults }))
+    let sent = send_from_nowhere(&*a, &mut rig_a, &wire)?;
+    Ok(json!({ "writes": seen, "read": sent, "kernel_log_lines": faults }))
+}
+
+/// Has the NIC send what it may not read. Says what is seen of it; a frame may go out, but with
+/// nothing of ours in it.
+fn send_from_nowhere(
+    nic: &dyn Nic,
+    rig: &mut crate::rig::Rig<'_>,
+    wire: &RawWire,
+) -> Result<Value> {
+    const LEN: usize = 300;
+    wire.clear();
+    nic.take_sent();
+    rig.send_at(NOWHERE_IOVA, LEN as u32).context("a frame from nowhere")?;
+    let on_the_wire = wire.receive_within(SILENCE);
+    let ours = |frame: &Vec<u8>| frame.windows(8).any(|bytes| bytes == [0x5a; 8]);
+    ensure!(!on_the_wire.as_ref().is_some_and(ours), "memory that it may not read was sent");
+    Ok(json!({ "descriptor_completed": true, "counted": nic.take_sent() }))
 }
 
 fn wait_done(rig: &crate::rig::Rig<'_>) -> Result<bool> {
@@ -64,7 +82,7 @@ fn wait_done(rig: &crate::rig::Rig<'_>) -> Result<bool> {
     Ok(false)
 }
 
-fn fault_lines() -> usize {
+pub(super) fn fault_lines() -> usize {
     sys::kernel_log().lines().filter(|line| line.contains("DMAR") && line.contains("fault")).count()
 }
 

@@ -1,11 +1,14 @@
 //! The steps of a nested run, in order. Each is independent of the outcome of the others, except
 //! that those with NICs need them bound.
 
+mod aim;
 mod basics;
+mod books;
 mod devices;
 mod failover;
 mod frames;
 mod isolation;
+mod service;
 mod tests;
 mod trace;
 
@@ -24,7 +27,7 @@ use crate::watchdog::Watchdog;
 /// A step: what it measured, or why it failed.
 type Step = fn(&Report) -> Result<Value>;
 
-const STEPS: [(&str, Step); 14] = [
+const STEPS: [(&str, Step); 18] = [
     ("modules", basics::modules),
     ("kvm", basics::kvm),
     ("devices", devices::list_and_refuse),
@@ -38,6 +41,10 @@ const STEPS: [(&str, Step); 14] = [
     ("reset", isolation::reset),
     ("trace", trace::compare),
     ("failover", failover::pair),
+    ("causes", failover::causes),
+    ("policies", failover::policies),
+    ("shared", failover::shared),
+    ("aim", aim::aim),
     ("tests", tests::run),
 ];
 /// Steps that the others need, whatever was chosen.
@@ -79,9 +86,9 @@ pub(crate) fn run_all(report: &Arc<Report>) -> Result<(usize, Vec<String>)> {
 /// How long a step may take: a few times what it takes on two busy processors.
 fn deadline_of(step: &str) -> Duration {
     Duration::from_secs(match step {
-        "failover" => 90,
-        "tests" => 300,
-        _ => 45,
+        "failover" | "causes" | "policies" | "shared" | "aim" => 150,
+        "tests" => 600,
+        _ => 60,
     })
 }
 

@@ -78,8 +78,9 @@ fn an_exception_needs_no_stack_of_the_programs() {
     let record = crash(no_stack());
     assert_eq!((record.vector, record.registers.rsp), (6, 0));
 
+    // A stack fault; an emulated CPU may call it a general protection fault.
     let record = crash(wild_stack());
-    assert_eq!(record.vector, 12, "{record}");
+    assert!([12, 13].contains(&record.vector), "{record}");
 }
 
 guest!(

@@ -27,13 +27,16 @@ impl DmaWindow {
         Self { areas: RwLock::new(Vec::new()), faults: AtomicU64::new(0) }
     }
 
-    /// Replaces all areas.
+    /// Adds areas, all or none. The same area again is fine: domains that share a NIC share the
+    /// transmit pool.
     ///
     /// # Errors
     /// An area is not made of whole pages, lies outside its memory, or overlaps another.
-    pub(super) fn set(&self, areas: &[DmaArea]) -> io::Result<()> {
+    pub(super) fn add(&self, areas: &[DmaArea]) -> io::Result<()> {
         let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        for (number, area) in areas.iter().enumerate() {
+        let mut mapped = self.areas.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = mapped.clone();
+        for area in areas {
             let whole_pages = [area.iova, area.offset, area.len].map(|n| n % PAGE_BYTES) == [0; 3];
             if !whole_pages || area.len == 0 {
                 return wrong("a DMA area that is not made of whole pages");
@@ -47,11 +50,15 @@ impl DmaWindow {
             let overlaps = |other: &DmaArea| {
                 area.iova < other.iova + other.len && other.iova < area.iova + area.len
             };
-            if areas[..number].iter().any(overlaps) {
+            if all.iter().any(|other| other.is_same(area)) {
+                continue;
+            }
+            if all.iter().any(overlaps) {
                 return wrong("DMA areas that overlap");
             }
+            all.push(area.clone());
         }
-        *self.areas.write().unwrap_or_else(PoisonError::into_inner) = areas.to_vec();
+        *mapped = all;
         Ok(())
     }
 
@@ -191,7 +198,7 @@ mod tests {
             area(&memory, 0x1_1000, 3, DmaAccess::ReadWrite),
             area(&memory, 0x2_0000, 2, DmaAccess::Read),
         ];
-        window.set(&areas).unwrap();
+        window.add(&areas).unwrap();
         (memory, window)
     }
 
@@ -237,9 +244,15 @@ mod tests {
             DmaArea { offset: u64::MAX - PAGE + 1, ..good.clone() },
             DmaArea { iova: u64::MAX - PAGE + 1, ..good.clone() },
         ] {
-            assert!(window.set(&[wrong]).is_err());
+            assert!(window.add(&[wrong]).is_err());
         }
-        assert!(window.set(&[good.clone(), good]).is_err());
+        // The same again is fine, other memory at the same place is not.
+        assert!(window.add(&[good.clone(), good.clone()]).is_ok());
+        let access = match good.access {
+            DmaAccess::Read => DmaAccess::ReadWrite,
+            DmaAccess::ReadWrite => DmaAccess::Read,
+        };
+        assert!(window.add(&[DmaArea { access, ..good }]).is_err());
         assert!(window.view().read(0x1_0000, &mut [0]).is_ok(), "a refusal changes nothing");
     }
 }

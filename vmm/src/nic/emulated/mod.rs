@@ -150,6 +150,7 @@ impl Nic for EmulatedNic {
 
     fn open_filters(&self) {
         self.device.filters.accept(self.device.mac);
+        self.device.filters.accept_others();
         self.device.receive_control.fetch_or(rctl::BAM | rctl::MPE, Ordering::SeqCst);
     }
 
@@ -192,7 +193,7 @@ impl Nic for EmulatedNic {
     }
 
     fn map_dma(&self, areas: &[DmaArea]) -> Result<(), NicError> {
-        self.device.dma.set(areas).map_err(|source| NicError::System {
+        self.device.dma.add(areas).map_err(|source| NicError::System {
             name: self.name.clone(),
             what: "map memory for DMA",
             source,

@@ -42,7 +42,7 @@ impl DmaMappings {
             return Err(VfioError::Area { name: self.name.clone(), iova: area.iova });
         }
         match areas.iter().find(|mapped| overlap(mapped, area)) {
-            Some(mapped) if is_same(mapped, area) => return Ok(()),
+            Some(mapped) if mapped.is_same(area) => return Ok(()),
             Some(_) => {
                 let (iova, len) = (area.iova, area.len);
                 return Err(VfioError::Overlap { name: self.name.clone(), iova, len });
@@ -92,11 +92,6 @@ fn overlap(a: &DmaArea, b: &DmaArea) -> bool {
     a.iova < b.iova + b.len && b.iova < a.iova + a.len
 }
 
-fn is_same(a: &DmaArea, b: &DmaArea) -> bool {
-    let place = |area: &DmaArea| (area.iova, area.offset, area.len, area.access);
-    place(a) == place(b) && Arc::ptr_eq(&a.memory, &b.memory)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,9 +116,9 @@ mod tests {
         let memory = Arc::new(SharedMemory::new(c"test", 0x4000).unwrap());
         let other = Arc::new(SharedMemory::new(c"test", 0x4000).unwrap());
         let first = area(0x1000, &memory);
-        assert!(is_same(&first, &first.clone()));
-        assert!(!is_same(&first, &area(0x1000, &other)));
+        assert!(first.is_same(&first.clone()));
+        assert!(!first.is_same(&area(0x1000, &other)));
         let writable = DmaArea { access: DmaAccess::ReadWrite, ..first.clone() };
-        assert!(!is_same(&first, &writable));
+        assert!(!first.is_same(&writable));
     }
 }

@@ -1,0 +1,118 @@
+//! A driver gone wrong that aims its NIC's DMA at memory that is none of its business.
+//!
+//! The receive descriptors of the domain that serves are corrupted in its memory, under the running
+//! driver: its NIC is told to write what it receives elsewhere. What is seen of that: the kernel logs
+//! a DMA fault; VFIO tells nobody; the NIC (QEMU's model does, and the i210 may) completes the
+//! descriptor as if all were well; the driver, none the wiser, publishes a buffer that nobody wrote.
+//! The switchboard finds its cleared header, which no frame has, and that is the verdict.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use shared_ring::layout::{
+    BUFFER_BYTES, DMA_BASE, DMA_RX_RING_OFFSET, NIC_RX_DESCRIPTORS, RX_BUFFERS, RX_POOL_BASE,
+    TX_BUFFERS,
+};
+use warmspare::clock::monotonic_ns;
+use warmspare::domain::{DomainId, DomainSlot, Life};
+use warmspare::memory::SharedMemory;
+use warmspare::topology::Policy;
+
+use super::isolation::{NOWHERE_IOVA, fault_lines};
+use super::service::{Service, Setup};
+use crate::report::Report;
+
+/// Slow enough that a domain does not come to the buffers that are watched.
+const PERIOD: Duration = Duration::from_millis(20);
+const DESCRIPTOR_BYTES: u64 = 16;
+/// What is written where the DMA is aimed. The switchboard clears the head of a buffer, no more.
+const MARK: [u8; 1024] = [0x5a; 1024];
+const MARK_OFFSET: u64 = 512;
+const LAST_RX_BUFFER: u64 = RX_BUFFERS as u64 - 1;
+/// One that low traffic never reaches: the lowest free one is taken first.
+const QUIET_TX_BUFFER: u16 = TX_BUFFERS as u16 / 2;
+
+/// Where the DMA is aimed.
+#[derive(Clone, Copy)]
+enum Aim {
+    /// The receive pool of the other domain.
+    Neighbour,
+    /// The transmit pool, which the NIC may read.
+    ReadOnly,
+    /// Where nothing is.
+    Nowhere,
+}
+
+impl Aim {
+    const ALL: [Self; 3] = [Self::Neighbour, Self::ReadOnly, Self::Nowhere];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Neighbour => "the neighbour's pool",
+            Self::ReadOnly => "the transmit pool",
+            Self::Nowhere => "nowhere",
+        }
+    }
+
+    /// The I/O address, and the memory that would be hit.
+    fn target(self, neighbour: &DomainSlot) -> (u64, Option<(&SharedMemory, u64)>) {
+        let buffer = LAST_RX_BUFFER * BUFFER_BYTES as u64;
+        let tx = u64::from(QUIET_TX_BUFFER) * BUFFER_BYTES as u64;
+        match self {
+            Self::Neighbour => {
+                let hit = (&*neighbour.ram, RX_POOL_BASE + buffer);
+                (neighbour.rx_pool_iova() + buffer, Some(hit))
+            }
+            Self::ReadOnly => {
+                (DomainSlot::tx_iova(QUIET_TX_BUFFER), Some((&*neighbour.tx_pool, tx)))
+            }
+            Self::Nowhere => (NOWHERE_IOVA, None),
+        }
+    }
+}
+
+/// Each aim, to and fro between the domains.
+pub(super) fn aim(report: &Report) -> Result<Value> {
+    let setup = Setup { period: PERIOD, ..Setup::of(Policy::FastSpare)? };
+    let mut service = Service::start(report, &setup)?;
+    let mut seen = Vec::new();
+    for aim in Aim::ALL {
+        let faults_before = fault_lines();
+        let failed = service.suffer("aim", |service, id, _: &Life| {
+            let slots = service.system.slots();
+            let (iova, hit) = aim.target(&slots[1 - id.index()]);
+            if let Some((memory, offset)) = hit {
+                memory.write(offset + MARK_OFFSET, &MARK)?;
+            }
+            let at_ns = monotonic_ns();
+            misdirect(&slots[id.index()], iova)?;
+            Ok((aim.name(), at_ns))
+        })?;
+        let verdict = service.last_verdict();
+        ensure!(verdict == "protocol", "{}: found as {verdict}", aim.name());
+        ensure!(is_untouched(&service, failed, aim)?, "{} was written", aim.name());
+        let faults = fault_lines().saturating_sub(faults_before);
+        seen.push(json!({ "aim": aim.name(), "verdict": verdict, "kernel_log_lines": faults }));
+    }
+    let mut detail = service.finish()?.close(report)?;
+    detail["aims"] = json!(seen);
+    Ok(detail)
+}
+
+/// Points all receive descriptors of a domain at one I/O address.
+fn misdirect(slot: &DomainSlot, iova: u64) -> Result<()> {
+    for descriptor in 0..NIC_RX_DESCRIPTORS as u64 {
+        let at = DMA_BASE + DMA_RX_RING_OFFSET + descriptor * DESCRIPTOR_BYTES;
+        slot.ram.write(at, &iova.to_le_bytes())?;
+    }
+    Ok(())
+}
+
+fn is_untouched(service: &Service<'_>, failed: DomainId, aim: Aim) -> Result<bool> {
+    let neighbour = &service.system.slots()[1 - failed.index()];
+    let (_, Some((memory, offset))) = aim.target(neighbour) else { return Ok(true) };
+    let mut found = [0; MARK.len()];
+    memory.read(offset + MARK_OFFSET, &mut found)?;
+    Ok(found == MARK)
+}

@@ -1,0 +1,308 @@
+//! The product itself on real NICs, with an application guest, a sender, and faults.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use warmspare::app::{App, AppConfig};
+use warmspare::clock::monotonic_ns;
+use warmspare::domain::{DomainId, DomainSlot, Life};
+use warmspare::fault::{Cause, Victim};
+use warmspare::nic::discovery;
+use warmspare::nic::pci::PciAddress;
+use warmspare::observe::Witness;
+use warmspare::supervisor::detect::Thresholds;
+use warmspare::supervisor::{DomainView, Event, FailoverReport, RoleState, System, Wires};
+use warmspare::topology::{NicSpec, Policy, Topology};
+use warmspare::traffic::{Addresses, Sender};
+
+use super::books::{Books, Outcome};
+use crate::pump::PumpedWire;
+use crate::report::Report;
+
+/// Between two datagrams, as a rule.
+pub(super) const PERIOD: Duration = Duration::from_millis(1);
+/// End of patience, no promise: a machine under load stands still for tenths of a second here.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Healthy traffic between two faults.
+const HEALTHY: Duration = Duration::from_millis(150);
+/// Frames of the guest that prove that the service is back.
+const RECOVERED: u64 = 10;
+/// How long the sender waits for the last echoes: what was accepted and is not back then is lost.
+const LINGER: Duration = Duration::from_secs(3);
+/// Names of the cables, by the place of their NICs.
+pub(super) const CABLES: [&str; 2] = ["nic0", "nic1"];
+
+/// Thresholds for a machine whose processors are emulated: code runs fifty times slower, an exit
+/// takes up to a millisecond, and a vCPU's clock runs on while its processor is taken away.
+const PATIENT: Thresholds = Thresholds {
+    hang_cpu_us: 10_000,
+    second_looks: 4,
+    second_look_us: 3_000,
+    wall_cap_us: 1_000_000,
+    spin_cpu_us: 40_000,
+    stall_us: 40_000,
+    silent_transmit_us: 40_000,
+    silent_receive_us: 40_000,
+    masked_us: 100_000,
+    device_us: 10_000,
+    lost_wakeups: 8,
+    ..Thresholds::DEFAULT
+};
+
+/// The NICs of this machine that are the domains'.
+pub(super) fn nics() -> Result<[PciAddress; 2]> {
+    let list = discovery::list()?;
+    match list.as_slice() {
+        [a, b] => Ok([a.address, b.address]),
+        other => bail!("{} NICs instead of two", other.len()),
+    }
+}
+
+/// What is run: the policy, and the NIC of each domain.
+pub(super) struct Setup {
+    pub(super) policy: Policy,
+    pub(super) nics: Vec<PciAddress>,
+    /// Between two datagrams.
+    pub(super) period: Duration,
+}
+
+impl Setup {
+    /// A policy on NICs of their own.
+    pub(super) fn of(policy: Policy) -> Result<Self> {
+        let nics = nics()?;
+        let count = if policy == Policy::Reboot { 1 } else { nics.len() };
+        Ok(Self { policy, nics: nics[..count].to_vec(), period: PERIOD })
+    }
+
+    /// Two domains on one NIC.
+    pub(super) fn shared() -> Result<Self> {
+        let nic = nics()?[0];
+        Ok(Self { policy: Policy::Spare, nics: vec![nic, nic], period: PERIOD })
+    }
+
+    fn topology(&self) -> Topology {
+        let mut topology = Topology::demo(Path::new("/tmp/app.sock"));
+        topology.policy = self.policy;
+        topology.detect = PATIENT;
+        // A drill has a millisecond, which is not enough here.
+        topology.drill.every_s = 0;
+        topology.domains.truncate(self.nics.len());
+        for (domain, nic) in topology.domains.iter_mut().zip(&self.nics) {
+            domain.nic = NicSpec::Vfio(*nic);
+        }
+        topology
+    }
+}
+
+/// A running system with traffic through it.
+pub(super) struct Service<'a> {
+    report: &'a Report,
+    policy: Policy,
+    /// Gone when it has handed over its books.
+    sender: Option<Sender>,
+    app: App,
+    pub(super) system: System,
+    witness: Witness,
+    outcomes: Vec<Outcome>,
+    /// Failovers that nobody caused.
+    unasked: Vec<String>,
+    first_echo_ms: f64,
+}
+
+impl<'a> Service<'a> {
+    /// Starts it and waits for the first echo.
+    pub(super) fn start(report: &'a Report, setup: &Setup) -> Result<Self> {
+        let (witness, began) = (Witness::spawn()?, Instant::now());
+        let topology = setup.topology();
+        let system = System::start(&topology, &mut Wires::default())?;
+        let app = &topology.apps[0];
+        let app = App::start(&AppConfig {
+            socket: app.socket.clone(),
+            mac: app.mac.to_string().parse()?,
+            address: Addresses::DEFAULT_GUEST_NET.parse()?,
+            udp_port: Addresses::DEFAULT.guest_port,
+        })?;
+        let sender =
+            Sender::spawn(PumpedWire::start()?, Addresses::DEFAULT, setup.period, 100_000)?;
+        let sender = Some(sender);
+        let (policy, outcomes, unasked) = (setup.policy, Vec::new(), Vec::new());
+        let mut service = Self {
+            report,
+            policy,
+            sender,
+            app,
+            system,
+            witness,
+            outcomes,
+            unasked,
+            first_echo_ms: 0.0,
+        };
+        service.wait("the first echo", |s| {
+            s.sender.as_ref().is_some_and(|sender| sender.first_echo_ns().is_some())
+        })?;
+        service.first_echo_ms = super::ms(began.elapsed());
+        Ok(service)
+    }
+
+    pub(super) fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self) {
+            if Instant::now() > end {
+                let events: Vec<_> = self.system.events().try_iter().collect();
+                let views = self.system.failover().views();
+                bail!("waited in vain for {what}; views: {views:?}; events: {events:?}");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    pub(super) fn wait_whole(&self) -> Result<()> {
+        self.wait("redundancy", |s| {
+            let failover = s.system.failover();
+            match s.policy {
+                Policy::FastSpare => failover.is_redundant(),
+                // A NIC that no driver has attached yet has no link.
+                Policy::Spare => {
+                    let standby = |view: &DomainView| view.state == RoleState::Standby;
+                    failover.active().is_some() && failover.views().iter().any(standby)
+                }
+                Policy::Reboot => failover.active().is_some(),
+            }
+        })
+    }
+
+    /// What the last fault was found as.
+    pub(super) fn last_verdict(&self) -> &'static str {
+        self.outcomes.last().map_or("nothing", |outcome| outcome.report.record.verdict.cause())
+    }
+
+    /// The slot of the domain that serves.
+    pub(super) fn serving_slot(&self) -> Result<&DomainSlot> {
+        let active = self.system.failover().active().context("no domain serves")?;
+        Ok(&self.system.slots()[active.index()])
+    }
+
+    /// Waits until the guest is heard again: that, and no role, is what recovery means.
+    fn wait_traffic(&self) -> Result<()> {
+        let sent = |s: &Self| s.system.switchboard().counters().tx_frames.get();
+        let before = sent(self);
+        self.wait("traffic", |s| sent(s) >= before + RECOVERED)
+    }
+
+    /// Faults of one cause, each after redundancy is back.
+    pub(super) fn inject(&mut self, cause: Cause, times: usize) -> Result<()> {
+        for number in 0..times {
+            // QEMU looks at two bits of a descriptor's type: the other way to drop what is sent
+            // changes nothing there.
+            let variant = if cause == Cause::SilentTx { 0 } else { number };
+            let damage = |service: &Self, id: DomainId, life: &Life| {
+                let at_ns = monotonic_ns();
+                if cause == Cause::Link {
+                    service.report.set_link(CABLES[id.index()], false)?;
+                    return Ok(("cable", at_ns));
+                }
+                let slot = &service.system.slots()[id.index()];
+                let injected = Victim { slot, life, port: None }.inject(cause, variant)?;
+                Ok((injected.site, injected.at_ns))
+            };
+            let failed = self.suffer(cause.name(), damage)?;
+            if cause == Cause::Link {
+                self.report.set_link(CABLES[failed.index()], true)?;
+            }
+            self.wait_whole()?;
+        }
+        Ok(())
+    }
+
+    /// Does some damage to the domain that serves, once there is redundancy, and waits for the
+    /// failover. Which domain it was.
+    pub(super) fn suffer(
+        &mut self,
+        injected: &'static str,
+        damage: impl FnOnce(&Self, DomainId, &Life) -> Result<(&'static str, u64)>,
+    ) -> Result<DomainId> {
+        self.wait_whole()?;
+        self.wait_traffic()?;
+        std::thread::sleep(HEALTHY);
+        self.drain_events();
+        let failover = self.system.failover().clone();
+        let active = failover.active().context("no domain serves")?;
+        let life = failover.life(active).context("no domain serves")?;
+        let (site, injected_ns) = damage(self, active, &life)?;
+        let failed = self.await_failure(active, life.epoch());
+        let report = failed.with_context(|| format!("{injected} ({site})"))?;
+        let struck_ns = injected_ns.max(life.sprung_ns());
+        drop(life);
+        let spare = self.policy != Policy::Reboot;
+        if report.record.to.is_none() && spare && self.unasked.is_empty() {
+            bail!("nobody took over: {report:?}");
+        }
+        if injected != Cause::Link.name() {
+            self.wait_whole()?;
+        }
+        let whole_ns = monotonic_ns();
+        self.outcomes.push(Outcome { injected, site, injected_ns, struck_ns, whole_ns, report });
+        Ok(active)
+    }
+
+    /// What was not asked for, before the next fault.
+    fn drain_events(&mut self) {
+        for event in self.system.events().try_iter() {
+            if let Event::Failover(report) = &event {
+                self.unasked.push(format!("{} of {:?}", report.record.verdict, report.record.from));
+            }
+        }
+    }
+
+    fn await_failure(&mut self, id: DomainId, epoch: u32) -> Result<FailoverReport> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.system.events().recv_timeout(left);
+            match event.context("the fault was not noticed")? {
+                Event::Failover(report)
+                    if (report.record.from, report.record.epoch) == (id, epoch) =>
+                {
+                    return Ok(*report);
+                }
+                Event::Failover(report) => self.unasked.push(report.record.verdict.to_string()),
+                Event::BuildFailed { reason, given_up: true, .. } => {
+                    bail!("a domain could not be built: {reason}")
+                }
+                // Whatever else happens meanwhile is not what is waited for.
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the traffic and the system, and keeps the books.
+    pub(super) fn finish(mut self) -> Result<Books> {
+        self.wait_whole()?;
+        self.wait_traffic()?;
+        std::thread::sleep(HEALTHY);
+        self.drain_events();
+        let sender = self.sender.take().context("the books were taken before")?;
+        let ledger = sender.finish_after(LINGER);
+        Ok(Books {
+            policy: self.policy,
+            outcomes: std::mem::take(&mut self.outcomes),
+            unasked: std::mem::take(&mut self.unasked),
+            stalls: self.witness.stalls(),
+            ledger,
+            accepted: self.app.report().datagrams_echoed,
+            poisoned: self.system.switchboard().counters().tx_poisoned.get(),
+            first_echo_ms: self.first_echo_ms,
+        })
+    }
+}
+
+impl Drop for Service<'_> {
+    fn drop(&mut self) {
+        // Else it went on into the next step.
+        if let Some(sender) = self.sender.take() {
+            sender.finish();
+        }
+    }
+}
