@@ -79,6 +79,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
             rx_ring_iova: dma + layout::DMA_RX_RING_OFFSET,
             tx_ring_iova: dma + layout::DMA_TX_RING_OFFSET,
             mac: control.mac(),
+            other_macs: control.other_macs(),
             role: control.role(),
         };
         let (nic, attached) = Igb::attach(bar, memory.nic, &plan, clock)?;

@@ -1,6 +1,7 @@
 //! The control page: the VMM writes, the domain reads (its mapping is read-only).
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::layout::MAX_GUESTS;
 
 /// First word of a control page, "WSCT" in memory.
 pub const CONTROL_MAGIC: u32 = u32::from_le_bytes(*b"WSCT");
@@ -66,7 +67,7 @@ pub struct ControlPage {
     pub dma_iova: AtomicU64,
     /// I/O address of the receive pool; buffer *n* lies at `+ n * BUFFER_BYTES`.
     pub rx_pool_iova: AtomicU64,
-    /// MAC address of the application guest, first byte lowest. Both NICs of a pair carry it.
+    /// MAC address of the first application guest, first byte lowest. Both NICs of a pair carry it.
     pub mac: AtomicU64,
     /// Why the last WAIT returned, see [`wake`].
     pub wake_reason: AtomicU32,
@@ -85,6 +86,8 @@ pub struct ControlPage {
     pub tx_done_consumed: Cursor,
     /// RX_DONE, how far the switchboard has read.
     pub rx_done_consumed: Cursor,
+    /// MAC addresses of further application guests, as `mac`; zero for none.
+    pub other_macs: [AtomicU64; MAX_GUESTS - 1],
 }
 
 #[cfg(not(loom))]
@@ -94,7 +97,8 @@ const _: () = {
     assert!(core::mem::offset_of!(ControlPage, probe_iova) == 56);
     assert!(core::mem::offset_of!(ControlPage, switchboard_asleep) == 64);
     assert!(core::mem::offset_of!(ControlPage, rx_done_consumed) == 320);
-    assert!(size_of::<ControlPage>() == 384);
+    assert!(core::mem::offset_of!(ControlPage, other_macs) == 384);
+    assert!(size_of::<ControlPage>() == 448);
 };
 
 impl ControlPage {
@@ -103,15 +107,27 @@ impl ControlPage {
         Role::from_u32(self.role.load(Ordering::Acquire))
     }
 
-    /// The guest's MAC address.
+    /// The first guest's MAC address.
     pub fn mac(&self) -> [u8; 6] {
-        let b = self.mac.load(Ordering::Relaxed).to_le_bytes();
-        [b[0], b[1], b[2], b[3], b[4], b[5]]
+        load_mac(&self.mac)
     }
 
-    /// Writes the guest's MAC address.
-    pub fn set_mac(&self, mac: [u8; 6]) {
-        let [a, b, c, d, e, f] = mac;
-        self.mac.store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), Ordering::Relaxed);
+    /// The other guests' MAC addresses; zeroes for none.
+    pub fn other_macs(&self) -> [[u8; 6]; MAX_GUESTS - 1] {
+        core::array::from_fn(|n| load_mac(&self.other_macs[n]))
     }
+
+    /// Writes the guests' MAC addresses, at most [`MAX_GUESTS`].
+    pub fn set_macs(&self, macs: &[[u8; 6]]) {
+        let cells = core::iter::once(&self.mac).chain(&self.other_macs);
+        for (n, cell) in cells.enumerate() {
+            let [a, b, c, d, e, f] = macs.get(n).copied().unwrap_or_default();
+            cell.store(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]), Ordering::Relaxed);
+        }
+    }
+}
+
+fn load_mac(cell: &AtomicU64) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = cell.load(Ordering::Relaxed).to_le_bytes();
+    [a, b, c, d, e, f]
 }

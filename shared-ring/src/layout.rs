@@ -86,6 +86,8 @@ pub const BAR_BASE: u64 = 0xe000_0000;
 /// Most bytes of BAR 0 that are mapped (128 KiB on the 82576 and the i210 alike).
 pub const BAR_BYTES: u64 = 0x0002_0000;
 
+/// Most application guests that one pair of NICs serves.
+pub const MAX_GUESTS: usize = 8;
 /// Entries of each shared ring. The model checker walks every interleaving, so it gets a small one.
 pub const RING_ENTRIES: usize = if cfg!(loom) { 4 } else { 1024 };
 /// Buffers of the receive pool of each domain.

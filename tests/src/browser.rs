@@ -45,7 +45,13 @@ impl Browser {
         let mut output = BufReader::new(driver.stdout.take().expect("chromedriver's output"));
         let port = announced_port(&mut output);
         let mut browser = Self { driver, _output: output, port, session: String::new() };
-        let options = json!({ "args": ["--headless=new", "--no-sandbox", "--disable-gpu"] });
+        let options = json!({ "args": [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+        ] });
         let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": options });
         let capabilities = json!({ "capabilities": { "alwaysMatch": wanted } });
         let answer = browser.call("POST", "/session", &capabilities);
@@ -131,13 +137,37 @@ impl Browser {
 }
 
 impl Drop for Browser {
+    /// Also after a panic, when nobody may be asked nicely: chromedriver and everything that it has
+    /// started. The browser is a grandchild, in a group of its own.
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.call("DELETE", &self.session, &Value::Null);
-        }
+        let all = descendants(self.driver.id());
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        for process in all {
+            // SAFETY: a plain system call. Orphans keep their number until init has waited for them,
+            // and these were children of ours a moment ago.
+            unsafe { libc::kill(process as i32, libc::SIGKILL) };
+        }
     }
+}
+
+/// Children of a process, and theirs.
+fn descendants(of: u32) -> Vec<u32> {
+    let parent = |process: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // The name may hold anything, so what counts comes after its last parenthesis.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pairs: Vec<(u32, u32)> = numbers.filter_map(|n| Some((n, parent(n)?))).collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(&process) = found.get(next) {
+        found.extend(pairs.iter().filter(|pair| pair.1 == process).map(|pair| pair.0));
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 /// Chromedriver takes any port and says which.

@@ -1,7 +1,10 @@
 //! Integration tests of warmspare, and the runner behind `cargo xtask`.
 
+pub mod bench;
 pub mod browser;
+pub mod campaign;
 pub mod frontend;
+pub mod man;
 pub mod nested;
 pub mod realguest;
 pub mod rig;

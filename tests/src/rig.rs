@@ -93,7 +93,12 @@ impl Rig {
 
     /// A redundant system without application guest and sender: the test is both.
     pub fn start_without_app() -> Self {
-        let rig = Self::build_system(|_| ());
+        Self::start_without_app_with(|_| ())
+    }
+
+    /// The same with a changed topology.
+    pub fn start_without_app_with(change: impl FnOnce(&mut Topology)) -> Self {
+        let rig = Self::build_system(change);
         rig.wait_whole();
         rig
     }

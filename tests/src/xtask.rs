@@ -1,9 +1,10 @@
 //! `cargo xtask`: everything that is done to the project rather than with it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use warmspare_tests::{nested, realguest, runner};
+use warmspare_tests::{bench, campaign, man, nested, realguest, runner};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Test, measure and build warmspare")]
@@ -20,8 +21,18 @@ enum Command {
         #[arg(long, value_name = "PART")]
         only: Vec<String>,
     },
+    /// Measure data path, cost and interruptions: a table, and JSON on standard output
+    Bench(bench::BenchArgs),
+    /// Write manual pages and shell completions, from the command line itself
+    Man {
+        /// Folder to write them to
+        #[arg(default_value = "target/man", value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Boot a machine with an IOMMU and two igb NICs under QEMU, and test real VFIO inside
     Nested(nested::NestedArgs),
+    /// Run the smoke campaign of fault injection, and judge it
+    Campaign,
     /// Boot Linux under QEMU on a vhost-user socket behind a Linux bridge, and crash its driver
     LinuxGuest(realguest::LinuxGuestArgs),
 }
@@ -29,7 +40,10 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test { only } => runner::run(&only),
+        Command::Bench(args) => bench::run(&args),
+        Command::Man { dir } => man::write(&dir),
         Command::Nested(args) => nested::run(&args),
+        Command::Campaign => campaign::run(),
         Command::LinuxGuest(args) => realguest::run(&args),
     };
     match done {

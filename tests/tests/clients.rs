@@ -1,8 +1,9 @@
 //! `run` as a service, and the commands that look at it and act.
 
+use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,6 +19,11 @@ struct Service {
 
 impl Service {
     fn start(name: &str) -> Self {
+        Self::start_with(name, |_| ())
+    }
+
+    /// The same with a changed command.
+    fn start_with(name: &str, change: impl FnOnce(&mut Command)) -> Self {
         let folder =
             std::env::temp_dir().join(format!("warmspare-service-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
@@ -28,18 +34,19 @@ impl Service {
         std::fs::write(folder.join("topology.json"), topology.to_string()).unwrap();
         let manager = UnixDatagram::bind(folder.join("notify.sock")).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        let process = Command::new(program())
+        let mut command = Command::new(program());
+        command
             .arg("run")
             .arg(folder.join("topology.json"))
             .arg("--api-socket")
             .arg(folder.join("api.sock"))
             .arg("--event-file")
             .arg(folder.join("events.jsonl"))
-            .env("NOTIFY_SOCKET", folder.join("notify.sock"))
-            .spawn()
-            .unwrap();
+            .env("NOTIFY_SOCKET", folder.join("notify.sock"));
+        change(&mut command);
+        let process = command.spawn().unwrap();
         let service = Self { process, folder, manager };
-        assert_eq!(service.told(), "READY=1\nSTATUS=redundant");
+        while service.told() != "READY=1\nSTATUS=redundant" {}
         service
     }
 
@@ -70,9 +77,27 @@ impl Service {
         }
     }
 
-    fn stop(&mut self) -> Option<i32> {
+    fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
-        Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// The newest event of a kind, once there is one.
+    fn wait_event(&self, kind: &str) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let events = String::from_utf8(self.ask(&["events"]).stdout).unwrap();
+            let parsed = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            if let Some(event) = parsed.filter(|event| event["event"] == kind).last() {
+                return event;
+            }
+            assert!(Instant::now() < end, "waited in vain for {kind}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(&mut self) -> Option<i32> {
+        self.signal("-TERM");
         self.process.wait().unwrap().code()
     }
 }
@@ -122,12 +147,65 @@ fn a_service_is_looked_at_switched_and_stopped() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone())
         .collect();
     assert_eq!(kinds.iter().filter(|kind| *kind == "switched").count(), 4, "{events}");
-    assert_eq!(kinds.iter().filter(|kind| *kind == "redundancy-regained").count(), 1, "{events}");
+    // An upgrade builds each spare anew: for so long there is no redundancy, and it is told.
+    let count = |wanted: &str| kinds.iter().filter(|kind| *kind == wanted).count();
+    assert!(count("redundancy-regained") > count("redundancy-lost"), "{events}");
 
     assert_eq!(service.stop(), Some(0));
     let file = std::fs::read_to_string(service.folder.join("events.jsonl")).unwrap();
     assert!(file.starts_with(&events), "the file has what the socket told");
     assert!(!service.folder.join("api.sock").exists());
+}
+
+#[test]
+fn the_watchdog_is_told_while_the_supervisor_looks() {
+    let service = Service::start_with("watchdog", |command| {
+        command.env("WATCHDOG_USEC", "400000");
+    });
+    for _ in 0..3 {
+        while service.told() != "WATCHDOG=1" {}
+    }
+}
+
+#[test]
+fn a_hangup_reloads_what_can_be_reloaded_and_says_what_cannot() {
+    let mut service = Service::start_with("reload", |command| {
+        command.args(["--log-format", "json"]).stderr(Stdio::piped());
+    });
+    let path = service.folder.join("topology.json");
+    let mut topology: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let called = service.folder.join("called");
+    topology["notify"] = serde_json::json!([{
+        "events": ["switched"], "run": ["/usr/bin/touch", called.to_str().unwrap()],
+    }]);
+    topology["name"] = "other".into();
+    std::fs::write(&path, topology.to_string()).unwrap();
+    service.signal("-HUP");
+    let event = service.wait_event("reloaded");
+    assert_eq!(event["applied"], serde_json::json!(["notify"]));
+    assert_eq!(event["ignored"], serde_json::json!(["name"]));
+
+    service.wait_redundant();
+    assert!(service.ask(&["switch"]).status.success());
+    let end = Instant::now() + PATIENCE;
+    while !called.exists() {
+        assert!(Instant::now() < end, "the new program was not called");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
+    std::fs::write(&path, "{").unwrap();
+    service.signal("-HUP");
+    let event = service.wait_event("reload-failed");
+    assert!(event["reason"].as_str().unwrap().contains("topology.json"), "{event}");
+    assert_eq!(service.stop(), Some(0));
+    let mut text = String::new();
+    service.process.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert!(line["fields"]["message"].is_string(), "{line}");
+    }
+    assert!(text.contains("takes a restart: name"), "{text}");
 }
 
 #[test]

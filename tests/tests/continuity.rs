@@ -227,10 +227,10 @@ fn a_standby_whose_driver_hangs_fails_its_drill() {
     let mut rig = Rig::start();
     let spare = spare(&rig);
     let life = rig.system.failover().life(spare).unwrap();
-    life.hold();
+    let held = life.hold();
     let report = rig.system.operator().drill(Some(spare)).unwrap();
     assert_eq!((report.blame, report.evidence.ended), (Some(Blame::Spare), false));
-    drop(life);
+    drop((held, life));
     rig.wait_failover();
     rig.wait_whole();
     assert_nothing_happened(&rig.finish_traffic());

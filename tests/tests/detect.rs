@@ -181,11 +181,11 @@ fn a_held_domain_is_not_hung() {
     let rig = Rig::start();
     let active = rig.active();
     let life = rig.system.failover().life(active).unwrap();
-    life.hold();
+    let held = life.hold();
     rig.wait("the vCPU to be held", |_| life.state() == VcpuState::Held);
     // Far beyond every threshold, with a datagram coming in every millisecond.
     rig.run_for(Duration::from_millis(300));
-    life.unhold();
+    drop(held);
     rig.run_for(A_WHILE);
     assert_eq!(rig.active(), active);
     assert_eq!(rig.system.failover().state(active).1, life.epoch(), "it was not rebuilt either");

@@ -107,7 +107,7 @@ impl Bench {
         control.tsc_khz.store(1_000_000, Ordering::Relaxed);
         control.dma_iova.store(slot.dma_iova(), Ordering::Relaxed);
         control.rx_pool_iova.store(slot.rx_pool_iova(), Ordering::Relaxed);
-        control.set_mac(MAC);
+        control.set_macs(&[MAC]);
         let mut rings = slot.host_rings();
         for buffer in 0..1000 {
             provide(slot, &mut rings, buffer);

@@ -27,9 +27,8 @@ pub const ANNOUNCE_AGAIN: [Duration; 3] =
 /// wait behind them.
 pub const ANNOUNCE_PACE: Duration = Duration::from_micros(100);
 
-/// How long after a takeover or a planned switch a frame that both NICs received is looked for: the
-/// heir's filters open before those of the other shut, and its first frames are read a few hundred
-/// microseconds later, or some milliseconds where its processor is busy.
+/// How much later than one NIC's copy of a frame the other's is recognised: what queues on the wire
+/// and a busy processor put between the two.
 pub const TWICE_AFTER: Duration = Duration::from_millis(20);
 
 /// How long the guest's frames wait at most for the serving domain to get rid of what it holds in a
@@ -128,6 +127,58 @@ pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
 /// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
 pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How long who asked for a dump waits for it: a disk writes a few megabytes in some tens of
+/// milliseconds, unless others keep it busy.
+pub const DUMP_ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long the end of a system waits for its last dump. Writing one takes some ten milliseconds;
 /// past it the disk is stuck, and the dump is given up.
 pub const DUMP_END_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a vCPU that is held may take to answer who looks at it. It is kicked out of the guest
+/// and answers in well under a millisecond; the rest is for a stalled machine.
+pub const VISIT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long a GDB server waits for its debugger: for a person to type a command.
+pub const DEBUGGER_COMES: Duration = Duration::from_secs(120);
+
+/// How long a debugger may take to read an answer. One that does not read keeps nobody stopped.
+pub const DEBUGGER_READS: Duration = Duration::from_secs(5);
+
+/// How long a campaign waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct CampaignBudget {
+    /// Between two looks at the system: the sender's period.
+    pub look: Duration,
+    /// Until a fresh system is whole and echoes; it takes some 50 ms.
+    pub up: Duration,
+    /// Clean echoes and a whole system for so long after a failure: it is recovered. Longer than the
+    /// last repeated announcement takes, and than any detector.
+    pub clean: Duration,
+    /// How late an echo may be beyond four periods: what a busy machine does to it every second.
+    pub slack: Duration,
+    /// How much longer a service that stands still is watched when nobody has noticed it. All
+    /// detectors find what they find within a tenth of a second, idle domains included.
+    pub silence: Duration,
+    /// Until redundancy is back after a failure; a rebuild takes some 30 ms, and a few may fail.
+    pub recovery: Duration,
+    /// The same where nothing recovers by design: only the last frames are waited for.
+    pub no_recovery: Duration,
+    /// Until a worker process has done one injection, whatever it was; then it is ended.
+    pub trial: Duration,
+    /// For how long the driver is sampled.
+    pub profile: Duration,
+}
+
+/// See [`CampaignBudget`].
+pub const CAMPAIGN: CampaignBudget = CampaignBudget {
+    look: Duration::from_millis(1),
+    up: Duration::from_secs(10),
+    clean: Duration::from_millis(35),
+    slack: Duration::from_millis(4),
+    silence: Duration::from_millis(1_000),
+    recovery: Duration::from_secs(4),
+    no_recovery: Duration::from_millis(50),
+    trial: Duration::from_secs(60),
+    profile: Duration::from_secs(2),
+};

@@ -5,18 +5,22 @@
 
 pub mod app;
 pub mod budget;
+pub mod campaign;
 pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod coredump;
+pub mod debugger;
 pub mod demo;
 pub mod domain;
 pub mod fault;
 pub mod kvm;
+pub mod logs;
 pub mod memory;
 pub mod nic;
 pub mod observe;
 pub mod realtime;
+pub mod report;
 pub mod service;
 pub mod signals;
 pub mod supervisor;

@@ -27,6 +27,16 @@ pub fn is_realtime() -> bool {
     !DENIED.load(Ordering::Relaxed)
 }
 
+/// Whether real-time scheduling is permitted here, found by trying on a thread of its own.
+pub fn is_permitted() -> bool {
+    let tried = std::thread::spawn(|| {
+        let param = libc::sched_param { sched_priority: Priority::Nic as i32 };
+        // SAFETY: `param` outlives the call; 0 is the calling thread.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &param) == 0 }
+    });
+    tried.join().unwrap_or(false)
+}
+
 /// Gives the calling thread this priority, or remembers that it was not permitted.
 pub fn enter(priority: Priority) {
     let param = libc::sched_param { sched_priority: priority as i32 };

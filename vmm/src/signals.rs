@@ -1,12 +1,12 @@
-//! SIGINT and SIGTERM, taken from a descriptor; SIGXFSZ, ignored.
+//! SIGINT, SIGTERM and SIGHUP, taken from descriptors; SIGXFSZ, ignored.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Both signals, blocked in every thread started afterwards, and readable here.
+/// SIGINT and SIGTERM, blocked in every thread started afterwards, and readable here.
 pub struct Termination {
-    fd: OwnedFd,
+    signals: Signals,
 }
 
 impl Termination {
@@ -15,13 +15,50 @@ impl Termination {
     /// # Errors
     /// The operating system has no descriptor left.
     pub fn block() -> io::Result<Self> {
+        Ok(Self { signals: Signals::block(&[libc::SIGINT, libc::SIGTERM])? })
+    }
+
+    /// Whether one of them arrives within `timeout`. From then on, always.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.signals.wait(timeout)
+    }
+}
+
+/// SIGHUP, blocked in every thread started afterwards, and readable here.
+pub struct Reload {
+    signals: Signals,
+}
+
+impl Reload {
+    /// Blocks it. Call this before threads are started.
+    ///
+    /// # Errors
+    /// The operating system has no descriptor left.
+    pub fn block() -> io::Result<Self> {
+        Ok(Self { signals: Signals::block(&[libc::SIGHUP])? })
+    }
+
+    /// Whether it has arrived since this was asked last.
+    pub fn take(&self) -> bool {
+        self.signals.wait(Duration::ZERO) && self.signals.read()
+    }
+}
+
+/// A descriptor for signals.
+struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    fn block(signals: &[i32]) -> io::Result<Self> {
         // SAFETY: a zeroed set is a valid argument for `sigemptyset`, which makes it a set; all
         // pointers lead to locals that outlive their calls.
         let fd = unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            libc::sigaddset(&mut set, libc::SIGINT);
-            libc::sigaddset(&mut set, libc::SIGTERM);
+            for signal in signals {
+                libc::sigaddset(&mut set, *signal);
+            }
             libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
             libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
         };
@@ -32,13 +69,21 @@ impl Termination {
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
-    /// Whether one of them arrives within `timeout`.
-    pub fn wait(&self, timeout: Duration) -> bool {
+    fn wait(&self, timeout: Duration) -> bool {
         let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: one entry, which outlives the call.
         unsafe { libc::poll(&mut poll, 1, timeout_ms) };
         poll.revents & libc::POLLIN != 0
+    }
+
+    /// Takes one, if one is there.
+    fn read(&self) -> bool {
+        let mut bytes = [0u8; size_of::<libc::signalfd_siginfo>()];
+        // SAFETY: the buffer has room for what is asked for.
+        let count =
+            unsafe { libc::read(self.fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+        count == bytes.len() as isize
     }
 }
 

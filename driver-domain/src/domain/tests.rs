@@ -242,7 +242,7 @@ fn the_nic_never_gets_a_full_receive_ring() {
 fn receive_doorbells_are_batched() {
     let mut bench = Bench::new(511);
     let before = bench.nic.writes_to(reg::RDT).len();
-    for _ in 0..32 {
+    for _ in 0..2 * budget::RX_DOORBELL_BATCH {
         bench.nic.arrive(64);
         bench.turn();
         let received = bench.vmm.take_received();
@@ -264,14 +264,15 @@ fn with_few_buffers_left_each_is_worth_a_doorbell() {
 #[test]
 fn what_is_completed_but_unpublished_stays_to_be_salvaged() {
     let mut bench = Bench::new(600);
-    for _ in 0..70 {
+    let batch = budget::BATCH_FRAMES as usize;
+    for _ in 0..batch + 6 {
         bench.nic.arrive(64);
     }
     bench.turn();
     let next = bench.memory.domain.status.rx_next.load(Ordering::Relaxed) as usize;
-    assert_eq!(next, 64, "one batch");
-    assert_eq!(bench.vmm.take_received().len(), 64);
-    for descriptor in next..70 {
+    assert_eq!(next, batch);
+    assert_eq!(bench.vmm.take_received().len(), batch);
+    for descriptor in next..batch + 6 {
         assert_eq!(usize::from(bench.rx_slot(descriptor)), descriptor);
         assert_eq!(bench.memory.domain.nic.rx_ring[descriptor].status() & 3, 3);
     }

@@ -46,7 +46,7 @@ impl<R: Registers> Igb<'_, R> {
         self.disable_queues(clock)?;
         self.program_general()?;
         let link_up = self.start_link(clock)?;
-        self.program_receive_address(plan);
+        self.program_receive_addresses(plan);
         self.program_queues(plan);
         self.enable_queues(clock)?;
         self.start_units(plan.role)?;
@@ -114,14 +114,28 @@ impl<R: Registers> Igb<'_, R> {
         }
     }
 
-    /// The guest's address; valid, and so a filter that is open, only in the active role.
-    fn program_receive_address(&self, plan: &AttachPlan) {
-        let [a, b, c, d, e, f] = plan.mac;
-        let high = u32::from(u16::from_le_bytes([e, f]));
-        let valid = if plan.role == Role::Active { value::RAH_AV } else { 0 };
-        self.bar.write(reg::RAH0, 0);
-        self.bar.write(reg::RAL0, u32::from_le_bytes([a, b, c, d]));
-        self.bar.write(reg::RAH0, high | valid);
+    /// The guests' addresses; valid, and so filters that are open, only in the active role. The
+    /// first stands in entry 0 and the others from entry 2 on: entry 1 is for drills. An empty entry
+    /// ends them, for the VMM, which opens and shuts them later.
+    fn program_receive_addresses(&self, plan: &AttachPlan) {
+        let open = if plan.role == Role::Active { value::RAH_AV } else { 0 };
+        self.program_receive_address(0, plan.mac, open);
+        for (entry, mac) in (2..).zip(plan.other_macs) {
+            if mac == [0; 6] {
+                self.program_receive_address(entry, mac, 0);
+                break;
+            }
+            self.program_receive_address(entry, mac, open);
+        }
+    }
+
+    fn program_receive_address(&self, entry: u32, mac: [u8; 6], valid: u32) {
+        let [a, b, c, d, e, f] = mac;
+        let (low, high) = (reg::RAL0 + 8 * entry, reg::RAH0 + 8 * entry);
+        // Invalid while it changes: no address of old and new halves passes.
+        self.bar.write(high, 0);
+        self.bar.write(low, u32::from_le_bytes([a, b, c, d]));
+        self.bar.write(high, u32::from(u16::from_le_bytes([e, f])) | valid);
     }
 
     /// Bases, lengths and heads, while both queues are off: hardware ignores or forbids them

@@ -19,7 +19,7 @@ mod transmit;
 
 use core::sync::atomic::{AtomicU16, Ordering, fence};
 
-use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS};
+use shared_ring::layout::{MAX_GUESTS, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS};
 use shared_ring::{Entry, Role};
 
 pub use receive::{ReceiveQueue, Received};
@@ -52,6 +52,8 @@ pub struct AttachPlan {
     pub tx_ring_iova: u64,
     /// The address to receive for.
     pub mac: [u8; 6],
+    /// Further ones; zeroes for none.
+    pub other_macs: [[u8; 6]; MAX_GUESTS - 1],
     /// Filters are open from the start only for [`Role::Active`].
     pub role: Role,
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::registers::{ctrl, ctrl_ext, mdic, rctl, tctl};
 use crate::testing::{FakeClock, ModelNic, Personality, TestMemory};
-use shared_ring::layout::RX_SLOT_EMPTY;
+use shared_ring::layout::{MAX_GUESTS, RX_SLOT_EMPTY};
 use shared_ring::status::attach;
 
 const BOTH: [Personality; 2] = [Personality::Hardware, Personality::Qemu];
@@ -9,7 +9,13 @@ const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 
 fn plan(role: Role) -> AttachPlan {
     let dma = 0x1_1000_0000;
-    AttachPlan { rx_ring_iova: dma, tx_ring_iova: dma + 0x2000, mac: MAC, role }
+    AttachPlan {
+        rx_ring_iova: dma,
+        tx_ring_iova: dma + 0x2000,
+        mac: MAC,
+        other_macs: [[0; 6]; MAX_GUESTS - 1],
+        role,
+    }
 }
 
 fn attach(
@@ -49,6 +55,21 @@ fn an_active_domain_opens_its_filters() {
     assert_eq!(nic.peek(reg::RAH0), value::RAH_AV | 0x0302);
     let open = rctl::EN | rctl::BAM | rctl::MPE | rctl::SECRC;
     assert_eq!(nic.peek(reg::RCTL), open);
+}
+
+#[test]
+fn further_guests_have_receive_addresses_of_their_own() {
+    for (role, valid) in [(Role::Active, value::RAH_AV), (Role::Standby, 0)] {
+        let (nic, memory) = bench(Personality::Hardware);
+        let mut plan = plan(role);
+        plan.other_macs[..2].copy_from_slice(&[[2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]]);
+        Igb::attach(nic.clone(), memory.domain.nic, &plan, &FakeClock::default()).unwrap();
+        let entry = |n: u32| [reg::RAL0, reg::RAH0].map(|half| nic.peek(half + 8 * n));
+        assert_eq!(entry(1), [0, 0], "the probes' own");
+        assert_eq!(entry(2), [2, 0x0700 | valid]);
+        assert_eq!(entry(3), [2, 0x0800 | valid]);
+        assert_eq!(entry(4), [0, 0]);
+    }
 }
 
 #[test]

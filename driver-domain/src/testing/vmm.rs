@@ -65,7 +65,7 @@ impl TestMemory {
         control.tsc_khz.store(2_000_000, Ordering::Relaxed);
         control.dma_iova.store(DMA_IOVA, Ordering::Relaxed);
         control.rx_pool_iova.store(RX_POOL_IOVA, Ordering::Relaxed);
-        control.set_mac([0x52, 0x54, 0, 0xaa, 0xbb, 0xcc]);
+        control.set_macs(&[[0x52, 0x54, 0, 0xaa, 0xbb, 0xcc]]);
         let nic = NicMemory {
             rx_ring: array::<Descriptor, NIC_RX_DESCRIPTORS>(),
             tx_ring: array::<Descriptor, NIC_TX_DESCRIPTORS>(),

@@ -33,6 +33,8 @@ pub struct TestGuest {
     pub rx: DriverRing,
     /// Transmit queue.
     pub tx: DriverRing,
+    /// Its MAC address.
+    pub mac: [u8; 6],
 }
 
 impl Default for TestGuest {
@@ -44,9 +46,14 @@ impl Default for TestGuest {
 impl TestGuest {
     /// A guest with empty rings.
     pub fn new() -> Self {
+        Self::with_mac(GUEST_MAC)
+    }
+
+    /// The same with another address.
+    pub fn with_mac(mac: [u8; 6]) -> Self {
         let ram = Arc::new(GuestRam::new());
         let (rx, tx) = (DriverRing::new(&ram, 0), DriverRing::new(&ram, 1));
-        Self { ram, rx, tx }
+        Self { ram, rx, tx, mac }
     }
 
     /// Both rings, by index.
@@ -93,10 +100,10 @@ impl TestGuest {
         // A station that nobody listens to drops frames.
         lan.drain();
         // Whatever is in the transmit ring already goes first.
-        self.send(&frame(lan.mac, GUEST_MAC, number));
+        self.send(&frame(lan.mac, self.mac, number));
         lan.expect(number);
         while self.tx.take_used().is_some() {}
-        lan.send(number);
+        lan.send_to(self.mac, number);
         wait("a frame for the guest", || {
             // Others may be ahead of it, sent to whoever was connected before.
             self.offer_buffers();

@@ -120,6 +120,23 @@ impl DriverRing {
         first
     }
 
+    /// Describes one chain of a single buffer in each descriptor, and names them in turn in the
+    /// available ring, for [`Self::repeat`]. Nothing is made available.
+    pub fn prepare(&mut self, parts: &[(u32, u16); 1]) {
+        for n in 0..SIZE {
+            let (len, flags) = parts[0];
+            self.set_descriptor(n, self.buffer(n), len, flags, 0);
+            self.ram.write(self.avail() + 4 + 2 * u64::from(n), &n.to_le_bytes());
+        }
+    }
+
+    /// Makes the next chains of [`Self::prepare`] available, in turn; a device that uses them in
+    /// order has given them back.
+    pub fn repeat(&mut self, chains: u16) {
+        self.available = self.available.wrapping_add(chains);
+        self.ram.store(self.avail() + 2, self.available);
+    }
+
     /// Chains made available that did not come back.
     pub fn outstanding(&self) -> u16 {
         self.available.wrapping_sub(self.used_index())

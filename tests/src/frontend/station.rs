@@ -37,7 +37,12 @@ impl Station {
 
     /// Sends a numbered frame to the guest.
     pub fn send(&self, number: u32) {
-        self.port.send(&frame(GUEST_MAC, self.mac, number));
+        self.send_to(GUEST_MAC, number);
+    }
+
+    /// Sends a numbered frame to anybody.
+    pub fn send_to(&self, mac: [u8; 6], number: u32) {
+        self.port.send(&frame(mac, self.mac, number));
     }
 
     /// Numbers of all frames that have come since they were last taken.

@@ -71,6 +71,9 @@ fn kvm_parts() -> Vec<Part> {
     vec![
         Part::cargo("demo", minutes(3), &["run", "--release", "--quiet", "--", "demo"])
             .with(&["--faults", "30"]),
+        xtask("campaign", minutes(3), &["campaign"]),
+        xtask("bench", minutes(3), &["bench"])
+            .with(&["--runs", "1", "--millis", "100", "--faults", "1"]),
         xtask("linux-guest", minutes(5), &["linux-guest"]),
     ]
 }

@@ -1,12 +1,15 @@
-//! Programs that some tests run: a browser, and the parser of Prometheus itself.
+//! Programs that some tests run: a browser, a debugger, and the parser of Prometheus itself.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 /// Program, and the Debian packages that have it.
-const TOOLS: [(&str, &[&str]); 2] =
-    [("chromedriver", &["chromium", "chromium-driver"]), ("promtool", &["prometheus"])];
+const TOOLS: [(&str, &[&str]); 3] = [
+    ("chromedriver", &["chromium", "chromium-driver"]),
+    ("gdb", &["gdb"]),
+    ("promtool", &["prometheus"]),
+];
 
 /// Installs what is missing, where that is allowed.
 ///

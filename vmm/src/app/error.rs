@@ -88,6 +88,12 @@ pub enum AppError {
         /// Which.
         word: usize,
     },
+    /// Text, constants or unused memory were written to.
+    #[error("the guest's memory at {address:#x} was overwritten, where nothing may write")]
+    Damaged {
+        /// Where.
+        address: u64,
+    },
     /// The vCPU thread panicked.
     #[error("the thread of the application guest panicked")]
     ThreadPanicked,
@@ -114,6 +120,7 @@ impl AppError {
             | Self::UnknownCall { .. }
             | Self::Queue { .. }
             | Self::Canary { .. }
+            | Self::Damaged { .. }
             | Self::ThreadPanicked => false,
         }
     }

@@ -32,7 +32,7 @@ pub use config::{AddressError, AppConfig, ECHO_PORT, Ipv4Cidr, StationMac};
 pub use error::AppError;
 pub use link::LinkError;
 
-use crate::kvm::Kicker;
+use crate::kvm::{Image, Kicker};
 use crate::memory::SharedMemory;
 use crate::realtime::{self, Priority};
 use line::Line;
@@ -125,16 +125,27 @@ impl App {
     /// Stops the guest and says how it went.
     ///
     /// # Errors
-    /// The guest had failed, or something wrote to its canary area.
+    /// The guest had failed, or something wrote where nothing may write: to its canary area, its
+    /// text, its constants, memory that it does not use.
     pub fn stop(mut self) -> Result<AppReport, AppError> {
         self.halt()?;
         let report = self.report();
         match lock(&self.outcome).take() {
             Some(error) => Err(error),
-            None => match machine::damaged_canary(&self.shared.ram)? {
-                Some(word) => Err(AppError::Canary { word }),
-                None => Ok(report),
-            },
+            None => self.check_memory().map(|()| report),
+        }
+    }
+
+    /// Whether what nothing may change is as it was: canary area, text, constants, unused memory.
+    fn check_memory(&self) -> Result<(), AppError> {
+        let ram = &self.shared.ram;
+        if let Some(word) = machine::damaged_canary(ram)? {
+            return Err(AppError::Canary { word });
+        }
+        let image = Image::parse(guest_images::APP_GUEST)?;
+        match machine::damaged_memory(ram, &image)? {
+            Some(address) => Err(AppError::Damaged { address }),
+            None => Ok(()),
         }
     }
 

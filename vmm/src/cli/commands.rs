@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::{DemoArgs, Failure, Format, ImageArgs, RunArgs, mistake, one_line};
 use crate::app::{self, AppConfig};
-use crate::control::Plane;
+use crate::control::{Plane, Reloaded};
 use crate::demo::{self, DemoConfig, DemoError};
 use crate::domain::SlotError;
+use crate::logs::notice;
 use crate::service::Service;
+use crate::signals::{Reload, Termination};
 use crate::supervisor::{Event, System, SystemError, Wires};
 use crate::topology::{DumpSpec, Topology};
 
@@ -43,7 +45,7 @@ pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::Run(one_line(&error)))
 }
 
@@ -62,21 +64,22 @@ fn system_failure(error: &SystemError) -> Failure {
 }
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let topology = Topology::load(&args.topology).map_err(|error| mistake(&error))?;
-    let signals =
-        crate::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
+    let mut topology = Topology::load(&args.topology).map_err(|error| mistake(&error))?;
+    let no_signals = |error: std::io::Error| Failure::Run(one_line(&error));
+    let signals = Termination::block().map_err(no_signals)?;
+    let reloads = Reload::block().map_err(no_signals)?;
     let mut wires = Wires::default();
     let system = System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
-    eprintln!(
-        "warmspare: {} domains; application guests connect to {}",
+    notice!(
+        "{} domains; application guests connect to {}",
         topology.domains.len(),
-        topology.apps[0].socket.display()
+        sockets(&topology)
     );
     let plane = Plane::start(&args.plane, &topology, &system).map_err(|error| mistake(&error))?;
     if let Some(url) = plane.url() {
-        eprintln!("warmspare: dashboard at {url}");
+        notice!("dashboard at {url}");
     }
-    let service = Service::from_environment();
+    let mut service = Service::from_environment();
     let mut was_redundant = false;
     while !signals.wait(Duration::ZERO) {
         if let Ok(event) = system.events().recv_timeout(EVENT_WAIT) {
@@ -87,22 +90,52 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         if redundant != std::mem::replace(&mut was_redundant, redundant) {
             service.tell_redundancy(redundant);
         }
+        if reloads.take() {
+            reload(&args.topology, &mut topology, &plane);
+        }
+        service.tell_alive(system.looks());
     }
     service.tell_stopping();
-    eprintln!("warmspare: stopping");
+    notice!("stopping");
     Ok(())
+}
+
+/// Where application guests connect to, in the topology's order.
+fn sockets(topology: &Topology) -> String {
+    let paths = topology.apps.iter().map(|app| app.socket.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
+}
+
+/// Reads the files again, and says what came of it.
+fn reload(path: &Path, running: &mut Topology, plane: &Plane) {
+    let result = match Topology::load(path) {
+        Ok(new) => plane.reload(running, &new).map_err(|error| one_line(&error)),
+        Err(error) => Err(one_line(&error)),
+    };
+    match &result {
+        Ok(Reloaded { applied, ignored }) => {
+            notice!("reloaded: {}", list(applied));
+            notice!("takes a restart: {}", list(ignored));
+        }
+        Err(reason) => notice!("not reloaded, everything is as it was: {reason}"),
+    }
+    plane.hear_reload(&result);
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
 fn print_event(system: &System, event: &Event) {
     let name = |id: crate::domain::DomainId| system.slots()[id.index()].name.as_str();
     match event {
         Event::Link { nic, up } => {
-            eprintln!("warmspare: link of {nic} is {}", if *up { "up" } else { "down" });
+            notice!("link of {nic} is {}", if *up { "up" } else { "down" });
         }
         Event::Failover(report) => {
             let record = &report.record;
-            eprintln!(
-                "warmspare: {} failed ({}: {}): {} takes over; {}",
+            notice!(
+                "{} failed ({}: {}): {} takes over; {}",
                 name(record.from),
                 record.verdict.cause(),
                 record.verdict,
@@ -111,56 +144,65 @@ fn print_event(system: &System, event: &Event) {
             );
         }
         Event::Healed { domain, delayed_us, .. } => {
-            eprintln!("warmspare: {} had lost a wakeup, {delayed_us} µs late", name(*domain));
+            notice!("{} had lost a wakeup, {delayed_us} µs late", name(*domain));
         }
         Event::Ready { domain, state, .. } => {
-            eprintln!("warmspare: {} is {state:?}", name(*domain));
+            notice!("{} is {state:?}", name(*domain));
         }
         Event::BuildFailed { domain, reason, given_up } => {
             let more = if *given_up { "; given up" } else { "" };
-            eprintln!("warmspare: {} could not be built: {reason}{more}", name(*domain));
+            notice!("{} could not be built: {reason}{more}", name(*domain));
         }
         Event::Quarantined { domain, pause } => {
-            eprintln!(
-                "warmspare: {} failed too often: it is left alone for {:.1} s, or until it is needed",
+            notice!(
+                "{} failed too often: it is left alone for {:.1} s, or until it is needed",
                 name(*domain),
                 pause.as_secs_f64()
             );
         }
         Event::State { from, to } => {
-            eprintln!("warmspare: the service is {to:?}, it was {from:?}");
+            notice!("the service is {to:?}, it was {from:?}");
         }
         Event::Switched(report) => {
-            eprintln!(
-                "warmspare: {} serves instead of {}; frames waited {} µs",
+            notice!(
+                "{} serves instead of {}; frames waited {} µs",
                 name(report.to),
                 name(report.from),
                 report.waited_ns / 1000
             );
         }
         Event::Drilled(report) => match report.blame {
-            None => eprintln!(
-                "warmspare: {} passed its drill in {} µs",
+            None => notice!(
+                "{} passed its drill in {} µs",
                 name(report.domain),
                 report.round_trip_ns / 1000
             ),
-            Some(blame) => eprintln!(
-                "warmspare: the drill of {} failed, to blame: {blame:?}; {:?}",
+            Some(blame) => notice!(
+                "the drill of {} failed, to blame: {blame:?}; {:?}",
                 name(report.domain),
                 report.evidence
             ),
         },
-        Event::Upgraded(report) => eprintln!(
-            "warmspare: all domains run the new driver, {} serves; it took {:.1} s",
+        Event::Upgraded(report) => notice!(
+            "all domains run the new driver, {} serves; it took {:.1} s",
             name(report.serves),
             report.took.as_secs_f64()
         ),
-        Event::UpgradeFailed { reason } => eprintln!("warmspare: no upgrade: {reason}"),
-        Event::Dumped { domain, folder } => {
-            eprintln!("warmspare: the remains of {} are in {}", name(*domain), folder.display());
+        Event::UpgradeFailed { reason } => notice!("no upgrade: {reason}"),
+        Event::Dumped { domain, folder, requested } => {
+            let what = if *requested { "a dump" } else { "the remains" };
+            notice!("{what} of {} is in {}", name(*domain), folder.display());
         }
         Event::DumpLost { domain, reason } => {
-            eprintln!("warmspare: {} leaves no dump: {reason}", name(*domain));
+            notice!("{} leaves no dump: {reason}", name(*domain));
+        }
+        Event::Paused { domain } => notice!("{} is paused", name(*domain)),
+        Event::Resumed { domain } => notice!("{} is resumed", name(*domain)),
+        Event::Debugger { domain, attached: true } => {
+            notice!("{} waits for a debugger", name(*domain));
+        }
+        Event::Debugger { domain, attached: false } => {
+            notice!("the debugger of {} has gone", name(*domain));
         }
     }
 }

@@ -2,28 +2,35 @@
 //!
 //! Exit status: 0 success, 1 the run failed, 2 the user's mistake (one line on standard error).
 
+mod campaign;
 mod commands;
 mod devices;
+mod examine;
+mod exit;
 mod observe;
+mod report;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::app::AppConfig;
 use crate::control::PlaneOptions;
 use crate::demo::{Operation, Plan};
 use crate::fault::Cause;
+use crate::logs::{self, LogFormat};
 use crate::topology::Policy;
 
 /// A network interface that outlives its driver.
 #[derive(Debug, Parser)]
 #[command(name = "warmspare", version, about, max_term_width = 100)]
 struct Cli {
+    /// How to write what goes to standard error
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -32,6 +39,8 @@ struct Cli {
 enum Command {
     /// Break the driver of a running service again and again, and measure what the service feels
     Demo(DemoArgs),
+    /// Inject faults by the thousand, and record what becomes of each
+    Campaign(campaign::CampaignArgs),
     /// Run a topology until SIGINT or SIGTERM
     Run(RunArgs),
     /// Show what a running warmspare is now
@@ -44,8 +53,18 @@ enum Command {
     Drill(observe::DrillArgs),
     /// Give all domains another driver, without an outage
     Upgrade(observe::UpgradeArgs),
+    /// Stop a standby until it is resumed or has to serve
+    Pause(examine::PauseArgs),
+    /// Let a paused domain run again
+    Resume(examine::DomainArgs),
+    /// Write a core file of a domain that lives on; prints its folder
+    Dump(examine::DomainArgs),
+    /// Open a GDB server for a domain; prints the command for gdb
+    Gdb(examine::GdbArgs),
     /// Watch a running warmspare: roles, rates, rings, the newest failures
     Top(observe::TopArgs),
+    /// Say what campaigns of fault injection found, with intervals
+    Report(report::ReportArgs),
     /// Check a topology file
     Validate {
         /// Topology file, JSON
@@ -57,6 +76,9 @@ enum Command {
     Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
     App(AppConfig),
+    /// Carry out injections for a campaign
+    #[command(name = crate::campaign::WORKER_COMMAND, hide = true)]
+    CampaignWorker,
     /// Write the program of a domain to a file, as a debugger wants it
     Image(ImageArgs),
 }
@@ -174,9 +196,15 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
-    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    eprintln!("warmspare: {}; see `warmspare --help`", first.trim_start_matches("error: "));
-    ExitCode::from(2)
+    let mut lines = text.lines().skip_while(|line| line.trim().is_empty());
+    let mut first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    if first.ends_with(':') {
+        // What is missing stands in the lines below.
+        let named = lines.take_while(|line| line.starts_with(' ')).map(str::trim);
+        first = format!("{first} {}", named.collect::<Vec<_>>().join(", "));
+    }
+    eprintln!("warmspare: {first}; see `warmspare --help`");
+    ExitCode::from(exit::MISTAKE)
 }
 
 /// Runs the program.
@@ -186,39 +214,39 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("WARMSPARE_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
-        )
-        .init();
+    logs::init(cli.log_format);
     let done = match cli.command {
         Command::Demo(args) => commands::demo(&args, began_ns),
+        Command::Campaign(args) => campaign::run(args),
+        Command::CampaignWorker => return campaign::worker(),
         Command::Run(args) => commands::run(&args),
         Command::Status(args) => observe::status(&args),
         Command::Events(args) => observe::events(&args),
         Command::Switch(args) => observe::switch(&args),
         Command::Drill(args) => observe::drill(&args),
         Command::Upgrade(args) => observe::upgrade(&args),
+        Command::Pause(args) => examine::pause(&args),
+        Command::Resume(args) => examine::resume(&args),
+        Command::Dump(args) => examine::dump(&args),
+        Command::Gdb(args) => examine::gdb(&args),
         Command::Top(args) => observe::top(&args),
+        Command::Report(args) => report::run(&args),
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
         Command::Devices(args) => devices::run(&args),
         Command::App(config) => commands::app(&config),
         Command::Image(args) => commands::image(&args),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Run(text)) => {
-            eprintln!("warmspare: {text}");
-            ExitCode::from(1)
-        }
-        Err(Failure::Mistake(text)) => {
-            eprintln!("warmspare: {text}");
-            ExitCode::from(2)
-        }
-    }
+    let (status, why) = match done {
+        Ok(()) => return ExitCode::from(exit::SUCCESS),
+        Err(Failure::Run(why)) => (exit::FAILED, why),
+        Err(Failure::Mistake(why)) => (exit::MISTAKE, why),
+    };
+    logs::failure(&why);
+    ExitCode::from(status)
+}
+
+/// The command line, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
 }

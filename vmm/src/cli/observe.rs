@@ -25,7 +25,7 @@ pub(super) struct ClientArgs {
 }
 
 impl ClientArgs {
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         Client::new(&self.api_socket)
     }
 }
@@ -91,7 +91,7 @@ pub(super) struct TopArgs {
 }
 
 /// What is refused or not there is the user's to mend; a connection that breaks is not.
-fn failure(error: &ClientError) -> Failure {
+pub(super) fn failure(error: &ClientError) -> Failure {
     match error {
         ClientError::Connect { .. } | ClientError::Refused(_) => Failure::Mistake(one_line(error)),
         ClientError::Broken(_) | ClientError::Foreign(_) => Failure::Run(one_line(error)),
@@ -227,7 +227,11 @@ fn render(state: &Snapshot) -> String {
                     None => "?",
                 },
                 domain.heartbeat,
-                if domain.parked { "asleep" } else { "awake" },
+                match (domain.aside, domain.parked) {
+                    (true, _) => "put aside",
+                    (false, true) => "asleep",
+                    (false, false) => "awake",
+                },
             ),
         );
     }

@@ -1,7 +1,7 @@
 //! What a request can change.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ApiError, ErrorCode};
 use crate::budget::PROBATION;
-use crate::domain::{DomainId, DomainSlot};
-use crate::supervisor::{DrillError, Operator, SwitchError, System, UpgradeError};
+use crate::debugger::Debuggers;
+use crate::domain::{DomainId, DomainSlot, HoldError};
+use crate::supervisor::{
+    DrillError, ExamineError, Failover, Operator, SwitchError, System, UpgradeError,
+};
 
 /// Most bytes of a driver that is read; ours have some tens of KiB, debug information some MiB.
 const IMAGE_BYTES: u64 = 64 << 20;
@@ -35,6 +38,35 @@ pub trait Actions: Send + Sync {
     /// # Errors
     /// They run the old one.
     fn upgrade(&self, image: &Path, probation: Option<Duration>) -> Result<Upgraded, ApiError>;
+
+    /// Stops a standby; with `switch_first` the domain that serves too, once another one does.
+    ///
+    /// # Errors
+    /// It runs on.
+    fn pause(&self, domain: &str, switch_first: bool) -> Result<Paused, ApiError>;
+
+    /// Lets a paused domain run again.
+    ///
+    /// # Errors
+    /// Nothing has changed.
+    fn resume(&self, domain: &str) -> Result<Resumed, ApiError>;
+
+    /// Writes a core file of a domain that lives on.
+    ///
+    /// # Errors
+    /// There is none.
+    fn dump(&self, domain: &str) -> Result<Dumped, ApiError>;
+
+    /// Opens a GDB server for a domain, at this socket or at one beside the control socket.
+    ///
+    /// # Errors
+    /// There is none.
+    fn debug(
+        &self,
+        domain: &str,
+        switch_first: bool,
+        socket: Option<&Path>,
+    ) -> Result<Opened, ApiError>;
 }
 
 /// What a switch did.
@@ -74,16 +106,78 @@ pub struct Upgraded {
     pub took_seconds: f64,
 }
 
+/// What a pause did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Paused {
+    /// The domain, which stands still until it is resumed or has to serve.
+    pub domain: String,
+    /// The domain that serves.
+    pub serves: Option<String>,
+}
+
+/// What a resumption did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Resumed {
+    /// The domain, which runs again.
+    pub domain: String,
+}
+
+/// A dump that was written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Dumped {
+    /// The domain.
+    pub domain: String,
+    /// Folder with core file, program and description, on the machine that warmspare runs on.
+    pub folder: PathBuf,
+    /// How long the domain stood still.
+    pub held_us: f64,
+}
+
+/// A GDB server that waits for its debugger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Opened {
+    /// The domain.
+    pub domain: String,
+    /// The domain that serves.
+    pub serves: Option<String>,
+    /// Unix socket for `target remote`, on the machine that warmspare runs on.
+    pub socket: PathBuf,
+    /// The program that the domain runs, with symbols.
+    pub program: PathBuf,
+}
+
 /// A running system, asked by names.
 pub struct SystemActions {
     operator: Operator,
     slots: Vec<Arc<DomainSlot>>,
+    failover: Arc<Failover>,
+    debuggers: Debuggers,
+    /// Where sockets of GDB servers go that nobody has named.
+    folder: Option<PathBuf>,
 }
 
 impl SystemActions {
-    /// Of this system.
-    pub fn new(system: &System) -> Self {
-        Self { operator: system.operator(), slots: system.slots().to_vec() }
+    /// Of this system, with its control socket.
+    pub fn new(system: &System, socket: Option<&Path>) -> Self {
+        Self {
+            operator: system.operator(),
+            slots: system.slots().to_vec(),
+            failover: system.failover().clone(),
+            debuggers: Debuggers::default(),
+            folder: socket.and_then(Path::parent).map(Path::to_owned),
+        }
+    }
+
+    fn serves(&self) -> Option<String> {
+        self.failover.active().map(|id| self.name(id))
+    }
+
+    /// Has another domain serve, if this one does.
+    fn switch_away(&self, id: DomainId) -> Result<(), ApiError> {
+        if self.failover.active() == Some(id) {
+            self.operator.switch_to(None)?;
+        }
+        Ok(())
     }
 
     fn name(&self, id: DomainId) -> String {
@@ -130,6 +224,70 @@ impl Actions for SystemActions {
             took_seconds: report.took.as_secs_f64(),
         })
     }
+
+    fn pause(&self, domain: &str, switch_first: bool) -> Result<Paused, ApiError> {
+        let id = self.id(domain)?;
+        if switch_first {
+            self.switch_away(id)?;
+        }
+        self.operator.pause(id)?;
+        Ok(Paused { domain: self.name(id), serves: self.serves() })
+    }
+
+    fn resume(&self, domain: &str) -> Result<Resumed, ApiError> {
+        let id = self.id(domain)?;
+        self.operator.resume(id)?;
+        Ok(Resumed { domain: self.name(id) })
+    }
+
+    fn dump(&self, domain: &str) -> Result<Dumped, ApiError> {
+        let report = self.operator.dump(self.id(domain)?)?;
+        Ok(Dumped {
+            domain: self.name(report.domain),
+            folder: report.folder,
+            held_us: report.held_ns as f64 / 1000.0,
+        })
+    }
+
+    fn debug(
+        &self,
+        domain: &str,
+        switch_first: bool,
+        socket: Option<&Path>,
+    ) -> Result<Opened, ApiError> {
+        let id = self.id(domain)?;
+        let beside =
+            || self.folder.as_ref().map(|folder| folder.join(format!("gdb-{domain}.sock")));
+        let nowhere = || ApiError::new(ErrorCode::BadSocket, "name a `socket` for the debugger");
+        let socket = socket.map(Path::to_owned).or_else(beside).ok_or_else(nowhere)?;
+        if switch_first {
+            self.switch_away(id)?;
+        }
+        let debugged = self.operator.debug(id)?;
+        let program = self
+            .debuggers
+            .open(debugged, &socket)
+            .map_err(|error| refuse(ErrorCode::BadSocket, &error))?;
+        Ok(Opened { domain: self.name(id), serves: self.serves(), socket, program })
+    }
+}
+
+impl From<ExamineError> for ApiError {
+    fn from(error: ExamineError) -> Self {
+        let code = match &error {
+            ExamineError::NotRunning { .. } => ErrorCode::NotRunning,
+            ExamineError::Serves { .. } => ErrorCode::Serves,
+            ExamineError::NotPaused { .. } => ErrorCode::NotPaused,
+            ExamineError::Debugged { .. } => ErrorCode::Debugged,
+            ExamineError::Busy => ErrorCode::Busy,
+            ExamineError::Hold(HoldError::Broken) => ErrorCode::Overtaken,
+            ExamineError::NoDumps => ErrorCode::NoDumps,
+            ExamineError::Hold(HoldError::Late)
+            | ExamineError::Registers(_)
+            | ExamineError::Dump(_) => ErrorCode::Failed,
+        };
+        refuse(code, &error)
+    }
 }
 
 /// Reads an ordinary file of a bounded size: anything else might never end.
@@ -166,6 +324,7 @@ impl From<SwitchError> for ApiError {
             SwitchError::Unhealthy { .. } => ErrorCode::Unhealthy,
             SwitchError::NotAttached { .. } => ErrorCode::NotAttached,
             SwitchError::Busy => ErrorCode::Busy,
+            SwitchError::Debugged { .. } => ErrorCode::Debugged,
             SwitchError::Interrupted => ErrorCode::Overtaken,
             SwitchError::Unready { .. }
             | SwitchError::Handover(_)
@@ -180,7 +339,7 @@ impl From<DrillError> for ApiError {
         let code = match &error {
             DrillError::NoStandby => ErrorCode::NoStandby,
             DrillError::NotAttached => ErrorCode::NotAttached,
-            DrillError::LinkDown => ErrorCode::Unhealthy,
+            DrillError::LinkDown | DrillError::Aside => ErrorCode::Unhealthy,
             DrillError::NobodyServes => ErrorCode::NoActive,
             DrillError::Busy => ErrorCode::Busy,
             DrillError::Abandoned => ErrorCode::Overtaken,

@@ -5,11 +5,13 @@
 //! | Unix socket, mode 0600 | yes: the file's rights were the check | yes |
 //! | dashboard on a loopback address | yes, unless the browser was led there by a host name | token |
 //! | dashboard on any other address | token; the empty page itself is free | token |
+//!
+//! Dumps hold frames of the guest's: on the network they take the token, wherever it is.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, Method, header};
 
@@ -90,6 +92,35 @@ impl Token {
     }
 }
 
+/// The token that counts now: a file may be read again.
+#[derive(Clone, Debug)]
+pub(super) struct TokenCell(Arc<Mutex<Token>>);
+
+impl TokenCell {
+    pub(super) fn new(token: Token) -> Self {
+        Self(Arc::new(Mutex::new(token)))
+    }
+
+    pub(super) fn set(&self, token: Token) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn get(&self) -> Token {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What is behind a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nothing of the system.
+    Free,
+    /// The system.
+    Normal,
+    /// Frames of the guest's: on the network, only with the token.
+    Secret,
+}
+
 /// A way in.
 #[derive(Clone, Debug)]
 pub(super) enum Door {
@@ -100,17 +131,17 @@ pub(super) enum Door {
         /// Whether it is reached from this machine only.
         loopback: bool,
         /// What opens it.
-        token: Arc<Token>,
+        token: TokenCell,
     },
 }
 
 impl Door {
     /// The door at an address.
-    pub(super) fn at(address: SocketAddr, token: Token) -> Self {
-        Self::Network { loopback: address.ip().is_loopback(), token: Arc::new(token) }
+    pub(super) fn at(address: SocketAddr, token: TokenCell) -> Self {
+        Self::Network { loopback: address.ip().is_loopback(), token }
     }
 
-    /// Whether a request may pass. `free` paths show nothing of the system.
+    /// Whether a request may pass.
     ///
     /// # Errors
     /// It may not.
@@ -118,19 +149,24 @@ impl Door {
         &self,
         method: &Method,
         headers: &HeaderMap,
-        free: bool,
+        access: Access,
     ) -> Result<(), ApiError> {
         let Self::Network { loopback, token } = self else { return Ok(()) };
         if *loopback {
             check_host(headers)?;
         }
         let reads = matches!(*method, Method::GET | Method::HEAD);
-        if reads && (free || *loopback) {
+        let open = match access {
+            Access::Free => true,
+            Access::Normal => *loopback,
+            Access::Secret => false,
+        };
+        if reads && open {
             return Ok(());
         }
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         match given.and_then(|value| value.strip_prefix("Bearer ")) {
-            Some(given) if token.matches(given) => Ok(()),
+            Some(given) if token.get().matches(given) => Ok(()),
             Some(_) => Err(ApiError::new(ErrorCode::Token, "the token is not the right one")),
             None => Err(ApiError::new(
                 ErrorCode::Token,
@@ -162,7 +198,7 @@ mod tests {
     const SECRET: &str = "0123456789abcdef";
 
     fn door(address: &str) -> Door {
-        Door::at(address.parse().unwrap(), Token(SECRET.into()))
+        Door::at(address.parse().unwrap(), TokenCell::new(Token(SECRET.into())))
     }
 
     fn passes(door: &Door, method: Method, host: &str, token: Option<&str>) -> bool {
@@ -171,7 +207,7 @@ mod tests {
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
         }
-        door.check(&method, &headers, false).is_ok()
+        door.check(&method, &headers, Access::Normal).is_ok()
     }
 
     #[test]
@@ -189,8 +225,17 @@ mod tests {
         let door = door("0.0.0.0:1");
         assert!(!passes(&door, Method::GET, "box.example:1", None));
         assert!(passes(&door, Method::GET, "box.example:1", Some(SECRET)));
-        assert!(door.check(&Method::GET, &HeaderMap::new(), true).is_ok());
-        assert!(door.check(&Method::POST, &HeaderMap::new(), true).is_err());
+        assert!(door.check(&Method::GET, &HeaderMap::new(), Access::Free).is_ok());
+        assert!(door.check(&Method::POST, &HeaderMap::new(), Access::Free).is_err());
+    }
+
+    #[test]
+    fn what_holds_the_guests_frames_takes_the_token_everywhere() {
+        for address in ["127.0.0.1:1", "0.0.0.0:1"] {
+            let headers = HeaderMap::from_iter([(header::HOST, "127.0.0.1".parse().unwrap())]);
+            assert!(door(address).check(&Method::GET, &headers, Access::Secret).is_err());
+        }
+        assert!(Door::Local.check(&Method::GET, &HeaderMap::new(), Access::Secret).is_ok());
     }
 
     #[test]

@@ -36,6 +36,20 @@ pub enum ErrorCode {
     Unhealthy,
     /// Under this policy a standby has no NIC, so it can do nothing of this.
     NotAttached,
+    /// The named domain has no life that could be looked into.
+    NotRunning,
+    /// The named domain serves, and must not stand still.
+    Serves,
+    /// The named domain is not paused.
+    NotPaused,
+    /// A debugger is at the domain.
+    Debugged,
+    /// The socket for the debugger cannot be made there.
+    BadSocket,
+    /// The topology names no folder for dumps.
+    NoDumps,
+    /// There is no such dump any more.
+    UnknownDump,
     /// The file is not the program of a domain.
     BadImage,
     /// The new driver was tried, and failed: all domains run the old one.
@@ -61,14 +75,19 @@ impl ErrorCode {
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Self::UnknownPath | Self::UnknownDomain => StatusCode::NOT_FOUND,
+            Self::UnknownPath | Self::UnknownDomain | Self::UnknownDump => StatusCode::NOT_FOUND,
             Self::UnknownMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BadImage => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::BadImage | Self::BadSocket => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NoActive
             | Self::NoStandby
             | Self::NotStandby
             | Self::Unhealthy
             | Self::NotAttached
+            | Self::NotRunning
+            | Self::Serves
+            | Self::NotPaused
+            | Self::Debugged
+            | Self::NoDumps
             | Self::RolledBack
             | Self::Overtaken
             | Self::Failed => StatusCode::CONFLICT,

@@ -3,7 +3,7 @@
 //! ```text
 //!  Unix socket ─┐                       ┌─▶ Observer: state, metrics, events
 //!               ├─ door ─ routes ───────┤
-//!  dashboard ───┘                       └─▶ Actions: switch, drill, upgrade
+//!  dashboard ───┘                       └─▶ Actions: switch, drill, upgrade, pause, dump, gdb
 //! ```
 //!
 //! Requests are bounded in size, number and time. Nothing the data path or a failover needs is ever
@@ -12,12 +12,16 @@
 mod actions;
 pub mod client;
 mod door;
+mod dumps;
 mod error;
 mod input;
 mod listen;
 mod openapi;
 mod page;
+mod pages;
 mod plane;
+mod reload;
+mod requests;
 mod routes;
 mod stream;
 #[cfg(test)]
@@ -34,16 +38,23 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-pub use actions::{Actions, Drilled, Switched, SystemActions, Upgraded};
+pub use actions::{
+    Actions, Drilled, Dumped, Opened, Paused, Resumed, Switched, SystemActions, Upgraded,
+};
 pub use door::{Token, TokenError};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use openapi::document;
+pub use page::CSS as PAGE_STYLE;
+pub use pages::{PageServer, Pages};
 pub use plane::{Plane, PlaneError, PlaneOptions};
-pub use routes::{DrillRequest, SwitchRequest, UpgradeRequest};
+pub use reload::Reloaded;
+pub use requests::{
+    DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
+};
 
 use crate::observe::{Observer, Sampler, sampler};
 use crate::realtime;
-use door::Door;
+use door::{Door, TokenCell};
 use listen::LocalSocket;
 use routes::App;
 
@@ -90,6 +101,8 @@ pub struct ControlConfig {
     pub socket: Option<PathBuf>,
     /// The dashboard.
     pub dashboard: Option<DashboardConfig>,
+    /// Folder with the remains of failed domains, to be served.
+    pub dumps: Option<PathBuf>,
 }
 
 /// The running control plane. Dropped, it cuts all connections and ends.
@@ -98,6 +111,7 @@ pub struct ControlServer {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     dashboard: Option<SocketAddr>,
+    token: Option<TokenCell>,
 }
 
 impl ControlServer {
@@ -110,25 +124,22 @@ impl ControlServer {
         observer: Observer,
         actions: Arc<dyn Actions>,
     ) -> Result<Self, ControlError> {
-        let runtime = Builder::new_current_thread()
-            .thread_name("control-wait")
-            .max_blocking_threads(4)
-            .enable_all()
-            .build()
-            .map_err(ControlError::Thread)?;
+        let runtime = runtime(4)?;
         let sampler = Arc::new(Sampler::default());
         let states = Arc::new(watch::Sender::new(Arc::from("")));
-        let app = App { observer, sampler, actions, states };
+        let dumps = config.dumps.clone();
+        let app = App { observer, sampler, actions, dumps, states };
         let entered = runtime.enter();
         let socket = match &config.socket {
             Some(path) => Some(LocalSocket::bind(path)?),
             None => None,
         };
-        let mut address = None;
+        let (mut address, mut token) = (None, None);
         if let Some(dashboard) = &config.dashboard {
             let listener = listen::bind_network(dashboard.listen)?;
             address = listener.local_addr().ok();
-            let door = Door::at(dashboard.listen, dashboard.token.clone());
+            let cell = token.insert(TokenCell::new(dashboard.token.clone())).clone();
+            let door = Door::at(dashboard.listen, cell);
             listen::serve_network(listener, routes::router(app.clone(), door));
         }
         let file = socket.map(|socket| socket.serve(routes::router(app.clone(), Door::Local)));
@@ -140,7 +151,14 @@ impl ControlServer {
             drop(file);
         })
         .map_err(ControlError::Thread)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), dashboard: address })
+        Ok(Self { stop: Some(stop), thread: Some(thread), dashboard: address, token })
+    }
+
+    /// From now on, this token and no other.
+    pub fn set_token(&self, token: Token) {
+        if let Some(cell) = &self.token {
+            cell.set(token);
+        }
     }
 
     /// Where the dashboard listens.
@@ -156,6 +174,16 @@ impl Drop for ControlServer {
             let _ = thread.join();
         }
     }
+}
+
+/// A runtime for one thread, and at most so many that wait for something.
+fn runtime(waiting_threads: usize) -> Result<Runtime, ControlError> {
+    Builder::new_current_thread()
+        .thread_name("control-wait")
+        .max_blocking_threads(waiting_threads)
+        .enable_all()
+        .build()
+        .map_err(ControlError::Thread)
 }
 
 fn run(runtime: Runtime, stopped: oneshot::Receiver<()>) {

@@ -4,9 +4,13 @@ use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::actions::{Drilled, Switched, Upgraded};
+use super::actions::{Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
+use super::door::Access;
 use super::error::ErrorBody;
-use super::routes::{DrillRequest, ENDPOINTS, Endpoint, SwitchRequest, UpgradeRequest};
+use super::requests::{
+    DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
+};
+use super::routes::{ENDPOINTS, Endpoint};
 use crate::observe::Snapshot;
 use crate::observe::event::{EventLine, FailoverView};
 use crate::observe::snapshot::{DomainView, Rates};
@@ -54,7 +58,7 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
             "content": { "application/json": { "schema": request(endpoint.path, schemas) } },
         });
     }
-    if !endpoint.free {
+    if endpoint.access != Access::Free {
         operation["security"] = json!([{}, { "token": [] }]);
     }
     operation
@@ -62,9 +66,9 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
 
 fn parameters(endpoint: &Endpoint) -> Vec<Value> {
     let mut parameters = Vec::new();
-    if endpoint.path.contains("{name}") {
+    for name in endpoint.path.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
         parameters.push(json!({
-            "name": "name", "in": "path", "required": true, "schema": { "type": "string" },
+            "name": name, "in": "path", "required": true, "schema": { "type": "string" },
         }));
     }
     for (name, meaning) in endpoint.query {
@@ -103,6 +107,10 @@ fn answer(path: &str, schemas: &mut SchemaGenerator) -> Value {
         "/api/v1/switch" => schema::<Switched>(schemas),
         "/api/v1/drill" => schema::<Drilled>(schemas),
         "/api/v1/upgrade" => schema::<Upgraded>(schemas),
+        "/api/v1/pause" => schema::<Paused>(schemas),
+        "/api/v1/resume" => schema::<Resumed>(schemas),
+        "/api/v1/dump" => schema::<Dumped>(schemas),
+        "/api/v1/gdb" => schema::<Opened>(schemas),
         "/api/v1/openapi.json" => json!({ "type": "object" }),
         _ => json!({ "type": "string" }),
     }
@@ -114,6 +122,9 @@ fn request(path: &str, schemas: &mut SchemaGenerator) -> Value {
         "/api/v1/switch" => schema::<SwitchRequest>(schemas),
         "/api/v1/drill" => schema::<DrillRequest>(schemas),
         "/api/v1/upgrade" => schema::<UpgradeRequest>(schemas),
+        "/api/v1/pause" => schema::<PauseRequest>(schemas),
+        "/api/v1/resume" | "/api/v1/dump" => schema::<DomainRequest>(schemas),
+        "/api/v1/gdb" => schema::<GdbRequest>(schemas),
         _ => json!({}),
     }
 }

@@ -4,7 +4,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 const HTML: &str = include_str!("page/index.html");
-const CSS: &str = include_str!("page/page.css");
+/// The look that everything for browsers shares.
+pub const CSS: &str = include_str!("page/page.css");
 const JS: &str = include_str!("page/page.js");
 const CHARTS: &str = include_str!("page/charts.js");
 

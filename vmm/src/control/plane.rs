@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +11,12 @@ use clap::Args;
 
 use super::actions::{Actions, SystemActions};
 use super::door::{Token, TokenError};
+use super::reload::{self, Reloaded};
 use super::{ControlConfig, ControlError, ControlServer, DashboardConfig};
 use crate::domain::DomainSlot;
 use crate::observe::event_file::EventFile;
 use crate::observe::hooks::{Hook, Hooks};
-use crate::observe::{Observer, SystemWatch, system};
+use crate::observe::{Heard, Observer, SystemWatch, system};
 use crate::supervisor::{Event, System};
 use crate::topology::{NotifySpec, Topology};
 
@@ -74,7 +75,24 @@ pub struct Plane {
     observer: Observer,
     slots: Vec<Arc<DomainSlot>>,
     _event_file: Option<EventFile>,
-    _hooks: Option<Hooks>,
+    hooks: Hooks,
+    token_file: Option<PathBuf>,
+}
+
+impl DashboardConfig {
+    /// At an address, with the token of a file; without a file one is made up, which does where only
+    /// this machine reaches it.
+    ///
+    /// # Errors
+    /// The file holds no token, or there is none and other machines reach the address.
+    pub fn new(listen: SocketAddr, token_file: Option<&Path>) -> Result<Self, PlaneError> {
+        let token = match token_file {
+            Some(file) => Token::load(file)?,
+            None if !listen.ip().is_loopback() => return Err(PlaneError::Open(listen)),
+            None => Token::random().map_err(PlaneError::Random)?,
+        };
+        Ok(Self { listen, token })
+    }
 }
 
 impl PlaneOptions {
@@ -83,19 +101,18 @@ impl PlaneOptions {
         let spec = topology.dashboard.as_ref();
         let listen = self.dashboard.or(spec.map(|spec| spec.listen));
         let file = self.token_file.as_ref().or(spec.and_then(|spec| spec.token_file.as_ref()));
-        let token = match (listen, file) {
-            (_, Some(file)) => Token::load(file)?,
-            (Some(address), None) if !address.ip().is_loopback() => {
-                return Err(PlaneError::Open(address));
-            }
-            _ => Token::random().map_err(PlaneError::Random)?,
+        let dashboard = match (listen, file) {
+            (Some(address), file) => Some(DashboardConfig::new(address, file.map(|f| &**f))?),
+            // Of no use, but if it is none, that is to be known now.
+            (None, Some(file)) => Token::load(file).map(|_| None)?,
+            (None, None) => None,
         };
-        let dashboard = listen.map(|listen| DashboardConfig { listen, token });
-        Ok(ControlConfig { socket: self.api_socket.clone(), dashboard })
+        let dumps = topology.dumps.as_ref().map(|spec| spec.dir.clone());
+        Ok(ControlConfig { socket: self.api_socket.clone(), dashboard, dumps })
     }
 }
 
-fn start_hooks(topology: &Topology, observer: &Observer) -> io::Result<Option<Hooks>> {
+fn hooks(topology: &Topology) -> Vec<Hook> {
     let hook = |spec: &NotifySpec| {
         let (program, arguments) = spec.run.split_first()?;
         Some(Hook {
@@ -105,11 +122,7 @@ fn start_hooks(topology: &Topology, observer: &Observer) -> io::Result<Option<Ho
             timeout: Duration::from_millis(spec.timeout_ms),
         })
     };
-    let hooks: Vec<_> = topology.notify.iter().filter_map(hook).collect();
-    if hooks.is_empty() {
-        return Ok(None);
-    }
-    Hooks::spawn(hooks, observer.recorder.subscribe()).map(Some)
+    topology.notify.iter().filter_map(hook).collect()
 }
 
 impl Plane {
@@ -132,9 +145,11 @@ impl Plane {
                 Some(opened.map_err(failed)?)
             }
         };
-        let hooks = start_hooks(topology, &observer).map_err(PlaneError::Notify)?;
+        let hooks = Hooks::spawn(hooks(topology), observer.recorder.subscribe())
+            .map_err(PlaneError::Notify)?;
         let wanted = config.socket.is_some() || config.dashboard.is_some();
-        let actions: Arc<dyn Actions> = Arc::new(SystemActions::new(system));
+        let actions: Arc<dyn Actions> =
+            Arc::new(SystemActions::new(system, config.socket.as_deref()));
         let server = match wanted {
             true => Some(ControlServer::spawn(&config, observer.clone(), actions)?),
             false => None,
@@ -147,7 +162,10 @@ impl Plane {
             (None, _) => None,
         };
         let slots = system.slots().to_vec();
-        Ok(Self { server, url, observer, slots, _event_file: event_file, _hooks: hooks })
+        let spec = topology.dashboard.as_ref();
+        let token_file =
+            options.token_file.clone().or(spec.and_then(|spec| spec.token_file.clone()));
+        Ok(Self { server, url, observer, slots, _event_file: event_file, hooks, token_file })
     }
 
     /// Where a browser finds the dashboard; with the token, if that was made up.
@@ -163,6 +181,36 @@ impl Plane {
     /// Enters an event into the books.
     pub fn hear(&self, event: &Event) {
         self.observer.recorder.hear(system::heard(&self.slots, event));
+    }
+
+    /// Enters into the books that files were read again, or why not.
+    pub fn hear_reload(&self, result: &Result<Reloaded, String>) {
+        self.observer.recorder.hear(match result.clone() {
+            Ok(Reloaded { applied, ignored }) => Heard::Reloaded { applied, ignored },
+            Err(reason) => Heard::ReloadFailed { reason },
+        });
+    }
+
+    /// Takes what can be taken from a topology that was read again, and the token from its file.
+    ///
+    /// # Errors
+    /// The token file is of no use; nothing has changed.
+    pub fn reload(&self, running: &mut Topology, new: &Topology) -> Result<Reloaded, PlaneError> {
+        let mut reloaded = Reloaded::default();
+        let token = self.token_file.as_ref().map(|file| Token::load(file)).transpose()?;
+        if let (Some(server), Some(token)) = (&self.server, token) {
+            server.set_token(token);
+            reloaded.applied.push("token".into());
+        }
+        for key in reload::changed(running, new) {
+            match &*key {
+                "notify" => reloaded.applied.push(key),
+                _ => reloaded.ignored.push(key),
+            }
+        }
+        self.hooks.replace(hooks(new));
+        running.notify.clone_from(&new.notify);
+        Ok(reloaded)
     }
 
     /// Whether one domain serves and another could take over.

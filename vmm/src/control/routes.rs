@@ -12,16 +12,18 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::actions::{Actions, Drilled, Switched, Upgraded};
-use super::door::Door;
+use super::actions::{Actions, Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
+use super::door::{Access, Door};
 use super::error::{ApiError, ErrorCode};
 use super::input::{Asked, Body};
+use super::requests::{
+    DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
+};
 use super::stream::{self, Wrapping};
-use super::{openapi, page};
+use super::{dumps, openapi, page};
 use crate::observe::event::FailoverView;
 use crate::observe::openmetrics::Format;
 use crate::observe::snapshot::{DomainView, Rates};
@@ -33,6 +35,8 @@ pub(super) struct App {
     pub(super) observer: Observer,
     pub(super) sampler: Arc<Sampler>,
     pub(super) actions: Arc<dyn Actions>,
+    /// Folder with the remains of failed domains.
+    pub(super) dumps: Option<PathBuf>,
     /// Each new state as JSON, for the live feed.
     pub(super) states: Arc<watch::Sender<Arc<str>>>,
 }
@@ -57,8 +61,8 @@ pub(super) struct Endpoint {
     pub(super) answers: &'static [&'static str],
     /// Errors beside those of every request.
     pub(super) errors: &'static [ErrorCode],
-    /// Whether it shows nothing of the system.
-    pub(super) free: bool,
+    /// What is behind it.
+    pub(super) access: Access,
     handler: fn() -> MethodRouter<App>,
 }
 
@@ -70,7 +74,16 @@ impl Endpoint {
         answers: &'static [&'static str],
         handler: fn() -> MethodRouter<App>,
     ) -> Self {
-        Self { method, path, summary, query: &[], answers, errors: &[], free: false, handler }
+        Self {
+            method,
+            path,
+            summary,
+            query: &[],
+            answers,
+            errors: &[],
+            access: Access::Normal,
+            handler,
+        }
     }
 
     const fn query(mut self, query: &'static [(&'static str, &'static str)]) -> Self {
@@ -84,14 +97,26 @@ impl Endpoint {
     }
 
     const fn free(mut self) -> Self {
-        self.free = true;
+        self.access = Access::Free;
         self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.access = Access::Secret;
+        self
+    }
+
+    /// Whether a path is this one's; what stands in braces can be anything.
+    fn is_at(&self, path: &str) -> bool {
+        let own = self.path.split_once('{').map(|(start, _)| start);
+        own.map_or(self.path == path, |start| path.starts_with(start))
     }
 }
 
 const JSON: &[&str] = &["application/json"];
 const LINES: &[&str] = &["application/x-ndjson", "text/event-stream"];
 const LIVE: &[&str] = &["text/event-stream"];
+const FILE: &[&str] = &["application/octet-stream", "application/json"];
 const METRICS: &[&str] = &["text/plain", "application/openmetrics-text"];
 
 /// All of them.
@@ -147,6 +172,48 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ErrorCode::Busy,
         ErrorCode::RolledBack,
     ]),
+    Endpoint::new("post", "/api/v1/pause", "Stop a standby until it is resumed", JSON, || {
+        post(pause)
+    })
+    .errors(&[
+        ErrorCode::UnknownDomain,
+        ErrorCode::NotRunning,
+        ErrorCode::Serves,
+        ErrorCode::NoStandby,
+        ErrorCode::Debugged,
+        ErrorCode::Busy,
+        ErrorCode::Overtaken,
+        ErrorCode::Failed,
+    ]),
+    Endpoint::new("post", "/api/v1/resume", "Let a paused domain run", JSON, || post(resume))
+        .errors(&[ErrorCode::UnknownDomain, ErrorCode::NotPaused]),
+    Endpoint::new("post", "/api/v1/dump", "Core file of a domain that lives on", JSON, || {
+        post(dump)
+    })
+    .errors(&[
+        ErrorCode::UnknownDomain,
+        ErrorCode::NotRunning,
+        ErrorCode::NoDumps,
+        ErrorCode::Busy,
+        ErrorCode::Overtaken,
+        ErrorCode::Failed,
+    ]),
+    Endpoint::new("post", "/api/v1/gdb", "Open a GDB server for a domain", JSON, || post(gdb))
+        .errors(&[
+            ErrorCode::UnknownDomain,
+            ErrorCode::NotRunning,
+            ErrorCode::NoStandby,
+            ErrorCode::Debugged,
+            ErrorCode::BadSocket,
+            ErrorCode::Busy,
+            ErrorCode::Overtaken,
+            ErrorCode::Failed,
+        ]),
+    Endpoint::new("get", "/api/v1/dumps/{dump}/{file}", "A file of a dump", FILE, || {
+        get(dumps::file)
+    })
+    .errors(&[ErrorCode::UnknownDump])
+    .secret(),
     Endpoint::new("get", "/api/v1/openapi.json", "This document", JSON, || get(document)).free(),
     Endpoint::new("get", "/metrics", "Metrics for Prometheus", METRICS, || get(scrape)),
     Endpoint::new("get", "/", "The dashboard", &["text/html"], || get(page::html)).free(),
@@ -173,8 +240,9 @@ pub(super) fn router(app: App, door: Door) -> Router {
 
 async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let free = ENDPOINTS.iter().any(|endpoint| endpoint.free && endpoint.path == path);
-    match door.check(request.method(), request.headers(), free) {
+    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.is_at(path));
+    let access = endpoint.map_or(Access::Normal, |endpoint| endpoint.access);
+    match door.check(request.method(), request.headers(), access) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
@@ -240,36 +308,6 @@ async fn live(State(app): State<App>) -> Response {
     stream::live(app.state_json(), states, coming)
 }
 
-/// Body of a switch.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SwitchRequest {
-    /// The domain that is to serve; any standby if it is left out.
-    #[serde(default)]
-    pub to: Option<String>,
-}
-
-/// Body of a drill.
-#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DrillRequest {
-    /// The standby; the first in line if it is left out.
-    #[serde(default)]
-    pub domain: Option<String>,
-}
-
-/// Body of an upgrade.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpgradeRequest {
-    /// Path of the new driver, on the machine that warmspare runs on.
-    pub image: PathBuf,
-    /// How long it serves before it is trusted, milliseconds; 10 seconds if left out.
-    #[serde(default)]
-    #[schemars(range(max = 3_600_000))]
-    pub probation_ms: Option<u32>,
-}
-
 /// The longest probation: an hour.
 const MOST_PROBATION_MS: u32 = 3_600_000;
 
@@ -297,6 +335,37 @@ async fn upgrade(
     }
     let probation = request.probation_ms.map(|ms| Duration::from_millis(ms.into()));
     act(app, move |actions| actions.upgrade(&request.image, probation)).await
+}
+
+async fn pause(
+    State(app): State<App>,
+    Body(request): Body<PauseRequest>,
+) -> Result<Json<Paused>, ApiError> {
+    act(app, move |actions| actions.pause(&request.domain, request.switch_first)).await
+}
+
+async fn resume(
+    State(app): State<App>,
+    Body(request): Body<DomainRequest>,
+) -> Result<Json<Resumed>, ApiError> {
+    act(app, move |actions| actions.resume(&request.domain)).await
+}
+
+async fn dump(
+    State(app): State<App>,
+    Body(request): Body<DomainRequest>,
+) -> Result<Json<Dumped>, ApiError> {
+    act(app, move |actions| actions.dump(&request.domain)).await
+}
+
+async fn gdb(
+    State(app): State<App>,
+    Body(request): Body<GdbRequest>,
+) -> Result<Json<Opened>, ApiError> {
+    let open = move |actions: &dyn Actions| {
+        actions.debug(&request.domain, request.switch_first, request.socket.as_deref())
+    };
+    act(app, open).await
 }
 
 /// Does something that may wait, on another thread: this one has others to serve.

@@ -17,7 +17,7 @@ use crate::observe::event::{EventLine, FailoverView, Occurrence};
 use crate::observe::snapshot::{DomainView, Rates};
 use crate::observe::testing::FakeSystem;
 use crate::observe::{Heard, Snapshot};
-use crate::supervisor::{RoleState, SwitchError};
+use crate::supervisor::{ExamineError, RoleState, SwitchError};
 
 impl Actions for FakeSystem {
     fn switch(&self, to: Option<&str>) -> Result<Switched, ApiError> {
@@ -42,6 +42,31 @@ impl Actions for FakeSystem {
 
     fn upgrade(&self, image: &Path, _: Option<Duration>) -> Result<Upgraded, ApiError> {
         Err(ApiError::new(ErrorCode::BadImage, image.display().to_string()))
+    }
+
+    fn pause(&self, domain: &str, _: bool) -> Result<Paused, ApiError> {
+        match domain {
+            "b" => Ok(Paused { domain: "b".into(), serves: Some("a".into()) }),
+            "a" => Err(ExamineError::Serves { name: "a".into() }.into()),
+            _ => Err(ApiError::new(ErrorCode::UnknownDomain, "there is no such domain")),
+        }
+    }
+
+    fn resume(&self, domain: &str) -> Result<Resumed, ApiError> {
+        match domain {
+            "b" => Ok(Resumed { domain: "b".into() }),
+            name => Err(ExamineError::NotPaused { name: name.into() }.into()),
+        }
+    }
+
+    fn dump(&self, domain: &str) -> Result<Dumped, ApiError> {
+        Ok(Dumped { domain: domain.into(), folder: "/dumps/1".into(), held_us: 900.0 })
+    }
+
+    fn debug(&self, domain: &str, _: bool, socket: Option<&Path>) -> Result<Opened, ApiError> {
+        let socket = socket.unwrap_or(Path::new("/gdb.sock")).to_owned();
+        let program = socket.with_extension("elf");
+        Ok(Opened { domain: domain.into(), serves: None, socket, program })
     }
 }
 
@@ -70,6 +95,7 @@ impl Rig {
         let config = ControlConfig {
             socket: Some(socket.clone()),
             dashboard: Some(DashboardConfig { listen, token }),
+            dumps: Some(dumps_folder()),
         };
         let server = ControlServer::spawn(&config, observer.clone(), fake.clone()).unwrap();
         Self { fake, observer, server, socket }
@@ -101,6 +127,14 @@ fn converse(stream: &mut (impl Read + Write), request: &[u8]) -> (u16, String, S
     (status, head.to_lowercase(), body.to_owned())
 }
 
+/// What a path needs at least.
+fn body(path: &str) -> &'static str {
+    match path {
+        "/api/v1/switch" | "/api/v1/drill" => "{}",
+        _ => "{\"domain\":\"b\"}",
+    }
+}
+
 fn over_tcp(address: SocketAddr, request: &str) -> (u16, String, String) {
     converse(&mut TcpStream::connect(address).unwrap(), request.as_bytes())
 }
@@ -125,7 +159,7 @@ fn the_socket_is_its_owners_and_goes_with_the_server() {
 #[test]
 fn a_socket_in_use_is_refused_and_a_dead_one_replaced() {
     let rig = Rig::start();
-    let config = ControlConfig { socket: Some(rig.socket.clone()), dashboard: None };
+    let config = ControlConfig { socket: Some(rig.socket.clone()), ..ControlConfig::default() };
     let second = ControlServer::spawn(&config, rig.observer.clone(), rig.fake.clone());
     assert!(matches!(second, Err(ControlError::Socket { .. })));
     let dead = socket_path();
@@ -152,12 +186,13 @@ fn the_state_shows_both_domains_and_what_happened() {
 fn every_documented_path_answers_as_documented() {
     let rig = Rig::start();
     rig.fake.crash(&rig.observer, "crash", 400);
-    let answers = |e: &&Endpoint| e.answers != ["text/event-stream"] && e.path != "/api/v1/upgrade";
+    let apart = ["/api/v1/upgrade", "/api/v1/dumps/{dump}/{file}"];
+    let answers = |e: &&Endpoint| e.answers != ["text/event-stream"] && !apart.contains(&e.path);
     for endpoint in ENDPOINTS.iter().filter(answers) {
         let path = endpoint.path.replace("{name}", "a");
         let request = match endpoint.method {
             "get" => format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
-            _ => post(&path, "application/json", "{}"),
+            _ => post(&path, "application/json", body(&path)),
         };
         let (status, head, body) = rig.raw(request.as_bytes());
         assert_eq!(status, 200, "{path}: {body}");
@@ -177,6 +212,7 @@ fn invalid_requests_get_a_typed_error() {
     let rig = Rig::start();
     let get = |path: &str| format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
     let switch = |body: &str| post("/api/v1/switch", "application/json", body);
+    let json = |path: &str, body: &str| post(path, "application/json", body);
     let huge = format!("{{\"to\":\"{}\"}}", "x".repeat(10_000));
     for (request, status, code) in [
         (get("/nothing"), 404, ErrorCode::UnknownPath),
@@ -197,6 +233,10 @@ fn invalid_requests_get_a_typed_error() {
             ErrorCode::BadImage,
         ),
         (post("/api/v1/upgrade", "application/json", "{}"), 400, ErrorCode::BadJson),
+        (json("/api/v1/pause", "{}"), 400, ErrorCode::BadJson),
+        (json("/api/v1/pause", "{\"domain\":\"a\"}"), 409, ErrorCode::Serves),
+        (json("/api/v1/resume", "{\"domain\":\"a\"}"), 409, ErrorCode::NotPaused),
+        (json("/api/v1/gdb", "{\"domain\":7}"), 400, ErrorCode::BadJson),
         (post("/api/v1/switch", "text/plain", "{}"), 415, ErrorCode::NotJson),
     ] {
         assert_eq!(rig.refused(&request), (status, code), "{}", &request[..60.min(request.len())]);
@@ -233,7 +273,7 @@ fn events_are_lines_first_the_kept_ones_then_those_that_come() {
     let mut next =
         || -> EventLine { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
     assert_eq!(next().seq, last);
-    rig.observer.recorder.hear(Heard::Link { nic: "nic-b".into(), up: false });
+    rig.fake.hear(&rig.observer.recorder, Heard::Link { nic: "nic-b".into(), up: false });
     assert_eq!(next().occurrence, Occurrence::Link { nic: "nic-b".into(), up: false });
     assert_eq!(next().occurrence, Occurrence::RedundancyLost);
 }
@@ -326,6 +366,40 @@ fn the_page_needs_nothing_from_elsewhere() {
         let outside = body.replace("http://www.w3.org/2000/svg", "");
         assert!(!outside.contains("http://") && !outside.contains("https://"), "{path}");
     }
+}
+
+/// A folder with one dump in it, and a file beside it that is nobody's business.
+fn dumps_folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("warmspare-dumps-{}", std::process::id()));
+    let dump = folder.join("000001-a-crash");
+    std::fs::create_dir_all(&dump).unwrap();
+    std::fs::write(dump.join("failure.json"), "{\"cause\":\"crash\"}").unwrap();
+    std::fs::write(dump.join("secret"), "no").unwrap();
+    std::fs::write(folder.join("failure.json"), "no").unwrap();
+    folder
+}
+
+#[test]
+fn files_of_dumps_are_served_and_nothing_else() {
+    let rig = Rig::start();
+    let get = |path: &str| format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    let path = "/api/v1/dumps/000001-a-crash/failure.json";
+    let (status, head, body) = rig.raw(get(path).as_bytes());
+    assert_eq!((status, &*body), (200, "{\"cause\":\"crash\"}"));
+    assert!(head.contains("attachment"), "{head}");
+    for bad in [
+        "/api/v1/dumps/000001-a-crash/secret",
+        "/api/v1/dumps/000001-a-crash/core",
+        "/api/v1/dumps/000002-a-crash/failure.json",
+        "/api/v1/dumps/%2e%2e/failure.json",
+        "/api/v1/dumps/000001-a-crash%2f..%2f/failure.json",
+        "/api/v1/dumps/000001-a-%2e%2e%2f/failure.json",
+        "/api/v1/dumps/000001-a-crash/..%2ffailure.json",
+    ] {
+        assert_eq!(rig.refused(&get(bad)), (404, ErrorCode::UnknownDump), "{bad}");
+    }
+    let (status, ..) = over_tcp(rig.server.dashboard().unwrap(), &get(path));
+    assert_eq!(status, 401, "on the network it takes the token");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::elf::{Area, flags};
 use super::notes;
-use crate::domain::Fault;
-use crate::domain::{DomainSlot, Life, MemoryArea, Outcome, memory_areas};
+use crate::clock::monotonic_ns;
+use crate::domain::{AllRegisters, DomainSlot, Fault, Life, MemoryArea, Outcome, memory_areas};
 use crate::kvm::{FXSAVE_BYTES, Image, Registers};
 use crate::switchboard::QuarantinedFrame;
 
@@ -48,7 +48,7 @@ pub(super) struct Cursors {
     pub(super) parked: u32,
 }
 
-/// A failed domain, copied.
+/// A domain, copied.
 pub struct Capture {
     pub(super) config: CaptureConfig,
     pub(super) domain: String,
@@ -100,6 +100,54 @@ impl Capture {
     }
 }
 
+/// Room for the copy of a domain that lives, made before it has to stand still.
+pub struct LiveCapture {
+    areas: Vec<(MemoryArea, Vec<u8>)>,
+    was_active: bool,
+}
+
+impl LiveCapture {
+    /// Makes it, and touches every page of it.
+    pub fn prepare(slot: &DomainSlot, life: &Life, was_active: bool) -> Self {
+        let room = |area: MemoryArea| {
+            let mut bytes = vec![0; area.len as usize];
+            // The content is of no use yet; it only has to be in memory.
+            let _ = slot.ram.read(area.address, &mut bytes);
+            (area, bytes)
+        };
+        Self { areas: memory_areas(life.image()).into_iter().map(room).collect(), was_active }
+    }
+
+    /// Copies a domain that stands still: some milliseconds, or less.
+    pub fn take(self, slot: &DomainSlot, life: &Life, registers: AllRegisters) -> Capture {
+        let copy = |(area, mut bytes): (MemoryArea, Vec<u8>)| {
+            let _ = slot.ram.read(area.address, &mut bytes);
+            life.hide_breakpoints(area.address, &mut bytes);
+            Area { address: area.address, rights: rights(&area), bytes }
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Capture {
+            config: CaptureConfig {
+                cause: "request",
+                text: "the domain lives on".into(),
+                verdict_ns: monotonic_ns(),
+                was_active: self.was_active,
+                poison: Vec::new(),
+            },
+            domain: slot.name.clone(),
+            epoch: life.epoch(),
+            registers: Some(registers.general),
+            vector_registers: Some(registers.vector),
+            signal: libc::SIGSTOP,
+            areas: self.areas.into_iter().map(copy).collect(),
+            log: life.log_since(0).0,
+            cursors: cursors(slot),
+            image: life.image_handle(),
+            captured_unix_ms: now.as_millis() as u64,
+        }
+    }
+}
+
 /// Registers of the domain's program. After an exception KVM's are those of the ring 0 stub, and
 /// the program's are in the crash record.
 fn program_registers(outcome: &Outcome) -> Option<Registers> {
@@ -113,11 +161,14 @@ fn copy(slot: &DomainSlot, area: &MemoryArea) -> Area {
     let mut bytes = vec![0; area.len as usize];
     // The areas lie within every domain's RAM; were one not, it would read as zeroes.
     let _ = slot.ram.read(area.address, &mut bytes);
+    Area { address: area.address, rights: rights(area), bytes }
+}
+
+fn rights(area: &MemoryArea) -> u32 {
     let right = |has, flag| if has { flag } else { 0 };
-    let rights = right(area.read, flags::READ)
+    right(area.read, flags::READ)
         | right(area.write, flags::WRITE)
-        | right(area.execute, flags::EXECUTE);
-    Area { address: area.address, rights, bytes }
+        | right(area.execute, flags::EXECUTE)
 }
 
 fn cursors(slot: &DomainSlot) -> Cursors {

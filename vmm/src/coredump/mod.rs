@@ -1,4 +1,5 @@
-//! What a failed domain leaves behind for whoever asks why: one folder for each failure.
+//! What a failed domain leaves behind for whoever asks why: one folder for each failure. A domain
+//! that lives can be written in the same way.
 //!
 //! ```text
 //!  rebuild thread                        thread "dumps", normal priority
@@ -18,9 +19,9 @@ mod notes;
 mod store;
 mod writer;
 
-pub use capture::{Capture, CaptureConfig};
-pub use store::{DumpError, DumpStore, StoreError};
-pub use writer::{DumpOutcome, DumpWriter};
+pub use capture::{Capture, CaptureConfig, LiveCapture};
+pub use store::{DumpError, DumpStore, StoreError, is_dump_name};
+pub use writer::{DumpOutcome, DumpWriter, Offer};
 
 /// Name of the core file in a failure's folder.
 pub const CORE_FILE: &str = "core";

@@ -35,6 +35,11 @@ pub struct DumpError {
 }
 
 impl DumpError {
+    /// With its cause.
+    pub(super) fn one_line(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+
     fn of(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { what, source }
     }
@@ -132,6 +137,13 @@ impl DumpStore {
     }
 }
 
+/// Whether this can be the name of a dump's folder: one step down from the folder of dumps, and
+/// nowhere else.
+pub fn is_dump_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    number_of(name).is_some() && name.chars().all(plain)
+}
+
 /// The number in a dump's name; `None` if it is not one of ours.
 fn number_of(name: &str) -> Option<u64> {
     let (digits, rest) = name.split_once('-')?;
@@ -184,6 +196,9 @@ mod tests {
         assert_eq!(number_of("1000000-a-crash"), Some(1_000_000));
         for foreign in ["17-a-crash", "000017", "000017-notes", "00001x-a-crash", "", "-a-b"] {
             assert_eq!(number_of(foreign), None, "{foreign}");
+            assert!(!is_dump_name(foreign));
         }
+        assert!(is_dump_name("000017-a-crash"));
+        assert!(!is_dump_name("000017-a-../etc"));
     }
 }

@@ -22,20 +22,39 @@ pub enum DumpOutcome {
     Failed(DumpError),
 }
 
+/// A capture to be written.
+pub struct Offer {
+    capture: Capture,
+    /// Who waits for the outcome.
+    reply: Option<SyncSender<Result<PathBuf, String>>>,
+}
+
+impl Offer {
+    /// What a failed domain left.
+    pub fn of_failure(capture: Capture) -> Self {
+        Self { capture, reply: None }
+    }
+
+    /// What somebody asked for, who hears of the folder, or why there is none.
+    pub fn requested(capture: Capture, reply: SyncSender<Result<PathBuf, String>>) -> Self {
+        Self { capture, reply: Some(reply) }
+    }
+}
+
 /// Handle of the thread "dumps". Dropped, it lets the thread finish what it has.
 pub struct DumpWriter {
-    captures: Option<SyncSender<Capture>>,
+    captures: Option<SyncSender<Offer>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl DumpWriter {
-    /// Starts the thread; `tell` hears of each dump, on that thread.
+    /// Starts the thread; `tell` hears of each dump, and whether it was asked for, on that thread.
     ///
     /// # Errors
     /// The operating system refuses another thread.
     pub fn spawn(
         store: DumpStore,
-        tell: impl Fn(&str, DumpOutcome) + Send + 'static,
+        tell: impl Fn(&str, bool, DumpOutcome) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (captures, queue) = sync_channel(1);
         let thread = realtime::spawn("dumps", None, move || run(store, &queue, tell))?;
@@ -43,22 +62,31 @@ impl DumpWriter {
     }
 
     /// Hands a capture over. Whether there was room for it. Never waits.
-    pub fn offer(&self, capture: Capture) -> bool {
+    pub fn offer(&self, offer: Offer) -> bool {
         let Some(captures) = &self.captures else { return false };
-        match captures.try_send(capture) {
+        match captures.try_send(offer) {
             Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
         }
     }
 }
 
-fn run(mut store: DumpStore, queue: &Receiver<Capture>, tell: impl Fn(&str, DumpOutcome)) {
-    while let Ok(capture) = queue.recv() {
+fn run(mut store: DumpStore, queue: &Receiver<Offer>, tell: impl Fn(&str, bool, DumpOutcome)) {
+    while let Ok(Offer { capture, reply }) = queue.recv() {
         let outcome = match store.save(&capture) {
             Ok(path) => DumpOutcome::Saved(path),
             Err(error) => DumpOutcome::Failed(error),
         };
-        tell(&capture.domain, outcome);
+        let requested = reply.is_some();
+        if let Some(reply) = reply {
+            let answer = match &outcome {
+                DumpOutcome::Saved(path) => Ok(path.clone()),
+                DumpOutcome::Failed(error) => Err(error.one_line()),
+            };
+            // Whoever asked may have given up.
+            let _ = reply.try_send(answer);
+        }
+        tell(&capture.domain, requested, outcome);
     }
 }
 

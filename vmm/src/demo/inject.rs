@@ -194,6 +194,9 @@ fn answer(event: Event, injected: Cause, victim: DomainId) -> Option<Recovery> {
         | Event::Upgraded(_)
         | Event::UpgradeFailed { .. }
         | Event::Dumped { .. }
-        | Event::DumpLost { .. } => None,
+        | Event::DumpLost { .. }
+        | Event::Paused { .. }
+        | Event::Resumed { .. }
+        | Event::Debugger { .. } => None,
     }
 }

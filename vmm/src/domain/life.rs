@@ -11,7 +11,10 @@ use shared_ring::{ABI_VERSION, Role, hypercall, layout};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
-use super::{DomainId, DomainSlot, ExitCounts, Fault, LifeProbe, Outcome, TrapError, log, map};
+use super::{
+    DomainId, DomainSlot, ExitCounts, Fault, Hold, LifeProbe, Outcome, RegisterChange, TrapError,
+    log, map,
+};
 use crate::budget::LIFE_END_DEADLINE;
 use crate::clock::monotonic_ns;
 use crate::kvm::{FXSAVE_BYTES, Image, MicroVm, MicroVmConfig, VmError};
@@ -125,7 +128,7 @@ impl Life {
         let vm = build(&slot, &image)?;
         let tsc_khz = vm.tsc_khz().map_or_else(measured_tsc_khz, u64::from);
         slot.control().tsc_khz.store(tsc_khz, Ordering::Release);
-        let fds = [event()?, event()?, event()?, event()?];
+        let fds = [event()?, event()?, event()?, event()?, event()?, event()?];
         let name = format!("vcpu-{}", slot.name);
         let shared = Arc::new(Shared::new(slot, epoch, events, vm.kicker(), fds));
         let of_thread = shared.clone();
@@ -147,6 +150,10 @@ impl Life {
         self.shared.epoch
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The program it runs.
     pub fn image(&self) -> &Image {
         &self.image
@@ -162,10 +169,12 @@ impl Life {
         self.shared.slot.id
     }
 
-    /// Makes the domain the active one and wakes it. On the failover path: a store and a write to
-    /// an eventfd.
+    /// Makes the domain the active one, whoever holds it, and wakes it. On the failover path: some
+    /// atomics and a write to an eventfd.
     pub fn release(&self) {
+        self.shared.breakpoints.disarm();
         self.set_role(Role::Active);
+        self.shared.holds.break_all();
     }
 
     /// Gives the domain a role and wakes it.
@@ -187,15 +196,22 @@ impl Life {
         self.shared.kicker.kick();
     }
 
-    /// Keeps the vCPU out of the guest until [`Self::unhold`], visibly: it is soon
-    /// [`VcpuState::Held`], and no detector takes it for hung. Does not wait.
-    pub fn hold(&self) {
-        self.shared.hold();
+    /// Keeps the vCPU out of the guest, visibly, as long as what is returned lives: it is soon
+    /// [`VcpuState::Held`], and no detector takes it for hung. A domain that has to serve is let go
+    /// at once. Does not wait.
+    pub fn hold(&self) -> Hold {
+        Hold::begin(&self.shared)
     }
 
-    /// Ends a hold.
-    pub fn unhold(&self) {
-        self.shared.unhold();
+    /// Puts the program's own bytes over a debugger's breakpoints in what was read from `address`
+    /// on.
+    pub fn hide_breakpoints(&self, address: u64, bytes: &mut [u8]) {
+        self.shared.breakpoints.hide(address, bytes);
+    }
+
+    /// Whether somebody holds the vCPU.
+    pub fn is_held(&self) -> bool {
+        self.shared.holds.any()
     }
 
     /// Whether the vCPU thread sleeps although an event that wakes it is set: it was not run yet.
@@ -211,7 +227,31 @@ impl Life {
     /// # Errors
     /// A trap is set already, or the place is not in the image.
     pub fn inject(&self, address: u64, code: &[u8]) -> Result<(), TrapError> {
-        self.shared.trap.arm(&self.shared.slot.ram, address, code)
+        self.shared.trap.arm(&self.shared.slot.ram, address, code, None)
+    }
+
+    /// The same, with the registers changed too; `code` may be the instruction as it is.
+    ///
+    /// # Errors
+    /// As for [`Self::inject`].
+    pub fn inject_registers(
+        &self,
+        address: u64,
+        code: &[u8],
+        change: RegisterChange,
+    ) -> Result<(), TrapError> {
+        self.shared.trap.arm(&self.shared.slot.ram, address, code, Some(change))
+    }
+
+    /// Begins to note where the program stands whenever it is kicked out of the guest
+    /// ([`Self::nudge`]).
+    pub fn begin_samples(&self) {
+        self.shared.samples.begin();
+    }
+
+    /// Ends that, and gives the instruction pointers.
+    pub fn end_samples(&self) -> Vec<u64> {
+        self.shared.samples.end()
     }
 
     /// When faulty code that was injected was met last, `CLOCK_MONOTONIC` nanoseconds; 0 if none was.

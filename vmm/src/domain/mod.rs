@@ -11,23 +11,29 @@
 //! expel / drop: stop flag, kick; out of the guest for good
 //! ```
 
+mod breakpoints;
+mod debug;
 mod fault;
+mod hold;
 mod life;
 mod log;
 mod map;
 mod prepare;
 mod probe;
+mod samples;
 mod slot;
 mod trap;
 mod vcpu;
 
+pub use debug::{AllRegisters, Debug, DebugError};
 pub use fault::{ExitCounts, Fault, Outcome};
+pub use hold::{Hold, HoldError};
 pub use life::{CpuClock, DomainEvents, Life, LifeError};
 pub use map::{MemoryArea, check_image, memory_areas};
 pub use prepare::PrepareConfig;
 pub use probe::LifeProbe;
 pub use slot::{DomainId, DomainSlot, HostRings, SlotError};
-pub use trap::{MAX_FAULTY_BYTES, TrapError};
+pub use trap::{MAX_FAULTY_BYTES, RegisterChange, TrapError};
 pub use vcpu::VcpuState;
 
 #[cfg(test)]

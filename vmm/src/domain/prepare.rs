@@ -10,13 +10,13 @@ use crate::memory::MemoryError;
 
 /// What the next life is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrepareConfig {
+pub struct PrepareConfig<'a> {
     /// Number of the life, larger than that of every earlier one.
     pub epoch: u32,
     /// As what it starts.
     pub role: Role,
-    /// MAC address of the application guest.
-    pub mac: [u8; 6],
+    /// MAC addresses of the application guests.
+    pub macs: &'a [[u8; 6]],
 }
 
 /// What a life may leave behind, from and to; the image's own area is cleared and loaded anew with
@@ -34,7 +34,7 @@ impl DomainSlot {
     ///
     /// # Errors
     /// None but a RAM that is smaller than the memory map, which a slot never has.
-    pub fn prepare(&self, config: &PrepareConfig) -> Result<(), MemoryError> {
+    pub fn prepare(&self, config: &PrepareConfig<'_>) -> Result<(), MemoryError> {
         for (from, to) in CLEARED {
             self.ram.clear(from, (to - from) as usize)?;
         }
@@ -47,7 +47,7 @@ impl DomainSlot {
         control.role.store(config.role as u32, Ordering::Relaxed);
         control.dma_iova.store(self.dma_iova(), Ordering::Relaxed);
         control.rx_pool_iova.store(self.rx_pool_iova(), Ordering::Relaxed);
-        control.set_mac(config.mac);
+        control.set_macs(config.macs);
         control.magic.store(CONTROL_MAGIC, Ordering::Release);
         Ok(())
     }

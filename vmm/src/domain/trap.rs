@@ -4,7 +4,7 @@
 //! can say how long its discovery took. A trap is an `int3` in the first byte of an instruction.
 //! When the program meets it, the vCPU thread has it outside the guest, puts the faulty bytes in,
 //! sets the program back, and lets it run on into them; the stamp of that last entry is the
-//! nearest there can be before the fault.
+//! nearest there can be before the fault. Instead of code, or with it, the registers can be changed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use shared_ring::layout::{IMAGE_BASE, IMAGE_BYTES};
 
 use crate::clock::monotonic_ns;
-use crate::kvm::{CrashRecord, MicroVm};
+use crate::kvm::{CrashRecord, MicroVm, Registers};
 use crate::memory::SharedMemory;
 
 /// Longest piece of faulty code, in bytes: room for a small loop that does the wrong thing.
@@ -40,27 +40,31 @@ pub enum TrapError {
     },
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What becomes of the registers when a trap is sprung.
+pub type RegisterChange = Box<dyn FnOnce(&mut Registers) + Send>;
+
 struct Armed {
     address: u64,
     faulty: [u8; MAX_FAULTY_BYTES],
     len: usize,
+    change: Option<RegisterChange>,
 }
 
 /// The trap of one life.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Trap {
     armed: Mutex<Option<Armed>>,
     sprung_ns: AtomicU64,
 }
 
 impl Trap {
-    /// Sets the trap at the first byte of an instruction.
+    /// Sets the trap at the first byte of an instruction; `code` stands there when it is sprung.
     pub(super) fn arm(
         &self,
         ram: &SharedMemory,
         address: u64,
         code: &[u8],
+        change: Option<RegisterChange>,
     ) -> Result<(), TrapError> {
         let misplaced = TrapError::Place { address, len: code.len() };
         let image = IMAGE_BASE..IMAGE_BASE + IMAGE_BYTES - MAX_FAULTY_BYTES as u64;
@@ -71,17 +75,24 @@ impl Trap {
         };
         place.copy_from_slice(code);
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Armed { address, .. }) = *armed {
-            return Err(TrapError::Armed { address });
+        if let Some(Armed { address, .. }) = &*armed {
+            return Err(TrapError::Armed { address: *address });
         }
         // Before the byte: the program may meet it at once.
-        *armed = Some(Armed { address, faulty, len: code.len() });
+        *armed = Some(Armed { address, faulty, len: code.len(), change });
         ram.write(address, &[INT3]).map_err(|_| misplaced)
     }
 
     /// When the trap was sprung last, `CLOCK_MONOTONIC` nanoseconds; 0 before the first time.
     pub(super) fn sprung_ns(&self) -> u64 {
         self.sprung_ns.load(Ordering::Relaxed)
+    }
+
+    /// Whether this exception is the trap's.
+    pub(super) fn is_met(&self, record: &CrashRecord) -> bool {
+        let armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = record.registers.rip.wrapping_sub(1);
+        record.vector == BREAKPOINT && armed.as_ref().is_some_and(|a| a.address == address)
     }
 
     /// If this exception is the trap's, springs it, and the program can run on.
@@ -97,10 +108,16 @@ impl Trap {
         else {
             return false;
         };
+        if ram.write(address, &armed.faulty[..armed.len]).is_err()
+            || vm.complete(&mut record).is_err()
+        {
+            return false;
+        }
         record.registers.rip = address;
+        if let Some(change) = armed.change {
+            change(&mut record.registers);
+        }
         self.sprung_ns.store(monotonic_ns(), Ordering::Relaxed);
-        ram.write(address, &armed.faulty[..armed.len]).is_ok()
-            && vm.complete(&mut record).is_ok()
-            && vm.set_registers(&record.registers).is_ok()
+        vm.set_registers(&record.registers).is_ok()
     }
 }

@@ -25,12 +25,15 @@ use shared_ring::hypercall::offset;
 use shared_ring::layout::{BAR_BASE, BAR_BYTES};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::breakpoints::Breakpoints;
 use super::fault::ExitCounters;
+use super::hold::Holds;
+use super::samples::Samples;
 use super::trap::Trap;
 use super::{DomainEvents, DomainSlot, Fault};
 use crate::budget::PARK_LOOK;
 use crate::clock::monotonic_ns;
-use crate::kvm::{Exit, Kicker, MicroVm, Registers};
+use crate::kvm::{CrashRecord, Exit, Kicker, MicroVm, Registers};
 use crate::nic::BarAccess;
 use crate::realtime::{self, Priority};
 
@@ -93,6 +96,7 @@ pub(super) struct Shared {
     pub(super) last_entry_ns: AtomicU64,
     pub(super) remains: Mutex<Remains>,
     pub(super) trap: Trap,
+    pub(super) samples: Samples,
     /// Bits of [`wake`] to report beside what the eventfds say.
     pub(super) pending_wake: AtomicU32,
     /// Written once, when the life is to stop; never read, so it stays readable.
@@ -101,9 +105,9 @@ pub(super) struct Shared {
     pub(super) out_event: EventFd,
     /// Written once, when the thread may end; never read.
     pub(super) retire_event: EventFd,
-    /// Written when a hold ends.
-    resume_event: EventFd,
-    hold: AtomicBool,
+    /// Who keeps it out of the guest for a while.
+    pub(super) holds: Holds,
+    pub(super) breakpoints: Breakpoints,
     verdict: AtomicU8,
     state: AtomicU8,
     ready: AtomicBool,
@@ -116,7 +120,7 @@ impl Shared {
         epoch: u32,
         events: Arc<dyn DomainEvents>,
         kicker: Kicker,
-        [stop_event, out_event, retire_event, resume_event]: [EventFd; 4],
+        [stop_event, out_event, retire_event, resume, visit, met]: [EventFd; 6],
     ) -> Self {
         Self {
             slot,
@@ -127,12 +131,13 @@ impl Shared {
             last_entry_ns: AtomicU64::new(0),
             remains: Mutex::default(),
             trap: Trap::default(),
+            samples: Samples::default(),
             pending_wake: AtomicU32::new(0),
             stop_event,
             out_event,
             retire_event,
-            resume_event,
-            hold: AtomicBool::new(false),
+            holds: Holds::new(resume, visit),
+            breakpoints: Breakpoints::new(met),
             verdict: AtomicU8::new(verdict::NONE),
             state: AtomicU8::new(VcpuState::Starting as u8),
             ready: AtomicBool::new(false),
@@ -165,18 +170,6 @@ impl Shared {
         }
     }
 
-    /// Keeps the vCPU out of the guest from now on.
-    pub(super) fn hold(&self) {
-        self.hold.store(true, Ordering::SeqCst);
-        self.kicker.kick();
-    }
-
-    /// Lets it in again.
-    pub(super) fn unhold(&self) {
-        self.hold.store(false, Ordering::SeqCst);
-        signal(&self.resume_event);
-    }
-
     /// Whether an event that ends the parking is set.
     pub(super) fn is_signalled(&self) -> bool {
         let slot = &self.slot;
@@ -187,7 +180,7 @@ impl Shared {
     }
 
     fn is_held(&self) -> bool {
-        self.hold.load(Ordering::SeqCst)
+        self.holds.any()
     }
 
     fn set_state(&self, state: VcpuState) {
@@ -255,9 +248,15 @@ fn keep(vm: MicroVm, shared: &Shared, mut fault: Option<Fault>) {
 }
 
 fn live(vm: &mut MicroVm, shared: &Shared) -> End {
+    // It has called WAIT, and there was no reason yet to let it go on.
+    let mut waits = false;
     while !shared.stopped() {
         if shared.is_held() {
-            stay_held(shared);
+            stay_held(vm, shared);
+            continue;
+        }
+        if waits {
+            waits = park(shared).is_continue();
             continue;
         }
         shared.last_entry_ns.store(monotonic_ns(), Ordering::Relaxed);
@@ -267,38 +266,52 @@ fn live(vm: &mut MicroVm, shared: &Shared) -> End {
         if shared.stopped() {
             break;
         }
+        let interrupted = matches!(exit, Ok(Exit::Interrupted));
         let act = match exit {
+            Ok(Exit::Hypercall { offset: offset::WAIT, .. }) => {
+                count(&shared.exits.waits);
+                waits = true;
+                continue;
+            }
             Ok(exit) => act(exit, shared),
             Err(error) => ControlFlow::Break(Fault::Kvm { errno: error.errno() }),
         };
         match act {
+            ControlFlow::Continue(()) if interrupted => shared.samples.take(vm),
             ControlFlow::Continue(()) => {}
             ControlFlow::Break(Fault::Exception(record))
-                if shared.trap.spring(vm, &shared.slot.ram, record) => {}
+                if shared.trap.is_met(&record) && spring(vm, shared, record) => {}
+            ControlFlow::Break(Fault::Exception(record))
+                if shared.breakpoints.meet(vm, &shared.slot.ram, &shared.holds, record) => {}
             ControlFlow::Break(fault) => return End::Fault(fault),
         }
     }
     End::Expelled
 }
 
-/// Waits for the end of the hold, or of the life. A hold that follows another at once may find the
-/// event of the first and go round once more.
-fn stay_held(shared: &Shared) {
+/// Puts an injected fault in; meanwhile the injector holds the vCPU.
+fn spring(vm: &mut MicroVm, shared: &Shared, record: CrashRecord) -> bool {
     shared.set_state(VcpuState::Held);
-    let fds = [shared.stop_event.as_raw_fd(), shared.resume_event.as_raw_fd()];
-    if poll(&fds, PARK_LOOK)[1] {
-        // Only this thread reads it.
-        let _ = shared.resume_event.read();
+    shared.trap.spring(vm, &shared.slot.ram, record)
+}
+
+/// Waits for a visitor, or the end of the hold or of the life. A hold that follows another at once
+/// may find the event of the first and go round once more.
+fn stay_held(vm: &mut MicroVm, shared: &Shared) {
+    shared.set_state(VcpuState::Held);
+    let [resume, visit] = shared.holds.fds();
+    let [_, resumed, visited, _] = poll(&[shared.stop_event.as_raw_fd(), resume, visit], PARK_LOOK);
+    if resumed {
+        shared.holds.take_resume();
+    }
+    if visited {
+        shared.holds.receive(vm);
     }
 }
 
 fn act(exit: Exit<'_>, shared: &Shared) -> ControlFlow<Fault> {
     let exits = &shared.exits;
     match exit {
-        Exit::Hypercall { offset: offset::WAIT, .. } => {
-            count(&exits.waits);
-            park(shared);
-        }
         Exit::Hypercall { offset, value } => {
             count(&exits.calls);
             return call(offset, value, shared);
@@ -373,23 +386,30 @@ fn register(address: u64, bytes: usize, write: bool) -> ControlFlow<Fault, u32> 
     ControlFlow::Continue(offset as u32)
 }
 
-/// Sleeps until the domain may have work or is to stop. Events are consumed only here, on waking;
-/// one that came while the domain was busy makes this return at once.
-fn park(shared: &Shared) {
+/// Sleeps until the domain may have work, which breaks the wait, or is to stop or be looked at,
+/// which does not. Events are consumed only here, on waking; one that came while the domain was
+/// busy makes this return at once.
+fn park(shared: &Shared) -> ControlFlow<()> {
     let slot = &shared.slot;
     let nic = slot.nic.queue_event();
-    let fds = [shared.stop_event.as_raw_fd(), slot.kick.as_raw_fd(), nic.as_raw_fd()];
+    let [_, visit] = shared.holds.fds();
+    let fds = [shared.stop_event.as_raw_fd(), visit, slot.kick.as_raw_fd(), nic.as_raw_fd()];
     shared.set_state(VcpuState::Parked);
     let reason = loop {
         // A standby has no business with its NIC's queues: paused, it costs nothing. The role is
         // read before every sleep; who changes it kicks afterwards.
         let watched = match slot.control().role() {
-            Role::Standby | Role::Unattached => &fds[..2],
+            Role::Standby | Role::Unattached => &fds[..3],
             Role::Active | Role::Drill => &fds[..],
         };
-        let [stop, kick, nic_fired] = poll(watched, PARK_LOOK);
+        let [stop, visited, kick, nic_fired] = poll(watched, PARK_LOOK);
         if stop || shared.stopped() {
-            return;
+            return ControlFlow::Continue(());
+        }
+        if visited && shared.is_held() {
+            return ControlFlow::Continue(());
+        } else if visited {
+            shared.holds.turn_away();
         }
         let consumed = |event: &EventFd, fired: bool, bit| match fired {
             // Somebody else may have emptied it in between: then there was an event all the same.
@@ -408,20 +428,21 @@ fn park(shared: &Shared) {
     };
     slot.control().wake_reason.store(reason, Ordering::Release);
     shared.events.woke(slot.id);
+    ControlFlow::Break(())
 }
 
-/// Which of up to three descriptors are readable, after at most `limit`. A signal ends the wait
+/// Which of up to four descriptors are readable, after at most `limit`. A signal ends the wait
 /// early.
-fn poll(fds: &[RawFd], limit: Duration) -> [bool; 3] {
+fn poll(fds: &[RawFd], limit: Duration) -> [bool; 4] {
     let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // A negative descriptor is skipped by the kernel.
-    let mut entries = [entry(-1); 3];
+    let mut entries = [entry(-1); 4];
     for (entry, fd) in entries.iter_mut().zip(fds) {
         entry.fd = *fd;
     }
     let limit_ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: three valid entries.
-    let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, limit_ms) };
+    // SAFETY: four valid entries.
+    let count = unsafe { libc::poll(entries.as_mut_ptr(), 4, limit_ms) };
     entries.map(|entry| count > 0 && entry.revents != 0)
 }
 

@@ -25,7 +25,7 @@ pub use error::{VmError, open_kvm};
 pub use image::{Image, ImageError, Segment, SegmentProtection, Symbol};
 pub use kicker::Kicker;
 pub use registers::{CrashRecord, GeneralRegisters, Registers};
-pub use system::SYSTEM_FIXED_BYTES;
+pub use system::{SYSTEM_FIXED_BYTES, USER_CODE, USER_DATA};
 pub use tables::MapError;
 pub use vm::{Exit, FXSAVE_BYTES, Mapping, MemSlot, MicroVm, MicroVmConfig, Protection};
 

@@ -33,8 +33,10 @@ const STACK_TOP: u64 = STACKS + PAGE;
 const DOUBLE_FAULT_STACK_TOP: u64 = STACKS + PAGE / 2;
 
 const KERNEL_CODE: u16 = 0x08;
-const USER_DATA: u16 = 0x18 | 3;
-const USER_CODE: u16 = 0x20 | 3;
+/// Selector of the data segments of a program.
+pub const USER_DATA: u16 = 0x18 | 3;
+/// Selector of its code segment.
+pub const USER_CODE: u16 = 0x20 | 3;
 const TASK: u16 = 0x28;
 const TSS_BYTES: u64 = 104;
 

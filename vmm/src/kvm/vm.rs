@@ -307,18 +307,28 @@ impl MicroVm {
     /// # Errors
     /// KVM refuses, or the vCPU is dead.
     pub fn set_registers(&mut self, registers: &Registers) -> Result<(), VmError> {
-        if self.dead {
-            return Err(VmError::Dead);
-        }
-        let kicker = self.kicker.clone();
         // The completion may itself report another part of the same access; it is of no interest.
-        kicker.without_entering(|| drop(self.vcpu.run()));
+        self.settle()?;
         self.system.clear_frames(&self.ram)?;
         let mut sregs = self.vcpu.get_sregs().map_err(VmError::kvm("read system registers"))?;
         system::user_segments(&mut sregs);
         sregs.cr2 = 0;
         self.vcpu.set_sregs(&sregs).map_err(VmError::kvm("set system registers"))?;
         self.vcpu.set_regs(&registers.into()).map_err(VmError::kvm("set registers"))
+    }
+
+    /// Completes what the last exit left pending, a load with whatever its data is, and enters
+    /// nothing: from here on the registers are those between two instructions.
+    ///
+    /// # Errors
+    /// The vCPU is dead.
+    pub fn settle(&mut self) -> Result<(), VmError> {
+        if self.dead {
+            return Err(VmError::Dead);
+        }
+        let kicker = self.kicker.clone();
+        kicker.without_entering(|| drop(self.vcpu.run()));
+        Ok(())
     }
 
     /// Frequency of the guest's time stamp counter in kHz; `None` where the host's is not constant.

@@ -113,7 +113,8 @@ pub trait Nic: Send + Sync {
     /// Switches the receive and the transmit unit off (RCTL.EN, TCTL.EN): two posted writes.
     fn shut_units(&self);
 
-    /// Opens the receive filters for the guest's MAC, broadcast and multicast.
+    /// Opens the receive filters for the guests' MACs, as the driver has programmed them, broadcast
+    /// and multicast.
     fn open_filters(&self);
 
     /// Good frames sent since the last call (GPTC, clear on read).
@@ -122,7 +123,7 @@ pub trait Nic: Send + Sync {
     /// Whether the link is up (STATUS.LU).
     fn link_up(&self) -> bool;
 
-    /// Shuts every receive filter: RAR0.AV, broadcast, multicast, promiscuous.
+    /// Shuts every receive filter: the guests' addresses, broadcast, multicast, promiscuous.
     fn shut_filters(&self);
 
     /// Receives frames to this address too (receive address 1), or to none beside the guest's. For

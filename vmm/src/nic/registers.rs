@@ -227,6 +227,11 @@ pub const VECTOR_QUEUES: u32 = 1 << 0;
 /// Vector of link and other causes, the VMM's, as a bit of EIMS and EICR.
 pub const VECTOR_OTHER: u32 = 1 << 1;
 
+/// Receive addresses of guests: the first one's is entry 0, the others' follow the probes' entry.
+pub fn guest_entries() -> impl Iterator<Item = usize> {
+    std::iter::once(0).chain(2..).take(shared_ring::layout::MAX_GUESTS)
+}
+
 /// The halves of a receive address as [`RAL0`] and [`RAH0`] hold them, without the valid bit.
 pub fn receive_address(mac: [u8; 6]) -> (u32, u32) {
     let [a, b, c, d, e, f] = mac;

@@ -100,17 +100,48 @@ pub enum Occurrence {
         /// What it is.
         to: SystemState,
     },
-    /// The remains of a failed domain were written.
+    /// A domain was written to a folder.
     Dumped {
         /// The domain.
         domain: String,
         /// The folder.
         folder: String,
+        /// Somebody asked for it, and the domain lives on; else it had failed.
+        requested: bool,
     },
-    /// The remains of a failed domain are lost.
+    /// A dump is lost.
     DumpLost {
         /// The domain.
         domain: String,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// A standby was stopped on request. It runs again when it is resumed, or has to serve.
+    Paused {
+        /// The domain.
+        domain: String,
+    },
+    /// It runs again on request.
+    Resumed {
+        /// The domain.
+        domain: String,
+    },
+    /// A debugger may come to a domain, or has gone.
+    Debugger {
+        /// The domain.
+        domain: String,
+        /// Whether one may come.
+        attached: bool,
+    },
+    /// Files were read again, on SIGHUP.
+    Reloaded {
+        /// What is as they say now.
+        applied: Vec<String>,
+        /// What they say otherwise, and takes a restart.
+        ignored: Vec<String>,
+    },
+    /// Files were to be read again; everything is as it was.
+    ReloadFailed {
         /// Why, in one line.
         reason: String,
     },
@@ -124,7 +155,7 @@ pub enum Occurrence {
 }
 
 /// Every value of the key `event` of what is published.
-pub const KINDS: [&str; 15] = [
+pub const KINDS: [&str; 20] = [
     "link",
     "failover",
     "ready",
@@ -138,6 +169,11 @@ pub const KINDS: [&str; 15] = [
     "service",
     "dumped",
     "dump-lost",
+    "paused",
+    "resumed",
+    "debugger",
+    "reloaded",
+    "reload-failed",
     "redundancy-lost",
     "redundancy-regained",
 ];
@@ -159,6 +195,11 @@ impl Occurrence {
             Self::State { .. } => "service",
             Self::Dumped { .. } => "dumped",
             Self::DumpLost { .. } => "dump-lost",
+            Self::Paused { .. } => "paused",
+            Self::Resumed { .. } => "resumed",
+            Self::Debugger { .. } => "debugger",
+            Self::Reloaded { .. } => "reloaded",
+            Self::ReloadFailed { .. } => "reload-failed",
             Self::RedundancyLost => "redundancy-lost",
             Self::RedundancyRegained { .. } => "redundancy-regained",
         }

@@ -2,12 +2,13 @@
 //!
 //! A program gets the event's JSON line on its standard input and its kind in `WARMSPARE_EVENT`.
 //! They run one after the other on a thread of their own, each within its time limit: whatever they
-//! do, it delays only the next of them. They inherit that SIGINT and SIGTERM are blocked.
+//! do, it delays only the next of them. They inherit that SIGINT, SIGTERM and SIGHUP are blocked.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,7 @@ pub struct Hook {
 /// The thread that runs them; it ends when the bus does.
 #[derive(Debug)]
 pub struct Hooks {
+    hooks: Arc<Mutex<Vec<Hook>>>,
     thread: JoinHandle<()>,
 }
 
@@ -44,17 +46,28 @@ impl Hooks {
     /// # Errors
     /// The operating system refuses another thread.
     pub fn spawn(hooks: Vec<Hook>, mut events: Subscription) -> io::Result<Self> {
+        let hooks = Arc::new(Mutex::new(hooks));
+        let current = hooks.clone();
         let thread = realtime::spawn("notify", None, move || {
             while let Some(delivery) = events.next_blocking() {
                 match delivery {
-                    Delivery::Event(event) => run_all(&hooks, &event),
+                    Delivery::Event(event) => {
+                        // Copied, so that the list can be replaced while a program runs.
+                        let hooks = current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                        run_all(&hooks, &event);
+                    }
                     Delivery::Lost(count) => {
                         tracing::warn!(count, "notify programs were too slow: events were lost");
                     }
                 }
             }
         })?;
-        Ok(Self { thread })
+        Ok(Self { hooks, thread })
+    }
+
+    /// From the next event on, these and no others.
+    pub fn replace(&self, hooks: Vec<Hook>) {
+        *self.hooks.lock().unwrap_or_else(PoisonError::into_inner) = hooks;
     }
 }
 
@@ -116,8 +129,6 @@ fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<bool>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::observe::bus::EventBus;
 

@@ -11,11 +11,13 @@
 pub mod bus;
 pub mod event;
 pub mod event_file;
+mod heard;
 pub mod histogram;
 pub mod hooks;
 pub mod metrics;
 pub mod openmetrics;
 pub mod recorder;
+mod redundancy;
 pub mod sampler;
 pub mod snapshot;
 pub mod system;
@@ -25,9 +27,11 @@ pub mod view;
 mod wall;
 mod witness;
 
-pub use recorder::{FailoverFacts, Heard, Recorder};
+pub use heard::{FailoverFacts, Heard};
+pub use recorder::Recorder;
 pub use sampler::Sampler;
 pub use snapshot::Snapshot;
 pub use system::SystemWatch;
 pub use view::{Observer, SystemView};
+pub use wall::wall_now;
 pub use witness::{Stall, Witness};

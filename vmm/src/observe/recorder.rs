@@ -3,125 +3,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use super::bus::{EventBus, Published, Subscription};
 use super::event::{EventLine, FailoverOutcome, FailoverView, Occurrence, Phases};
+use super::heard::{FailoverFacts, Heard};
 use super::histogram::{EDGES_US, Histogram};
-use super::snapshot::{FailoverCount, InterruptionView, is_redundant};
+use super::redundancy::{Redundancy, redundant};
+use super::snapshot::{DomainView, FailoverCount, InterruptionView};
+use super::view::SystemView;
 use super::wall;
 use crate::clock::monotonic_ns;
-use crate::supervisor::{Blame, RoleState, SystemState};
+use crate::supervisor::RoleState;
 
 /// Failures that are kept in full.
 pub const KEPT_FAILOVERS: usize = 1000;
 
 /// Events that are kept for those who ask later.
 pub const KEPT_EVENTS: usize = 1000;
-
-/// What the system reports, with names instead of numbers. Stamps are `CLOCK_MONOTONIC`.
-#[derive(Clone, Debug)]
-pub enum Heard {
-    /// A NIC's link came or went.
-    Link {
-        /// The NIC.
-        nic: String,
-        /// Whether it is up now.
-        up: bool,
-    },
-    /// A verdict fell.
-    Failover(FailoverFacts),
-    /// A domain is built and attached.
-    Ready {
-        /// The domain.
-        domain: String,
-        /// What it is now.
-        role: RoleState,
-        /// When.
-        at_ns: u64,
-    },
-    /// A domain could not be built.
-    BuildFailed {
-        /// The domain.
-        domain: String,
-        /// Why, in one line.
-        reason: String,
-    },
-    /// A domain failed too often and is left alone for a while.
-    Quarantined {
-        /// The domain.
-        domain: String,
-        /// For how long.
-        pause: Duration,
-    },
-    /// The ring changed hands in plan.
-    Switched {
-        /// The domain that served.
-        from: String,
-        /// The domain that serves.
-        to: String,
-        /// How long the guest's frames waited.
-        waited_ns: u64,
-        /// When the ring had changed hands.
-        at_ns: u64,
-    },
-    /// A standby was drilled.
-    Drilled {
-        /// The standby.
-        domain: String,
-        /// Whose fault it was, if it failed.
-        blame: Option<Blame>,
-        /// How long it took.
-        round_trip_ns: u64,
-        /// When it ended.
-        at_ns: u64,
-    },
-    /// An upgrade ended: who serves and how long it took, or why not.
-    Upgrade(Result<(String, Duration), String>),
-    /// A lost wakeup was noticed and made good.
-    Healed {
-        /// The domain.
-        domain: String,
-        /// How long work had waited, microseconds.
-        delayed_us: u64,
-        /// When.
-        at_ns: u64,
-    },
-    /// The service as a whole became something else.
-    State {
-        /// What it was.
-        from: SystemState,
-        /// What it is.
-        to: SystemState,
-    },
-    /// The remains of a failed domain were written to a folder, or are lost.
-    Dump {
-        /// The domain.
-        domain: String,
-        /// The folder, or why there is none.
-        result: Result<String, String>,
-    },
-}
-
-/// What the system reports of a failure.
-#[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "as in `FailoverView` and `supervisor::FailoverRecord`")]
-pub struct FailoverFacts {
-    pub from: String,
-    pub epoch: u32,
-    pub was_active: bool,
-    pub to: Option<String>,
-    pub cause: &'static str,
-    pub evidence: String,
-    pub entered_ns: u64,
-    pub verdict_ns: u64,
-    pub released_ns: u64,
-    pub first_sent_ns: Option<u64>,
-    pub resent: u64,
-    pub poisoned: u64,
-    pub salvaged: u64,
-    pub epitaph: String,
-}
 
 /// Counts of what is no failure.
 #[derive(Clone, Debug, Default)]
@@ -149,23 +47,11 @@ pub struct Drills {
     pub last_ns: u64,
 }
 
-/// A domain as far as events tell.
-#[derive(Debug)]
-struct Known {
-    name: String,
-    nic: String,
-    role: RoleState,
-    link_up: bool,
-}
-
 #[derive(Debug)]
 struct Books {
     seq: u64,
     lines: VecDeque<Arc<Published>>,
-    domains: Vec<Known>,
-    /// Since when there is no redundancy; `None` while there is.
-    bare_since_ns: Option<u64>,
-    was_redundant: bool,
+    redundancy: Redundancy,
     failures: u64,
     newest: VecDeque<(u64, FailoverView)>,
     tally: Tally,
@@ -176,25 +62,21 @@ struct Books {
 }
 
 /// The books and the bus.
-#[derive(Debug)]
 pub struct Recorder {
+    view: Arc<dyn SystemView>,
     began_ns: u64,
     books: Mutex<Books>,
     bus: EventBus,
 }
 
 impl Recorder {
-    /// Empty books of a system with these domains: name, and name of its NIC. Links count as up
-    /// until an event says otherwise.
-    pub fn new(domains: impl Iterator<Item = (String, String)>) -> Self {
-        let known = |(name, nic)| Known { name, nic, role: RoleState::Failed, link_up: true };
+    /// Empty books of this system, which is not redundant as far as they know.
+    pub fn new(view: Arc<dyn SystemView>) -> Self {
         let began_ns = monotonic_ns();
         let books = Books {
             seq: 0,
             lines: VecDeque::new(),
-            domains: domains.map(known).collect(),
-            bare_since_ns: Some(began_ns),
-            was_redundant: false,
+            redundancy: Redundancy::none(began_ns),
             failures: 0,
             newest: VecDeque::new(),
             tally: Tally::default(),
@@ -203,7 +85,7 @@ impl Recorder {
             all_interruptions: Histogram::default(),
             phases: BTreeMap::new(),
         };
-        Self { began_ns, books: Mutex::new(books), bus: EventBus::default() }
+        Self { view, began_ns, books: Mutex::new(books), bus: EventBus::default() }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -213,10 +95,35 @@ impl Recorder {
     /// Enters something into the books and tells all subscribers.
     pub fn hear(&self, heard: Heard) {
         let mut books = self.books();
+        let failed = heard.failed().map(|(name, verdict_ns)| (name.to_owned(), verdict_ns));
         let (at_ns, occurrence) = books.enter(heard);
         self.publish(&mut books, at_ns, occurrence);
-        if let Some(change) = books.redundancy_change(at_ns) {
-            self.publish(&mut books, at_ns, change);
+        let domains = self.view.domains();
+        if let Some((name, verdict_ns)) = failed
+            && !redundant(domains.iter().filter(|domain| domain.name != name))
+        {
+            let lost = books.redundancy.lost_at(verdict_ns);
+            self.publish_change(&mut books, lost);
+        }
+        let change = books.redundancy.see(redundant(domains.iter()), at_ns);
+        self.publish_change(&mut books, change);
+    }
+
+    /// The domains as they are now, and whether they make the service redundant. Whoever wants to
+    /// know asks here: a change is published before anybody hears of it.
+    pub fn look(&self) -> (Vec<DomainView>, bool) {
+        let mut books = self.books();
+        // Under the lock, so that nobody enters what is older than the newest look.
+        let domains = self.view.domains();
+        let now = redundant(domains.iter());
+        let change = books.redundancy.see(now, monotonic_ns());
+        self.publish_change(&mut books, change);
+        (domains, now)
+    }
+
+    fn publish_change(&self, books: &mut Books, change: Option<(u64, Occurrence)>) {
+        if let Some((at_ns, change)) = change {
+            self.publish(books, at_ns, change);
         }
     }
 
@@ -303,16 +210,12 @@ impl Recorder {
 impl Books {
     fn enter(&mut self, heard: Heard) -> (u64, Occurrence) {
         match heard {
-            Heard::Link { nic, up } => {
-                self.domains.iter_mut().filter(|d| d.nic == nic).for_each(|d| d.link_up = up);
-                (monotonic_ns(), Occurrence::Link { nic, up })
-            }
+            Heard::Link { nic, up } => (monotonic_ns(), Occurrence::Link { nic, up }),
             Heard::Failover(facts) => {
                 let at_ns = facts.verdict_ns;
                 (at_ns, Occurrence::Failover(Box::new(self.enter_failover(facts))))
             }
             Heard::Ready { domain, role, at_ns } => {
-                self.set_role(&domain, role);
                 self.close_failure(&domain, role, at_ns);
                 (at_ns, Occurrence::Ready { domain, role })
             }
@@ -320,13 +223,10 @@ impl Books {
                 (monotonic_ns(), Occurrence::BuildFailed { domain, reason })
             }
             Heard::Quarantined { domain, pause } => {
-                self.set_role(&domain, RoleState::Quarantined);
                 let pause_seconds = pause.as_secs_f64();
                 (monotonic_ns(), Occurrence::Quarantine { domain, pause_seconds })
             }
             Heard::Switched { from, to, waited_ns, at_ns } => {
-                self.set_role(&from, RoleState::Standby);
-                self.set_role(&to, RoleState::Active);
                 self.tally.switches += 1;
                 (at_ns, Occurrence::Switched { from, to, waited_us: waited_ns as f64 / 1000.0 })
             }
@@ -352,26 +252,38 @@ impl Books {
                 (at_ns, Occurrence::Healed { domain, delayed_us })
             }
             Heard::State { from, to } => (monotonic_ns(), Occurrence::State { from, to }),
-            Heard::Dump { domain, result } => (monotonic_ns(), self.enter_dump(domain, result)),
+            Heard::Dump { domain, result, requested } => {
+                (monotonic_ns(), self.enter_dump(domain, result, requested))
+            }
+            Heard::Paused { domain } => (monotonic_ns(), Occurrence::Paused { domain }),
+            Heard::Resumed { domain } => (monotonic_ns(), Occurrence::Resumed { domain }),
+            Heard::Debugger { domain, attached } => {
+                (monotonic_ns(), Occurrence::Debugger { domain, attached })
+            }
+            Heard::Reloaded { applied, ignored } => {
+                (monotonic_ns(), Occurrence::Reloaded { applied, ignored })
+            }
+            Heard::ReloadFailed { reason } => (monotonic_ns(), Occurrence::ReloadFailed { reason }),
         }
     }
 
-    fn enter_dump(&mut self, domain: String, result: Result<String, String>) -> Occurrence {
+    fn enter_dump(
+        &mut self,
+        domain: String,
+        result: Result<String, String>,
+        requested: bool,
+    ) -> Occurrence {
         match result {
             Ok(folder) => {
                 let of_domain = |(_, view): &&mut (u64, FailoverView)| view.from == domain;
-                if let Some((_, view)) = self.newest.iter_mut().rev().find(of_domain) {
+                if let Some((_, view)) = self.newest.iter_mut().rev().find(of_domain)
+                    && !requested
+                {
                     view.dump = Some(folder.clone());
                 }
-                Occurrence::Dumped { domain, folder }
+                Occurrence::Dumped { domain, folder, requested }
             }
             Err(reason) => Occurrence::DumpLost { domain, reason },
-        }
-    }
-
-    fn set_role(&mut self, name: &str, role: RoleState) {
-        if let Some(known) = self.domains.iter_mut().find(|known| known.name == name) {
-            known.role = role;
         }
     }
 
@@ -381,10 +293,6 @@ impl Books {
             (true, Some(_)) => FailoverOutcome::TakenOver,
             (true, None) => FailoverOutcome::NoSpare,
         };
-        self.set_role(&facts.from, RoleState::Failed);
-        if let Some(to) = &facts.to {
-            self.set_role(to, RoleState::Active);
-        }
         self.failures += 1;
         *self.counts.entry((facts.cause, outcome)).or_default() += 1;
         let phases = phases_of(&facts);
@@ -450,20 +358,6 @@ impl Books {
             self.all_interruptions.record(value_us);
         }
     }
-
-    fn redundancy_change(&mut self, at_ns: u64) -> Option<Occurrence> {
-        let redundant = is_redundant(self.domains.iter().map(|d| (d.role, d.link_up)));
-        if redundant == self.was_redundant {
-            return None;
-        }
-        self.was_redundant = redundant;
-        if !redundant {
-            self.bare_since_ns = Some(at_ns);
-            return Some(Occurrence::RedundancyLost);
-        }
-        let since_ns = self.bare_since_ns.take().unwrap_or(at_ns);
-        Some(Occurrence::RedundancyRegained { after_us: micros(since_ns, at_ns) })
-    }
 }
 
 fn phases_of(facts: &FailoverFacts) -> Phases {
@@ -476,7 +370,7 @@ fn phases_of(facts: &FailoverFacts) -> Phases {
     }
 }
 
-fn micros(from_ns: u64, to_ns: u64) -> f64 {
+pub(super) fn micros(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1000.0
 }
 

@@ -62,6 +62,8 @@ pub struct DomainView {
     pub epoch: u32,
     /// Whether nothing speaks against its taking over: link, flapping, last drill.
     pub healthy: bool,
+    /// Whether an operator has put it aside: paused, or in a debugger.
+    pub aside: bool,
     /// Its NIC.
     pub nic: NicView,
     /// Turns of its loop in this life, by its own word.

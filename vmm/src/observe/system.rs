@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use shared_ring::layout::RING_ENTRIES;
 use shared_ring::status::attach;
 
-use super::recorder::{FailoverFacts, Heard};
+use super::heard::{FailoverFacts, Heard};
 use super::snapshot::{DomainView, NicView, RingDepths};
 use super::view::{Observer, SystemView};
 use crate::domain::{DomainId, DomainSlot, ExitCounts, VcpuState};
@@ -48,6 +48,7 @@ impl SystemWatch {
             role: view.state,
             epoch,
             healthy: view.health() == Health::Healthy,
+            aside: view.aside,
             nic: NicView { name: slot.nic.name().to_owned(), link_up: link_up(view.link) },
             heartbeat: status.heartbeat.load(Ordering::Relaxed),
             parked: probe.as_ref().is_some_and(|probe| probe.state() == VcpuState::Parked),
@@ -187,11 +188,18 @@ pub fn heard(slots: &[Arc<DomainSlot>], event: &Event) -> Heard {
         Event::Upgraded(report) => Heard::Upgrade(Ok((name(report.serves), report.took))),
         Event::UpgradeFailed { reason } => Heard::Upgrade(Err(reason.clone())),
         Event::State { from, to } => Heard::State { from: *from, to: *to },
-        Event::Dumped { domain, folder } => {
-            Heard::Dump { domain: name(*domain), result: Ok(folder.display().to_string()) }
-        }
+        Event::Dumped { domain, folder, requested } => Heard::Dump {
+            domain: name(*domain),
+            result: Ok(folder.display().to_string()),
+            requested: *requested,
+        },
         Event::DumpLost { domain, reason } => {
-            Heard::Dump { domain: name(*domain), result: Err(reason.clone()) }
+            Heard::Dump { domain: name(*domain), result: Err(reason.clone()), requested: false }
+        }
+        Event::Paused { domain } => Heard::Paused { domain: name(*domain) },
+        Event::Resumed { domain } => Heard::Resumed { domain: name(*domain) },
+        Event::Debugger { domain, attached } => {
+            Heard::Debugger { domain: name(*domain), attached: *attached }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::recorder::Recorder;
 use super::sampler::Sampler;
-use super::snapshot::{DomainView, SCHEMA, Snapshot, is_redundant};
+use super::snapshot::{DomainView, SCHEMA, Snapshot};
 use super::wall;
 use crate::clock::monotonic_ns;
 use crate::supervisor::{RoleState, SystemState};
@@ -47,20 +47,19 @@ pub struct Observer {
 impl Observer {
     /// Begins to watch; the books are empty.
     pub fn new(view: Arc<dyn SystemView>) -> Self {
-        let known = view.domains().into_iter().map(|d| (d.name, d.nic.name));
-        let recorder = Arc::new(Recorder::new(known));
+        let recorder = Arc::new(Recorder::new(view.clone()));
         Self { view, recorder }
     }
 
     /// Whether one domain serves and another could take over now, nothing speaking against either.
     pub fn is_redundant(&self) -> bool {
-        is_redundant(self.view.domains().iter().map(|d| (d.role, d.is_able())))
+        self.recorder.look().1
     }
 
     /// The whole state now, with the rates of the last sample.
     pub fn snapshot(&self, sampler: &Sampler) -> Snapshot {
         let now_ns = monotonic_ns();
-        let domains = self.view.domains();
+        let (domains, redundant) = self.recorder.look();
         let active = domains.iter().find(|domain| domain.role == RoleState::Active);
         Snapshot {
             schema: SCHEMA.into(),
@@ -70,7 +69,7 @@ impl Observer {
             name: self.view.name().into(),
             policy: self.view.policy().into(),
             state: self.view.state(),
-            redundant: is_redundant(domains.iter().map(|d| (d.role, d.is_able()))),
+            redundant,
             active: active.map(|domain| domain.name.clone()),
             realtime: self.view.is_realtime(),
             counters: self.view.counters(),

@@ -10,6 +10,11 @@ pub(super) fn at(moment_ns: u64) -> String {
     rfc3339(SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH))
 }
 
+/// The calendar time now.
+pub fn wall_now() -> String {
+    rfc3339(SystemTime::now())
+}
+
 fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, micros) = (since.as_secs(), since.subsec_micros());

@@ -55,6 +55,9 @@ pub enum DrillError {
     /// It is known not to be fit.
     #[error("the standby's link is down")]
     LinkDown,
+    /// It, or who would have to answer, may stand still.
+    #[error("a domain that is paused or in a debugger has no drill")]
+    Aside,
     /// There is nobody to drill against.
     #[error("no domain serves that could answer")]
     NobodyServes,
@@ -183,6 +186,9 @@ impl Failover {
         let seat = index.and_then(|index| seats.get(index)).ok_or(DrillError::NoStandby)?;
         let life = seat.life.clone().filter(|_| seat.state == RoleState::Standby);
         let life = life.ok_or(DrillError::NoStandby)?;
+        if seat.is_aside() || seats[active].debugged {
+            return Err(DrillError::Aside);
+        }
         match self.slots[life.id().index()].nic.link_up() {
             true => Ok((life, self.slots[active].id)),
             false => Err(DrillError::LinkDown),

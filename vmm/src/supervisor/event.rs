@@ -75,19 +75,38 @@ pub enum Event {
         /// Why, in one line.
         reason: String,
     },
-    /// A failed domain's remains were written to a folder.
+    /// A domain was written to a folder.
     Dumped {
         /// Which domain.
         domain: DomainId,
         /// The folder.
         folder: PathBuf,
+        /// Somebody asked for it, and the domain lives on; else it had failed.
+        requested: bool,
     },
-    /// A failed domain's remains are lost.
+    /// A dump is lost.
     DumpLost {
-        /// Which domain.
+        /// Of which domain.
         domain: DomainId,
         /// Why, in one line.
         reason: String,
+    },
+    /// A standby was stopped on request.
+    Paused {
+        /// Which one.
+        domain: DomainId,
+    },
+    /// It runs again on request. One that has to serve runs again without this event.
+    Resumed {
+        /// Which one.
+        domain: DomainId,
+    },
+    /// A debugger may come to a domain, or has gone.
+    Debugger {
+        /// Which one.
+        domain: DomainId,
+        /// Whether one may come.
+        attached: bool,
     },
 }
 

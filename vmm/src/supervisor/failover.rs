@@ -16,7 +16,7 @@ use super::detect::Finding;
 use super::drill::Blame;
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use super::rules::{self, DomainView, Link, Need, SystemState};
-use super::seats::{Seat, Seats, SeatsGuard};
+use super::seats::{Seat, Seats, SeatsGuard, Shown};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, DomainSlot, Fault, Life, LifeProbe};
 use crate::switchboard::{Switchboard, TakeOver, Violation};
@@ -184,6 +184,7 @@ impl Failover {
         }
         let was_active = seat.state == RoleState::Active;
         seat.state = failed;
+        seat.put_back();
         let partner = self.separate(&mut seats, from.index(), verdict_ns);
         let heir = match was_active {
             true => partner.or_else(|| self.successor(&seats, Need::CannotStay)),
@@ -284,7 +285,8 @@ impl Failover {
         let seat = &seats[index];
         let link = self.link(index, seat.state);
         let held_down = seat.link.held_until_ns(now_ns).is_some();
-        DomainView { state: seat.state, link, held_down, drill_passed: seat.drill_passed }
+        let (drill_passed, aside) = (seat.drill_passed, seat.is_aside());
+        DomainView { state: seat.state, link, held_down, drill_passed, aside }
     }
 
     fn link(&self, index: usize, state: RoleState) -> Link {
@@ -314,16 +316,14 @@ impl Failover {
     /// The domains as the rules see them now. Takes no lock.
     pub fn views(&self) -> Vec<DomainView> {
         let now_ns = monotonic_ns();
-        let view = |index| {
-            let shown = self.seats.shown(index);
-            DomainView {
-                state: shown.state,
-                link: self.link(index, shown.state),
-                held_down: now_ns < shown.held_until_ns,
-                drill_passed: shown.drill_passed,
-            }
+        let view = |(index, shown): (usize, Shown)| DomainView {
+            state: shown.state,
+            link: self.link(index, shown.state),
+            held_down: now_ns < shown.held_until_ns,
+            drill_passed: shown.drill_passed,
+            aside: shown.aside,
         };
-        (0..self.slots.len()).map(view).collect()
+        self.seats.shown_together().into_iter().enumerate().map(view).collect()
     }
 
     /// What the service is worth now. Takes no lock.
@@ -348,6 +348,8 @@ impl Failover {
         let seat = &mut seats[index];
         let slot = &self.slots[index];
         seat.state = seat.state.after(RoleEvent::TakeOver).ok()?;
+        // A debugger finds out by itself; its breakpoints stop nobody any more.
+        seat.put_back();
         slot.nic.arm_first_sent();
         self.switchboard.take_over(TakeOver { to: slot.id, epoch: seat.epoch, verdict_ns });
         if let Some(life) = &seat.life {
@@ -374,6 +376,7 @@ impl Failover {
         seat.state = seat.state.after(RoleEvent::Rebuild)?;
         seat.epoch += 1;
         seat.drill_passed = true;
+        seat.put_back();
         Ok((seat.epoch, seat.life.take()))
     }
 

@@ -1,6 +1,6 @@
 //! Where the reports of domains and switchboard arrive.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ pub(super) struct Hub {
     asleep: AtomicBool,
     /// Rung by a domain that woke.
     pub(super) rung: EventFd,
+    /// Looks of the supervisor so far.
+    pub(super) looks: AtomicU64,
 }
 
 impl Hub {
@@ -49,6 +51,7 @@ impl Hub {
             violated: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             asleep: AtomicBool::new(false),
             rung: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            looks: AtomicU64::new(0),
         }))
     }
 

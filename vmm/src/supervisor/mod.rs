@@ -13,6 +13,7 @@
 pub mod detect;
 mod drill;
 mod event;
+mod examine;
 mod failover;
 mod flapping;
 mod hub;
@@ -32,6 +33,7 @@ mod workshop;
 
 pub use drill::{Blame, DrillError, DrillReport, Evidence};
 pub use event::{Event, FailoverReport};
+pub use examine::{Debugged, DumpReport, ExamineError};
 pub use failover::{Failover, FailoverRecord, Verdict};
 pub use operator::Operator;
 pub use roles::{IllegalTransition, RoleEvent, RoleState};
@@ -39,6 +41,7 @@ pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, System
 pub use switch::{SwitchError, SwitchReport};
 pub use system::{System, SystemError, Wires};
 pub use upgrade::{UpgradeError, UpgradeReport, UpgradeStep};
+pub(crate) use workshop::one_line;
 
 #[cfg(test)]
 mod tests;

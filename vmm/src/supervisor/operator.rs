@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::drill::{DrillError, DrillReport};
 use super::event::Event;
+use super::failover::Failover;
 use super::switch::{SwitchError, SwitchReport};
 use super::upgrade::{Upgrade, UpgradeError, UpgradeReport};
 use super::workshop::{Workshop, one_line};
+use crate::coredump::DumpWriter;
 use crate::domain::DomainId;
 use crate::realtime::{self, Priority};
 
@@ -23,6 +25,18 @@ pub struct Operator {
 impl Operator {
     pub(super) fn new(shop: Arc<Workshop>) -> Self {
         Self { shop }
+    }
+
+    pub(super) fn failover(&self) -> &Failover {
+        &self.shop.failover
+    }
+
+    pub(super) fn dumps(&self) -> Option<&DumpWriter> {
+        self.shop.dumps.as_ref()
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        self.shop.tell(event);
     }
 
     /// Hands the ring to another domain, `to` or the best that stands by.

@@ -108,6 +108,9 @@ impl Rebuilder {
         }
         let takeover = self.record(record);
         self.dump(&record, takeover);
+        if self.shop.abandoned.load(Ordering::Acquire) {
+            return;
+        }
         self.due = Some(Instant::now());
         // A lost link is no failure of the domain; what is done against a flapping one is done
         // where links are judged.
@@ -312,7 +315,7 @@ impl Rebuilder {
         // First, while the old life's cursors and descriptors still stand in its memory: what it had
         // in hand is counted, and what it had received is salvaged.
         shop.switchboard.detach(slot.id).map_err(BuildError::Install)?;
-        slot.prepare(&PrepareConfig { epoch, role: shop.first_role, mac: shop.mac.0 })
+        slot.prepare(&PrepareConfig { epoch, role: shop.first_role, macs: &shop.macs })
             .map_err(BuildError::Prepare)?;
         shop.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
         if free {

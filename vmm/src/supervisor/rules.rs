@@ -35,6 +35,8 @@ pub struct DomainView {
     pub held_down: bool,
     /// It passed its last drill, or had none in this life.
     pub drill_passed: bool,
+    /// Paused, or in a debugger.
+    pub aside: bool,
 }
 
 /// How good a standby is, best first.
@@ -44,6 +46,8 @@ pub enum Health {
     Healthy,
     /// Its link is up, but flaps.
     HeldDown,
+    /// An operator has put it aside: paused, or in a debugger. It is let go when it has to serve.
+    Aside,
     /// It failed its last drill.
     DrillFailed,
     /// Its link is down. Better than nobody: when the link comes back, it serves.
@@ -57,6 +61,7 @@ impl DomainView {
         link: Link::Unknown,
         held_down: false,
         drill_passed: true,
+        aside: false,
     };
 
     /// How good it is as a standby.
@@ -64,6 +69,7 @@ impl DomainView {
         match self {
             Self { link: Link::Down, .. } => Health::LinkDown,
             Self { drill_passed: false, .. } => Health::DrillFailed,
+            Self { aside: true, .. } => Health::Aside,
             Self { held_down: true, .. } => Health::HeldDown,
             _ => Health::Healthy,
         }
@@ -177,7 +183,7 @@ mod tests {
     use RoleState::{Active, Failed, Quarantined, Restarting, Standby};
 
     fn domain(state: RoleState) -> DomainView {
-        DomainView { state, link: Link::Up, held_down: false, drill_passed: true }
+        DomainView { state, link: Link::Up, held_down: false, drill_passed: true, aside: false }
     }
 
     fn standby(health: Health) -> DomainView {
@@ -185,6 +191,7 @@ mod tests {
         match health {
             Health::Healthy => good,
             Health::HeldDown => DomainView { held_down: true, ..good },
+            Health::Aside => DomainView { aside: true, ..good },
             Health::DrillFailed => DomainView { drill_passed: false, ..good },
             Health::LinkDown => DomainView { link: Link::Down, ..good },
         }
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_poor_standby_is_better_than_a_dead_driver_but_not_than_a_lost_link() {
-        for health in [Health::HeldDown, Health::DrillFailed, Health::LinkDown] {
+        for health in [Health::HeldDown, Health::Aside, Health::DrillFailed, Health::LinkDown] {
             let domains = [domain(Failed), standby(health)];
             assert_eq!(standby(health).health(), health);
             assert_eq!(successor(&domains, Need::CannotStay), Some(1));

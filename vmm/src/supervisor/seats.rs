@@ -4,14 +4,14 @@
 //! It may be kept from running for milliseconds, so it must never hold what a failover waits for.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::drill::DrillReport;
 use super::flapping::LinkHistory;
 use super::roles::RoleState;
 use crate::clock::monotonic_ns;
-use crate::domain::{Life, LifeProbe};
+use crate::domain::{Hold, Life, LifeProbe};
 use crate::topology::Limits;
 
 /// Place of one domain.
@@ -24,6 +24,23 @@ pub(super) struct Seat {
     pub(super) last_drill: Option<DrillReport>,
     /// The other domain of a planned switch that is on: either may have the ring.
     pub(super) partner: Option<usize>,
+    /// Stopped on request.
+    pub(super) paused: Option<Hold>,
+    /// In a debugger.
+    pub(super) debugged: bool,
+}
+
+impl Seat {
+    /// Whether somebody has put it aside: it may stand still.
+    pub(super) fn is_aside(&self) -> bool {
+        self.paused.is_some() || self.debugged
+    }
+
+    /// Nobody has any more.
+    pub(super) fn put_back(&mut self) {
+        self.paused = None;
+        self.debugged = false;
+    }
 }
 
 /// What is shown of a seat.
@@ -32,22 +49,28 @@ pub(super) struct Shown {
     pub(super) state: RoleState,
     pub(super) epoch: u32,
     pub(super) drill_passed: bool,
+    pub(super) aside: bool,
     /// The link does not count before this time, `CLOCK_MONOTONIC` nanoseconds.
     pub(super) held_until_ns: u64,
 }
 
-/// The place where it is shown. The two words are read one after the other: each is right by
-/// itself, and nothing is decided by the pair.
+/// The place where it is shown. Words are read one after the other: [`Seats::shown_together`] is for
+/// whoever compares them.
 struct Display {
-    /// State in bits 0-7, the drill in bit 8, epoch in bits 32-63.
+    /// State in bits 0-7, the drill in bit 8, put aside in bit 9, epoch in bits 32-63.
     seat: AtomicU64,
     held_until_ns: AtomicU64,
 }
+
+/// How often somebody looks at the displays who finds them being changed.
+const READS: usize = 1000;
 
 /// All of them.
 pub(super) struct Seats {
     seats: Mutex<Vec<Seat>>,
     shown: Vec<Display>,
+    /// Odd while the displays are being changed.
+    version: AtomicU64,
     /// Of each domain, the newest life. Only the rebuild thread and those who look take this lock.
     probes: Mutex<Vec<Option<LifeProbe>>>,
 }
@@ -56,6 +79,7 @@ pub(super) struct Seats {
 pub(super) struct SeatsGuard<'a> {
     seats: MutexGuard<'a, Vec<Seat>>,
     shown: &'a [Display],
+    version: &'a AtomicU64,
 }
 
 impl Seats {
@@ -69,14 +93,17 @@ impl Seats {
             drill_passed: true,
             last_drill: None,
             partner: None,
+            paused: None,
+            debugged: false,
         };
         let display = |_| Display {
-            seat: AtomicU64::new(pack(RoleState::Failed, true, 0)),
+            seat: AtomicU64::new(pack(RoleState::Failed, [true, false], 0)),
             held_until_ns: AtomicU64::new(0),
         };
         Self {
             seats: Mutex::new((0..count).map(seat).collect()),
             shown: (0..count).map(display).collect(),
+            version: AtomicU64::new(0),
             probes: Mutex::new(vec![None; count]),
         }
     }
@@ -84,15 +111,31 @@ impl Seats {
     /// Locks them.
     pub(super) fn lock(&self) -> SeatsGuard<'_> {
         let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        SeatsGuard { seats, shown: &self.shown }
+        SeatsGuard { seats, shown: &self.shown, version: &self.version }
     }
 
     /// A domain's seat, without the lock.
     pub(super) fn shown(&self, index: usize) -> Shown {
         let display = &self.shown[index];
-        let (state, drill_passed, epoch) = unpack(display.seat.load(Ordering::Acquire));
+        let (state, [drill_passed, aside], epoch) = unpack(display.seat.load(Ordering::Acquire));
         let held_until_ns = display.held_until_ns.load(Ordering::Relaxed);
-        Shown { state, epoch, drill_passed, held_until_ns }
+        Shown { state, epoch, drill_passed, aside, held_until_ns }
+    }
+
+    /// All seats as they were at one moment, without the lock.
+    pub(super) fn shown_together(&self) -> Vec<Shown> {
+        let all = || (0..self.shown.len()).map(|index| self.shown(index)).collect();
+        for _ in 0..READS {
+            let before = self.version.load(Ordering::Acquire);
+            let shown = all();
+            fence(Ordering::Acquire);
+            if before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before {
+                return shown;
+            }
+            std::hint::spin_loop();
+        }
+        // Whoever changes them takes less than a microsecond: that thread was stopped on its way.
+        all()
     }
 
     /// Remembers the newest life of a domain, for those who look.
@@ -123,12 +166,15 @@ impl DerefMut for SeatsGuard<'_> {
 impl Drop for SeatsGuard<'_> {
     fn drop(&mut self) {
         let now_ns = monotonic_ns();
+        self.version.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::Release);
         for (shown, seat) in self.shown.iter().zip(self.seats.iter()) {
             let held_until_ns = seat.link.held_until_ns(now_ns).unwrap_or(0);
             shown.held_until_ns.store(held_until_ns, Ordering::Relaxed);
-            let word = pack(seat.state, seat.drill_passed, seat.epoch);
+            let word = pack(seat.state, [seat.drill_passed, seat.is_aside()], seat.epoch);
             shown.seat.store(word, Ordering::Release);
         }
+        self.version.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -142,15 +188,18 @@ const STATES: [RoleState; 5] = [
 
 const DRILL_PASSED: u64 = 1 << 8;
 
-fn pack(state: RoleState, drill_passed: bool, epoch: u32) -> u64 {
-    let drill = if drill_passed { DRILL_PASSED } else { 0 };
-    u64::from(epoch) << 32 | drill | state as u64
+const ASIDE: u64 = 1 << 9;
+
+fn pack(state: RoleState, [drill_passed, aside]: [bool; 2], epoch: u32) -> u64 {
+    let bit = |set, bit| if set { bit } else { 0 };
+    u64::from(epoch) << 32 | bit(drill_passed, DRILL_PASSED) | bit(aside, ASIDE) | state as u64
 }
 
-fn unpack(word: u64) -> (RoleState, bool, u32) {
+fn unpack(word: u64) -> (RoleState, [bool; 2], u32) {
     let state = STATES.get(usize::from(word as u8)).copied();
     // Only `pack` writes these words.
-    (state.unwrap_or(RoleState::Failed), word & DRILL_PASSED != 0, (word >> 32) as u32)
+    let bits = [word & DRILL_PASSED != 0, word & ASIDE != 0];
+    (state.unwrap_or(RoleState::Failed), bits, (word >> 32) as u32)
 }
 
 #[cfg(test)]
@@ -160,8 +209,8 @@ mod tests {
     #[test]
     fn every_state_is_shown_as_it_is() {
         for state in STATES {
-            for drill in [false, true] {
-                assert_eq!(unpack(pack(state, drill, u32::MAX)), (state, drill, u32::MAX));
+            for bits in [[false, true], [true, false]] {
+                assert_eq!(unpack(pack(state, bits, u32::MAX)), (state, bits, u32::MAX));
             }
         }
     }
@@ -175,8 +224,13 @@ mod tests {
         locked[1].drill_passed = false;
         assert_eq!(seats.shown(1), seats.shown(0));
         drop(locked);
-        let expected =
-            Shown { state: RoleState::Active, epoch: 7, drill_passed: false, held_until_ns: 0 };
+        let expected = Shown {
+            state: RoleState::Active,
+            epoch: 7,
+            drill_passed: false,
+            aside: false,
+            held_until_ns: 0,
+        };
         assert_eq!(seats.shown(1), expected);
         assert_eq!(seats.shown(0).state, RoleState::Failed);
     }

@@ -61,6 +61,12 @@ pub enum SwitchError {
         /// Its name.
         name: String,
     },
+    /// It may stand still, and could not give the ring away then.
+    #[error("{name} is in a debugger: end that first")]
+    Debugged {
+        /// Its name.
+        name: String,
+    },
     /// A drill, a switch or an upgrade is on.
     #[error("another planned operation is on")]
     Busy,
@@ -171,6 +177,9 @@ impl Failover {
         let health = self.with_views(&seats, |views| views[to].health());
         if !matches!(health, Health::Healthy | Health::HeldDown) {
             return Err(SwitchError::Unhealthy { name: name(), health });
+        }
+        if seats[from].debugged {
+            return Err(SwitchError::Debugged { name: self.slots[from].name.clone() });
         }
         seats[from].partner = Some(to);
         seats[to].partner = Some(from);

@@ -29,7 +29,7 @@ use crate::nic::vfio::VfioNic;
 use crate::nic::{Nic, NicError};
 use crate::realtime;
 use crate::switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, SwitchboardError};
-use crate::topology::{FailBackSpec, NicSpec, Policy, Topology, WireSpec};
+use crate::topology::{AppSpec, FailBackSpec, NicSpec, Policy, Topology, WireSpec};
 use crate::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
 use crate::wire::{EthernetSwitch, Port, SwitchError, Tap, TapError, Wire};
 
@@ -122,7 +122,7 @@ impl System {
         nics: Vec<Arc<dyn Nic>>,
     ) -> Result<Self, SystemError> {
         drop(crate::kvm::open_kvm()?);
-        let app = &topology.apps[0];
+        let macs: Vec<_> = topology.apps.iter().map(|app| app.mac.0).collect();
         let tx_pool = DomainSlot::new_tx_pool()?;
         let mut slots = Vec::with_capacity(topology.domains.len());
         for (index, (domain, nic)) in topology.domains.iter().zip(nics).enumerate() {
@@ -133,7 +133,7 @@ impl System {
         let switchboard = Arc::new(Switchboard::spawn(SwitchboardConfig {
             slots: slots.clone(),
             tx_pool,
-            mac: app.mac.0,
+            macs: macs.clone(),
             announce: AnnounceConfig {
                 again: topology.announce.again_ms.iter().map(|ms| millis(*ms)).collect(),
             },
@@ -165,7 +165,7 @@ impl System {
             failover.clone(),
             hub.clone(),
             tell.clone(),
-            (Observer::new(switchboard.clone(), app.mac.0), topology.detect),
+            (Observer::new(switchboard.clone(), macs.clone()), topology.detect),
         )?;
         let images = [
             Arc::new(Image::parse(guest_images::DRIVER_DOMAIN)?),
@@ -177,12 +177,13 @@ impl System {
             failover: failover.clone(),
             hub,
             images: Images::new(images),
-            mac: app.mac,
+            macs,
             first_role: first_role(topology.policy),
             limits: topology.limits,
             events: tell,
             dumps,
             shared_nic: Mutex::new(()),
+            abandoned: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
         let mut threads = start_rebuilders(&shop, &jobs, queues)?;
@@ -194,10 +195,7 @@ impl System {
             true => Some(Drills::spawn(Operator::new(shop.clone()), every)?),
             false => None,
         };
-        let server = VhostUserServer::spawn(
-            VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 },
-            switchboard.port(),
-        )?;
+        let servers = serve_apps(topology, &switchboard)?;
         Ok(Self {
             slots,
             switchboard,
@@ -207,7 +205,7 @@ impl System {
             jobs,
             nudges,
             events,
-            servers: vec![server],
+            servers,
             watch: Some(watch),
             threads,
         })
@@ -223,9 +221,21 @@ impl System {
         self.shop.images.current()
     }
 
+    /// From now on no failed domain is built anew: what a machine without recovery does, to compare
+    /// with.
+    pub fn abandon(&self) {
+        self.shop.abandoned.store(true, Ordering::Release);
+    }
+
     /// For orders to it: switches, drills, upgrades.
     pub fn operator(&self) -> Operator {
         Operator::new(self.shop.clone())
+    }
+
+    /// How often the supervisor has looked at the domains: ten times a second at least, as long as it
+    /// lives.
+    pub fn looks(&self) -> u64 {
+        self.shop.hub.looks.load(Ordering::Relaxed)
     }
 
     /// Roles and failovers.
@@ -267,6 +277,19 @@ impl Drop for System {
 
 fn millis(ms: u32) -> Duration {
     Duration::from_millis(u64::from(ms))
+}
+
+/// Listens for the front-ends of all application guests.
+fn serve_apps(
+    topology: &Topology,
+    switchboard: &Switchboard,
+) -> Result<Vec<VhostUserServer>, VhostUserError> {
+    let ports = (0..).map_while(|guest| switchboard.port(guest));
+    let serve = |(app, port): (&AppSpec, _)| {
+        let config = VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 };
+        VhostUserServer::spawn(config, port)
+    };
+    topology.apps.iter().zip(ports).map(serve).collect()
 }
 
 /// Starts a rebuild thread for each domain, and the first domain with it.

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -157,6 +158,7 @@ impl Watch {
     }
 
     fn look(&mut self) {
+        self.hub.looks.fetch_add(1, Ordering::Relaxed);
         let outcomes = self.looks.look(&self.slots);
         for (index, outcome) in outcomes.into_iter().enumerate().take(self.slots.len()) {
             if let Some((life, finding)) = outcome.failed {

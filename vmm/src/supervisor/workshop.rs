@@ -10,10 +10,10 @@ use super::event::Event;
 use super::failover::Failover;
 use super::hub::Hub;
 use super::images::Images;
-use crate::coredump::{Capture, DumpOutcome, DumpWriter};
+use crate::coredump::{Capture, DumpOutcome, DumpWriter, Offer};
 use crate::domain::{DomainId, DomainSlot};
 use crate::switchboard::Switchboard;
-use crate::topology::{Limits, MacAddress};
+use crate::topology::Limits;
 
 /// Everything that domains are built from.
 pub(super) struct Workshop {
@@ -22,7 +22,8 @@ pub(super) struct Workshop {
     pub(super) failover: Arc<Failover>,
     pub(super) hub: Arc<Hub>,
     pub(super) images: Images,
-    pub(super) mac: MacAddress,
+    /// MAC addresses of the application guests.
+    pub(super) macs: Vec<[u8; 6]>,
     /// The role in which a life starts: standby, with its NIC or without.
     pub(super) first_role: Role,
     pub(super) limits: Limits,
@@ -31,6 +32,8 @@ pub(super) struct Workshop {
     /// Held while a domain is built that has its NIC in common with others: so nobody else begins to
     /// serve while its thread has the NIC in hand.
     pub(super) shared_nic: Mutex<()>,
+    /// What fails from now on stays failed.
+    pub(super) abandoned: AtomicBool,
     /// The system ends.
     pub(super) stopped: AtomicBool,
 }
@@ -45,7 +48,7 @@ impl Workshop {
     /// disk.
     pub(super) fn dump(&self, domain: DomainId, capture: impl FnOnce() -> Capture) {
         let Some(dumps) = &self.dumps else { return };
-        if !dumps.offer(capture()) {
+        if !dumps.offer(Offer::of_failure(capture())) {
             let reason = "the disk is slower than the failures".to_owned();
             self.tell(Event::DumpLost { domain, reason });
         }
@@ -56,18 +59,18 @@ impl Workshop {
 pub(super) fn dump_news(
     slots: &[Arc<DomainSlot>],
     events: Sender<Event>,
-) -> impl Fn(&str, DumpOutcome) + Send + 'static {
+) -> impl Fn(&str, bool, DumpOutcome) + Send + 'static {
     let names: Vec<(String, DomainId)> =
         slots.iter().map(|slot| (slot.name.clone(), slot.id)).collect();
-    move |name, outcome| {
+    move |name, requested, outcome| {
         let Some((_, domain)) = names.iter().find(|(known, _)| known == name) else { return };
         let domain = *domain;
         // Nobody may listen.
         let _ = events.send(match outcome {
-            DumpOutcome::Saved(folder) => Event::Dumped { domain, folder },
+            DumpOutcome::Saved(folder) => Event::Dumped { domain, folder, requested },
             DumpOutcome::Failed(error) => {
                 let reason = one_line(&error);
-                tracing::warn!(domain = name, %reason, "a failed domain leaves no dump");
+                tracing::warn!(domain = name, %reason, "a dump is lost");
                 Event::DumpLost { domain, reason }
             }
         });
@@ -75,11 +78,15 @@ pub(super) fn dump_news(
 }
 
 /// An error with all its causes.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let more = error.to_string();
+        // A transparent wrapper repeats its cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
         cause = error.source();
     }
     text

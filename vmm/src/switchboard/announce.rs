@@ -1,15 +1,18 @@
 //! Announcements: frames from the guest's MAC that teach switches which port it is behind now, and
 //! hosts that its addresses are still its own.
 //!
-//! After a takeover each of the guest's addresses is announced at once and again by the schedule.
-//! Only the first frame goes before what the guest itself has to send; the others follow a few at a
-//! time, so that no frame of the guest's waits behind more than [`PACE_FRAMES`] of them.
+//! After a takeover each of the guests' addresses is announced at once and again by the schedule.
+//! Only the first frame of each guest goes before what the guests themselves have to send; the others
+//! follow a few at a time, so that no frame of theirs waits behind more than [`PACE_FRAMES`] of them.
 //!
 //! | transmit buffers | for |
 //! |---|---|
-//! | `0..FIRST_RESERVED` | the guest's frames |
-//! | four for each place in the table of addresses, four for the frame without one | announcements |
+//! | `0..FIRST_RESERVED` | the guests' frames |
+//! | [`ANNOUNCE_BUFFERS`] | announcements |
 //! | [`QUESTION_BUFFER`], [`ANSWER_BUFFER`] | drills |
+//!
+//! A buffer that a NIC may still be reading, of a domain that failed, is not written without need: an
+//! announcement goes into a buffer that holds it already, or else into the one that rests longest.
 
 use std::time::Duration;
 
@@ -20,15 +23,14 @@ use super::announcement::{Announced, Announcement};
 use super::transmit::TxPool;
 use crate::budget::{ANNOUNCE_AGAIN, ANNOUNCE_PACE};
 
-/// Places of announcements: all addresses of both families, and the frame without one.
+/// Places of a guest's announcements: all addresses of both families, and the frame without one.
 const PLACES: usize = 2 * ADDRESSES + 1;
 /// The frame without an address.
 const NAMELESS: usize = 2 * ADDRESSES;
-/// Buffers of each place: some may still be unconfirmed when the next repetition is due.
-const COPIES: usize = 4;
+/// Buffers for announcements: some are still unconfirmed when the next repetition is due.
+const ANNOUNCE_BUFFERS: usize = 4 * PLACES;
 /// Announcements posted at a time.
 const PACE_FRAMES: usize = 2;
-const ANNOUNCE_BUFFERS: usize = PLACES * COPIES;
 /// First buffer that is not the guest's.
 pub(crate) const FIRST_RESERVED: u16 = (TX_BUFFERS - ANNOUNCE_BUFFERS - 2) as u16;
 const FIRST_ANNOUNCE: u16 = FIRST_RESERVED;
@@ -53,58 +55,23 @@ impl Default for AnnounceConfig {
     }
 }
 
-/// Learns the guest's addresses and announces them.
-pub(crate) struct Announcer {
-    mac: [u8; 6],
-    pub(crate) addresses: Addresses,
-    again: Vec<Duration>,
-    since_ns: u64,
-    /// Repetitions done.
-    done: usize,
-    /// Places to be announced, as bits.
-    pending: u32,
-    /// When the next of them may go.
-    pace_ns: u64,
-    /// Version of the addresses that each buffer was written from; 0 for none.
-    written: [u32; ANNOUNCE_BUFFERS],
+/// What a buffer holds: whose announcement, of which place and version of the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Written {
+    guest: usize,
+    place: usize,
+    version: u32,
 }
 
-impl Announcer {
-    pub(crate) fn new(mac: [u8; 6], config: &AnnounceConfig) -> Self {
-        let mut again = config.again.clone();
-        again.truncate(MAX_AGAIN);
-        let done = again.len();
-        Self {
-            mac,
-            addresses: Addresses::new(mac),
-            again,
-            since_ns: 0,
-            done,
-            pending: 0,
-            pace_ns: 0,
-            written: [0; ANNOUNCE_BUFFERS],
-        }
-    }
+/// What is known of a guest.
+struct Known {
+    mac: [u8; 6],
+    addresses: Addresses,
+    /// Places to be announced, as bits.
+    pending: u32,
+}
 
-    /// Nothing is announced any more.
-    pub(crate) fn stop(&mut self) {
-        self.done = self.again.len();
-        self.pending = 0;
-    }
-
-    /// The guest has a new port since `now_ns`: everything is to be announced, now and again.
-    pub(crate) fn start(&mut self, now_ns: u64) {
-        self.since_ns = now_ns;
-        self.done = 0;
-        self.pending = self.all();
-        self.pace_ns = now_ns;
-    }
-
-    /// Puts one announcement before everything that waits. Says how many that were.
-    pub(crate) fn lead(&mut self, tx: &mut TxPool) -> u64 {
-        u64::from(self.post_next(tx, true))
-    }
-
+impl Known {
     fn all(&self) -> u32 {
         let known = (0..NAMELESS).filter(|place| self.addresses.at(*place).is_some());
         match known.fold(0, |bits, place| bits | 1 << place) {
@@ -112,10 +79,75 @@ impl Announcer {
             bits => bits,
         }
     }
+}
+
+/// Learns the guests' addresses and announces them.
+pub(crate) struct Announcer {
+    guests: Vec<Known>,
+    again: Vec<Duration>,
+    since_ns: u64,
+    /// Repetitions done.
+    done: usize,
+    /// When the next that are pending may go.
+    pace_ns: u64,
+    written: [Option<Written>; ANNOUNCE_BUFFERS],
+    /// Behind the buffer that was written last.
+    next: usize,
+}
+
+impl Announcer {
+    pub(crate) fn new(macs: &[[u8; 6]], config: &AnnounceConfig) -> Self {
+        let mut again = config.again.clone();
+        again.truncate(MAX_AGAIN);
+        let done = again.len();
+        let known =
+            |mac: &[u8; 6]| Known { mac: *mac, addresses: Addresses::new(*mac), pending: 0 };
+        Self {
+            guests: macs.iter().map(known).collect(),
+            again,
+            since_ns: 0,
+            done,
+            pace_ns: 0,
+            written: [None; ANNOUNCE_BUFFERS],
+            next: 0,
+        }
+    }
+
+    /// What is known of a guest's addresses.
+    pub(crate) fn addresses(&mut self, guest: usize) -> &mut Addresses {
+        &mut self.guests[guest].addresses
+    }
+
+    /// Nothing is announced any more.
+    pub(crate) fn stop(&mut self) {
+        self.done = self.again.len();
+        self.guests.iter_mut().for_each(|guest| guest.pending = 0);
+    }
+
+    /// The guests have a new port since `now_ns`: everything is to be announced, now and again.
+    pub(crate) fn start(&mut self, now_ns: u64) {
+        self.since_ns = now_ns;
+        self.done = 0;
+        self.mark_all();
+        self.pace_ns = now_ns;
+    }
+
+    fn mark_all(&mut self) {
+        self.guests.iter_mut().for_each(|guest| guest.pending = guest.all());
+    }
+
+    /// Puts one announcement of each guest before everything that waits. Says how many that were.
+    pub(crate) fn lead(&mut self, tx: &mut TxPool) -> u64 {
+        (0..self.guests.len()).map(|guest| u64::from(self.post_next(guest, tx, true))).sum()
+    }
+
+    fn first_pending(&self) -> Option<usize> {
+        self.guests.iter().position(|guest| guest.pending != 0)
+    }
 
     /// When there is something to do next.
     pub(crate) fn due_ns(&self) -> Option<u64> {
-        if self.pending != 0 {
+        if self.first_pending().is_some() {
             return Some(self.pace_ns);
         }
         self.again.get(self.done).map(|after| self.since_ns + after.as_nanos() as u64)
@@ -126,42 +158,53 @@ impl Announcer {
         if self.due_ns().is_none_or(|due| due > now_ns) {
             return 0;
         }
-        if self.pending == 0 {
-            self.pending = self.all();
+        if self.first_pending().is_none() {
+            self.mark_all();
             self.done += 1;
         }
         self.pace_ns = now_ns + ANNOUNCE_PACE.as_nanos() as u64;
-        (0..PACE_FRAMES).map(|_| u64::from(self.post_next(tx, false))).sum()
+        let mut posted = 0;
+        for _ in 0..PACE_FRAMES {
+            let Some(guest) = self.first_pending() else { break };
+            posted += u64::from(self.post_next(guest, tx, false));
+        }
+        posted
     }
 
-    /// Posts the next place that is pending, unless all its buffers are still on their way.
-    fn post_next(&mut self, tx: &mut TxPool, first: bool) -> bool {
-        if self.pending == 0 {
+    /// Posts the next place of a guest that is pending, unless all buffers are still on their way.
+    fn post_next(&mut self, guest: usize, tx: &mut TxPool, first: bool) -> bool {
+        let known = &mut self.guests[guest];
+        if known.pending == 0 {
             return false;
         }
-        let place = self.pending.trailing_zeros() as usize;
-        self.pending &= self.pending - 1;
+        let place = known.pending.trailing_zeros() as usize;
+        known.pending &= known.pending - 1;
         let what = match place {
             NAMELESS => Announced::Nothing,
-            place => match self.addresses.at(place) {
+            place => match known.addresses.at(place) {
                 Some(what) => what,
                 None => return false,
             },
         };
-        let copies = place * COPIES..(place + 1) * COPIES;
-        let Some(copy) = copies.into_iter().find(|copy| tx.is_free(buffer(*copy))) else {
-            return false;
-        };
-        let announcement = Announcement::new(self.mac, what);
-        // Buffers that a NIC may still be reading, of a domain that failed, are not written without
-        // need.
-        if std::mem::replace(&mut self.written[copy], self.addresses.version())
-            != self.addresses.version()
-        {
+        let announcement = Announcement::new(known.mac, what);
+        let content = Written { guest, place, version: known.addresses.version() };
+        let Some(copy) = self.find_buffer(tx, content) else { return false };
+        if self.written[copy] != Some(content) {
             tx.write_reserved(buffer(copy), announcement.bytes());
+            self.written[copy] = Some(content);
+            self.next = (copy + 1) % ANNOUNCE_BUFFERS;
         }
         tx.post_reserved(buffer(copy), announcement.bytes().len(), first);
         true
+    }
+
+    /// A free buffer with this content, or else the one that was written longest ago.
+    fn find_buffer(&self, tx: &TxPool, content: Written) -> Option<usize> {
+        let is_free = |copy: &usize| tx.is_free(buffer(*copy));
+        let holds = |copy: &usize| self.written[*copy] == Some(content);
+        (0..ANNOUNCE_BUFFERS).filter(holds).find(is_free).or_else(|| {
+            (0..ANNOUNCE_BUFFERS).map(|n| (self.next + n) % ANNOUNCE_BUFFERS).find(is_free)
+        })
     }
 }
 
@@ -179,13 +222,13 @@ mod tests {
 
     fn announcer() -> (Announcer, TxPool) {
         let pool = DomainSlot::new_tx_pool().unwrap();
-        (Announcer::new(MAC, &AnnounceConfig::default()), TxPool::new(pool))
+        (Announcer::new(&[MAC], &AnnounceConfig::default()), TxPool::new(pool, 1))
     }
 
     /// An ARP request of the guest for an address of its own.
     fn claim(announcer: &mut Announcer, last: u8) {
         let frame = Announcement::new(MAC, Announced::V4([10, 0, 0, last]));
-        announcer.addresses.learn(frame.bytes().first_chunk().unwrap(), || unreachable!());
+        announcer.addresses(0).learn(frame.bytes().first_chunk().unwrap(), || unreachable!());
     }
 
     #[test]
@@ -217,11 +260,38 @@ mod tests {
     #[test]
     fn what_is_still_on_its_way_is_not_posted_without_end() {
         let (mut announcer, mut tx) = announcer();
-        for _ in 0..COPIES {
+        for _ in 0..ANNOUNCE_BUFFERS {
             announcer.start(0);
             assert_eq!(announcer.lead(&mut tx), 1);
         }
+        announcer.start(0);
+        assert_eq!(announcer.lead(&mut tx), 0);
         assert_eq!(announcer.tick(&mut tx, MS), 0);
         assert_eq!(announcer.due_ns(), Some(5 * MS));
+    }
+
+    #[test]
+    fn each_guest_is_announced_first() {
+        let macs = [MAC, [2, 0, 0, 0, 0, 10]];
+        let (_, mut tx) = announcer();
+        let mut announcer = Announcer::new(&macs, &AnnounceConfig::default());
+        (1..=3).for_each(|last| claim(&mut announcer, last));
+        announcer.start(0);
+        assert_eq!(announcer.lead(&mut tx), 2);
+        assert_eq!(announcer.tick(&mut tx, 0), 2, "the first guest's other addresses");
+        assert_eq!(announcer.due_ns(), Some(MS));
+        let written: Vec<_> = announcer.written.iter().flatten().map(|w| w.guest).collect();
+        assert_eq!(written, [0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_buffer_is_written_again_only_for_something_else() {
+        let (mut announcer, mut tx) = announcer();
+        announcer.start(0);
+        announcer.lead(&mut tx);
+        tx.fail(|_| false);
+        announcer.start(MS);
+        announcer.lead(&mut tx);
+        assert_eq!(announcer.written.iter().flatten().count(), 1);
     }
 }

@@ -45,6 +45,10 @@ counters! {
     tx_frames,
     /// Bytes of these.
     tx_bytes,
+    /// Handed from guest to guest, once for each that got one.
+    local_frames,
+    /// Lost between guests: the other had no room or is not there.
+    local_lost,
     /// Buffers claimed sent by a domain.
     tx_claimed,
     /// Confirmed by a NIC's own counter.
@@ -77,7 +81,11 @@ counters! {
     rx_probes,
     /// Dropped: no guest is connected or its ring is not running.
     rx_no_guest,
-    /// Dropped: sent by the guest itself, come back through the other port.
+    /// Dropped: for none of several guests.
+    rx_unknown,
+    /// Lost to one of several guests, which posted no buffers for too long.
+    rx_overrun,
+    /// Dropped: sent by a guest itself, come back through the other port.
     rx_own,
     /// Dropped: the NIC reported an error with them.
     rx_damaged,

@@ -42,7 +42,8 @@ impl Engine {
         if !self.tx.is_free(ANSWER_BUFFER) {
             return false;
         }
-        let [ours, theirs] = [active, standby].map(|lane| probe_mac(self.mac, lane as u8));
+        let [ours, theirs] =
+            [active, standby].map(|lane| probe_mac(self.guests[0].mac, lane as u8));
         let question = Probe { number, kind: ProbeKind::Question }.frame(ours, theirs);
         let answer = Probe { number, kind: ProbeKind::Answer }.frame(theirs, ours);
         self.tx.write_reserved(QUESTION_BUFFER, &question);

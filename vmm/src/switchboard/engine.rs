@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use super::addresses::{GLANCE_BYTES, LEARN_BYTES};
 use super::announce::{AnnounceConfig, Announcer};
 use super::confirm::Confirmations;
 use super::drill::Drill;
 use super::forward::Forwarder;
+use super::guests::{GuestSet, Guests};
 use super::handover::Handover;
 use super::lane::{Lane, LaneLife};
 use super::port::vring::Vring;
-use super::port::{GuestPort, RINGS, RX_RING, TX_RING, Taken};
+use super::port::{RINGS, RX_RING, TX_RING};
 use super::shared::{RingChange, RingsDone, Shared};
 use super::transmit::TxPool;
 use super::twice::Twice;
@@ -22,15 +22,14 @@ use crate::domain::DomainSlot;
 
 /// Frames moved each way in one turn, so that a takeover never waits for more than a few hundred
 /// copies.
-const TURN_FRAMES: usize = 256;
+pub(super) const TURN_FRAMES: usize = 256;
 
 /// The switchboard's state.
 pub(crate) struct Engine {
     pub(super) lanes: Vec<Lane>,
     pub(super) active: Option<usize>,
     pub(super) tx: TxPool,
-    pub(super) port: GuestPort,
-    pub(super) mac: [u8; 6],
+    pub(super) guests: Guests,
     pub(super) confirmations: Confirmations,
     pub(super) announcements: Announcer,
     pub(super) handover: Option<Handover>,
@@ -41,17 +40,17 @@ pub(crate) struct Engine {
     pub(super) takeovers: u64,
     pub(super) shared: Arc<Shared>,
     sink: Arc<dyn ViolationSink>,
-    /// A frame of the guest found no free buffer.
-    tx_blocked: bool,
-    /// A received frame found no chain.
-    rx_blocked: bool,
+    /// Whose ring is looked at next.
+    pub(super) next_guest: usize,
+    /// Guests that received frames wait for.
+    rx_blocked: GuestSet,
 }
 
 impl Engine {
     pub(crate) fn new(
         slots: Vec<Arc<DomainSlot>>,
         tx: TxPool,
-        mac: [u8; 6],
+        macs: &[[u8; 6]],
         announce: &AnnounceConfig,
         sink: Arc<dyn ViolationSink>,
         shared: Arc<Shared>,
@@ -60,10 +59,9 @@ impl Engine {
             lanes: slots.into_iter().map(|slot| Lane { slot, life: None }).collect(),
             active: None,
             tx,
-            port: GuestPort::new(),
-            mac,
+            guests: Guests::new(macs),
             confirmations: Confirmations::default(),
-            announcements: Announcer::new(mac, announce),
+            announcements: Announcer::new(macs, announce),
             handover: None,
             twice: Twice::new(),
             drill: None,
@@ -71,13 +69,13 @@ impl Engine {
             takeovers: 0,
             shared,
             sink,
-            tx_blocked: false,
-            rx_blocked: false,
+            next_guest: 0,
+            rx_blocked: GuestSet::NONE,
         }
     }
 
     /// The active domain's life, unless it broke the protocol.
-    fn active_life(&mut self) -> Option<(&DomainSlot, &mut LaneLife)> {
+    pub(super) fn active_life(&mut self) -> Option<(&DomainSlot, &mut LaneLife)> {
         let Lane { slot, life } = &mut self.lanes[self.active?];
         let life = life.as_deref_mut().filter(|life| life.trusted)?;
         Some((slot, life))
@@ -157,87 +155,8 @@ impl Engine {
         }
     }
 
-    /// Guest to domain.
-    fn transmit(&mut self) -> bool {
-        let taken = match self.port.transmits() {
-            None => 0,
-            Some(false) => self.discard(),
-            Some(true) if self.is_draining() => 0,
-            Some(true) if self.active_life().is_some() => self.take_frames(),
-            Some(true) => 0,
-        };
-        if let Err(violation) = self.post()
-            && let Some(active) = self.active
-        {
-            self.violate(active, violation);
-        }
-        taken > 0
-    }
-
-    /// Takes frames of the guest while there are buffers; the rest stays in the guest's ring.
-    fn take_frames(&mut self) -> usize {
-        let counters = &self.shared.counters;
-        let mut taken = 0;
-        // What could not be posted keeps the rest out: the order is the guest's.
-        let mut blocked = self.tx.is_waiting();
-        while !blocked && taken < TURN_FRAMES {
-            blocked = !self.tx.has_room();
-            if blocked {
-                break;
-            }
-            let (head, bytes, filled) = match self.port.take_frame() {
-                Taken::Nothing => break,
-                Taken::Rejected => {
-                    counters.tx_malformed.add(1);
-                    taken += 1;
-                    continue;
-                }
-                Taken::Frame(mut frame) => {
-                    let (bytes, checksum) = (frame.bytes, frame.checksum);
-                    let filled = self.tx.fill(bytes, checksum, |slice| frame.copy_to(slice));
-                    (frame.head, frame.bytes, filled)
-                }
-            };
-            self.port.return_frame(head);
-            taken += 1;
-            match filled {
-                Ok(()) => {
-                    counters.tx_frames.add(1);
-                    counters.tx_bytes.add(bytes as u64);
-                    let glance = self.tx.last_filled::<GLANCE_BYTES>();
-                    let rest = || self.tx.last_filled::<LEARN_BYTES>();
-                    self.announcements.addresses.learn(&glance, rest);
-                }
-                Err(_) => counters.tx_malformed.add(1),
-            }
-        }
-        if blocked && !std::mem::replace(&mut self.tx_blocked, blocked) {
-            counters.tx_backpressure.add(1);
-        }
-        self.tx_blocked = blocked;
-        taken
-    }
-
-    /// Throws away what is in a disabled transmit ring, as the vhost-user document asks.
-    fn discard(&mut self) -> usize {
-        let mut taken = 0;
-        while taken < TURN_FRAMES {
-            let head = match self.port.take_frame() {
-                Taken::Nothing => break,
-                Taken::Rejected => None,
-                Taken::Frame(frame) => Some(frame.head),
-            };
-            if let Some(head) = head {
-                self.port.return_frame(head);
-            }
-            taken += 1;
-        }
-        self.shared.counters.tx_discarded.add(taken as u64);
-        taken
-    }
-
     /// Pushes waiting frames to the active domain.
-    fn post(&mut self) -> Result<(), Violation> {
+    pub(super) fn post(&mut self) -> Result<(), Violation> {
         let Some(active) = self.active else { return Ok(()) };
         let Some(life) = self.lanes[active].life.as_deref_mut().filter(|life| life.trusted) else {
             return Ok(());
@@ -247,58 +166,63 @@ impl Engine {
         Ok(())
     }
 
-    /// Domain to guest.
+    /// Domain to guests.
     fn receive(&mut self) -> bool {
         let mut moved = 0;
+        let mut blocked = GuestSet::NONE;
         for lane in self.receivers().into_iter().flatten() {
-            if let Err(violation) = self.receive_from(lane, &mut moved) {
-                self.violate(lane, violation);
+            match self.receive_from(lane, &mut moved) {
+                Ok(waiting) => blocked = blocked.with(waiting),
+                Err(violation) => self.violate(lane, violation),
             }
         }
+        let newly = blocked.without(std::mem::replace(&mut self.rx_blocked, blocked));
+        self.shared.counters.rx_backpressure.add(u64::from(newly.count()));
         self.answer_drill();
         moved > 0
     }
 
-    pub(super) fn receive_from(&mut self, lane: usize, moved: &mut usize) -> Result<(), Violation> {
+    /// Hands on what one domain received. Says for whom something waits.
+    pub(super) fn receive_from(
+        &mut self,
+        lane: usize,
+        moved: &mut usize,
+    ) -> Result<GuestSet, Violation> {
+        let (slot, life, mut forwarder) = self.forwarder(lane);
+        let Some(life) = life else { return Ok(GuestSet::NONE) };
+        for guest in life.backlog.waiting().each() {
+            *moved += forwarder.catch_up(slot, life, guest)?;
+        }
+        let mut blocked = GuestSet::NONE;
+        while *moved < TURN_FRAMES && !life.backlog.is_blocked() {
+            // Without chains a single guest's frames stay in the ring: the NIC runs out of buffers,
+            // and transmission goes on.
+            if life.has_received() && forwarder.must_wait() {
+                blocked = GuestSet::of(0);
+                break;
+            }
+            let Some(frame) = life.next_received(slot)? else { break };
+            forwarder.take(slot, life, &frame)?;
+            *moved += 1;
+        }
+        life.rings.rx_done.release();
+        Ok(blocked.with(life.backlog.waiting()))
+    }
+
+    /// What it takes to hand on a lane's frames; no life if that is not trusted.
+    pub(super) fn forwarder(
+        &mut self,
+        lane: usize,
+    ) -> (&DomainSlot, Option<&mut LaneLife>, Forwarder<'_>) {
         let Lane { slot, life } = &mut self.lanes[lane];
-        let Some(life) = life.as_deref_mut().filter(|life| life.trusted) else { return Ok(()) };
-        let mut forwarder = Forwarder {
-            port: &mut self.port,
+        let forwarder = Forwarder {
+            guests: &mut self.guests,
             twice: &mut self.twice,
-            mac: self.mac,
             counters: &self.shared.counters,
             lane,
             question: &mut self.question,
         };
-        let mut blocked = false;
-        while *moved < TURN_FRAMES {
-            let frame = match life.stash.take() {
-                Some(frame) => frame,
-                // Without chains the entries stay in the ring: the NIC runs out of buffers, and
-                // transmission goes on.
-                None if life.has_received() && forwarder.must_wait() => {
-                    blocked = true;
-                    break;
-                }
-                None => match life.next_received(slot)? {
-                    Some(frame) => frame,
-                    None => break,
-                },
-            };
-            if !forwarder.forward(slot, &frame) {
-                life.stash = Some(frame);
-                blocked = true;
-                break;
-            }
-            life.give_back(slot, frame.buffer)?;
-            *moved += 1;
-        }
-        life.rings.rx_done.release();
-        if blocked && !self.rx_blocked {
-            self.shared.counters.rx_backpressure.add(1);
-        }
-        self.rx_blocked = blocked;
-        Ok(())
+        (slot, life.as_deref_mut().filter(|life| life.trusted), forwarder)
     }
 
     /// Domains that are not active must publish nothing, but for what they receive in a handover.
@@ -329,8 +253,10 @@ impl Engine {
             self.publish_lane(lane);
         }
         let counters = &self.shared.counters;
-        counters.calls.add(self.port.publish());
-        counters.guest_rings_broken.add(self.port.inspect(&self.shared.port_events));
+        for (guest, events) in self.guests.iter_mut().zip(&self.shared.port_events) {
+            counters.calls.add(guest.port.publish());
+            counters.guest_rings_broken.add(guest.port.inspect(events));
+        }
         counters.tx_unconfirmed.set(self.tx.unconfirmed() as u64);
         counters.tx_awaiting.set(self.tx.awaiting() as u64);
         if self.tx.has_poison() {
@@ -372,7 +298,6 @@ impl Engine {
             }
         }
         fence(Ordering::SeqCst);
-        let mut wanted = [false; RINGS];
         let mut work = false;
         let mut serves = false;
         let draining = self.is_draining();
@@ -380,20 +305,37 @@ impl Engine {
             serves = !draining;
             work |= life.has_claims();
         }
+        let mut waiting = GuestSet::NONE;
         for lane in self.receivers().into_iter().flatten() {
             let life = self.lanes[lane].life.as_deref().filter(|life| life.trusted);
-            let received = life.is_some_and(LaneLife::has_received);
-            wanted[RX_RING] |= received && self.port.receives();
-            work |= received && !wanted[RX_RING];
+            let Some(life) = life else { continue };
+            waiting = waiting.with(life.backlog.waiting());
+            if life.has_received() {
+                // A single guest's frames wait for its chains; others' never do here.
+                let waits = self.guests.is_single() && self.guests[0].port.receives();
+                waiting = if waits { waiting.with(GuestSet::of(0)) } else { waiting };
+                work |= !waits;
+            }
         }
-        wanted[TX_RING] = match self.port.transmits() {
-            Some(true) => serves && self.tx.has_room() && !self.tx.is_waiting(),
+        for guest in 0..self.guests.count() {
+            work |= self.arm_guest(guest, serves, waiting.contains(guest));
+        }
+        !work
+    }
+
+    /// Asks a guest for kicks; `true` if there is something to do already.
+    fn arm_guest(&mut self, guest: usize, serves: bool, awaited: bool) -> bool {
+        let room = self.tx.has_room(guest) && !self.tx.is_waiting();
+        let port = &mut self.guests[guest].port;
+        let mut wanted = [false; RINGS];
+        wanted[RX_RING] = awaited && port.receives();
+        wanted[TX_RING] = match port.transmits() {
+            Some(true) => serves && room,
             Some(false) => true,
             None => false,
         };
-        // Both sides are looked at, whatever the first says.
-        let chains = self.port.arm(wanted);
-        !(work | chains)
+        // What waits for a guest that is gone is disposed of at once.
+        port.arm(wanted) | (awaited && !wanted[RX_RING])
     }
 
     /// After a sleep, or instead of one.
@@ -403,14 +345,15 @@ impl Engine {
                 lane.slot.control().switchboard_asleep.0.store(0, Ordering::Relaxed);
             }
         }
-        self.port.disarm();
+        self.guests.iter_mut().for_each(|guest| guest.port.disarm());
     }
 
     /// When to wake at the latest.
     pub(crate) fn deadline_ns(&self, now_ns: u64) -> Option<u64> {
         // Two things that nobody wakes the loop for: chains behind a kick that cannot signal, and
         // room in TX_POST where a domain claims buffers before it says that it took them.
-        let poll = self.port.has_deaf_ring() || self.is_posting_blocked();
+        let poll =
+            self.guests.iter().any(|guest| guest.port.has_deaf_ring()) || self.is_posting_blocked();
         let poll = poll.then(|| now_ns + DEAF_KICK_POLL.as_nanos() as u64);
         let drain = self.drain_due_ns(now_ns);
         let dues = [self.confirmations.due_ns(), self.announcements.due_ns(), poll, drain];
@@ -422,12 +365,12 @@ impl Engine {
         self.tx.is_waiting() && life.is_some_and(|life| life.trusted)
     }
 
-    /// Changes the guest's virtqueues. Everything was published at the end of the last turn, so
+    /// Changes a guest's virtqueues. Everything was published at the end of the last turn, so
     /// nothing is in flight.
-    pub(crate) fn set_rings(&mut self, changes: [RingChange; RINGS]) -> RingsDone {
+    pub(crate) fn set_rings(&mut self, guest: usize, changes: [RingChange; RINGS]) -> RingsDone {
         let mut done = RingsDone::default();
         for (ring, change) in changes.into_iter().enumerate() {
-            let place = &mut self.port.rings[ring];
+            let place = &mut self.guests[guest].port.rings[ring];
             done.positions[ring] = place.as_ref().map(|vring| vring.position());
             match change {
                 RingChange::Keep => continue,
@@ -438,14 +381,14 @@ impl Engine {
                     done.retired[ring] = place.replace(vring);
                 }
             }
-            self.shared.port_events.broken[ring].store(false, Ordering::Relaxed);
+            self.shared.port_events[guest].broken[ring].store(false, Ordering::Relaxed);
         }
         done
     }
 
-    /// The guest's virtqueue.
-    pub(crate) fn ring(&mut self, ring: usize) -> Option<&mut Vring> {
-        self.port.rings[ring].as_deref_mut()
+    /// A guest's virtqueue.
+    pub(crate) fn ring(&mut self, guest: usize, ring: usize) -> Option<&mut Vring> {
+        self.guests[guest].port.rings[ring].as_deref_mut()
     }
 }
 

@@ -24,8 +24,7 @@ use super::engine::Engine;
 use super::lane::{Lane, LaneLife};
 use super::shared::Reply;
 use super::takeover::Refused;
-use super::twice::Scope;
-use crate::budget::{HANDOVER_DRAIN, HANDOVER_LOOK, TWICE_AFTER};
+use crate::budget::{HANDOVER_DRAIN, HANDOVER_LOOK};
 
 /// How far a handover has come.
 pub(crate) enum Phase {
@@ -69,7 +68,7 @@ impl Engine {
         if !self.is_fit(to, epoch) {
             return Err(Refused::NotInstalled);
         }
-        self.twice.start(Scope::Everything, None);
+        self.twice.start();
         self.handover = Some(Handover { from, to, epoch, phase: Phase::Overlap });
         Ok(())
     }
@@ -162,10 +161,10 @@ impl Engine {
             if let Err(violation) = self.take_last(idle) {
                 self.violate(idle, violation);
             }
-            self.publish_lane(idle);
+            self.flush();
         }
         self.cancel_handover(Refused::Busy);
-        self.twice.fade(now_ns + TWICE_AFTER.as_nanos() as u64);
+        self.twice.fade(now_ns);
     }
 
     /// Announces the guest as after a takeover, if somebody serves it.

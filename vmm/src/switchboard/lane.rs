@@ -17,6 +17,7 @@ use shared_ring::layout::{BUFFER_BYTES, CLEARED_HEADER_BYTES, RX_BUFFERS, RX_POO
 use shared_ring::{Entry, EntryFlags, PushError};
 use vm_memory::VolatileSlice;
 
+use super::backlog::Backlog;
 use super::violation::{RingName, Violation};
 use crate::domain::{DomainSlot, HostRings};
 
@@ -88,8 +89,8 @@ pub(crate) struct LaneLife {
     pub(crate) epoch: u32,
     pub(crate) rings: HostRings,
     owned: Owned,
-    /// A checked frame that waits for room in the guest's ring.
-    pub(crate) stash: Option<RxFrame>,
+    /// Checked frames that wait for room in guests' rings.
+    pub(crate) backlog: Backlog,
     /// Cleared at the first violation: the rings are not looked at any more.
     pub(crate) trusted: bool,
     /// TX_POST as far as it is published.
@@ -104,11 +105,11 @@ impl LaneLife {
     ///
     /// # Errors
     /// The rings were not zeroed.
-    pub(crate) fn new(slot: &DomainSlot, epoch: u32) -> Result<Self, Violation> {
+    pub(crate) fn new(slot: &DomainSlot, epoch: u32, guests: usize) -> Result<Self, Violation> {
         let rings = slot.host_rings();
         let owned = Owned([0; RX_BUFFERS / 64]);
-        let mut life =
-            Self { epoch, rings, owned, stash: None, trusted: true, posted: 0, provided: 0 };
+        let backlog = Backlog::new(guests);
+        let mut life = Self { epoch, rings, owned, backlog, trusted: true, posted: 0, provided: 0 };
         for buffer in 0..RX_BUFFERS as u16 {
             life.give_back(slot, buffer)?;
         }
@@ -269,7 +270,7 @@ impl LaneLife {
 
     /// Whether the domain has published a received frame, as far as one can see without taking it.
     pub(crate) fn has_received(&self) -> bool {
-        self.stash.is_some() || self.rings.rx_done.available() != Ok(0)
+        self.rings.rx_done.available() != Ok(0)
     }
 
     /// Whether the domain has published a claim.
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn a_buffer_is_returned_once_for_each_time_it_is_provided() {
         let (slots, _) = slots();
-        let mut life = LaneLife::new(&slots[0], 1).unwrap();
+        let mut life = LaneLife::new(&slots[0], 1, 1).unwrap();
         let mut domain = FakeDomain::new(&slots[0], 1);
         let buffer = domain.dma(&frame(false, 1, 100));
         assert_eq!(life.take_buffer(&slots[0], buffer, 100, false).unwrap().len, 100);
@@ -306,7 +307,7 @@ mod tests {
     #[test]
     fn a_buffer_that_was_not_taken_cannot_come_back() {
         let (slots, _) = slots();
-        let mut life = LaneLife::new(&slots[0], 1).unwrap();
+        let mut life = LaneLife::new(&slots[0], 1, 1).unwrap();
         let _domain = FakeDomain::new(&slots[0], 1);
         slots[0].ram.write(buffer_offset(5), &frame(false, 1, 100)).unwrap();
         life.take_buffer(&slots[0], 5, 100, false).unwrap();
@@ -317,7 +318,7 @@ mod tests {
     #[test]
     fn a_domain_that_ran_out_of_buffers_is_woken_by_new_ones() {
         let (slots, _) = slots();
-        let mut life = LaneLife::new(&slots[0], 1).unwrap();
+        let mut life = LaneLife::new(&slots[0], 1, 1).unwrap();
         let mut domain = FakeDomain::new(&slots[0], 1);
         slots[0].status().parked.store(1, Ordering::SeqCst);
         let buffer = domain.dma(&frame(false, 1, 100)); // all are taken out of the ring here

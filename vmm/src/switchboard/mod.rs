@@ -1,4 +1,4 @@
-//! The switchboard: the one trusted thread between a guest's virtqueues and the driver domains.
+//! The switchboard: the one trusted thread between guests' virtqueues and the driver domains.
 //!
 //! ```text
 //!            port                      TxPool, line of unconfirmed frames
@@ -13,13 +13,15 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `port` | the guest's side: virtqueues, memory, doorbells; nothing in it trusts the guest |
+//! | `port` | a guest's side: virtqueues, memory, doorbells; nothing in it trusts the guest |
+//! | `guests`, `backlog` | whose a frame is; what waits for guests without room |
 //! | `lane` | a domain's side: one life's rings and buffer ownership; nothing in it trusts the domain |
+//! | `outward` | guests to the wire and to each other, fairly |
 //! | `transmit`, `confirm` | the transmit pool and what the NIC really sent |
 //! | `forward`, `twice` | the last step of a received frame; that it is taken once |
 //! | `engine` | one turn of the loop; `takeover`: who is active; `worker`: the thread |
 //! | `handover`, `drill` | planned switches, and the active side of a drill |
-//! | `addresses`, `announce` | what the guest's addresses are, and telling the network where it is |
+//! | `addresses`, `announce` | what the guests' addresses are, and telling the network where they are |
 //!
 //! Nothing here allocates, logs or waits for a lock between a guest's kick and a NIC's doorbell, or
 //! between the order to take over and its end.
@@ -27,6 +29,7 @@
 mod addresses;
 mod announce;
 mod announcement;
+mod backlog;
 mod confirm;
 mod counters;
 mod drill;
@@ -34,8 +37,10 @@ mod engine;
 #[cfg(test)]
 pub(crate) mod fakes;
 mod forward;
+mod guests;
 mod handover;
 mod lane;
+mod outward;
 mod planned;
 pub mod port;
 mod quarantine;
@@ -81,6 +86,9 @@ pub enum SwitchboardError {
     /// The transmit pool is too small.
     #[error("the transmit pool is too small")]
     Pool(#[source] MemoryError),
+    /// There must be guests, but no more than have room.
+    #[error("{0} application guests cannot be served")]
+    Guests(usize),
     /// Domain numbers must be places in the list of slots.
     #[error("domain {0:?} is not at its place in the list of slots")]
     Place(DomainId),
@@ -117,9 +125,10 @@ pub struct SwitchboardConfig {
     pub slots: Vec<Arc<DomainSlot>>,
     /// The common transmit pool, see [`DomainSlot::new_tx_pool`].
     pub tx_pool: Arc<SharedMemory>,
-    /// The guest's MAC address.
-    pub mac: [u8; 6],
-    /// How the guest is announced after a takeover.
+    /// The application guests' MAC addresses, at least one and at most
+    /// [`shared_ring::layout::MAX_GUESTS`].
+    pub macs: Vec<[u8; 6]>,
+    /// How the guests are announced after a takeover.
     pub announce: AnnounceConfig,
     /// Hears of protocol violations.
     pub violations: Arc<dyn ViolationSink>,
@@ -146,13 +155,17 @@ impl Switchboard {
         if let Some((_, slot)) = places.into_iter().find(|(n, slot)| slot.id.index() != *n) {
             return Err(SwitchboardError::Place(slot.id));
         }
+        let guests = config.macs.len();
+        if !(1..=shared_ring::layout::MAX_GUESTS).contains(&guests) {
+            return Err(SwitchboardError::Guests(guests));
+        }
         let pool_bytes = shared_ring::layout::TX_BUFFERS * shared_ring::layout::BUFFER_BYTES;
         config.tx_pool.slice(0, pool_bytes).map_err(SwitchboardError::Pool)?;
-        let shared = Arc::new(Shared::new().map_err(SwitchboardError::Start)?);
+        let shared = Arc::new(Shared::new(guests).map_err(SwitchboardError::Start)?);
         let engine = Engine::new(
             config.slots.clone(),
-            TxPool::new(config.tx_pool),
-            config.mac,
+            TxPool::new(config.tx_pool, guests),
+            &config.macs,
             &config.announce,
             config.violations,
             shared.clone(),
@@ -177,7 +190,7 @@ impl Switchboard {
     pub fn install(&self, id: DomainId, epoch: u32) -> Result<(), SwitchboardError> {
         self.detach(id)?;
         let slot = self.slot(id, epoch)?;
-        let life = LaneLife::new(slot, epoch)
+        let life = LaneLife::new(slot, epoch, self.shared.port_events.len())
             .map_err(|source| SwitchboardError::NotPrepared { id, source })?;
         let life = Box::new(life);
         self.shared.call(Command::Install { lane: id.index(), life }).map(drop)
@@ -243,9 +256,11 @@ impl Switchboard {
         !self.shared.ended.load(Ordering::Acquire)
     }
 
-    /// The guest's port, for whatever holds the connection to its front-end.
-    pub fn port(&self) -> PortHandle {
-        PortHandle { shared: self.shared.clone() }
+    /// A guest's port, for whatever holds the connection to its front-end; `None` if there is no
+    /// such guest.
+    pub fn port(&self, guest: usize) -> Option<PortHandle> {
+        let is_there = guest < self.shared.port_events.len();
+        is_there.then(|| PortHandle { shared: self.shared.clone(), guest })
     }
 }
 
@@ -264,21 +279,23 @@ impl Drop for Switchboard {
 #[derive(Clone)]
 pub struct PortHandle {
     shared: Arc<Shared>,
+    guest: usize,
 }
 
 impl PortHandle {
-    /// Changes the guest's virtqueues at the next loop boundary and waits for that.
+    /// Changes this guest's virtqueues at the next loop boundary and waits for that.
     ///
     /// # Errors
     /// The switchboard does not answer.
     pub fn set_rings(&self, changes: [RingChange; RINGS]) -> Result<RingsDone, SwitchboardError> {
-        match self.shared.call(Command::SetRings(changes))? {
+        let command = Command::SetRings { guest: self.guest, changes };
+        match self.shared.call(command)? {
             Reply::Rings(done) => Ok(done),
             _ => Ok(RingsDone::default()),
         }
     }
 
-    /// Announces the guest to the network, now and by the schedule, as after a takeover.
+    /// Announces the guests to the network, now and by the schedule, as after a takeover.
     ///
     /// # Errors
     /// The switchboard does not answer.
@@ -287,7 +304,7 @@ impl PortHandle {
     }
 
     pub(crate) fn events(&self) -> &PortEvents {
-        &self.shared.port_events
+        &self.shared.port_events[self.guest]
     }
 }
 

@@ -18,7 +18,7 @@ use super::report::{OrderBox, ReportCell};
 use super::takeover::Refused;
 use crate::budget::BOUNDARY_DEADLINE;
 
-/// What is to become of one of the guest's virtqueues.
+/// What is to become of one of a guest's virtqueues.
 #[derive(Debug)]
 pub enum RingChange {
     /// As it is.
@@ -29,7 +29,7 @@ pub enum RingChange {
     Start(Box<Vring>),
 }
 
-/// What became of the guest's virtqueues.
+/// What became of a guest's virtqueues.
 #[derive(Debug, Default)]
 pub struct RingsDone {
     /// Index of the next chain of each that was or is running: where a stopped one ended, and
@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Install { lane: usize, life: Box<LaneLife> },
     Activate { lane: usize, epoch: u32 },
     Detach { lane: usize },
-    SetRings([RingChange; RINGS]),
+    SetRings { guest: usize, changes: [RingChange; RINGS] },
     Overlap { lane: usize, epoch: u32 },
     HandOver,
     EndHandover,
@@ -83,7 +83,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) report: ReportCell,
     pub(crate) quarantine: Mutex<Quarantine>,
-    pub(crate) port_events: PortEvents,
+    /// One for each guest.
+    pub(crate) port_events: Vec<PortEvents>,
     pub(crate) stop: AtomicBool,
     /// The thread has ended, by request or by a panic.
     pub(crate) ended: AtomicBool,
@@ -91,14 +92,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new(guests: usize) -> std::io::Result<Self> {
         Ok(Self {
             wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             orders: OrderBox::default(),
             counters: Counters::default(),
             report: ReportCell::default(),
             quarantine: Mutex::new(Quarantine::new()),
-            port_events: PortEvents::new()?,
+            port_events: (0..guests).map(|_| PortEvents::new()).collect::<Result<_, _>>()?,
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             commands: Mutex::new(VecDeque::with_capacity(8)),

@@ -15,11 +15,10 @@ use shared_ring::layout::{DMA_BASE, DMA_RX_RING_OFFSET, NIC_RX_DESCRIPTORS, RX_S
 
 use super::engine::Engine;
 use super::forward::Forwarder;
-use super::lane::{Lane, LaneLife};
+use super::guests::GuestSet;
+use super::lane::{Lane, LaneLife, RxFrame};
 use super::report::{TakeOver, TakeOverReport};
-use super::twice::Scope;
 use super::violation::Violation;
-use crate::budget::TWICE_AFTER;
 use crate::clock::monotonic_ns;
 use crate::domain::DomainSlot;
 
@@ -106,8 +105,8 @@ impl Engine {
             false => self.active,
         };
         let now_ns = monotonic_ns();
-        // Before the failed domain's last receptions are salvaged: the heir may have them too.
-        self.twice.start(Scope::Groups, Some(now_ns + TWICE_AFTER.as_nanos() as u64));
+        // What both received in a handover is recognised for a while yet.
+        self.twice.fade(now_ns);
         if let (Some(failed), false) = (failed, serves) {
             self.settle(failed, &mut report);
         }
@@ -191,22 +190,17 @@ impl Engine {
     /// # Errors
     /// An entry that does not check.
     pub(super) fn take_last(&mut self, lane: usize) -> Result<(), Violation> {
-        let Lane { slot, life } = &mut self.lanes[lane];
-        let Some(life) = life.as_deref_mut().filter(|life| life.trusted) else { return Ok(()) };
-        let counters = &self.shared.counters;
-        let mut forwarder = Forwarder {
-            port: &mut self.port,
-            twice: &mut self.twice,
-            mac: self.mac,
-            counters,
-            lane,
-            question: &mut self.question,
-        };
-        while let Some(frame) = match life.stash.take() {
-            Some(frame) => Some(frame),
-            None => life.next_received(slot)?,
-        } {
-            counters.rx_lost.add(u64::from(!forwarder.forward(slot, &frame)));
+        let (slot, life, mut forwarder) = self.forwarder(lane);
+        let Some(life) = life else { return Ok(()) };
+        let mut returned = Ok(());
+        let [_, lost] = forwarder.disburse(slot, life, |life, buffer| {
+            returned = returned.and_then(|()| life.give_back(slot, buffer));
+        });
+        forwarder.counters.rx_lost.add(lost);
+        returned?;
+        while let Some(frame) = life.next_received(slot)? {
+            let waiting = forwarder.forward(slot, &frame, GuestSet::NONE);
+            forwarder.counters.rx_lost.add(u64::from(waiting.count()));
             life.give_back(slot, frame.buffer)?;
         }
         life.rings.rx_done.release();
@@ -215,22 +209,10 @@ impl Engine {
 
     /// Step 3. Nothing that it left is settled: also for a domain that only received.
     fn bury(&mut self, lane: usize, report: &mut TakeOverReport) {
-        let Lane { slot, life } = &mut self.lanes[lane];
-        let Some(life) = life.as_deref_mut().filter(|life| life.trusted) else { return };
-        let counters = &self.shared.counters;
-        let mut heir = Heir {
-            forwarder: Forwarder {
-                port: &mut self.port,
-                twice: &mut self.twice,
-                mac: self.mac,
-                counters,
-                lane,
-                question: &mut self.question,
-            },
-            slot,
-            life,
-            report,
-        };
+        let (slot, life, forwarder) = self.forwarder(lane);
+        let Some(life) = life else { return };
+        let counters = forwarder.counters;
+        let mut heir = Heir { forwarder, slot, life, report };
         // A violation ends the draining; the domain has failed already.
         let _ = heir.drain();
         heir.salvage();
@@ -250,15 +232,21 @@ struct Heir<'a> {
 impl Heir<'_> {
     /// What the domain had published.
     fn drain(&mut self) -> Result<(), Violation> {
-        while let Some(frame) = match self.life.stash.take() {
-            Some(frame) => Some(frame),
-            None => self.life.next_received(self.slot)?,
-        } {
-            let handed = self.forwarder.forward(self.slot, &frame);
+        let [drained, lost] = self.forwarder.disburse(self.slot, self.life, |_, _| ());
+        self.report.drained += drained;
+        self.report.lost += lost;
+        while let Some(frame) = self.life.next_received(self.slot)? {
+            let handed = self.hand_on(&frame);
             self.report.drained += u64::from(handed);
-            self.report.lost += u64::from(!handed);
         }
         Ok(())
+    }
+
+    /// Whether a frame needs to wait for nobody. For whom it would, it is lost.
+    fn hand_on(&mut self, frame: &RxFrame) -> bool {
+        let waiting = self.forwarder.forward(self.slot, frame, GuestSet::NONE);
+        self.report.lost += u64::from(waiting.count());
+        waiting.is_empty()
     }
 
     /// What its NIC had completed beyond that. Buffers that the domain published are not its own
@@ -276,9 +264,7 @@ impl Heir<'_> {
             let taken = self.life.take_buffer(self.slot, buffer, descriptor::len(word), damaged);
             let whole = word & descriptor::END_OF_PACKET != 0;
             match taken {
-                Ok(frame) if whole && self.forwarder.forward(self.slot, &frame) => {
-                    self.report.salvaged += 1;
-                }
+                Ok(frame) if whole => self.report.salvaged += u64::from(self.hand_on(&frame)),
                 Err(Violation::NotOwned { .. }) => {}
                 Ok(_) | Err(_) => self.report.lost += 1,
             }

@@ -27,7 +27,7 @@ fn running() -> Running {
     let switchboard = Switchboard::spawn(SwitchboardConfig {
         slots: slots.clone(),
         tx_pool: slots[0].tx_pool.clone(),
-        mac: MAC,
+        macs: vec![MAC],
         announce: AnnounceConfig::default(),
         violations: violations.clone(),
     })
@@ -35,7 +35,7 @@ fn running() -> Running {
     let guest = FakeGuest::new();
     let [rx, tx] = guest.vrings();
     let changes = [RingChange::Start(rx), RingChange::Start(tx)];
-    switchboard.port().set_rings(changes).unwrap();
+    switchboard.port(0).unwrap().set_rings(changes).unwrap();
     Running { switchboard, slots, nics, guest, violations }
 }
 
@@ -130,7 +130,7 @@ fn slots_must_be_in_their_places() {
     let refused = Switchboard::spawn(SwitchboardConfig {
         slots,
         tx_pool,
-        mac: MAC,
+        macs: vec![MAC],
         announce: AnnounceConfig::default(),
         violations,
     });
@@ -139,7 +139,7 @@ fn slots_must_be_in_their_places() {
 
 #[test]
 fn a_port_outlives_the_switchboard_without_harm() {
-    let port = running().switchboard.port();
+    let port = running().switchboard.port(0).unwrap();
     let changes = [RingChange::Stop, RingChange::Stop];
     assert!(matches!(port.set_rings(changes), Err(SwitchboardError::Ended)));
 }
@@ -157,7 +157,7 @@ fn a_panic_ends_the_thread_and_is_told() {
     let switchboard = Switchboard::spawn(SwitchboardConfig {
         slots: slots.clone(),
         tx_pool: slots[0].tx_pool.clone(),
-        mac: MAC,
+        macs: vec![MAC],
         announce: AnnounceConfig::default(),
         violations: Arc::new(Panics),
     })

@@ -17,7 +17,7 @@ mod checksum;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use shared_ring::layout::{BUFFER_BYTES, TX_BUFFERS};
+use shared_ring::layout::{BUFFER_BYTES, MAX_GUESTS, TX_BUFFERS};
 use shared_ring::{Entry, EntryFlags, Producer, PushError};
 use vm_memory::VolatileSlice;
 
@@ -60,10 +60,32 @@ struct Buffer {
     failures: u8,
     /// Whether the frame was posted before, on its first buffer.
     again: bool,
+    /// Whose it is; of the guests' buffers.
+    guest: u8,
     /// Cursor of its entry in TX_POST.
     cursor: u32,
     /// What the NIC is to compute, on its first buffer.
     checksum: Option<Checksum>,
+}
+
+/// A frame in the buffers that are taken next.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    /// Of the frame, padded.
+    pub(crate) bytes: usize,
+    /// What is left to the NIC.
+    checksum: Option<Checksum>,
+}
+
+/// Most buffers of each of several guests: as much as a gigabit link sends of full size in three
+/// milliseconds, so that no guest's frames wait longer behind another's.
+const SHARED_QUOTA: usize = 256;
+
+/// Buffers that each guest may hold. Together they hold no more than there are, so none can take
+/// another's.
+fn quota(guests: usize) -> u16 {
+    let share = usize::from(FIRST_RESERVED) / guests.max(1);
+    (if guests > 1 { share.min(SHARED_QUOTA) } else { share }) as u16
 }
 
 /// How frames fared at a failure of their domain.
@@ -91,10 +113,13 @@ pub(crate) struct TxPool {
     credit: u32,
     /// First buffers of poison frames.
     poison: Vec<u16>,
+    /// Buffers that each guest's frames hold, and how many they may.
+    held: [u16; MAX_GUESTS],
+    quota: u16,
 }
 
 impl TxPool {
-    pub(crate) fn new(memory: Arc<SharedMemory>) -> Self {
+    pub(crate) fn new(memory: Arc<SharedMemory>, guests: usize) -> Self {
         Self {
             memory,
             buffers: Box::new([Buffer::default(); TX_BUFFERS]),
@@ -105,17 +130,20 @@ impl TxPool {
             claimed: 0,
             credit: 0,
             poison: Vec::with_capacity(TX_BUFFERS),
+            held: [0; MAX_GUESTS],
+            quota: quota(guests),
         }
     }
 
-    /// Whether a frame of any length fits.
-    pub(crate) fn has_room(&self) -> bool {
-        self.free.len() >= MAX_FRAME_BUFFERS
+    /// Whether a frame of this guest of any length fits.
+    pub(crate) fn has_room(&self, guest: usize) -> bool {
+        let most = MAX_FRAME_BUFFERS;
+        self.free.len() >= most && usize::from(self.held[guest]) + most <= usize::from(self.quota)
     }
 
-    /// Whether so few buffers are free that it pays to ask the NIC before the tick.
+    /// Whether somebody has so few buffers left that it pays to ask the NIC before the tick.
     pub(crate) fn is_low(&self) -> bool {
-        self.free.len() < TX_BUFFERS / 4
+        self.held.iter().any(|held| *held > self.quota - self.quota / 4)
     }
 
     /// Whether frames wait to be posted.
@@ -147,17 +175,18 @@ impl TxPool {
         }
     }
 
-    /// Takes in a frame of `bytes` (at most [`MAX_FRAME_BYTES`], [`Self::has_room`]): `copy` fills
-    /// one buffer after the other. The frame waits to be posted. A `checksum` must lie within it.
+    /// Copies a frame of `bytes` (at most [`MAX_FRAME_BYTES`], [`Self::has_room`]) into buffers that
+    /// stay free: `copy` fills one after the other. A `checksum` must lie within it. Then comes
+    /// [`Self::queue`], or the next frame in its place.
     ///
     /// # Errors
-    /// What `copy` says; nothing is taken in.
-    pub(crate) fn fill<E>(
+    /// What `copy` says.
+    pub(crate) fn stage<E>(
         &mut self,
         bytes: usize,
         checksum: Option<Checksum>,
         mut copy: impl FnMut(VolatileSlice<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<Staged, E> {
         let padded = bytes.max(MIN_FRAME_BYTES);
         let count = padded.div_ceil(BUFFER_BYTES);
         debug_assert!(count <= self.free.len() && count <= MAX_FRAME_BUFFERS);
@@ -171,13 +200,51 @@ impl TxPool {
                     .copy_from(&[0u8; MIN_FRAME_BYTES][bytes..]);
             }
         }
-        let (for_nic, for_us) = match checksum {
-            Some(checksum) if checksum.suits_nic() => (Some(checksum), None),
-            other => (None, other),
-        };
-        if let Some(checksum) = for_us {
-            self.insert_checksum(&self.free[start..], bytes, checksum);
+        let mut staged = Staged { bytes: padded, checksum };
+        if checksum.is_some_and(|checksum| !checksum.suits_nic()) {
+            self.complete(&mut staged);
         }
+        Ok(staged)
+    }
+
+    /// Computes what the NIC would compute, for those who get the frame without it.
+    pub(crate) fn complete(&self, staged: &mut Staged) {
+        if let Some(checksum) = staged.checksum.take() {
+            self.insert_checksum(self.staged_buffers(staged), staged.bytes, checksum);
+        }
+    }
+
+    fn staged_buffers(&self, staged: &Staged) -> &[u16] {
+        &self.free[self.free.len() - staged.bytes.div_ceil(BUFFER_BYTES)..]
+    }
+
+    /// The head of a staged frame, zero-padded; at most a buffer's.
+    pub(crate) fn staged_head<const N: usize>(&self, staged: &Staged) -> [u8; N] {
+        let mut head = [0; N];
+        let len = staged.bytes.min(N);
+        self.slice(self.staged_buffers(staged)[0], 0, len).copy_to(&mut head[..len]);
+        head
+    }
+
+    /// All of a staged frame, in as many parts as it has buffers.
+    pub(crate) fn staged_parts(
+        &self,
+        staged: &Staged,
+    ) -> ([VolatileSlice<'_>; MAX_FRAME_BUFFERS], usize) {
+        let buffers = self.staged_buffers(staged);
+        let parts = std::array::from_fn(|n| {
+            let left = staged.bytes.saturating_sub(n * BUFFER_BYTES).min(BUFFER_BYTES);
+            // Places behind the last buffer are empty.
+            self.slice(buffers[n.min(buffers.len() - 1)], 0, left)
+        });
+        (parts, buffers.len())
+    }
+
+    /// Takes the staged frame in; it waits to be posted.
+    pub(crate) fn queue(&mut self, guest: usize, staged: &Staged) {
+        let padded = staged.bytes;
+        let count = padded.div_ceil(BUFFER_BYTES);
+        let start = self.free.len() - count;
         for n in 0..count {
             let buffer = self.free[start + n];
             self.buffers[usize::from(buffer)] = Buffer {
@@ -186,26 +253,16 @@ impl TxPool {
                 first: n == 0,
                 more: n + 1 < count,
                 frame_len: padded as u32,
-                checksum: for_nic.filter(|_| n == 0),
+                checksum: staged.checksum.filter(|_| n == 0),
+                guest: guest as u8,
                 ..Buffer::default()
             };
             self.line.push_back(buffer);
         }
         self.free.truncate(start);
         self.waiting += count;
+        self.held[guest] += count as u16;
         self.frames += 1;
-        Ok(())
-    }
-
-    /// The head of the frame taken in last, zero-padded.
-    pub(crate) fn last_filled<const N: usize>(&self) -> [u8; N] {
-        let mut head = [0; N];
-        let first = |number: &&u16| self.buffers[usize::from(**number)].first;
-        if let Some(number) = self.line.iter().rev().find(first) {
-            let len = usize::from(self.buffers[usize::from(*number)].len).min(N);
-            self.slice(*number, 0, len).copy_to(&mut head[..len]);
-        }
-        head
     }
 
     /// Whether a buffer is in nobody's hand.
@@ -263,6 +320,7 @@ impl TxPool {
                 csum_offset: checksum.offset,
                 epoch: epoch as u16,
                 frame_len: if buffer.first { buffer.frame_len } else { 0 },
+                guest: u16::from(buffer.guest),
                 ..Entry::default()
             };
             let cursor = ring.cursor();
@@ -374,8 +432,7 @@ impl TxPool {
             let number = self.poison[n];
             let Buffer { first, len, .. } = self.buffers[usize::from(number)];
             keep(first, self.slice(number, 0, usize::from(len)));
-            self.buffers[usize::from(number)].state = State::Free;
-            self.free.push(number);
+            self.set_free(number);
         }
         self.poison.clear();
     }
@@ -412,8 +469,14 @@ impl TxPool {
 
     fn release(&mut self, number: u16) {
         self.claimed -= 1;
-        self.buffers[usize::from(number)].state = State::Free;
+        self.set_free(number);
+    }
+
+    fn set_free(&mut self, number: u16) {
+        let buffer = &mut self.buffers[usize::from(number)];
+        buffer.state = State::Free;
         if number < FIRST_RESERVED {
+            self.held[usize::from(buffer.guest)] -= 1;
             self.free.push(number);
         }
     }

@@ -1,50 +1,49 @@
 //! At most once: frames that both NICs received reach the guest once.
 //!
 //! While two NICs receive, in a planned switch and in the moment of a takeover, a broadcast reaches
-//! both, and so does a unicast frame to an address that the switch does not know. Each frame handed
-//! to the guest in that time is remembered by a keyed hash of all its bytes and by whose it was; the
-//! other NIC's copy is recognised by it and dropped. One memory stands for one copy, so a frame that
-//! was really sent twice comes twice.
+//! both, and so does a unicast frame to an address that the switch does not know. Which copy comes
+//! when is up to the queues on the way: the heir's may come long after the other's, or the other's
+//! before any switch was thought of. So broadcasts are remembered at all times, and in a switch all
+//! frames, by a keyed hash of their bytes and by whose they were; the other NIC's copy is recognised
+//! by it for [`TWICE_AFTER`] and dropped. One memory stands for one copy, so a frame that was really
+//! sent twice comes twice.
 //!
 //! Two equal frames within one such moment, of which each NIC received another one, are taken for
-//! one: at most once goes before at least once.
+//! one, and so are two that differ only past their first 256 bytes: at most once goes before at
+//! least once.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use vm_memory::VolatileSlice;
-
 use super::lane::{RxFrame, body};
+use crate::budget::TWICE_AFTER;
 use crate::domain::DomainSlot;
 
 /// Frames remembered: as many as a gigabit link brings of full size in six milliseconds, twice what
 /// a switch takes; the oldest makes room.
 const FRAMES: usize = 512;
-/// Bytes of a frame that are hashed at a time.
-const CHUNK_BYTES: usize = 256;
-
-/// Which frames can come twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// None: one NIC receives.
-    Nothing,
-    /// Broadcast and multicast: the other NIC opened its filters a moment before the first closed.
-    Groups,
-    /// All: both NICs receive for a while.
-    Everything,
-}
+/// Bytes behind a frame's head that are hashed: past them frames that differ are no longer told
+/// apart, and a broadcast costs at most so much.
+const HASHED_BYTES: usize = 256;
 
 #[derive(Clone, Copy)]
 struct Memory {
     hash: u64,
     lane: usize,
+    at_ns: u64,
+    /// The other copy came.
+    used: bool,
 }
 
-/// Remembers what was handed on while two NICs receive.
+/// Remembers what was handed on.
 pub(crate) struct Twice {
-    scope: Scope,
-    /// Nothing more is remembered: one NIC receives.
-    fades: bool,
-    until_ns: Option<u64>,
+    now_ns: u64,
+    /// Frames that are no broadcasts count too, until [`Self::fade`].
+    everything: bool,
+    /// Until when they are still looked for.
+    everything_until_ns: u64,
+    /// Whose frame was looked at last, and until when the other's are looked for.
+    lane: usize,
+    mixed_until_ns: u64,
     seen: Vec<Memory>,
     oldest: usize,
     keys: RandomState,
@@ -54,73 +53,66 @@ pub(crate) struct Twice {
 #[derive(Clone, Copy)]
 pub(crate) struct Key(Option<Memory>);
 
+const AFTER_NS: u64 = TWICE_AFTER.as_nanos() as u64;
+
 impl Twice {
     pub(crate) fn new() -> Self {
         Self {
-            scope: Scope::Nothing,
-            fades: false,
-            until_ns: None,
+            now_ns: 0,
+            everything: false,
+            everything_until_ns: 0,
+            lane: 0,
+            mixed_until_ns: 0,
             seen: Vec::with_capacity(FRAMES),
             oldest: 0,
             keys: RandomState::new(),
         }
     }
 
-    /// Both NICs receive from now on, until [`Self::stop`] or a moment. What is remembered stays.
-    pub(crate) fn start(&mut self, scope: Scope, until_ns: Option<u64>) {
-        self.scope = scope;
-        self.fades = false;
-        self.until_ns = until_ns;
+    /// The time of what follows, `CLOCK_MONOTONIC` nanoseconds.
+    pub(crate) fn tick(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    /// Both NICs receive everything from now on.
+    pub(crate) fn start(&mut self) {
+        self.everything = true;
     }
 
     /// One NIC receives again. What its domain had received before and not yet published may still
-    /// be the other's copy, so the memories last until a moment.
-    pub(crate) fn fade(&mut self, until_ns: u64) {
-        self.fades = true;
-        self.until_ns = Some(until_ns);
-    }
-
-    fn stop(&mut self) {
-        self.scope = Scope::Nothing;
-        self.until_ns = None;
-        self.seen.clear();
-        self.oldest = 0;
-    }
-
-    /// Stops when it is time.
-    pub(crate) fn tick(&mut self, now_ns: u64) {
-        if self.until_ns.is_some_and(|until| until <= now_ns) {
-            self.stop();
+    /// be the other's copy.
+    pub(crate) fn fade(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        if std::mem::take(&mut self.everything) {
+            self.everything_until_ns = self.now_ns + AFTER_NS;
         }
     }
 
     /// What to remember a frame by.
-    pub(crate) fn key(&self, lane: usize, slot: &DomainSlot, frame: &RxFrame) -> Key {
-        let counts = match self.scope {
-            Scope::Nothing => false,
-            Scope::Groups => frame.head[0] & 1 != 0,
-            Scope::Everything => true,
-        };
-        Key(counts.then(|| Memory { hash: self.hash(slot, frame), lane }))
+    pub(crate) fn key(&mut self, lane: usize, slot: &DomainSlot, frame: &RxFrame) -> Key {
+        if std::mem::replace(&mut self.lane, lane) != lane {
+            self.mixed_until_ns = self.now_ns + AFTER_NS;
+        }
+        let fading = self.now_ns < self.everything_until_ns;
+        let counts = frame.head[0] & 1 != 0 || self.everything || fading;
+        let at_ns = self.now_ns;
+        Key(counts.then(|| Memory { hash: self.hash(slot, frame), lane, at_ns, used: false }))
     }
 
     /// Whether the other NIC's copy was handed on; its memory is used up.
     pub(crate) fn is_second(&mut self, key: Key) -> bool {
-        let Some(key) = key.0 else { return false };
-        let other = |seen: &Memory| seen.hash == key.hash && seen.lane != key.lane;
-        match self.seen.iter().position(other) {
-            Some(at) => {
-                self.seen.swap_remove(at);
-                self.oldest = 0;
-                true
-            }
-            None => false,
-        }
+        // For as long as one NIC receives, nothing is searched.
+        let Some(key) = key.0.filter(|key| key.at_ns < self.mixed_until_ns) else { return false };
+        let first = self.seen.iter_mut().find(|seen| {
+            let is_other = seen.hash == key.hash && seen.lane != key.lane;
+            is_other && !seen.used && key.at_ns <= seen.at_ns + AFTER_NS
+        });
+        first.map(|seen| seen.used = true).is_some()
     }
 
     /// The frame was handed on.
     pub(crate) fn remember(&mut self, key: Key) {
-        let Some(key) = key.0.filter(|_| !self.fades) else { return };
+        let Some(key) = key.0 else { return };
         if self.seen.len() < FRAMES {
             self.seen.push(key);
         } else {
@@ -133,20 +125,13 @@ impl Twice {
         let mut hasher = self.keys.build_hasher();
         hasher.write_usize(frame.len);
         hasher.write(frame.head());
-        hash_body(&mut hasher, body(slot, frame));
-        hasher.finish()
-    }
-}
-
-fn hash_body(hasher: &mut impl Hasher, body: VolatileSlice<'_>) {
-    let mut chunk = [0; CHUNK_BYTES];
-    let mut from = 0;
-    while from < body.len() {
-        let len = (body.len() - from).min(CHUNK_BYTES);
-        if let Ok(part) = body.subslice(from, len) {
-            part.copy_to(&mut chunk[..len]);
+        let rest = body(slot, frame);
+        let mut bytes = [0; HASHED_BYTES];
+        let len = rest.len().min(HASHED_BYTES);
+        if let Ok(part) = rest.subslice(0, len) {
+            part.copy_to(&mut bytes[..len]);
         }
-        hasher.write(&chunk[..len]);
-        from += len;
+        hasher.write(&bytes[..len]);
+        hasher.finish()
     }
 }

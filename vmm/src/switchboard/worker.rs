@@ -28,7 +28,7 @@ enum Token {
     Wake,
     Timer,
     Notify,
-    Kick(usize),
+    Kick { guest: usize, ring: usize },
 }
 
 impl Token {
@@ -37,7 +37,7 @@ impl Token {
             Self::Wake => 0,
             Self::Timer => 1,
             Self::Notify => 2,
-            Self::Kick(ring) => 3 + ring as u64,
+            Self::Kick { guest, ring } => 3 + (guest * RINGS + ring) as u64,
         }
     }
 
@@ -46,7 +46,10 @@ impl Token {
             0 => Self::Wake,
             1 => Self::Timer,
             2 => Self::Notify,
-            ring => Self::Kick((ring - 3) as usize),
+            kick => {
+                let kick = (kick - 3) as usize;
+                Self::Kick { guest: kick / RINGS, ring: kick % RINGS }
+            }
         }
     }
 }
@@ -123,8 +126,8 @@ impl Worker {
         let count = self.epoll.wait(-1, &mut events).unwrap_or(0);
         for event in &events[..count] {
             match Token::from_number(event.data()) {
-                Token::Kick(ring) => {
-                    if let Some(vring) = self.engine.ring(ring) {
+                Token::Kick { guest, ring } => {
+                    if let Some(vring) = self.engine.ring(guest, ring) {
                         vring.kick.drain();
                     }
                 }
@@ -160,7 +163,7 @@ impl Worker {
                 Reply::Activated(self.engine.activate(lane, epoch))
             }
             Command::Detach { lane } => Reply::Lane(self.engine.detach(lane)),
-            Command::SetRings(changes) => Reply::Rings(self.set_rings(changes)),
+            Command::SetRings { guest, changes } => Reply::Rings(self.set_rings(guest, changes)),
             Command::Overlap { lane, epoch } => Reply::Overlap(self.engine.overlap(lane, epoch)),
             Command::EndHandover => {
                 self.engine.end_handover(monotonic_ns());
@@ -179,9 +182,9 @@ impl Worker {
         }
     }
 
-    fn set_rings(&mut self, changes: [RingChange; RINGS]) -> RingsDone {
+    fn set_rings(&mut self, guest: usize, changes: [RingChange; RINGS]) -> RingsDone {
         let changed = [0, 1].map(|ring| !matches!(changes[ring], RingChange::Keep));
-        let done = self.engine.set_rings(changes);
+        let done = self.engine.set_rings(guest, changes);
         for ring in 0..RINGS {
             if let Some(fd) = done.retired[ring].as_ref().and_then(|vring| vring.kick.pollable()) {
                 // It may never have been registered; then there is nothing to remove.
@@ -189,11 +192,12 @@ impl Worker {
             }
         }
         for ring in (0..RINGS).filter(|ring| changed[*ring]) {
-            let Some(fd) = self.engine.ring(ring).and_then(|vring| vring.kick.pollable()) else {
+            let Some(fd) = self.engine.ring(guest, ring).and_then(|vring| vring.kick.pollable())
+            else {
                 continue;
             };
-            if self.watch(fd, Token::Kick(ring)).is_err()
-                && let Some(vring) = self.engine.ring(ring)
+            if self.watch(fd, Token::Kick { guest, ring }).is_err()
+                && let Some(vring) = self.engine.ring(guest, ring)
             {
                 vring.kick = Kick::none();
             }

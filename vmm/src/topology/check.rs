@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use shared_ring::layout::MAX_GUESTS;
+
 use super::{
     AnnounceSpec, AppSpec, DumpSpec, FailBackSpec, Limits, MAX_DOMAINS, NicSpec, Policy, Topology,
     WireSpec,
@@ -174,20 +176,30 @@ fn check_wire<'a>(at: &str, nic: &'a NicSpec, taps: &mut HashSet<&'a str>) -> Op
 fn check_apps(topology: &Topology) -> Option<Mistake> {
     match topology.apps.as_slice() {
         [] => mistake("apps", "no application guest", "add one with a socket and a MAC address"),
-        [app] => check_app("apps[0]", app),
-        [_, _, ..] => mistake(
-            "apps[1]",
-            "one pair of NICs serves one application guest for now",
-            "leave one, and run a second topology for the other",
-        ),
+        apps if apps.len() > MAX_GUESTS => {
+            let what = format!("{} application guests are too many", apps.len());
+            mistake(format!("apps[{MAX_GUESTS}]"), what, "leave at most 8")
+        }
+        apps => {
+            let mut places = apps.iter().enumerate();
+            places.find_map(|(i, app)| check_app(&format!("apps[{i}]"), app, &apps[..i]))
+        }
     }
 }
 
-fn check_app(at: &str, app: &AppSpec) -> Option<Mistake> {
+fn check_app(at: &str, app: &AppSpec, others: &[AppSpec]) -> Option<Mistake> {
     if !app.mac.is_station() {
         let what = format!("{} is no station's address", app.mac);
         let mend = "use one whose first byte is even, such as 52:54:00:77:73:01";
         return mistake(format!("{at}.mac"), what, mend);
+    }
+    if others.iter().any(|other| other.mac == app.mac) {
+        let what = format!("{} is another guest's address", app.mac);
+        return mistake(format!("{at}.mac"), what, "give each guest a MAC address of its own");
+    }
+    if others.iter().any(|other| other.socket == app.socket) {
+        let what = format!("`{}` is another guest's socket", app.socket.display());
+        return mistake(format!("{at}.socket"), what, "give each guest a socket of its own");
     }
     check_socket(&format!("{at}.socket"), &app.socket)
 }

@@ -66,7 +66,8 @@ pub struct Topology {
     pub name: String,
     /// The driver domains; the first one starts as the active one.
     pub domains: Vec<DomainSpec>,
-    /// The application guests.
+    /// The application guests, 1 to 8. They share the NICs, reach each other, and fail over
+    /// together.
     pub apps: Vec<AppSpec>,
     /// What happens when the active domain fails.
     #[serde(default)]
@@ -147,7 +148,7 @@ pub enum WireSpec {
 pub struct AppSpec {
     /// Path of the vhost-user socket that its VMM connects to; at most 107 bytes.
     pub socket: PathBuf,
-    /// Its MAC address, which both NICs carry.
+    /// Its MAC address, which both NICs carry; no other guest's.
     pub mac: MacAddress,
 }
 

@@ -67,6 +67,34 @@ fn a_group_address_is_no_guest() {
 }
 
 #[test]
+fn guests_have_addresses_and_sockets_of_their_own() {
+    let add = |mac: &str, socket: &str| {
+        let (mac, socket) = (mac.to_owned(), socket.to_owned());
+        move |v: &mut serde_json::Value| {
+            let app = serde_json::json!({ "mac": mac, "socket": socket });
+            v["apps"].as_array_mut().unwrap().push(app);
+        }
+    };
+    assert!(demo_with(add("52:54:00:77:73:02", "/tmp/other.sock")).is_ok());
+    let example = include_str!("../../../examples/two-guests.json");
+    assert_eq!(Topology::parse(example, "two-guests.json").unwrap().apps.len(), 2);
+    let text = message(add("52:54:00:77:73:01", "/tmp/other.sock"));
+    assert!(text.contains("apps[1].mac") && text.contains("another guest's"), "{text}");
+    let text = message(|v| {
+        let mut app = v["apps"][0].clone();
+        app["mac"] = "52:54:00:77:73:02".into();
+        v["apps"].as_array_mut().unwrap().push(app);
+    });
+    assert!(text.contains("apps[1].socket") && text.contains("another guest's"), "{text}");
+    let text = message(|v| {
+        for n in 2..10 {
+            add(&format!("52:54:00:77:73:{n:02}"), &format!("/tmp/{n}.sock"))(v);
+        }
+    });
+    assert!(text.contains("apps[8]") && text.contains("at most 8"), "{text}");
+}
+
+#[test]
 fn each_policy_is_known_by_its_name() {
     for policy in [Policy::FastSpare, Policy::Spare] {
         assert!(demo_with(|v| v["policy"] = policy.name().into()).is_ok(), "{policy:?}");

@@ -40,7 +40,9 @@ pub(super) enum Received {
     WhoAreYou { asker_mac: EthernetAddress, asker_ip: Ipv4Address },
     /// An echo, whole.
     Echo { number: u64 },
-    /// An echo that is not what was sent.
+    /// An echo that is not what was sent, and whose checksums or lengths say so.
+    Damaged,
+    /// An echo that is not what was sent, and nothing in it says so.
     Corrupted,
     /// Nothing of ours.
     Other,
@@ -180,12 +182,12 @@ impl Addresses {
     /// Frames for our MAC address that are not a whole echo are damage: nobody else sends to us.
     fn read_echo(&self, bytes: &[u8]) -> Received {
         let checksums = ChecksumCapabilities::default();
-        let Ok(packet) = Ipv4Packet::new_checked(bytes) else { return Received::Corrupted };
-        let Ok(ip) = Ipv4Repr::parse(&packet, &checksums) else { return Received::Corrupted };
-        let Ok(udp) = UdpPacket::new_checked(packet.payload()) else { return Received::Corrupted };
+        let Ok(packet) = Ipv4Packet::new_checked(bytes) else { return Received::Damaged };
+        let Ok(ip) = Ipv4Repr::parse(&packet, &checksums) else { return Received::Damaged };
+        let Ok(udp) = UdpPacket::new_checked(packet.payload()) else { return Received::Damaged };
         let (src, dst) = (ip.src_addr.into(), ip.dst_addr.into());
         let Ok(ports) = UdpRepr::parse(&udp, &src, &dst, &checksums) else {
-            return Received::Corrupted;
+            return Received::Damaged;
         };
         if ports.dst_port != OWN_PORT || ip.src_addr != self.guest_ip {
             return Received::Corrupted;
@@ -241,9 +243,25 @@ mod tests {
             for bit in 0..8 {
                 let mut frame = echo(5);
                 frame[byte] ^= 1 << bit;
-                assert_eq!(addresses().read(&frame), Received::Corrupted, "byte {byte} bit {bit}");
+                let noticed = addresses().read(&frame);
+                let noticed = matches!(noticed, Received::Damaged | Received::Corrupted);
+                assert!(noticed, "byte {byte} bit {bit}");
             }
         }
+    }
+
+    #[test]
+    fn what_no_checksum_tells_is_told_apart() {
+        let mut damaged = echo(5);
+        damaged[FRAME_BYTES - 1] ^= 1;
+        assert_eq!(addresses().read(&damaged), Received::Damaged);
+        // The payload of another datagram, with a checksum of its own: two words exchanged.
+        let mut forged = echo(5);
+        let payload = FRAME_BYTES - PAYLOAD_BYTES;
+        for at in payload + 8..payload + 16 {
+            forged.swap(at, at + 8);
+        }
+        assert_eq!(addresses().read(&forged), Received::Corrupted);
     }
 
     #[test]

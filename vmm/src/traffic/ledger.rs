@@ -13,6 +13,7 @@ pub struct Ledger {
     /// Times of all first echoes, in the order of arrival.
     arrivals_ns: Vec<u64>,
     duplicated: u64,
+    damaged: u64,
     corrupted: u64,
 }
 
@@ -62,7 +63,12 @@ impl Ledger {
         }
     }
 
-    /// A frame for the sender was not what it had sent.
+    /// A frame for the sender was damaged, and its checksums say so.
+    pub fn damaged(&mut self) {
+        self.damaged += 1;
+    }
+
+    /// A frame for the sender was not what it had sent, and nothing in it says so.
     pub fn corrupted(&mut self) {
         self.corrupted += 1;
     }
@@ -84,7 +90,24 @@ impl Ledger {
 
     /// Damaged or foreign frames.
     pub fn total_corrupted(&self) -> u64 {
+        self.damaged + self.corrupted
+    }
+
+    /// Of these, those that no checksum would have caught.
+    pub fn total_uncaught(&self) -> u64 {
         self.corrupted
+    }
+
+    /// Whether the newest datagram has come back.
+    pub fn is_settled(&self) -> bool {
+        self.echoed_ns.last().is_none_or(|&at| at != MISSING)
+    }
+
+    /// Datagrams sent in a span of time.
+    pub fn sent_between(&self, from_ns: u64, to_ns: u64) -> u64 {
+        let first = self.sent_ns.partition_point(|&at| at < from_ns);
+        let last = self.sent_ns.partition_point(|&at| at < to_ns);
+        (last - first) as u64
     }
 
     /// Datagrams sent in a span of time that never came back.

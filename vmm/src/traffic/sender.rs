@@ -25,7 +25,10 @@ const ASK_AGAIN_NS: u64 = 2_000_000;
 struct Shown {
     stop: AtomicBool,
     linger_ns: AtomicU64,
+    /// Do not listen for longer than it takes the newest datagram to come back.
+    hurry: AtomicBool,
     first_echo_ns: AtomicU64,
+    last_echo_ns: AtomicU64,
     ledger: Mutex<Ledger>,
 }
 
@@ -70,6 +73,18 @@ impl Sender {
         (at != 0).then_some(at)
     }
 
+    /// When the last echo came back.
+    pub fn last_echo_ns(&self) -> Option<u64> {
+        let at = self.shown.last_echo_ns.load(Ordering::Acquire);
+        (at != 0).then_some(at)
+    }
+
+    /// Like [`Self::finish`], but does not listen on when the newest datagram has come back.
+    pub fn finish_soon(self) -> Ledger {
+        self.shown.hurry.store(true, Ordering::Release);
+        self.finish()
+    }
+
     /// Stops sending, waits for the last echoes, and hands over the books.
     pub fn finish(self) -> Ledger {
         self.finish_after(LINGER)
@@ -106,7 +121,8 @@ impl Station {
             self.receive();
         }
         let until_ns = monotonic_ns() + self.shown.linger_ns.load(Ordering::Relaxed);
-        while monotonic_ns() < until_ns {
+        let hurry = self.shown.hurry.load(Ordering::Acquire);
+        while monotonic_ns() < until_ns && !(hurry && self.ledger.is_settled()) {
             if self.wait(&timer) {
                 let _ = timer.wait();
             }
@@ -154,6 +170,7 @@ impl Station {
                     self.port.send(&frame);
                 }
                 Received::Echo { number } => self.note_echo(number),
+                Received::Damaged => self.ledger.damaged(),
                 Received::Corrupted => self.ledger.corrupted(),
                 Received::Other => {}
             }
@@ -163,6 +180,7 @@ impl Station {
     fn note_echo(&mut self, number: u64) {
         let now_ns = monotonic_ns();
         self.ledger.echoed(number, now_ns);
+        self.shown.last_echo_ns.store(now_ns, Ordering::Release);
         if self.shown.first_echo_ns.load(Ordering::Relaxed) == 0 {
             self.shown.first_echo_ns.store(now_ns, Ordering::Release);
         }

@@ -8,12 +8,15 @@ const RETRY_MS = 1000;
 const SHOWN_IN_TIMELINE = 12;
 const SHOWN_IN_TABLE = 8;
 const MINUTES = 5;
+const KEPT_EVENTS = 200;
+const SHOWN_EVENTS = 20;
 
 const $ = (id) => document.getElementById(id);
 const MARKS = { active: "▶", standby: "‖", restarting: "↻", failed: "✕", quarantined: "⊘" };
 
 let state = null;
 let samples = [];
+let happened = [];
 let showAll = false;
 
 function element(tag, attributes = {}, ...children) {
@@ -74,6 +77,9 @@ async function listen() {
     if (!response.ok) return;
     const history = await request("api/v1/samples", { signal: abort.signal });
     samples = history.ok ? await history.json() : [];
+    const past = await request("api/v1/events", { signal: abort.signal });
+    happened = past.ok ? (await past.text()).split("\n").filter((line) => line).map((line) => JSON.parse(line)) : [];
+    showHappened();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let buffered = "";
     for (;;) {
@@ -97,12 +103,20 @@ function take(block) {
     const at = line.indexOf(": ");
     return [line.slice(0, at), line.slice(at + 2)];
   }));
-  if (fields.event !== "state") return;
+  if (fields.event !== "state") return remember(JSON.parse(fields.data ?? "{}"));
   state = JSON.parse(fields.data);
   const last = samples.at(-1)?.at_seconds ?? -1;
   if (state.rates.at_seconds > last) samples.push(state.rates);
   samples = samples.slice(-MINUTES * 60);
   show();
+}
+
+// The same event may come with the kept ones and with the feed.
+function remember(event) {
+  if (!event.seq || happened.some((known) => known.seq === event.seq)) return;
+  happened.push(event);
+  happened = happened.slice(-KEPT_EVENTS);
+  showHappened();
 }
 
 function lose() {
@@ -154,7 +168,8 @@ function showVerdict() {
   } else if (state.policy === "reboot") {
     verdict("warn", "!", "Serving without a spare", `${state.active} serves; a failure means a restart in place.`);
   } else {
-    const reason = dark.length > 0 ? `no link on ${dark.join(", ")}` : "no domain stands by";
+    const aside = state.domains.filter((domain) => domain.aside).map((domain) => domain.name);
+    const reason = aside.length > 0 ? `${aside.join(", ")} is paused or in a debugger` : dark.length > 0 ? `no link on ${dark.join(", ")}` : "no domain stands by";
     verdict("warn", "!", "Not redundant", `${state.active} serves, but ${reason}: the next failure will be felt.`);
   }
   $("switch").disabled = !state.redundant;
@@ -185,7 +200,7 @@ function lane(domain) {
     element("div", { class: "box domain" },
       element("b", {}, `Domain ${domain.name}`),
       element("span", { class: "role", "data-mark": MARKS[domain.role] ?? "" }, domain.role),
-      element("small", {}, `life ${domain.epoch} · `, beat, ` ${domain.heartbeat.toLocaleString()} · ${domain.parked ? "asleep" : "awake"}`)),
+      element("small", {}, `life ${domain.epoch} · `, beat, ` ${domain.heartbeat.toLocaleString()} · ${domain.aside ? "put aside" : domain.parked ? "asleep" : "awake"}`)),
     wire(),
     element("div", { class: "box nic", "data-link": link },
       element("b", {}, domain.nic.name),
@@ -205,8 +220,74 @@ const COLUMNS = [
   ["first frame", (f) => micros(f.phases.first_frame_us), "number"],
   ["rebuilt after", (f) => micros(f.phases.rebuild_us), "number"],
   ["resent", (f) => f.resent, "number"],
-  ["evidence", (f) => f.dump ? `${f.evidence}; remains in ${f.dump}` : f.evidence, "evidence wide"],
+  ["evidence", (f) => f.evidence, "evidence wide"],
+  ["dump", (f) => dumpLinks(f), ""],
 ];
+
+const DUMP_FILES = [["description", "failure.json"], ["core", "core"], ["program", "domain.elf"]];
+
+// Buttons, because a link could not carry the token that these files take.
+function dumpLinks(failure) {
+  if (!failure.dump) return null;
+  const name = failure.dump.split("/").at(-1);
+  return element("span", { class: "files", title: failure.dump }, ...DUMP_FILES.map(([label, file]) => {
+    const button = element("button", { type: "button", class: "file", "aria-label": `${label} of failure ${failure.number}` }, label);
+    button.addEventListener("click", () => fetchFile(name, file));
+    return button;
+  }));
+}
+
+async function fetchFile(dump, file) {
+  const save = async () => {
+    try {
+      const response = await request(`api/v1/dumps/${encodeURIComponent(dump)}/${file}`);
+      if (!response.ok) return refusal(response);
+      const link = element("a", { download: `${dump}-${file}` });
+      link.href = URL.createObjectURL(await response.blob());
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+      return null;
+    } catch {
+      return { code: "unknown", message: "No connection to warmspare." };
+    }
+  };
+  const error = sessionStorage.getItem("token") ? await save() : { code: "token", message: "Files of dumps hold frames of the guest’s." };
+  if (!error) return;
+  await ask("Take the file away?", error.message, "Save", error.code === "token", save);
+}
+
+// What an operator wants to see of an event: a mark, and one sentence. Others are not listed.
+const EVENTS = {
+  "failover": (e) => ["✕", `${e.from} failed (${e.cause}), ${e.to ?? "nobody"} took over${e.interruption_us ? ` after ${micros(e.interruption_us)}` : ""}`],
+  "switched": (e) => ["⇄", `${e.to} serves instead of ${e.from}, in plan; frames waited ${micros(e.waited_us)}`],
+  "drilled": (e) => e.passed ? ["✓", `${e.domain} passed its drill in ${micros(e.round_trip_us)}`] : ["!", `the drill of ${e.domain} failed, to blame: ${e.blame}`],
+  "upgraded": (e) => ["↑", `all domains run the new driver, ${e.serves} serves`],
+  "upgrade-failed": (e) => ["!", `no upgrade: ${e.reason}`],
+  "quarantine": (e) => ["⊘", `${e.domain} failed too often and is left alone for ${Math.round(e.pause_seconds)} s`],
+  "build-failed": (e) => ["!", `${e.domain} could not be built: ${e.reason}`],
+  "link": (e) => [e.up ? "✓" : "✕", `link of ${e.nic} is ${e.up ? "up" : "down"}`],
+  "paused": (e) => ["‖", `${e.domain} was paused`],
+  "resumed": (e) => ["▶", `${e.domain} was resumed`],
+  "debugger": (e) => ["⌕", e.attached ? `${e.domain} is open to a debugger` : `the debugger of ${e.domain} has gone`],
+  "dumped": (e) => ["↓", `${e.requested ? "a dump" : "what was left"} of ${e.domain} is in ${e.folder}`],
+  "dump-lost": (e) => ["!", `a dump of ${e.domain} is lost: ${e.reason}`],
+  "reloaded": (e) => ["↻", `files were read again; changed: ${e.applied.join(", ") || "nothing"}; takes a restart: ${e.ignored.join(", ") || "nothing"}`],
+  "reload-failed": (e) => ["!", `files were not read again: ${e.reason}`],
+  "redundancy-lost": () => ["!", "redundancy lost"],
+  "redundancy-regained": (e) => ["✓", `redundant again after ${micros(e.after_us)}`],
+  "service": (e) => ["•", `the service is ${e.to}, it was ${e.from}`],
+};
+
+function showHappened() {
+  const told = happened.filter((event) => EVENTS[event.event]).slice(-SHOWN_EVENTS).reverse();
+  $("happened").replaceChildren(...told.map((event) => {
+    const [mark, words] = EVENTS[event.event](event);
+    return element("li", { "data-kind": event.event },
+      element("time", { datetime: event.time }, new Date(event.time).toLocaleTimeString()),
+      element("span", { class: "mark", "aria-hidden": "true" }, mark),
+      element("span", {}, words));
+  }));
+}
 
 function showFailures() {
   const failures = state.last_failovers;
@@ -216,10 +297,23 @@ function showFailures() {
   $("failures").tHead.replaceChildren(element("tr", {}, ...head));
   const shown = showAll ? failures : failures.slice(0, SHOWN_IN_TABLE);
   const rows = shown.map((failure) => element("tr", {}, ...COLUMNS.map(([name, value, kind]) =>
-    element("td", { class: kind, "data-label": name }, String(value(failure))))));
-  $("failures").tBodies[0].replaceChildren(...rows);
+    element("td", { class: kind, "data-label": name }, cell(value(failure))))));
+  showRows(shown, rows);
   $("all").hidden = failures.length <= SHOWN_IN_TABLE;
   $("all").textContent = showAll ? "Show the newest only" : `Show all ${failures.length} that are here`;
+}
+
+function cell(value) {
+  return value instanceof Node ? value : String(value ?? "–");
+}
+
+// A button that somebody has the focus on must not be taken away each second.
+let shownRows = "";
+function showRows(failures, rows) {
+  const now = JSON.stringify(failures);
+  if (now === shownRows) return;
+  shownRows = now;
+  $("failures").tBodies[0].replaceChildren(...rows);
 }
 
 function legend(id, entries) {

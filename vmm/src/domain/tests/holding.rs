@@ -37,12 +37,12 @@ fn a_held_vcpu_stands_still_visibly_and_goes_on_afterwards() {
     let stage = Stage::new();
     let life = started(&stage, busy());
     for _ in 0..3 {
-        life.hold();
+        let held = life.hold();
         eventually("the vCPU is held", || life.state() == VcpuState::Held);
         let before = stage.word(STATUS_BASE);
         std::thread::sleep(QUIET);
         assert_eq!(stage.word(STATUS_BASE), before);
-        life.unhold();
+        drop(held);
         eventually("the vCPU goes on", || stage.word(STATUS_BASE) != before);
     }
 }
@@ -52,12 +52,12 @@ fn a_parked_vcpu_is_held_too_and_no_wakeup_is_lost() {
     let stage = Stage::new();
     let life = started(&stage, sleepy());
     eventually("the domain parks", || life.state() == VcpuState::Parked);
-    life.hold();
+    let held = life.hold();
     assert_eq!(life.state(), VcpuState::Held);
     stage.slot.kick.write(1).unwrap();
     std::thread::sleep(QUIET);
     assert_eq!(stage.word(STATUS_BASE), 0);
-    life.unhold();
+    drop(held);
     eventually("the domain has woken", || stage.word(STATUS_BASE) == 1);
 }
 
@@ -65,7 +65,7 @@ fn a_parked_vcpu_is_held_too_and_no_wakeup_is_lost() {
 fn a_held_vcpu_can_be_expelled() {
     let stage = Stage::new();
     let life = started(&stage, busy());
-    life.hold();
+    let _held = life.hold();
     eventually("the vCPU is held", || life.state() == VcpuState::Held);
     life.expel();
     eventually("the vCPU is out", || life.is_out());
@@ -90,7 +90,7 @@ fn a_parked_vcpu_is_signalled_once_somebody_rings() {
     eventually("the domain parks", || life.state() == VcpuState::Parked);
     assert!(!life.is_signalled());
     // Held, it does not take the event away.
-    life.hold();
+    let _held = life.hold();
     stage.nic.queue.write(1).unwrap();
     eventually("nobody has taken the event", || {
         life.is_signalled() || life.state() == VcpuState::Held

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::nic::registers::{MTA_WORDS, RAH_AV, RECEIVE_ADDRESSES, rctl, receive_address};
+use crate::nic::registers::{
+    MTA_WORDS, RAH_AV, RECEIVE_ADDRESSES, guest_entries, rctl, receive_address,
+};
 
 /// Receive addresses and the multicast hash table.
 pub(super) struct Filters {
@@ -43,10 +45,22 @@ impl Filters {
         self.addresses[1][1].store(high | valid, Ordering::Release);
     }
 
-    /// Makes the first two receive addresses invalid.
+    /// Makes the further guests' addresses valid that the driver has programmed, up to an empty entry.
+    pub(super) fn accept_others(&self) {
+        for entry in guest_entries().skip(1) {
+            let [low, high] = &self.addresses[entry];
+            if low.load(Ordering::Acquire) | high.load(Ordering::Acquire) == 0 {
+                break;
+            }
+            high.fetch_or(RAH_AV, Ordering::AcqRel);
+        }
+    }
+
+    /// Makes the receive addresses of guests and probes invalid.
     pub(super) fn refuse(&self) {
-        self.addresses[0][1].fetch_and(!RAH_AV, Ordering::AcqRel);
-        self.addresses[1][1].fetch_and(!RAH_AV, Ordering::AcqRel);
+        for entry in guest_entries().chain([1]) {
+            self.addresses[entry][1].fetch_and(!RAH_AV, Ordering::AcqRel);
+        }
     }
 
     /// Whether a frame to `destination` is taken in, with RCTL as it is.
@@ -125,6 +139,20 @@ mod tests {
         filters.accept_second(Some(OTHER));
         assert_eq!([OWN, OTHER].map(|to| filters.pass(to, 0)), [false, true]);
         filters.accept_second(None);
+        assert!(!filters.pass(OTHER, 0));
+    }
+
+    #[test]
+    fn further_guests_are_accepted_and_refused_with_the_first() {
+        let filters = filters();
+        filters.refuse();
+        let (low, high) = receive_address(OTHER);
+        filters.addresses[2][0].store(low, Ordering::Relaxed);
+        filters.addresses[2][1].store(high, Ordering::Relaxed);
+        assert!(!filters.pass(OTHER, 0));
+        filters.accept_others();
+        assert_eq!([OTHER, [0; 6]].map(|to| filters.pass(to, 0)), [true, false]);
+        filters.refuse();
         assert!(!filters.pass(OTHER, 0));
     }
 

@@ -150,6 +150,7 @@ impl Nic for EmulatedNic {
 
     fn open_filters(&self) {
         self.device.filters.accept(self.device.mac);
+        self.device.filters.accept_others();
         self.device.receive_control.fetch_or(rctl::BAM | rctl::MPE, Ordering::SeqCst);
     }
 

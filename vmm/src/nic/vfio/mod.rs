@@ -33,7 +33,7 @@ use super::obstacle::Obstacle;
 use super::pci::{Model, PciAddress};
 use super::registers::{
     ALL_ONES, EICR, EIMS, GPRC, GPTC, ICR, RAH_AV, RAH0, RAL0, RCTL, STATUS, TCTL, VECTOR_OTHER,
-    icr, rctl, receive_address, status, tctl,
+    guest_entries, icr, rctl, receive_address, status, tctl,
 };
 use super::{BarAccess, BarPages, BarRegisters, DmaArea, Nic, NicError};
 
@@ -150,6 +150,14 @@ impl Nic for VfioNic {
 
     fn open_filters(&self) {
         self.bar.write(RAH0, self.bar.read(RAH0) | RAH_AV);
+        for entry in guest_entries().skip(1).map(|entry| 8 * entry as u32) {
+            let high = self.bar.read(RAH0 + entry);
+            // The first that is empty is the last: reads of hardware take their time.
+            if high == 0 && self.bar.read(RAL0 + entry) == 0 {
+                break;
+            }
+            self.bar.write(RAH0 + entry, high | RAH_AV);
+        }
         self.bar.write(RCTL, self.bar.read(RCTL) | rctl::BAM | rctl::MPE);
     }
 
@@ -164,7 +172,9 @@ impl Nic for VfioNic {
     }
 
     fn shut_filters(&self) {
-        self.bar.write(RAH0, self.bar.read(RAH0) & !RAH_AV);
+        for entry in guest_entries().map(|entry| 8 * entry as u32) {
+            self.bar.write(RAH0 + entry, self.bar.read(RAH0 + entry) & !RAH_AV);
+        }
         self.bar.write(RAH0 + 8, 0);
         self.bar.write(RCTL, self.bar.read(RCTL) & !(rctl::BAM | rctl::MPE | rctl::UPE));
     }

@@ -1,18 +1,41 @@
 use super::*;
+use std::time::Duration;
+
 use crate::observe::bus::Delivery;
+use crate::observe::testing::FakeSystem;
 
 const MS: u64 = 1_000_000;
 
-fn recorder() -> Recorder {
-    let domain = |name: &str| (name.to_owned(), format!("nic-{name}"));
-    Recorder::new(["a", "b"].map(domain).into_iter())
+/// Books of a made-up system, to which happens what they hear of.
+struct Stage {
+    fake: Arc<FakeSystem>,
+    recorder: Arc<Recorder>,
+}
+
+impl Stage {
+    fn hear(&self, heard: Heard) {
+        self.fake.hear(&self.recorder, heard);
+    }
+}
+
+impl std::ops::Deref for Stage {
+    type Target = Recorder;
+
+    fn deref(&self) -> &Recorder {
+        &self.recorder
+    }
+}
+
+fn recorder() -> Stage {
+    let (fake, observer) = FakeSystem::failed();
+    Stage { fake, recorder: observer.recorder }
 }
 
 fn ready(domain: &str, role: RoleState, at_ns: u64) -> Heard {
     Heard::Ready { domain: domain.into(), role, at_ns }
 }
 
-fn up() -> Recorder {
+fn up() -> Stage {
     let recorder = recorder();
     recorder.hear(ready("a", RoleState::Active, MS));
     recorder.hear(ready("b", RoleState::Standby, 2 * MS));
@@ -134,9 +157,53 @@ fn a_domain_that_is_given_up_is_quarantined() {
 fn a_dump_belongs_to_its_failure() {
     let recorder = up();
     recorder.hear(Heard::Failover(crash_of_a()));
-    recorder.hear(Heard::Dump { domain: "a".into(), result: Ok("/dumps/1".into()) });
-    recorder.hear(Heard::Dump { domain: "a".into(), result: Err("disk full".into()) });
+    recorder.hear(Heard::Dump {
+        domain: "a".into(),
+        result: Ok("/dumps/1".into()),
+        requested: false,
+    });
+    recorder.hear(Heard::Dump {
+        domain: "a".into(),
+        result: Err("disk full".into()),
+        requested: false,
+    });
     assert_eq!(recorder.failovers(1)[0].dump.as_deref(), Some("/dumps/1"));
+}
+
+#[test]
+fn a_dump_that_was_asked_for_belongs_to_no_failure() {
+    let recorder = up();
+    recorder.hear(Heard::Failover(crash_of_a()));
+    let (domain, result) = ("a".into(), Ok("/dumps/2".into()));
+    recorder.hear(Heard::Dump { domain, result, requested: true });
+    assert_eq!(recorder.failovers(1)[0].dump, None);
+}
+
+#[test]
+fn who_looks_before_an_event_is_heard_sees_what_the_events_say() {
+    let recorder = up();
+    let mut heard = recorder.subscribe();
+    let unplugged = Heard::Link { nic: "nic-b".into(), up: false };
+    recorder.fake.happen(&unplugged);
+    assert!(!recorder.look().1);
+    assert_eq!(kinds(&mut heard, 1), ["redundancy-lost"]);
+    recorder.hear(unplugged);
+    assert!(!recorder.look().1);
+    recorder.hear(Heard::Link { nic: "nic-b".into(), up: true });
+    assert!(recorder.look().1);
+    assert_eq!(kinds(&mut heard, 3), ["link", "link", "redundancy-regained"]);
+}
+
+#[test]
+fn a_failure_that_is_over_when_it_is_heard_of_was_a_loss_all_the_same() {
+    let recorder = up();
+    let mut heard = recorder.subscribe();
+    let (verdict_ns, failure) = (monotonic_ns(), crash_of_a());
+    let failure = Heard::Failover(FailoverFacts { verdict_ns, ..failure });
+    recorder.fake.happen(&failure);
+    recorder.fake.happen(&ready("a", RoleState::Standby, verdict_ns));
+    recorder.recorder.hear(failure);
+    assert_eq!(kinds(&mut heard, 3), ["failover", "redundancy-lost", "redundancy-regained"]);
 }
 
 #[test]

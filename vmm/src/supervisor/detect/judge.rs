@@ -8,6 +8,7 @@ use super::sample::Sample;
 use super::silent::{SilentReceive, SilentTransmit};
 use super::thresholds::{Thresholds, ns};
 use super::time::{Age, Counted, Moment, Stretch};
+use super::unheard::Unheard;
 use super::work::RingStall;
 
 /// Soonest next look: a due time that is nearer than this is as good as now.
@@ -31,6 +32,8 @@ pub enum Order {
     Nothing,
     /// Wake the domain: it may have missed a wakeup, or is to prove that it lives.
     Wake,
+    /// Wake the switchboard: the domain may have forgotten to.
+    Ring,
     /// Kick the vCPU out of the guest and let it in again.
     SecondLook,
     /// The domain has failed.
@@ -61,6 +64,7 @@ pub struct Judge {
     stall: RingStall,
     silent_transmit: SilentTransmit,
     silent_receive: SilentReceive,
+    unheard: Unheard,
     calm: Stretch<(u64, u64)>,
     /// Asleep without a heartbeat.
     proof: Stretch<u64>,
@@ -85,8 +89,8 @@ impl Judge {
         look
     }
 
-    fn opinions(&mut self, s: &Sample, duty: Duty, now: Moment, t: &Thresholds) -> [Opinion; 11] {
-        let mut all = [Opinion::Fine; 11];
+    fn opinions(&mut self, s: &Sample, duty: Duty, now: Moment, t: &Thresholds) -> [Opinion; 12] {
+        let mut all = [Opinion::Fine; 12];
         all[0] = self.device.look(s, now, t);
         all[1] = self.hang.look(s, now, t);
         if duty == Duty::Serving {
@@ -95,6 +99,7 @@ impl Judge {
             all[4..7].copy_from_slice(&self.stall.look(s, now, t));
             all[7] = self.silent_transmit.look(s, now, t);
             all[8..11].copy_from_slice(&self.silent_receive.look(s, now, t));
+            all[11] = self.unheard.look(s, now, t);
         }
         all
     }
@@ -113,6 +118,10 @@ impl Judge {
                 Opinion::Suspect(in_ns) => in_ns,
                 Opinion::Wake(in_ns) => {
                     order = Order::Wake;
+                    in_ns
+                }
+                Opinion::Ring(in_ns) => {
+                    order = Order::Ring;
                     in_ns
                 }
                 Opinion::SecondLook(in_ns) => {

@@ -32,6 +32,7 @@ mod silent;
 mod take;
 mod thresholds;
 mod time;
+mod unheard;
 mod work;
 
 #[cfg(test)]

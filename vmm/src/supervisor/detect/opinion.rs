@@ -11,6 +11,9 @@ pub(super) enum Opinion {
     Suspect(u64),
     /// Wake the domain; then look again in so many nanoseconds.
     Wake(u64),
+    /// Wake the switchboard, which the domain should have done; then look again in so many
+    /// nanoseconds.
+    Ring(u64),
     /// Kick the vCPU out of the guest once; then look again in so many nanoseconds.
     SecondLook(u64),
     /// A wakeup had been lost, and ours made up for it, after so many nanoseconds.

@@ -92,6 +92,8 @@ pub struct Sample {
     pub signalled: bool,
     /// The NIC has completed a receive descriptor that the domain has not published.
     pub rx_completed: bool,
+    /// The switchboard sleeps, and relies on being notified.
+    pub switchboard_asleep: bool,
     /// Rings.
     pub cursors: Cursors,
     /// NIC.

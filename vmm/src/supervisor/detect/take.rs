@@ -24,13 +24,13 @@ const TRIES: u32 = 3;
 /// Where samples come from.
 pub struct Observer {
     switchboard: Arc<Switchboard>,
-    mac: [u8; 6],
+    macs: Vec<[u8; 6]>,
 }
 
 impl Observer {
-    /// Sees domains that this switchboard serves, whose NICs carry the guest's MAC.
-    pub fn new(switchboard: Arc<Switchboard>, mac: [u8; 6]) -> Self {
-        Self { switchboard, mac }
+    /// Sees domains that this switchboard serves, whose NICs carry the guests' MACs.
+    pub fn new(switchboard: Arc<Switchboard>, macs: Vec<[u8; 6]>) -> Self {
+        Self { switchboard, macs }
     }
 
     /// Looks at a domain that serves.
@@ -52,6 +52,7 @@ impl Observer {
             heartbeat,
             signalled: vcpu == VcpuState::Parked && life.is_signalled(),
             rx_completed: is_completed(slot, cursors.rx_returned),
+            switchboard_asleep: slot.control().switchboard_asleep.0.load(Ordering::Acquire) != 0,
             cursors,
             nic: self.nic_view(&*slot.nic),
             confirmations: Confirmations { claimed, awaiting, turns: counters.turns.get() },
@@ -73,6 +74,7 @@ impl Observer {
             heartbeat,
             signalled: false,
             rx_completed: false,
+            switchboard_asleep: false,
             cursors: Cursors::default(),
             nic: NicView {
                 gone: status == reg::ALL_ONES,
@@ -102,18 +104,25 @@ impl Observer {
         }
     }
 
-    /// What a NIC that serves must hold: units and queues on, the guest's address accepted.
+    /// What a NIC that serves must hold: master of its bus, units and queues on, the guests'
+    /// addresses accepted.
     fn mismatch(&self, nic: &dyn Nic) -> Option<Mismatch> {
-        let (low, high) = reg::receive_address(self.mac);
-        let wanted = [
+        let units = [
+            (reg::CTRL, reg::ctrl::GIO_MASTER_DISABLE, 0),
             (reg::RCTL, reg::rctl::EN, reg::rctl::EN),
             (reg::TCTL, reg::tctl::EN, reg::tctl::EN),
             (reg::RXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
             (reg::TXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
-            (reg::RAL0, u32::MAX, low),
-            (reg::RAH0, reg::RAH_AV | 0xffff, high | reg::RAH_AV),
         ];
-        wanted.into_iter().find_map(|(register, mask, expected)| {
+        let addresses = reg::guest_entries().zip(&self.macs).flat_map(|(entry, mac)| {
+            let (low, high) = reg::receive_address(*mac);
+            let at = 8 * entry as u32;
+            [
+                (reg::RAL0 + at, u32::MAX, low),
+                (reg::RAH0 + at, reg::RAH_AV | 0xffff, high | reg::RAH_AV),
+            ]
+        });
+        units.into_iter().chain(addresses).find_map(|(register, mask, expected)| {
             let found = nic.peek(register) & mask;
             (found != expected).then_some(Mismatch { register, expected, found })
         })

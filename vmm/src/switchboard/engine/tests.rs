@@ -1,3 +1,4 @@
+mod guests;
 mod notifications;
 mod receive;
 mod transmit;

@@ -20,21 +20,28 @@ pub(crate) struct Rig {
     pub(crate) slots: Vec<Arc<DomainSlot>>,
     pub(crate) nics: [Arc<FakeNic>; 2],
     pub(crate) guest: FakeGuest,
+    /// Further guests: the one at place *n* has [`other_mac`]`(n)`.
+    pub(crate) others: Vec<FakeGuest>,
     pub(crate) now: u64,
 }
 
 impl Rig {
     /// Two slots without lives, and a guest that is not connected.
     pub(crate) fn bare(guest: FakeGuest) -> Self {
+        Self::with_others(guest, 0)
+    }
+
+    fn with_others(guest: FakeGuest, others: usize) -> Self {
         let (slots, nics) = slots();
+        let macs: Vec<_> = std::iter::once(MAC).chain((0..others).map(other_mac)).collect();
         let pool = slots[0].tx_pool.clone();
-        let shared = Arc::new(Shared::new().unwrap());
+        let shared = Arc::new(Shared::new(macs.len()).unwrap());
         let violations = Arc::new(Violations::default());
         let sink = violations.clone();
         let announce = AnnounceConfig::default();
-        let tx = TxPool::new(pool);
-        let engine = Engine::new(slots.clone(), tx, MAC, &announce, sink, shared.clone());
-        Self { engine, shared, violations, slots, nics, guest, now: MS }
+        let tx = TxPool::new(pool, macs.len());
+        let engine = Engine::new(slots.clone(), tx, &macs, &announce, sink, shared.clone());
+        Self { engine, shared, violations, slots, nics, guest, others: Vec::new(), now: MS }
     }
 
     /// Domain 0 active in epoch 1, a connected guest with 64 empty receive buffers.
@@ -50,15 +57,34 @@ impl Rig {
         (rig, domain)
     }
 
+    /// Domain 0 active in epoch 1, and so many further guests beside the first, all connected with
+    /// 64 empty receive buffers each.
+    pub(crate) fn of_several(others: usize) -> (Self, FakeDomain) {
+        let mut rig = Self::with_others(FakeGuest::new(), others);
+        rig.connect();
+        let domain = rig.install(0, 1);
+        rig.engine.activate(0, 1).unwrap();
+        rig.others = (0..others).map(|_| FakeGuest::new()).collect();
+        for (n, guest) in rig.others.iter().enumerate() {
+            let [rx, tx] = guest.vrings();
+            rig.engine.set_rings(n + 1, [RingChange::Start(rx), RingChange::Start(tx)]);
+        }
+        for guest in rig.others.iter_mut().chain([&mut rig.guest]) {
+            (0..64).for_each(|_| drop(guest.rx.add(&[(2048, true)])));
+        }
+        rig.turn();
+        (rig, domain)
+    }
+
     pub(crate) fn connect(&mut self) {
         let [rx, tx] = self.guest.vrings();
-        self.engine.set_rings([RingChange::Start(rx), RingChange::Start(tx)]);
+        self.engine.set_rings(0, [RingChange::Start(rx), RingChange::Start(tx)]);
     }
 
     pub(crate) fn install(&mut self, lane: usize, epoch: u32) -> FakeDomain {
         self.engine.detach(lane);
         prepare(&self.slots[lane]);
-        let life = LaneLife::new(&self.slots[lane], epoch).unwrap();
+        let life = LaneLife::new(&self.slots[lane], epoch, self.shared.port_events.len()).unwrap();
         self.engine.install(lane, Box::new(life));
         FakeDomain::new(&self.slots[lane], epoch)
     }
@@ -102,6 +128,19 @@ impl Rig {
         assert_eq!(all.len(), 1, "{all:?}");
         all[0].2
     }
+}
+
+/// MAC of a further guest.
+pub(crate) fn other_mac(n: usize) -> [u8; 6] {
+    [0x52, 0x54, 0, 0, 1, n as u8]
+}
+
+/// A frame from one address to another, numbered in its body.
+pub(crate) fn frame_to(to: [u8; 6], from: [u8; 6], number: u32, len: usize) -> Vec<u8> {
+    let mut bytes = frame(true, number, len);
+    bytes[..6].copy_from_slice(&to);
+    bytes[6..12].copy_from_slice(&from);
+    bytes
 }
 
 /// The number in the body of a frame.

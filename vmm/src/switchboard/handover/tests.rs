@@ -116,6 +116,22 @@ fn the_heirs_copy_is_recognised_when_it_is_published_after_the_end() {
 }
 
 #[test]
+fn a_broadcast_that_came_before_the_overlap_does_not_come_again() {
+    let (mut rig, mut first) = Rig::new();
+    let mut heir = rig.install(1, 2);
+    first.receive(&broadcast(1));
+    first.receive(&frame(false, 2, 60));
+    rig.turn();
+    rig.engine.overlap(1, 2).unwrap();
+    // Its copy had waited on the way until its filters were open; the other frame was sent again.
+    heir.receive(&broadcast(1));
+    heir.receive(&frame(false, 2, 60));
+    rig.turn();
+    assert_eq!(received(&mut rig), [1, 2, 2]);
+    rig.assert_no_violation();
+}
+
+#[test]
 fn a_frame_that_was_sent_twice_comes_twice() {
     let (mut rig, mut first, mut heir) = overlapping();
     for _ in 0..2 {

@@ -20,7 +20,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use self::header::{Checksum, MAX_HEADER_BYTES};
 use self::scatter::{MalformedChain, Scatter, Segments};
 use self::vring::{Popped, Vring};
-use super::lane::{ETHERNET_HEADER_BYTES, RxFrame};
+use super::lane::ETHERNET_HEADER_BYTES;
 use crate::wire::MAX_FRAME_BYTES;
 
 /// Index of the virtqueue on which the guest receives.
@@ -184,19 +184,20 @@ impl GuestPort {
         }
     }
 
-    /// Copies a received frame into the guest's memory: its checked head, then `body` from the
-    /// pool. Says what became of it, and counts malformed chains in `malformed`.
+    /// Copies a frame into the guest's memory: its checked head, then the `rest` from a pool. Says
+    /// what became of it, and counts malformed chains in `malformed`.
     pub(crate) fn deliver(
         &mut self,
-        frame: &RxFrame,
-        body: VolatileSlice<'_>,
+        head: &[u8],
+        rest: &[VolatileSlice<'_>],
         malformed: &mut u64,
     ) -> Delivery {
         let Some(vring) = self.rings[RX_RING].as_deref_mut().filter(|v| v.is_intact() && v.enabled)
         else {
             return Delivery::NoGuest;
         };
-        let need = vring.header_bytes + frame.len;
+        let rest_bytes: usize = rest.iter().map(VolatileSlice::len).sum();
+        let need = vring.header_bytes + head.len() + rest_bytes;
         self.segments.clear();
         let (chains, enough) = match gather(vring, &mut self.segments, &mut self.spans, need) {
             Gathered::Enough(chains) => (chains, true),
@@ -210,8 +211,8 @@ impl GuestPort {
         let mut scatter = Scatter::new(vring.memory.map(), self.segments.all());
         let copied = enough
             && write_header(&mut scatter, vring.header_bytes, buffers)
-                .and_then(|()| scatter.write(frame.head()))
-                .and_then(|()| scatter.copy_from(body))
+                .and_then(|()| scatter.write(head))
+                .and_then(|()| rest.iter().try_for_each(|part| scatter.copy_from(part)))
                 .is_ok();
         let mut left = if copied { need } else { 0 };
         for span in spans.iter().filter(|span| span.bytes == 0) {

@@ -132,7 +132,7 @@ impl<'a> Scatter<'a> {
     }
 
     /// Copies all of `from` in.
-    pub(crate) fn copy_from(&mut self, from: VolatileSlice<'_>) -> Result<(), MalformedChain> {
+    pub(crate) fn copy_from(&mut self, from: &VolatileSlice<'_>) -> Result<(), MalformedChain> {
         self.walk(from.len(), |slice, done| {
             if let Ok(from) = from.subslice(done, slice.len()) {
                 from.copy_to_volatile_slice(slice);

@@ -30,6 +30,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Takes in a frame of the first guest.
+fn fill(pool: &mut TxPool, bytes: usize) {
+    let staged = pool.stage(bytes, None, |_| Ok::<_, ()>(())).unwrap();
+    pool.queue(0, &staged);
+}
+
 /// Every buffer is in exactly one place, and the counts agree.
 fn check(pool: &TxPool) {
     let mut places = [0; TX_BUFFERS];
@@ -48,6 +54,8 @@ fn check(pool: &TxPool) {
     let frames = pool.line.iter().filter(|n| pool.buffers[usize::from(**n)].first).count();
     assert_eq!(frames as u32, pool.frames);
     assert!(pool.credit <= pool.frames);
+    let held = pool.line.iter().chain(&pool.poison).filter(|n| **n < FIRST_RESERVED).count();
+    assert_eq!(usize::from(pool.held[0]), held);
 }
 
 proptest! {
@@ -58,13 +66,13 @@ proptest! {
         let (slots, _) = slots();
         let slot = &slots[0];
         let mut epoch = 1;
-        let mut life = LaneLife::new(slot, epoch).unwrap();
+        let mut life = LaneLife::new(slot, epoch, 1).unwrap();
         let mut domain = FakeDomain::new(slot, epoch);
-        let mut pool = TxPool::new(slot.tx_pool.clone());
+        let mut pool = TxPool::new(slot.tx_pool.clone(), 1);
         for step in steps {
             match step {
-                Step::Fill(bytes) if pool.has_room() => {
-                    pool.fill(bytes, None, |_| Ok::<_, ()>(())).unwrap();
+                Step::Fill(bytes) if pool.has_room(0) => {
+                    fill(&mut pool, bytes);
                 }
                 Step::Fill(_) => {}
                 Step::Announce => {
@@ -92,7 +100,7 @@ proptest! {
                     epoch += 1;
                     drop(life);
                     prepare(slot);
-                    life = LaneLife::new(slot, epoch).unwrap();
+                    life = LaneLife::new(slot, epoch, 1).unwrap();
                     domain = FakeDomain::new(slot, epoch);
                 }
             }
@@ -104,11 +112,9 @@ proptest! {
 #[test]
 fn a_copy_that_fails_takes_nothing() {
     let (slots, _) = slots();
-    let mut pool = TxPool::new(slots[0].tx_pool.clone());
-    assert_eq!(
-        pool.fill(5000, None, |slice| if slice.len() < 2048 { Err(7) } else { Ok(()) }),
-        Err(7)
-    );
+    let mut pool = TxPool::new(slots[0].tx_pool.clone(), 1);
+    let staged = pool.stage(5000, None, |slice| if slice.len() < 2048 { Err(7) } else { Ok(()) });
+    assert_eq!(staged.err(), Some(7));
     check(&pool);
     assert_eq!(pool.unconfirmed(), 0);
 }
@@ -116,9 +122,9 @@ fn a_copy_that_fails_takes_nothing() {
 #[test]
 fn announcements_have_buffers_of_their_own() {
     let (slots, _) = slots();
-    let mut pool = TxPool::new(slots[0].tx_pool.clone());
-    while pool.has_room() {
-        pool.fill(100, None, |_| Ok::<_, ()>(())).unwrap();
+    let mut pool = TxPool::new(slots[0].tx_pool.clone(), 1);
+    while pool.has_room(0) {
+        fill(&mut pool, 100);
     }
     for number in FIRST_RESERVED..FIRST_RESERVED + 4 {
         assert!(pool.is_free(number));
@@ -127,4 +133,21 @@ fn announcements_have_buffers_of_their_own() {
     }
     assert!(pool.line.iter().take(4).all(|number| *number >= FIRST_RESERVED));
     check(&pool);
+}
+
+#[test]
+fn a_guest_cannot_take_the_buffers_of_another() {
+    let (slots, _) = slots();
+    for guests in 2..=MAX_GUESTS {
+        let mut pool = TxPool::new(slots[0].tx_pool.clone(), guests);
+        for guest in 0..guests {
+            let mut frames = 0;
+            while pool.has_room(guest) {
+                let staged = pool.stage(1514, None, |_| Ok::<_, ()>(())).unwrap();
+                pool.queue(guest, &staged);
+                frames += 1;
+            }
+            assert!(frames >= 100, "{frames} frames of guest {guest} of {guests}");
+        }
+    }
 }

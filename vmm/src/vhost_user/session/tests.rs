@@ -27,12 +27,12 @@ impl Bench {
         let config = SwitchboardConfig {
             slots,
             tx_pool,
-            mac: MAC,
+            macs: vec![MAC],
             announce: crate::switchboard::AnnounceConfig::default(),
             violations,
         };
         let switchboard = Switchboard::spawn(config).unwrap();
-        let session = Session::new(switchboard.port(), MAC);
+        let session = Session::new(switchboard.port(0).unwrap(), MAC);
         Self { session, guest: FakeGuest::new(), _switchboard: switchboard }
     }
 

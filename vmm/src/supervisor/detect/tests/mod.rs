@@ -57,6 +57,7 @@ impl World {
             heartbeat: 80,
             signalled: false,
             rx_completed: false,
+            switchboard_asleep: false,
             cursors,
             nic,
             confirmations,

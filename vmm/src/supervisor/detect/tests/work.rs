@@ -56,6 +56,56 @@ fn wakeups_that_are_lost_again_and_again_are_a_ring_stall() {
     assert_eq!(finding.symptom, Symptom::LostWakeups(3));
 }
 
+/// The switchboard reads when it is rung for; the domain publishes and never rings.
+#[test]
+fn notifications_that_are_lost_again_and_again_are_a_ring_stall() {
+    let mut world = World::with(|s| {
+        s.switchboard_asleep = true;
+        s.cursors.rx_returned += 1;
+    });
+    let finding = world.assert_fails(Detector::RingStall, 20, |s, _, order| {
+        if order == Order::Ring {
+            s.confirmations.turns += 1;
+            s.cursors.rx_heard = s.cursors.rx_returned;
+        } else {
+            s.cursors.rx_returned = s.cursors.rx_heard + 1;
+        }
+    });
+    assert_eq!(finding.symptom, Symptom::LostWakeups(3));
+}
+
+#[test]
+fn what_waits_for_the_guest_is_not_the_domains_fault() {
+    let mut world = World::with(|s| {
+        s.switchboard_asleep = true;
+        s.cursors.rx_returned += 1;
+    });
+    world.assert_silent(500, |s, _, order| {
+        // Rung, it looks, and cannot go on.
+        s.confirmations.turns += u64::from(order == Order::Ring);
+        wake_in_vain(s, 0, order);
+    });
+    // The guest has buffers again, much later.
+    world.s.cursors.rx_heard = world.s.cursors.rx_returned;
+    world.assert_silent(500, wake_in_vain);
+    assert_eq!(world.healed, 0);
+}
+
+#[test]
+fn a_switchboard_that_is_at_work_needs_no_notification() {
+    let mut world = World::with(|s| {
+        s.switchboard_asleep = true;
+        for cursor in [&mut s.cursors.tx_posted, &mut s.cursors.tx_taken, &mut s.cursors.tx_claimed]
+        {
+            *cursor += 1;
+        }
+    });
+    world.assert_silent(50, |s, _, order| {
+        s.confirmations.turns += 1;
+        assert_ne!(order, Order::Ring);
+    });
+}
+
 #[test]
 fn a_domain_that_was_woken_and_not_yet_run_has_not_had_its_chance() {
     let mut world = World::with(|s| {

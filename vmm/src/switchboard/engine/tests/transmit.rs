@@ -200,7 +200,7 @@ fn impossible_indices_stop_the_ring_and_nothing_else() {
     rig.guest.memory.store(QUEUE + 5, index, Ordering::SeqCst).unwrap();
     rig.turn();
     assert_eq!(rig.shared.counters.guest_rings_broken.get(), 1);
-    assert_eq!(rig.shared.port_events.event.read().unwrap(), 1);
+    assert_eq!(rig.shared.port_events[0].event.read().unwrap(), 1);
     domain.receive(&frame(false, 1, 100));
     rig.turn();
     assert_eq!(rig.guest.rx.take_received().unwrap().1, frame(false, 1, 100));
@@ -214,7 +214,7 @@ fn what_a_disabled_ring_holds_is_thrown_away() {
     let mut config = rig.guest.config(&rig.guest.tx, &memory);
     config.enabled = false;
     let ring = Box::new(Vring::new(config).unwrap());
-    rig.engine.set_rings([RingChange::Keep, RingChange::Start(ring)]);
+    rig.engine.set_rings(0, [RingChange::Keep, RingChange::Start(ring)]);
     rig.send(0..3);
     assert_eq!(rig.guest.tx.drain_used(), 3);
     assert!(domain.take_posted(3).is_empty());

@@ -175,5 +175,5 @@ fn the_guests_frames_wait_for_a_takeover() {
     let frames = standby.take_posted(9);
     assert!(is_announcement(&frames[0]));
     assert_eq!(numbers(&frames[1..]), [0, 1, 2]);
-    assert_eq!(rig.engine.mac, MAC);
+    assert_eq!(rig.engine.guests[0].mac, MAC);
 }

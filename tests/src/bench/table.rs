@@ -1,0 +1,52 @@
+//! The figures as a table for people.
+
+use std::fmt::Write;
+
+use super::Figure;
+
+/// One line for each figure; a heading for each group.
+pub(super) fn render(figures: &[Figure]) -> String {
+    let mut text = String::new();
+    let mut group = "";
+    for figure in figures {
+        if figure.group != group {
+            group = figure.group;
+            let heads = ["median", "min", "max", "target", "ratio"];
+            let _ = write!(text, "\n{group:<64}");
+            for head in heads {
+                let _ = write!(text, "{head:>12}");
+            }
+            text.push('\n');
+        }
+        let name = format!("{}: {} [{}]", figure.row, figure.figure, figure.unit);
+        let _ = write!(text, "{name:<64}");
+        for value in [Some(figure.median), Some(figure.min), Some(figure.max), figure.target] {
+            let _ = write!(text, "{:>12}", number(value));
+        }
+        let ratio = figure.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let _ = writeln!(text, "{ratio:>12}");
+    }
+    text
+}
+
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => "-".into(),
+        Some(value) if value.abs() >= 1000.0 => format!("{value:.0}"),
+        Some(value) => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_group_has_a_heading_and_each_figure_a_line() {
+        let figure = |group| Figure::new(group, "row", ("frames", "1/s"), vec![12_345.6]);
+        let text = render(&[figure("a").wanted(10_000.0), figure("a"), figure("b")]);
+        assert_eq!(text.lines().filter(|line| line.contains("median")).count(), 2);
+        assert!(text.contains("row: frames [1/s]") && text.contains("12346"), "{text}");
+        assert!(text.contains("1.23"), "{text}");
+    }
+}

@@ -1,0 +1,55 @@
+//! Processor time and memory of processes and threads, from `/proc`.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+/// Nanoseconds that each thread of this process has run, by name; threads of one name together.
+pub(super) fn threads() -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return all };
+    for task in tasks.flatten() {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).ok();
+        // A thread may end meanwhile.
+        let (Some(name), Some(stat)) = (read("comm"), read("schedstat")) else { continue };
+        *all.entry(name.trim().to_owned()).or_default() += first_number(&stat);
+    }
+    all
+}
+
+/// What each thread has run since.
+pub(super) fn since(before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut now = threads();
+    for (name, ns) in &mut now {
+        *ns = ns.saturating_sub(before.get(name).copied().unwrap_or(0));
+    }
+    now
+}
+
+/// Nanoseconds that a process has run, with all its threads.
+pub(super) fn process_ns(pid: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).ok();
+    tasks.flatten().filter_map(stat).map(|stat| first_number(&stat)).sum()
+}
+
+/// Of the last minute.
+pub(super) fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn first_number(text: &str) -> u64 {
+    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_run() {
+        assert!(process_ns(std::process::id()) > 0);
+        assert!(since(&BTreeMap::new()).values().sum::<u64>() > 0);
+        assert_eq!((first_number("12 3"), first_number("x")), (12, 0));
+    }
+}

@@ -1,0 +1,346 @@
+//! Campaigns of fault injection, as a user runs them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use warmspare::campaign::{FaultSegment, InjectionOutcome, InjectionRecord, Target, read_records};
+use warmspare_tests::program;
+use warmspare_tests::rig::PATIENCE;
+
+/// A folder of its own for each test; removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("warmspare-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, campaign: &Value) -> String {
+        let path = self.0.join("campaign-file.json");
+        std::fs::write(&path, campaign.to_string()).unwrap();
+        path.display().to_string()
+    }
+
+    fn out(&self) -> PathBuf {
+        self.0.join("out")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn named(functions: &[&str], injections: u64) -> Value {
+    json!({
+        "seed": 5, "observe_ms": 60, "until": {"injections": injections},
+        "faults": [{"code": {"functions": {"named": functions}}}]
+    })
+}
+
+fn campaign(file: &str, out: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.arg("campaign").arg(file).arg("--out").arg(out).args(more).arg("--quiet");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(file: &str, out: &Path, more: &[&str]) -> Output {
+    campaign(file, out, more).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Expects status 2 and one line on standard error, and returns it.
+fn mistake(output: &Output) -> String {
+    let line = text(output);
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert_eq!(line.trim_end().lines().count(), 1, "one line: {line}");
+    line
+}
+
+fn replay(out: &Path, id: u64) -> (InjectionRecord, InjectionRecord) {
+    let output = Command::new(program())
+        .args(["campaign", "replay", "--format", "json"])
+        .arg(out)
+        .arg(id.to_string())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let record = |key: &str| serde_json::from_value(value[key].clone()).unwrap();
+    (record("recorded"), record("again"))
+}
+
+/// Waits until so many injections are recorded.
+fn wait_recorded(out: &Path, count: usize, child: &mut Child) {
+    let end = Instant::now() + 3 * PATIENCE;
+    while read_records(out).map_or(0, |records| records.len()) < count {
+        assert!(Instant::now() < end, "no {count} injections were recorded");
+        assert!(child.try_wait().unwrap().is_none(), "the campaign has ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn ids(out: &Path) -> Vec<u64> {
+    read_records(out).unwrap().iter().map(|record| record.id).collect()
+}
+
+#[test]
+fn a_replay_strikes_the_same_byte_and_bit() {
+    let folder = Folder::new("replay");
+    let mut spec = named(&["domain_rx_path", "domain_tx_path"], 6);
+    spec["faults"].as_array_mut().unwrap().push(json!({
+        "register": {"functions": {"named": ["domain_rx_path"]}}
+    }));
+    let output = run(&folder.file(&spec), &folder.out(), &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(ids(&folder.out()), [1, 2, 3, 4, 5, 6]);
+
+    for id in 1..=6 {
+        let (recorded, again) = replay(&folder.out(), id);
+
+        assert_eq!(recorded.fault, again.fault);
+        assert_eq!(recorded.moment_us, again.moment_us);
+        if recorded.fault.segment == FaultSegment::Registers {
+            assert!(recorded.fault.register.is_some() && recorded.fault.bit.is_some());
+        } else {
+            assert!(recorded.fault.byte.is_some() && recorded.fault.bit.is_some());
+        }
+    }
+}
+
+#[test]
+fn a_killed_campaign_goes_on_where_it_was() {
+    let folder = Folder::new("kill");
+    let (file, out) = (folder.file(&named(&["domain_rx_path"], 8)), folder.out());
+    let mut child = campaign(&file, &out, &[]).stdout(Stdio::null()).spawn().unwrap();
+    wait_recorded(&out, 2, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = read_records(&out).unwrap();
+    // What a line looks like that was being written.
+    let lines = out.join("injections.jsonl");
+    let mut file_end = std::fs::OpenOptions::new().append(true).open(&lines).unwrap();
+    file_end.write_all(b"{\"schema\":\"warmspare.inj").unwrap();
+    drop(file_end);
+
+    let again = mistake(&run(&file, &out, &[]));
+    let resumed = run(&file, &out, &["--resume"]);
+
+    assert!(again.contains("--resume"), "{again}");
+    assert!(resumed.status.success(), "{}", text(&resumed));
+    assert_eq!(ids(&out), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(read_records(&out).unwrap()[..before.len()], before, "recorded lines stay");
+}
+
+#[test]
+fn a_signal_ends_it_with_whole_lines() {
+    let folder = Folder::new("signal");
+    let (file, out) = (folder.file(&named(&["domain_rx_path"], 100_000)), folder.out());
+    let mut command = campaign(&file, &out, &[]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_recorded(&out, 1, &mut child);
+    let signalled = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(signalled.unwrap().success());
+
+    let status = child.wait().unwrap();
+
+    assert_eq!(status.code(), Some(1), "stopped before its end");
+    let text = std::fs::read_to_string(out.join("injections.jsonl")).unwrap();
+    assert!(text.ends_with('\n'));
+    assert_eq!(text.lines().count(), ids(&out).len());
+}
+
+#[test]
+fn a_full_disk_loses_no_recorded_line() {
+    let folder = Folder::new("disk");
+    let (file, out) = (folder.file(&named(&["domain_rx_path"], 100_000)), folder.out());
+    let mut child =
+        campaign(&file, &out, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_recorded(&out, 2, &mut child);
+    // No file may grow beyond what this one is now, and half a line.
+    let limit = std::fs::metadata(out.join("injections.jsonl")).unwrap().len() + 200;
+    let limited = Command::new("prlimit")
+        .args([&format!("--fsize={limit}"), "--pid", &child.id().to_string()])
+        .status()
+        .expect("prlimit, from util-linux");
+    assert!(limited.success());
+
+    let output = child.wait_with_output().unwrap();
+
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("injections.jsonl"), "{}", text(&output));
+    let lines = std::fs::read_to_string(out.join("injections.jsonl")).unwrap();
+    assert!(lines.ends_with('\n') && ids(&out).len() >= 2);
+}
+
+#[test]
+fn mistakes_are_one_line() {
+    let folder = Folder::new("mistakes");
+    let sound = named(&["domain_rx_path"], 1);
+    let line = |change: &dyn Fn(&mut Value)| {
+        let mut spec = sound.clone();
+        change(&mut spec);
+        mistake(&run(&folder.file(&spec), &folder.out(), &[]))
+    };
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(&str, Change<'_>); 7] = [
+        ("faults", &|spec| spec["faults"] = json!([])),
+        ("faults[0].code.functions", &|spec| {
+            spec["faults"][0]["code"]["functions"] = json!("everywhere");
+        }),
+        ("until", &|spec| spec["until"] = json!({})),
+        ("period_us", &|spec| spec["period_us"] = json!(1)),
+        ("colour", &|spec| spec["colour"] = json!("red")),
+        ("configurations[1]", &|spec| spec["configurations"] = json!(["spare", "spare"])),
+        ("no_such_function", &|spec| {
+            spec["faults"][0]["code"]["functions"] = json!({"named": ["no_such_function"]});
+        }),
+    ];
+    for (name, change) in cases {
+        let text = line(change);
+        assert!(text.contains(name) && text.contains("campaign-file.json"), "{name}: {text}");
+    }
+    assert!(!folder.out().exists(), "nothing is made of a bad file");
+    let missing = mistake(&run("/no/such.json", &folder.out(), &[]));
+    assert!(missing.contains("/no/such.json"), "{missing}");
+    let none = Command::new(program()).args(["campaign", "replay", "/no/folder", "1"]).output();
+    assert!(mistake(&none.unwrap()).contains("/no/folder"));
+}
+
+/// Known faults, each of which can come to one outcome only.
+mod honest {
+    use super::*;
+
+    const RCTL: u64 = 0x100;
+
+    fn target() -> Target {
+        Target::new(guest_images::DRIVER_DOMAIN).unwrap()
+    }
+
+    /// A folder with one record, whose fault is this one, under a configuration.
+    fn outcome_of(name: &str, configuration: &str, kind: &str, fault: Value) -> InjectionRecord {
+        let folder = Folder::new(name);
+        let file = folder.file(&named(&["domain_rx_path"], 1));
+        let output = run(&file, &folder.out(), &[]);
+        assert!(output.status.success(), "{}", text(&output));
+        let mut record = serde_json::to_value(&read_records(&folder.out()).unwrap()[0]).unwrap();
+        record["id"] = json!(2);
+        record["kind"] = json!(kind);
+        record["configuration"] = json!(configuration);
+        record["fault"] = fault;
+        let lines = folder.out().join("injections.jsonl");
+        let mut lines = std::fs::OpenOptions::new().append(true).open(lines).unwrap();
+        writeln!(lines, "{record}").unwrap();
+        // A machine that stands still meanwhile does things to the service that no fault did.
+        let mut tries = (0..4).map(|_| replay(&folder.out(), 2).1);
+        let calm = tries.find(|record| record.machine_stall_ms == 0.0);
+        calm.unwrap_or_else(|| replay(&folder.out(), 2).1)
+    }
+
+    /// The instruction behind the first one of the receive path, three bytes long, replaced.
+    fn in_receive_path(bytes: &str) -> Value {
+        let target = target();
+        let function = target.function("domain_rx_path").unwrap();
+        let code = target.code_of(Some(std::slice::from_ref(function)));
+        let long = code.iter().find(|code| target.bytes(code).len() == 3).unwrap();
+        json!({"segment": "text", "address": long.address(), "bytes": bytes, "activation": 1})
+    }
+
+    #[test]
+    fn an_invalid_instruction_is_a_crash() {
+        let record = outcome_of("crash", "fast-spare", "mutation", in_receive_path("0f0b90"));
+        assert_eq!(record.outcome, InjectionOutcome::Crash, "{record:?}");
+        assert_eq!(record.frames.corrupted, 0);
+        assert!(record.verdict.unwrap().switch_us.is_some());
+    }
+
+    #[test]
+    fn a_jump_to_itself_is_a_hang() {
+        let record = outcome_of("hang", "spare", "mutation", in_receive_path("ebfe90"));
+        assert_eq!(record.outcome, InjectionOutcome::Hang, "{record:?}");
+    }
+
+    #[test]
+    fn a_role_that_is_forgotten_is_a_stall() {
+        let role = std::mem::offset_of!(shared_ring::ControlPage, role) as u64;
+        let fault = json!({
+            "segment": "status", "bit": 0, "activation": 1,
+            "address": shared_ring::layout::CONTROL_BASE + role
+        });
+        let record = outcome_of("stall", "fast-spare", "data", fault);
+        assert_eq!(record.outcome, InjectionOutcome::Stall, "{record:?}");
+    }
+
+    #[test]
+    fn a_receive_unit_that_is_switched_off_is_silence() {
+        let fault = json!({
+            "segment": "nic", "address": RCTL, "symbol": "RCTL", "bit": 1, "activation": 1
+        });
+        let record = outcome_of("silence", "fast-spare", "device", fault);
+        assert_eq!(record.outcome, InjectionOutcome::Silence, "{record:?}");
+    }
+
+    #[test]
+    fn a_cursor_that_runs_ahead_is_a_breach_of_the_protocol() {
+        let published = std::mem::offset_of!(shared_ring::StatusPage, tx_done_published) as u64;
+        let fault = json!({
+            "segment": "status", "bit": 7, "activation": 1,
+            "address": shared_ring::layout::STATUS_BASE + published + 2
+        });
+        let record = outcome_of("protocol", "fast-spare", "data", fault);
+        assert_eq!(record.outcome, InjectionOutcome::Protocol, "{record:?}");
+    }
+
+    #[test]
+    fn what_nobody_recovers_is_unrecovered() {
+        let record = outcome_of("none", "none", "mutation", in_receive_path("0f0b90"));
+        assert_eq!(record.outcome, InjectionOutcome::Unrecovered, "{record:?}");
+        assert_eq!(record.verdict.unwrap().cause, "crash");
+        assert!(record.interruption_us.is_none());
+    }
+
+    #[test]
+    fn a_domain_without_a_spare_is_started_anew() {
+        let record = outcome_of("reboot", "reboot", "mutation", in_receive_path("0f0b90"));
+        assert_eq!(record.outcome, InjectionOutcome::Crash, "{record:?}");
+        assert!(record.interruption_us.is_some());
+    }
+
+    #[test]
+    fn an_instruction_that_stays_what_it_was_is_masked() {
+        let target = target();
+        let mut fault = in_receive_path("");
+        let code = target.code_at(fault["address"].as_u64().unwrap()).unwrap();
+        let same: String = target.bytes(&code).iter().map(|byte| format!("{byte:02x}")).collect();
+        fault["bytes"] = json!(same);
+        let record = outcome_of("masked", "fast-spare", "mutation", fault);
+        assert!(record.activated);
+        assert_eq!(record.outcome, InjectionOutcome::Masked, "{record:?}");
+    }
+
+    #[test]
+    fn what_is_never_reached_is_not_counted() {
+        let target = target();
+        let bring_up = target.functions().iter().find(|f| f.name.contains("give_up")).unwrap();
+        let code = target.code_at(bring_up.address).unwrap();
+        let len = target.bytes(&code).len();
+        let fault = json!({
+            "segment": "text", "address": bring_up.address, "activation": 1,
+            "bytes": "cc".repeat(len)
+        });
+        let record = outcome_of("idle", "fast-spare", "mutation", fault);
+        assert!(!record.activated && record.activated_after_us.is_none());
+        assert_eq!(record.outcome, InjectionOutcome::NotActivated, "{record:?}");
+    }
+}

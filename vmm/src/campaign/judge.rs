@@ -1,0 +1,238 @@
+//! What became of an injection, from what was seen of it.
+//!
+//! The order of the questions makes the classes exclude each other: was the application harmed, was
+//! the fault reached, was the right domain found, did the service come back, did all come back; and
+//! where nothing was found, did the service suffer.
+
+use super::order::Order;
+use super::record::{
+    FrameCounts, INJECTION_SCHEMA, InjectionOutcome as Outcome, InjectionRecord, RecoveryStep,
+    VerdictRecord,
+};
+use super::spec::Configuration;
+use super::trial::{Observation, is_immediate};
+use crate::supervisor::detect::Detector;
+use crate::supervisor::{FailoverReport, Verdict};
+
+/// A silence that nobody noticed and that is longer is no masked fault, in nanoseconds. Longer than
+/// a failover takes, because on a busy machine ordinary traffic has gaps of ten milliseconds.
+const UNNOTICED_GAP_NS: u64 = 30_000_000;
+/// Share of the datagrams that a masked fault may cost: one in so many, and always one.
+const MASKED_LOSS: u64 = 100;
+/// Datagrams sent so long before the fault can still have been under way when it struck.
+const UNDER_WAY_NS: u64 = 5_000_000;
+
+/// The record of an injection.
+pub(super) fn record(order: &Order, seen: &Observation) -> InjectionRecord {
+    let from_ns = seen.activated_ns.unwrap_or(seen.armed_ns);
+    let frames = frames(seen, from_ns);
+    let verdict = seen.failovers.iter().find(|r| r.record.verdict_ns >= from_ns);
+    let (outcome, note) = outcome(order, seen, &frames, verdict);
+    let healed_us = seen.healed.first().map(|(_, at_ns)| micros(from_ns, *at_ns));
+    let verdict = verdict.map(|report| verdict_record(report, from_ns)).or_else(|| {
+        healed_us.filter(|_| outcome == Outcome::Silence).map(|detect_us| VerdictRecord {
+            cause: "lost-wakeup".into(),
+            text: "a wakeup was lost, and made up for".into(),
+            detect_us,
+            switch_us: Some(0.0),
+        })
+    });
+    let gap = seen.ledger.longest_gap(from_ns, seen.end_ns);
+    let served = seen.serving && outcome != Outcome::Unrecovered;
+    let stalls = seen.stalls.iter().filter(|stall| stall.overlaps(from_ns, seen.end_ns));
+    InjectionRecord {
+        schema: INJECTION_SCHEMA.into(),
+        id: order.id,
+        configuration: order.configuration,
+        seed: order.seed,
+        kind: order.kind,
+        fault: order.fault.clone(),
+        moment_us: order.moment_us,
+        armed_ms: micros(seen.first_echo_ns, seen.armed_ns) / 1000.0,
+        activated: seen.activated_ns.is_some(),
+        activated_after_us: seen.activated_ns.map(|at_ns| micros(seen.armed_ns, at_ns)),
+        verdict,
+        outcome,
+        interruption_us: gap.filter(|_| served).map(|(from, to)| micros(from, to)),
+        frames,
+        recovery: steps(seen, from_ns),
+        machine_stall_ms: stalls.map(|stall| stall.length_ms()).fold(0.0, f64::max),
+        note,
+    }
+}
+
+fn outcome(
+    order: &Order,
+    seen: &Observation,
+    frames: &FrameCounts,
+    verdict: Option<&FailoverReport>,
+) -> (Outcome, Option<String>) {
+    if let Err(what) = &seen.app {
+        return (Outcome::Corrupted, Some(format!("the application guest: {what}")));
+    }
+    let uncaught = seen.ledger.total_uncaught();
+    if uncaught > 0 {
+        let what = format!("{uncaught} echoes were damaged or foreign, and no checksum tells");
+        return (Outcome::Corrupted, Some(what));
+    }
+    let activated_ns = seen.activated_ns.unwrap_or(u64::MAX);
+    if let Some(first) = seen.failovers.first()
+        && first.record.verdict_ns < activated_ns
+    {
+        let what = format!("found before the fault was there: {}", first.record.verdict);
+        return (Outcome::FalseFailover, Some(what));
+    }
+    if seen.activated_ns.is_none() && !is_immediate(order.kind) {
+        return (Outcome::NotActivated, None);
+    }
+    match verdict {
+        Some(verdict) => detected(order, seen, verdict),
+        None => undetected(seen, frames, activated_ns),
+    }
+}
+
+fn detected(
+    order: &Order,
+    seen: &Observation,
+    verdict: &FailoverReport,
+) -> (Outcome, Option<String>) {
+    if verdict.record.from != seen.victim {
+        let what = format!("found in the sound domain: {}", verdict.record.verdict);
+        return (Outcome::FalseFailover, Some(what));
+    }
+    if order.configuration == Configuration::None {
+        return (Outcome::Unrecovered, None);
+    }
+    if !seen.serving {
+        return (Outcome::Unrecovered, Some(again(seen)));
+    }
+    if !seen.whole {
+        let what = format!("no spare stood by in the end; {}", again(seen));
+        return (Outcome::Degraded, Some(what));
+    }
+    if seen.failovers.len() > 1 {
+        return (Outcome::Degraded, Some(again(seen)));
+    }
+    (class(&verdict.record.verdict), None)
+}
+
+/// What failed after the first failure, in words.
+fn again(seen: &Observation) -> String {
+    let more = seen.failovers.iter().skip(1).map(|report| {
+        let whose =
+            if report.record.from == seen.victim { "the same domain" } else { "the other domain" };
+        format!("{whose} failed then: {} ({})", report.record.verdict, report.epitaph)
+    });
+    let more: Vec<String> = more.collect();
+    if more.is_empty() { "nothing else failed".into() } else { more.join("; ") }
+}
+
+fn undetected(
+    seen: &Observation,
+    frames: &FrameCounts,
+    activated_ns: u64,
+) -> (Outcome, Option<String>) {
+    let silent = |what: String| (Outcome::SilentFailure, Some(what));
+    if !seen.serving {
+        return silent("the service stopped".into());
+    }
+    let (from, to) = seen.ledger.longest_gap(activated_ns, seen.end_ns).unwrap_or((0, 0));
+    // What the machine itself stood still is not the driver's.
+    let stalled: u64 = seen
+        .stalls
+        .iter()
+        .filter(|stall| stall.overlaps(from, to))
+        .map(|stall| stall.woke_ns.min(to).saturating_sub(stall.due_ns.max(from)))
+        .sum();
+    if (to - from).saturating_sub(stalled) > UNNOTICED_GAP_NS && seen.healed.is_empty() {
+        return silent(format!("no echo for {:.1} ms", micros(from, to) / 1000.0));
+    }
+    let counts = format!(
+        "of {} datagrams {} lost, {} doubled, {} damaged",
+        frames.sent, frames.lost, frames.duplicated, frames.corrupted
+    );
+    if frames.lost + frames.corrupted > 1.max(frames.sent / MASKED_LOSS) {
+        return silent(counts);
+    }
+    if seen.healed.iter().any(|(domain, _)| *domain == seen.victim) {
+        return (Outcome::Silence, None);
+    }
+    // A second copy harms nobody, networks make them too; but it is told.
+    let clean = frames.lost + frames.duplicated + frames.corrupted == 0;
+    (Outcome::Masked, (!clean).then_some(counts))
+}
+
+/// The class of a failure that was found and recovered from.
+fn class(verdict: &Verdict) -> Outcome {
+    match verdict {
+        Verdict::Crash(_) => Outcome::Crash,
+        Verdict::Protocol(_) => Outcome::Protocol,
+        Verdict::Link => Outcome::Link,
+        Verdict::Drill(_) | Verdict::Unready => Outcome::Stall,
+        Verdict::Detected(finding) => match finding.detector {
+            Detector::Hang => Outcome::Hang,
+            Detector::Spin | Detector::Blocked | Detector::RingStall => Outcome::Stall,
+            Detector::SilentTransmit | Detector::SilentReceive | Detector::Device => {
+                Outcome::Silence
+            }
+        },
+    }
+}
+
+fn verdict_record(report: &FailoverReport, from_ns: u64) -> VerdictRecord {
+    let record = &report.record;
+    let text = match record.verdict {
+        Verdict::Crash(_) if !report.epitaph.is_empty() => report.epitaph.clone(),
+        _ => record.verdict.to_string(),
+    };
+    VerdictRecord {
+        cause: record.verdict.cause().into(),
+        text,
+        detect_us: micros(from_ns, record.verdict_ns),
+        switch_us: report.first_sent_ns.map(|at_ns| micros(record.verdict_ns, at_ns)),
+    }
+}
+
+fn steps(seen: &Observation, from_ns: u64) -> Vec<RecoveryStep> {
+    let mut steps = Vec::new();
+    let mut step = |name: &str, at_ns: u64| {
+        steps.push(RecoveryStep { step: name.into(), after_us: micros(from_ns, at_ns) });
+    };
+    for (_, at_ns) in &seen.healed {
+        step("healed", *at_ns);
+    }
+    for report in &seen.failovers {
+        step("verdict", report.record.verdict_ns);
+        if report.record.to.is_some() {
+            step("released", report.record.released_ns);
+        }
+        if let Some(at_ns) = report.first_sent_ns {
+            step("first-frame", at_ns);
+        }
+    }
+    for (_, at_ns) in &seen.ready {
+        step("ready", *at_ns);
+    }
+    steps.sort_by(|a, b| a.after_us.total_cmp(&b.after_us));
+    steps
+}
+
+fn frames(seen: &Observation, from_ns: u64) -> FrameCounts {
+    let from_ns = from_ns.saturating_sub(UNDER_WAY_NS);
+    let sent = seen.ledger.sent_between(from_ns, u64::MAX);
+    let lost = seen.ledger.lost_between(from_ns, u64::MAX);
+    FrameCounts {
+        sent,
+        received: sent - lost,
+        lost,
+        duplicated: seen.ledger.total_duplicated(),
+        corrupted: seen.ledger.total_corrupted(),
+    }
+}
+
+fn micros(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! One recorded injection once more.
+
+use std::path::{Path, PathBuf};
+
+use super::book;
+use super::crew::Worker;
+use super::error::{CampaignError, io};
+use super::order::Order;
+use super::record::InjectionRecord;
+use super::run::{carry_out, check_image, log};
+use super::target::Target;
+
+/// A recorded injection, and the same again.
+#[derive(Debug, serde::Serialize)]
+pub struct Replayed {
+    /// As it is recorded.
+    pub recorded: InjectionRecord,
+    /// As it went now.
+    pub again: InjectionRecord,
+    /// Where the failed domain's remains are, if they were asked for.
+    pub dumps: Option<PathBuf>,
+}
+
+/// Repeats an injection: the same fault at the same place, at the same activation. What comes of it
+/// may differ, as far as it hangs on the moment.
+///
+/// # Errors
+/// There is no such record, its image is another one, or it cannot be carried out.
+pub fn replay(folder: &Path, id: u64, debug: bool) -> Result<Replayed, CampaignError> {
+    let manifest = book::read_manifest(folder)?;
+    let target = Target::new(guest_images::DRIVER_DOMAIN)?;
+    check_image(&folder.display().to_string(), &manifest, &target)?;
+    let records = book::read_records(folder)?;
+    let number = |record: Option<&InjectionRecord>| record.map_or(0, |record| record.id);
+    let (first, last) = (number(records.first()), number(records.last()));
+    let recorded = records.into_iter().find(|record| record.id == id);
+    let recorded = recorded.ok_or_else(|| {
+        let folder = folder.display().to_string();
+        CampaignError::NoRecord { folder, id, first, last }
+    })?;
+    let dumps = debug.then(|| std::path::absolute(folder.join(format!("replay-{id}"))));
+    let dumps = dumps.transpose().map_err(io("find the folder"))?;
+    let order = Order { dumps: dumps.clone(), ..Order::again(&manifest.campaign, &recorded) };
+    let mut worker = Worker::new(log(folder)?);
+    let again = carry_out(&mut worker, order)?;
+    Ok(Replayed { recorded, again, dumps })
+}

@@ -1,0 +1,102 @@
+//! `warmspare report`: what campaigns say.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{Failure, mistake, one_line};
+use crate::control::{DashboardConfig, PageServer, Pages};
+use crate::report::{Folder, FolderError, Report};
+
+/// How long the main thread waits for a signal at a time.
+const SIGNAL_WAIT: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Folders of campaigns, side by side
+    #[arg(required = true, value_name = "DIR")]
+    folders: Vec<PathBuf>,
+    /// How to print it; HTML is one file with everything in it
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
+    /// Serve it to browsers at this address until SIGINT or SIGTERM, always as the folders are then
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:8471",
+        conflicts_with = "format"
+    )]
+    serve: Option<SocketAddr>,
+    /// File with the token that is needed where other machines reach the address
+    #[arg(long, value_name = "FILE", requires = "serve")]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    Text,
+    Json,
+    Html,
+}
+
+pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
+    let folders = load(&args.folders).map_err(|error| mistake(&error))?;
+    for warning in folders.iter().filter_map(Folder::warning) {
+        eprintln!("warmspare: {warning}");
+    }
+    if let Some(address) = args.serve {
+        return serve(args, address);
+    }
+    let report = Report::of(&folders);
+    let text = match args.format {
+        ReportFormat::Text => report.text(),
+        ReportFormat::Json => report.json().map_err(|error| Failure::Run(one_line(&error)))? + "\n",
+        ReportFormat::Html => report.html(),
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::Run(format!("the report cannot be written: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn load(folders: &[PathBuf]) -> Result<Vec<Folder>, FolderError> {
+    folders.iter().map(|path| Folder::load(path)).collect()
+}
+
+/// Reads the folders for each request: a campaign may be under way.
+struct Live(Vec<PathBuf>);
+
+impl Live {
+    fn report(&self) -> Result<Report, String> {
+        load(&self.0).map(|folders| Report::of(&folders)).map_err(|error| one_line(&error))
+    }
+}
+
+impl Pages for Live {
+    fn html(&self) -> Result<String, String> {
+        self.report().map(|report| report.html())
+    }
+
+    fn json(&self) -> Result<String, String> {
+        self.report()?.json().map_err(|error| one_line(&error))
+    }
+}
+
+fn serve(args: &ReportArgs, address: SocketAddr) -> Result<(), Failure> {
+    let config = DashboardConfig::new(address, args.token_file.as_deref());
+    let config = config.map_err(|error| mistake(&error))?;
+    let signals =
+        crate::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
+    let server = PageServer::spawn(&config, Arc::new(Live(args.folders.clone())));
+    let server = server.map_err(|error| mistake(&error))?;
+    eprintln!("warmspare: report at http://{}/", server.address());
+    while !signals.wait(SIGNAL_WAIT) {}
+    Ok(())
+}

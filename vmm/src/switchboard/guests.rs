@@ -1,0 +1,191 @@
+//! The application guests of one pair of NICs: whose a frame is, and their ports.
+//!
+//! | destination | from the wire | from a guest |
+//! |---|---|---|
+//! | a guest's address | that guest | that guest alone; it never reaches the wire |
+//! | broadcast, multicast | every guest | every other guest, and the wire |
+//! | any other | nobody; the guest, if there is but one | the wire |
+//!
+//! A frame from the wire whose source is a guest's address came back through the other port.
+
+use shared_ring::layout::MAX_GUESTS;
+use vm_memory::VolatileSlice;
+
+use super::port::{Delivery, GuestPort};
+
+/// A set of guests, by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GuestSet(u8);
+
+const _: () = assert!(MAX_GUESTS <= u8::BITS as usize);
+
+impl GuestSet {
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The first `count` guests.
+    fn first(count: usize) -> Self {
+        Self((1u16 << count).wrapping_sub(1) as u8)
+    }
+
+    pub(crate) fn of(guest: usize) -> Self {
+        Self(1 << guest)
+    }
+
+    pub(crate) fn contains(self, guest: usize) -> bool {
+        self.0 >> guest & 1 != 0
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    pub(crate) fn each(self) -> impl Iterator<Item = usize> {
+        (0..MAX_GUESTS).filter(move |guest| self.contains(*guest))
+    }
+}
+
+/// One guest.
+pub(crate) struct Guest {
+    pub(crate) mac: [u8; 6],
+    pub(crate) port: GuestPort,
+    /// A frame of it found no free buffer.
+    pub(crate) tx_blocked: bool,
+}
+
+/// All guests; at least one, at most [`MAX_GUESTS`], and never another number.
+pub(crate) struct Guests(Vec<Guest>);
+
+impl Guests {
+    pub(crate) fn new(macs: &[[u8; 6]]) -> Self {
+        let guest = |mac: &[u8; 6]| Guest { mac: *mac, port: GuestPort::new(), tx_blocked: false };
+        Self(macs.iter().take(MAX_GUESTS).map(guest).collect())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_single(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// Whether the address is a guest's own.
+    pub(crate) fn is_own(&self, mac: &[u8]) -> bool {
+        self.0.iter().any(|guest| guest.mac == mac)
+    }
+
+    /// Who gets a frame of the wire with this destination.
+    pub(crate) fn of_wire(&self, destination: &[u8]) -> GuestSet {
+        if self.is_single() || destination[0] & 1 != 0 {
+            return GuestSet::first(self.count());
+        }
+        self.owner(destination)
+    }
+
+    /// Who gets a frame of a guest with this destination, beside the wire or instead of it.
+    pub(crate) fn of_guest(&self, from: usize, destination: &[u8]) -> GuestSet {
+        if self.is_single() {
+            return GuestSet::NONE;
+        }
+        let all = match destination[0] & 1 {
+            0 => self.owner(destination),
+            _ => GuestSet::first(self.count()),
+        };
+        all.without(GuestSet::of(from))
+    }
+
+    fn owner(&self, destination: &[u8]) -> GuestSet {
+        let owner = self.0.iter().position(|guest| guest.mac == destination);
+        owner.map_or(GuestSet::NONE, GuestSet::of)
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Guest> {
+        self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Guest> {
+        self.0.iter_mut()
+    }
+
+    /// Copies a frame into a guest's memory.
+    pub(crate) fn deliver(
+        &mut self,
+        guest: usize,
+        head: &[u8],
+        rest: &[VolatileSlice<'_>],
+        malformed: &mut u64,
+    ) -> Delivery {
+        self[guest].port.deliver(head, rest, malformed)
+    }
+}
+
+impl std::ops::Index<usize> for Guests {
+    type Output = Guest;
+
+    fn index(&self, guest: usize) -> &Guest {
+        &self.0[guest]
+    }
+}
+
+impl std::ops::IndexMut<usize> for Guests {
+    fn index_mut(&mut self, guest: usize) -> &mut Guest {
+        &mut self.0[guest]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const B: [u8; 6] = [2, 0, 0, 0, 0, 2];
+    const C: [u8; 6] = [2, 0, 0, 0, 0, 3];
+    const GROUP: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+
+    fn numbers(set: GuestSet) -> Vec<usize> {
+        set.each().collect()
+    }
+
+    #[test]
+    fn frames_of_the_wire_go_to_whom_they_are_for() {
+        let guests = Guests::new(&[A, B, C]);
+        let to = |mac: [u8; 6]| numbers(guests.of_wire(&mac));
+        assert_eq!([to(A), to(C), to([2; 6])], [vec![0], vec![2], vec![]]);
+        assert_eq!([to(GROUP), to([0xff; 6])], [vec![0, 1, 2], vec![0, 1, 2]]);
+        assert!(guests.is_own(&B) && !guests.is_own(&[2; 6]));
+    }
+
+    #[test]
+    fn a_single_guest_gets_what_its_nic_takes_in() {
+        let guests = Guests::new(&[A]);
+        assert_eq!(numbers(guests.of_wire(&[2; 6])), [0]);
+        assert!(guests.of_guest(0, &[0xff; 6]).is_empty());
+    }
+
+    #[test]
+    fn frames_of_a_guest_never_come_back_to_it() {
+        let guests = Guests::new(&[A, B, C]);
+        let to = |mac: [u8; 6]| numbers(guests.of_guest(1, &mac));
+        assert_eq!([to(A), to(B), to([2; 6])], [vec![0], vec![], vec![]]);
+        assert_eq!([to(GROUP), to([0xff; 6])], [vec![0, 2], vec![0, 2]]);
+    }
+
+    #[test]
+    fn a_full_house_is_a_set() {
+        let macs: Vec<_> = (0..MAX_GUESTS as u8).map(|n| [2, 0, 0, 0, 0, n]).collect();
+        let all = Guests::new(&macs).of_wire(&[0xff; 6]);
+        assert_eq!(all.count() as usize, MAX_GUESTS);
+    }
+}
