@@ -88,7 +88,7 @@ impl Service {
         loop {
             let events = String::from_utf8(self.ask(&["events"]).stdout).unwrap();
             let parsed = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-            if let Some(event) = parsed.filter(|event| event["event"] == kind).last() {
+            if let Some(event) = parsed.rev().find(|event| event["event"] == kind) {
                 return event;
             }
             assert!(Instant::now() < end, "waited in vain for {kind}");

@@ -83,7 +83,7 @@ export function histogram(view, causes, width, height) {
   const narrow = width < 560;
   for (const [us, name] of [[10, "10 µs"], [100, "100 µs"], [1000, "1 ms"], [10_000, "10 ms"], [100_000, "100 ms"], [1e6, "1 s"], [1e7, "10 s"]]) {
     picture.append(svg("line", { class: "axis", x1: x(us), x2: x(us), y1: margin.top, y2: bottom }));
-    if (!narrow || ["10 µs", "1 ms", "10 ms", "100 ms", "10 s"].includes(name)) picture.append(text(x(us), height - 6, name, { "text-anchor": "middle" }));
+    if (!narrow || ["10 µs", "1 ms", "100 ms", "10 s"].includes(name)) picture.append(text(x(us), height - 6, name, { "text-anchor": "middle" }));
   }
   for (const share of [0, 0.5, 1]) {
     picture.append(svg("line", { class: "axis", x1: margin.left, x2: width - margin.right, y1: y(share), y2: y(share) }));
