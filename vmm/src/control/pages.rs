@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::oneshot;
 
-use super::door::Door;
+use super::door::{Access, Door, TokenCell};
 use super::error::{ApiError, ErrorCode};
 use super::{ControlError, DashboardConfig, listen, run, runtime};
 use crate::realtime;
@@ -69,7 +69,7 @@ impl PageServer {
         let entered = runtime.enter();
         let listener = listen::bind_network(config.listen)?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        let door = Door::at(config.listen, config.token.clone());
+        let door = Door::at(config.listen, TokenCell::new(config.token.clone()));
         let served = Served { pages, loopback: config.listen.ip().is_loopback() };
         listen::serve_network(listener, router(served, door));
         drop(entered);
@@ -109,8 +109,8 @@ fn router(served: Served, door: Door) -> Router {
 
 async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     // Beyond loopback, the opening page shows nothing of the campaign.
-    let free = request.uri().path() == "/";
-    match door.check(request.method(), request.headers(), free) {
+    let access = if request.uri().path() == "/" { Access::Free } else { Access::Normal };
+    match door.check(request.method(), request.headers(), access) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
