@@ -31,7 +31,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("warmspare-man-{}", std::process::id()));
         write(&folder).unwrap();
         let bash = std::fs::read_to_string(folder.join("warmspare.bash")).unwrap();
-        for command in cli::command().get_subcommands() {
+        for command in cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             let page = folder.join(format!("warmspare-{}.1", command.get_name()));
             let text = std::fs::read_to_string(&page).unwrap_or_default();
             assert!(text.contains(".TH"), "{}", page.display());

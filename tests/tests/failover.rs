@@ -177,7 +177,10 @@ fn a_paused_spare_uses_no_cpu() {
     let clock = spare.cpu_clock();
     let before_ns = clock.now_ns().unwrap();
     rig.run_for(Duration::from_millis(900));
-    assert_eq!(clock.now_ns().unwrap(), before_ns, "nanoseconds of CPU");
+    let used_ns = clock.now_ns().unwrap() - before_ns;
+    eprintln!("{used_ns} ns of CPU in 0.9 s");
+    // Its thread looks once a second whether it should end: that moment may be in between.
+    assert!(used_ns < 1_000_000, "{used_ns} ns of CPU");
     assert_service_whole(&mut rig);
 }
 

@@ -12,9 +12,9 @@ use warmspare_tests::rig::Rig;
 fn a_limit_of_file_sizes_costs_the_dump_and_not_the_service() {
     let dumps = std::env::temp_dir().join(format!("warmspare-fsize-{}", std::process::id()));
     let mut rig = Rig::start_with(|topology| topology.dumps = Some(DumpSpec::in_dir(&dumps)));
-    // Only now: the domains' own memory is files too.
+    // Only now: the domains' own memory is files too. Below a core file, above what tests print.
     let limited = Command::new("prlimit")
-        .args(["--fsize=65536", "--pid", &std::process::id().to_string()])
+        .args(["--fsize=2097152", "--pid", &std::process::id().to_string()])
         .status()
         .expect("prlimit, from util-linux");
     assert!(limited.success());

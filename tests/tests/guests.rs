@@ -2,18 +2,24 @@
 //! fail over together.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
 use warmspare::fault::{self, Site};
 use warmspare::topology::{AppSpec, MacAddress, Topology};
 use warmspare::traffic::{Addresses, AppProcess, Sender};
 use warmspare_tests::frontend::{
-    Connection, GUEST_MAC, Station, TestGuest, frame, number_of, wait,
+    Connection, GUEST_BASE, GUEST_MAC, Station, TestGuest, frame, number_of, wait,
 };
 use warmspare_tests::rig::Rig;
 
 /// The second guest's MAC address.
 const SECOND: [u8; 6] = [0x52, 0x54, 0x00, 0x77, 0x73, 0x02];
+
+/// How long a hostile guest is let loose.
+const FUZZ: Duration = Duration::from_secs(3);
 
 /// One system at a time.
 fn turn() -> MutexGuard<'static, ()> {
@@ -73,7 +79,7 @@ struct Pair {
     rig: Rig,
     lan: Station,
     guests: [TestGuest; 2],
-    _connections: [Connection; 2],
+    connections: [Option<Connection>; 2],
 }
 
 impl Pair {
@@ -83,8 +89,8 @@ impl Pair {
         let guests = [GUEST_MAC, SECOND].map(TestGuest::with_mac);
         let apps = &rig.topology.apps;
         let connect = |n: usize| Connection::start(&apps[n].socket, &guests[n]);
-        let connections = [connect(0), connect(1)];
-        Self { rig, lan, guests, _connections: connections }
+        let connections = [Some(connect(0)), Some(connect(1))];
+        Self { rig, lan, guests, connections }
     }
 }
 
@@ -164,4 +170,44 @@ fn a_guest_with_corrupt_rings_leaves_the_other_its_service() {
     crash(&pair.rig);
     served.exchange(&pair.lan, 500);
     pair.rig.wait_whole();
+}
+
+/// Bytes anywhere in both rings: descriptors, indices, flags.
+fn scribbles() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
+    let bytes = prop_oneof![
+        prop::collection::vec(any::<u8>(), 1..16),
+        Just(vec![0xff; 8]),
+        Just(vec![0; 16]),
+        prop::collection::vec(0..4u8, 2..8),
+    ];
+    prop::collection::vec((0..0x8000u64 - 16, bytes), 1..24)
+}
+
+#[test]
+fn whatever_one_guest_writes_into_its_rings_the_other_is_served_meanwhile() {
+    let _turn = turn();
+    let mut pair = Pair::new();
+    let socket = pair.rig.socket().to_owned();
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let end = Instant::now() + FUZZ;
+    let mut number = 1;
+    while Instant::now() < end || number < 16 {
+        let [hostile, served] = &mut pair.guests;
+        hostile.offer_buffers();
+        hostile.queue(&frame(SECOND, GUEST_MAC, 7));
+        let tree = scribbles().new_tree(&mut runner).unwrap();
+        for (offset, bytes) in tree.current() {
+            hostile.ram.write(GUEST_BASE + offset, &bytes);
+        }
+        hostile.tx.kick();
+        hostile.rx.kick();
+        served.exchange(&pair.lan, number);
+        number += 1;
+        if number % 8 == 0 {
+            // Rings that were found corrupt stay stopped; a new front-end begins with fresh ones.
+            *hostile = TestGuest::with_mac(GUEST_MAC);
+            pair.connections[0] = None;
+            pair.connections[0] = Some(Connection::start(&socket, hostile));
+        }
+    }
 }

@@ -153,8 +153,11 @@ fn arguments(order: &Order<'_>, sockets: &SocketFolder) -> Vec<String> {
         [] => String::new(),
         names => format!(" warmspare.steps={}", names.join(",")),
     };
+    // Without IPv6 addresses: the sender's Linux would put neighbour discovery on the wire, which
+    // every NIC with open filters receives.
     let command_line = format!(
-        "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt tsc=reliable{steps}"
+        "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt tsc=reliable \
+         ipv6.disable_ipv6=1{steps}"
     );
     let pairs = [
         ("-serial", format!("file:{}", order.console.display())),

@@ -109,8 +109,7 @@ fn router(served: Served, door: Door) -> Router {
 
 async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
     // Beyond loopback, the opening page shows nothing of the campaign.
-    let free = request.uri().path() == "/";
-    let access = if free { Access::Free } else { Access::Normal };
+    let access = if request.uri().path() == "/" { Access::Free } else { Access::Normal };
     match door.check(request.method(), request.headers(), access) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),

@@ -150,14 +150,16 @@ impl VhostUserBackendMut for Device {
 }
 
 impl Shared {
-    /// Takes all that is there, and asks for a kick for what comes next.
+    /// Takes all that is there, and asks for a kick for what comes next. A guest that goes on
+    /// sending keeps it here, so it looks at each frame whether it is to be held.
     fn take_all(&self, memory: &Memory, vring: &VringRwLock<Memory>) {
         let event_idx = self.event_idx.load(Ordering::SeqCst);
+        let held = || self.held.load(Ordering::SeqCst);
         loop {
             vring.disable_notification().unwrap();
-            while self.take_one(memory, vring) {}
+            while !held() && self.take_one(memory, vring) {}
             let more = vring.enable_notification().unwrap();
-            if !(more && event_idx) {
+            if !(more && event_idx) || held() {
                 break;
             }
         }
