@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {
     /// Hang: CPU time without a heartbeat before the second look. A turn of the loop handles at
-    /// most 64 frames each way and leaves the guest five times at most; at 90 µs an exit, the worst
+    /// most 128 frames each way and leaves the guest five times at most; at 90 µs an exit, the worst
     /// measured, that is half a millisecond. Twice as much is worth a look.
     pub hang_cpu_us: u32,
     /// Hang, second look: the vCPU is kicked out of the guest and let in again so often, and must
