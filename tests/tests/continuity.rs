@@ -167,8 +167,17 @@ fn crashes_in_the_middle_of_switches_are_failovers() {
 
 /// Corrupts whoever stands by at this moment, and makes it run.
 fn crash_spare(rig: &Rig) -> DomainId {
-    let spare = spare(rig);
-    let life = rig.system.failover().life(spare).unwrap();
+    let failover = rig.system.failover();
+    let mut found = None;
+    // A switch may have found it wanting: then it is being built anew.
+    rig.wait("a spare that lives", |rig| {
+        let active = failover.active();
+        let mut spares = rig.system.slots().iter().map(|slot| slot.id);
+        let spare = spares.find(|id| active.is_some_and(|active| active != *id));
+        found = spare.and_then(|id| failover.life(id).map(|life| (id, life)));
+        found.is_some()
+    });
+    let (spare, life) = found.expect("just seen");
     fault::corrupt_code(rig.slot(spare), life.image(), Site::Loop).unwrap();
     spare
 }

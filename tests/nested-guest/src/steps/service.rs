@@ -151,11 +151,23 @@ impl<'a> Service<'a> {
             if Instant::now() > end {
                 let events: Vec<_> = self.system.events().try_iter().collect();
                 let views = self.system.failover().views();
-                bail!("waited in vain for {what}; views: {views:?}; events: {events:?}");
+                let state = self.describe();
+                bail!("waited in vain for {what}; views: {views:?}; events: {events:?}; {state}");
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// Where frames could be, for whoever has to find out why none comes.
+    fn describe(&self) -> String {
+        let switchboard = self.system.switchboard();
+        let counters: Vec<_> = switchboard.counters().each().filter(|(_, n)| *n > 0).collect();
+        let faults: Vec<_> =
+            self.outcomes.iter().map(|outcome| (outcome.injected, outcome.site)).collect();
+        let statuses: Vec<_> = self.system.slots().iter().map(|slot| slot.status()).collect();
+        let takeover = switchboard.report();
+        format!("faults: {faults:?}; {takeover:?}; {counters:?}; {statuses:?}")
     }
 
     pub(super) fn wait_whole(&self) -> Result<()> {
