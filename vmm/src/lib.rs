@@ -19,6 +19,7 @@ pub mod logs;
 pub mod memory;
 pub mod nic;
 pub mod observe;
+mod one_line;
 pub mod realtime;
 pub mod report;
 pub mod service;

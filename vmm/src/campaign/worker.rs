@@ -36,7 +36,7 @@ pub fn serve() -> Result<(), std::io::Error> {
 }
 
 fn answer(request: &Request, target: &Target, folder: &Path) -> Answer {
-    let failed = |error: TrialError| Answer::Failed(crate::supervisor::one_line(&error));
+    let failed = |error: TrialError| Answer::Failed(crate::one_line::one_line(&error));
     match request {
         Request::Profile { period_us } => {
             profile::sample(target, *period_us, folder).map_or_else(failed, Answer::Profile)

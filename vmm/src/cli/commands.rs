@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DemoArgs, Failure, Format, ImageArgs, RunArgs, mistake, one_line};
+use super::{DemoArgs, Failure, Format, ImageArgs, RunArgs, mistake};
 use crate::app::{self, AppConfig};
 use crate::control::{Plane, Reloaded};
 use crate::demo::{self, DemoConfig, DemoError};
 use crate::domain::SlotError;
 use crate::logs::notice;
+use crate::one_line::one_line;
 use crate::service::Service;
 use crate::signals::{Reload, Termination};
 use crate::supervisor::{Event, System, SystemError, Wires};

@@ -2,10 +2,11 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Format, mistake, one_line};
+use super::{Failure, Format, mistake};
 use crate::nic::bind;
 use crate::nic::discovery::{self, DeviceInfo, Link};
 use crate::nic::pci::PciAddress;
+use crate::one_line::one_line;
 
 #[derive(Debug, Args)]
 pub(super) struct DevicesArgs {

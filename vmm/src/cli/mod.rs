@@ -22,6 +22,7 @@ use crate::control::PlaneOptions;
 use crate::demo::{Operation, Plan};
 use crate::fault::Cause;
 use crate::logs::{self, LogFormat};
+use crate::one_line::one_line;
 use crate::topology::Policy;
 
 /// A network interface that outlives its driver.
@@ -172,20 +173,6 @@ enum Failure {
 /// A mistake of the user's, with all its causes on one line.
 fn mistake(error: &dyn std::error::Error) -> Failure {
     Failure::Mistake(one_line(error))
-}
-
-fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // A transparent wrapper repeats its cause.
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text.replace('\n', " ")
 }
 
 /// Help and version go to standard output as they are; a mistake is one line like any other.

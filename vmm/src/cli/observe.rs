@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, Format, one_line};
+use super::{Failure, Format};
 use crate::control::client::{Client, ClientError};
 use crate::control::{DrillRequest, Drilled, SwitchRequest, Switched, UpgradeRequest, Upgraded};
 use crate::observe::Snapshot;
 use crate::observe::event::FailoverView;
 use crate::observe::histogram::HistogramView;
+use crate::one_line::one_line;
 
 /// Where a packaged service has its control socket.
 const DEFAULT_SOCKET: &str = "/run/warmspare/api.sock";

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Failure, mistake, one_line};
+use super::{Failure, mistake};
 use crate::control::{DashboardConfig, PageServer, Pages};
+use crate::one_line::one_line;
 use crate::report::{Folder, FolderError, Report};
 
 /// How long the main thread waits for a signal at a time.

@@ -12,6 +12,7 @@ use super::error::{ApiError, ErrorCode};
 use crate::budget::PROBATION;
 use crate::debugger::Debuggers;
 use crate::domain::{DomainId, DomainSlot, HoldError};
+use crate::one_line::one_line;
 use crate::supervisor::{
     DrillError, ExamineError, Failover, Operator, SwitchError, System, UpgradeError,
 };
@@ -303,16 +304,7 @@ fn read_image(path: &Path) -> Result<Vec<u8>, ApiError> {
 
 /// An error with all its causes, in one sentence.
 fn refuse(code: ErrorCode, error: &dyn Error) -> ApiError {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    ApiError::new(code, text)
+    ApiError::new(code, one_line(error))
 }
 
 impl From<SwitchError> for ApiError {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::event::Event;
 use super::operator::Operator;
 use super::rules::{FailBack, FailBackAdvice, SystemState};
-use super::workshop::{Workshop, one_line};
+use super::workshop::Workshop;
 use crate::clock::monotonic_ns;
+use crate::one_line::one_line;
 
 /// What the thread works with.
 pub(super) struct Keeper {

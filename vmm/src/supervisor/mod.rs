@@ -41,7 +41,6 @@ pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, System
 pub use switch::{SwitchError, SwitchReport};
 pub use system::{System, SystemError, Wires};
 pub use upgrade::{UpgradeError, UpgradeReport, UpgradeStep};
-pub(crate) use workshop::one_line;
 
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,10 @@ use super::event::Event;
 use super::failover::Failover;
 use super::switch::{SwitchError, SwitchReport};
 use super::upgrade::{Upgrade, UpgradeError, UpgradeReport};
-use super::workshop::{Workshop, one_line};
+use super::workshop::Workshop;
 use crate::coredump::DumpWriter;
 use crate::domain::DomainId;
+use crate::one_line::one_line;
 use crate::realtime::{self, Priority};
 
 /// Gives orders to a running system, from any thread; each waits for its end, and tells of it by an

@@ -331,7 +331,7 @@ impl Rebuilder {
     }
 
     fn tell_build_failed(&self, error: &BuildError, given_up: bool) {
-        let reason = super::workshop::one_line(error);
+        let reason = crate::one_line::one_line(error);
         tracing::warn!(domain = self.slot.name, %reason, given_up, "a domain could not be built");
         self.shop.tell(Event::BuildFailed { domain: self.slot.id, reason, given_up });
     }

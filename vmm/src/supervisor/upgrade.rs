@@ -20,10 +20,11 @@ use super::failover::Failover;
 use super::roles::RoleState;
 use super::rules::Need;
 use super::switch::SwitchError;
-use super::workshop::{Workshop, one_line};
+use super::workshop::Workshop;
 use crate::budget::{READY_DEADLINE, REBUILD_BACKOFF};
 use crate::domain::{DomainId, LifeError, check_image};
 use crate::kvm::{Image, ImageError};
+use crate::one_line::one_line;
 
 /// How far an upgrade came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

@@ -12,6 +12,7 @@ use super::hub::Hub;
 use super::images::Images;
 use crate::coredump::{Capture, DumpOutcome, DumpWriter, Offer};
 use crate::domain::{DomainId, DomainSlot};
+use crate::one_line::one_line;
 use crate::switchboard::Switchboard;
 use crate::topology::Limits;
 
@@ -75,19 +76,4 @@ pub(super) fn dump_news(
             }
         });
     }
-}
-
-/// An error with all its causes.
-pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // A transparent wrapper repeats its cause.
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
