@@ -14,74 +14,13 @@ use shared_ring::layout::{
 };
 use shared_ring::ring::RingMemory;
 use shared_ring::{Consumer, Entry, EntryFlags, Producer};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use warmspare::domain::{DomainId, DomainSlot};
-use warmspare::nic::{BarAccess, DmaArea, Nic, NicError};
+use warmspare::nic::NullNic;
 
 /// Life of the domain that is not there.
 pub(super) const EPOCH: u32 = 1;
 /// Between two looks while there is nothing.
 const PAUSE: Duration = Duration::from_micros(20);
-
-/// A NIC that has sent whatever was posted.
-struct NullNic {
-    sent: AtomicU32,
-    event: EventFd,
-}
-
-impl Nic for NullNic {
-    fn name(&self) -> &str {
-        "null"
-    }
-    fn shut_units(&self) {}
-    fn open_filters(&self) {}
-    fn take_sent(&self) -> u32 {
-        self.sent.swap(0, Ordering::AcqRel)
-    }
-    fn link_up(&self) -> bool {
-        true
-    }
-    fn shut_filters(&self) {}
-    fn accept_probes(&self, _to: Option<[u8; 6]>) {}
-    fn take_received(&self) -> u32 {
-        0
-    }
-    fn queue_event(&self) -> &EventFd {
-        &self.event
-    }
-    fn link_event(&self) -> &EventFd {
-        &self.event
-    }
-    fn acknowledge_link(&self) -> bool {
-        true
-    }
-    fn map_dma(&self, _areas: &[DmaArea]) -> Result<(), NicError> {
-        Ok(())
-    }
-    fn quiesce(&self) -> Result<(), NicError> {
-        Ok(())
-    }
-    fn enable_bus_master(&self) -> Result<(), NicError> {
-        Ok(())
-    }
-    fn reset(&self) -> Result<(), NicError> {
-        Ok(())
-    }
-    fn bar(&self) -> BarAccess<'_> {
-        BarAccess::Mapped(&[])
-    }
-    fn arm_first_sent(&self) {}
-    fn first_sent_ns(&self) -> Option<u64> {
-        None
-    }
-    fn progress(&self) -> u64 {
-        0
-    }
-    fn peek(&self, _register: u32) -> u32 {
-        0
-    }
-    fn poke(&self, _register: u32, _value: u32) {}
-}
 
 /// The slot of the domain that is not there.
 pub(super) struct NullSlot {
@@ -93,8 +32,7 @@ pub(super) struct NullSlot {
 impl NullSlot {
     /// Fresh memory, all zeroes.
     pub(super) fn new() -> Result<Self> {
-        let event = EventFd::new(EFD_NONBLOCK)?;
-        let nic = Arc::new(NullNic { sent: AtomicU32::new(0), event });
+        let nic = NullNic::new()?;
         let pool = DomainSlot::new_tx_pool()?;
         let slot = DomainSlot::new(DomainId(0), "null", nic.clone(), pool)?;
         Ok(Self { nic, slot: Arc::new(slot) })
@@ -187,7 +125,7 @@ impl Ends {
         }
         if frames > 0 {
             self.tx_post.release();
-            nic.sent.fetch_add(frames, Ordering::AcqRel);
+            nic.send(frames);
             self.tx_done.publish();
         }
         frames > 0

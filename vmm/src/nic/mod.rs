@@ -4,6 +4,7 @@
 pub mod bind;
 pub mod discovery;
 pub mod emulated;
+mod null;
 pub mod obstacle;
 pub mod pci;
 pub mod registers;
@@ -12,6 +13,8 @@ pub mod vfio;
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
+
+pub use null::NullNic;
 
 use crate::memory::SharedMemory;
 

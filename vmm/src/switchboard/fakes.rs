@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shared_ring::layout::*;
@@ -20,79 +20,7 @@ use super::port::memory::{GuestMemory, MappedRegion, RegionSpec};
 use super::port::vring::{Vring, VringConfig};
 use super::{Violation, ViolationSink};
 use crate::domain::{DomainId, DomainSlot};
-use crate::nic::{BarAccess, DmaArea, Nic, NicError};
-
-/// A NIC that sends what the test says it sent.
-pub(crate) struct FakeNic {
-    pub(crate) sent: AtomicU32,
-    pub(crate) link: AtomicBool,
-    event: EventFd,
-}
-
-impl FakeNic {
-    pub(crate) fn new() -> Arc<Self> {
-        let event = EventFd::new(EFD_NONBLOCK).unwrap();
-        Arc::new(Self { sent: AtomicU32::new(0), link: AtomicBool::new(true), event })
-    }
-
-    pub(crate) fn send(&self, frames: u32) {
-        self.sent.fetch_add(frames, Ordering::Relaxed);
-    }
-}
-
-impl Nic for FakeNic {
-    fn name(&self) -> &str {
-        "fake"
-    }
-    fn shut_units(&self) {}
-    fn open_filters(&self) {}
-    fn take_sent(&self) -> u32 {
-        self.sent.swap(0, Ordering::Relaxed)
-    }
-    fn link_up(&self) -> bool {
-        self.link.load(Ordering::Relaxed)
-    }
-    fn shut_filters(&self) {}
-    fn accept_probes(&self, _to: Option<[u8; 6]>) {}
-    fn take_received(&self) -> u32 {
-        0
-    }
-    fn queue_event(&self) -> &EventFd {
-        &self.event
-    }
-    fn link_event(&self) -> &EventFd {
-        &self.event
-    }
-    fn acknowledge_link(&self) -> bool {
-        self.link_up()
-    }
-    fn map_dma(&self, _areas: &[DmaArea]) -> Result<(), NicError> {
-        Ok(())
-    }
-    fn quiesce(&self) -> Result<(), NicError> {
-        Ok(())
-    }
-    fn enable_bus_master(&self) -> Result<(), NicError> {
-        Ok(())
-    }
-    fn reset(&self) -> Result<(), NicError> {
-        Ok(())
-    }
-    fn bar(&self) -> BarAccess<'_> {
-        BarAccess::Mapped(&[])
-    }
-    fn arm_first_sent(&self) {}
-    fn first_sent_ns(&self) -> Option<u64> {
-        None
-    }
-    fn progress(&self) -> u64 {
-        0
-    }
-    fn peek(&self, _register: u32) -> u32 {
-        0
-    }
-    fn poke(&self, _register: u32, _value: u32) {}
-}
+use crate::nic::NullNic;
 
 /// Remembers violations.
 #[derive(Default)]
@@ -495,9 +423,9 @@ pub(crate) fn frame(from_guest: bool, number: u32, len: usize) -> Vec<u8> {
 }
 
 /// Two slots on fake NICs with a common pool.
-pub(crate) fn slots() -> (Vec<Arc<DomainSlot>>, [Arc<FakeNic>; 2]) {
+pub(crate) fn slots() -> (Vec<Arc<DomainSlot>>, [Arc<NullNic>; 2]) {
     let pool = DomainSlot::new_tx_pool().unwrap();
-    let nics = [FakeNic::new(), FakeNic::new()];
+    let nics = [NullNic::new().unwrap(), NullNic::new().unwrap()];
     let slot = |n: usize| {
         let id = DomainId(n as u8);
         let slot = DomainSlot::new(id, ["a", "b"][n], nics[n].clone(), pool.clone()).unwrap();

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::fakes::{FakeDomain, FakeGuest, FakeNic, MAC, Violations, frame, prepare, slots};
+use super::fakes::{FakeDomain, FakeGuest, MAC, Violations, frame, prepare, slots};
 use super::*;
+use crate::nic::NullNic;
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let since = Instant::now();
@@ -16,7 +17,7 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 struct Running {
     switchboard: Switchboard,
     slots: Vec<Arc<DomainSlot>>,
-    nics: [Arc<FakeNic>; 2],
+    nics: [Arc<NullNic>; 2],
     guest: FakeGuest,
     violations: Arc<Violations>,
 }

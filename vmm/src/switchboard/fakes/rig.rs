@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::nic::NullNic;
 use crate::switchboard::AnnounceConfig;
 use crate::switchboard::announcement::{Announced, Announcement};
 use crate::switchboard::engine::Engine;
@@ -18,7 +19,7 @@ pub(crate) struct Rig {
     pub(crate) shared: Arc<Shared>,
     pub(crate) violations: Arc<Violations>,
     pub(crate) slots: Vec<Arc<DomainSlot>>,
-    pub(crate) nics: [Arc<FakeNic>; 2],
+    pub(crate) nics: [Arc<NullNic>; 2],
     pub(crate) guest: FakeGuest,
     /// Further guests: the one at place *n* has [`other_mac`]`(n)`.
     pub(crate) others: Vec<FakeGuest>,

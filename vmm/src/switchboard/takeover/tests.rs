@@ -57,7 +57,7 @@ fn what_was_sent_on_a_dead_link_is_sent_again() {
     failed.take_posted(4);
     failed.claim(4);
     rig.nics[0].send(4);
-    rig.nics[0].link.store(false, Ordering::Relaxed);
+    rig.nics[0].set_link(false);
     let report = rig.take_over(1, 2);
     assert_eq!((report.confirmed_late, report.resent), (0, 4));
     assert_eq!(posted(&mut spare), [0, 1, 2, 3]);

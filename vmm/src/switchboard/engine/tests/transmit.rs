@@ -69,12 +69,12 @@ fn frames_counted_on_a_dead_link_are_sent_again() {
     rig.send(0..2);
     domain.take_posted(2);
     domain.claim(2);
-    rig.nics[0].link.store(false, Ordering::Relaxed);
+    rig.nics[0].set_link(false);
     rig.nics[0].send(2);
     rig.turn();
     rig.tick();
     assert_eq!(rig.shared.counters.tx_confirmed.get(), 0);
-    rig.nics[0].link.store(true, Ordering::Relaxed);
+    rig.nics[0].set_link(true);
     rig.tick();
     rig.tick();
     assert_eq!(numbers(&domain.take_posted(2)), [0, 1]);
