@@ -5,13 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-/// Takes blocks until the other end says so, and answers how many were right.
-const SINK_PORT: u16 = 9;
-/// Sends as many blocks as it is asked for (a little-endian `u64`).
-const SOURCE_PORT: u16 = 19;
-/// Bytes of a block.
-const BLOCK_BYTES: usize = 65_536;
-const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+use warmspare_linux_guest::{BLOCK_BYTES, SINK_PORT, SOURCE_PORT, block};
 
 /// Starts both.
 pub(crate) fn spawn() -> io::Result<()> {
@@ -31,18 +25,6 @@ fn serve(port: u16, with: fn(TcpStream) -> io::Result<()>) -> io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// Block number 0; its first eight bytes are the number.
-fn block() -> Vec<u8> {
-    let mut state = SEED;
-    let words = (0..BLOCK_BYTES / 8).map(|n| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        if n == 0 { 0 } else { state }
-    });
-    words.flat_map(u64::to_le_bytes).collect()
 }
 
 fn sink(mut stream: TcpStream) -> io::Result<()> {

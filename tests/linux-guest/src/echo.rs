@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
-const PORT: u16 = 7;
+use warmspare_linux_guest::ECHO_PORT as PORT;
 
 /// Starts both, for IPv4 and IPv6.
 pub(crate) fn spawn() -> io::Result<()> {

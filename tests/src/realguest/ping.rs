@@ -13,10 +13,10 @@ use vmm_sys_util::timerfd::TimerFd;
 use warmspare::clock::monotonic_ns;
 use warmspare::realtime::{self, Priority};
 use warmspare::traffic::Ledger;
+use warmspare_linux_guest::ECHO_PORT;
 
 use super::lan::Namespace;
 
-const ECHO_PORT: u16 = 7;
 /// Payload: the number, and noise that follows from it.
 const DATAGRAM_BYTES: usize = 64;
 /// How long it listens after its last datagram.

@@ -10,14 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use warmspare_linux_guest::{BLOCK_BYTES, ECHO_PORT, SINK_PORT, SOURCE_PORT, block};
+
 use super::lan::Namespace;
 
-const ECHO_PORT: u16 = 7;
-const SINK_PORT: u16 = 9;
-const SOURCE_PORT: u16 = 19;
-/// As the guest's.
-const BLOCK_BYTES: usize = 65_536;
-const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 /// How long a stream may stand still before it counts as dead: TCP's own patience with a few
 /// retransmissions.
 const STALL: Duration = Duration::from_secs(10);
@@ -31,18 +27,6 @@ fn connect(namespace: &Namespace, guest: Ipv4Addr, port: u16) -> Result<TcpStrea
     stream.set_read_timeout(Some(STALL))?;
     stream.set_write_timeout(Some(STALL))?;
     Ok(stream)
-}
-
-/// Block number 0; its first eight bytes are the number.
-fn block() -> Vec<u8> {
-    let mut state = SEED;
-    let words = (0..BLOCK_BYTES / 8).map(|n| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        if n == 0 { 0 } else { state }
-    });
-    words.flat_map(u64::to_le_bytes).collect()
 }
 
 /// Sends so many blocks to the guest, which says how many were right. MB/s.
