@@ -36,7 +36,8 @@ pub(super) const CABLES: [&str; 2] = ["nic0", "nic1"];
 /// Thresholds for a machine whose processors are emulated: code runs fifty times slower, an exit
 /// takes up to a millisecond, and a vCPU's clock runs on while its processor is taken away.
 const PATIENT: Thresholds = Thresholds {
-    hang_cpu_us: 10_000,
+    // Code that is run for the first time is translated first: 15 ms have been seen.
+    hang_cpu_us: 50_000,
     second_looks: 4,
     second_look_us: 3_000,
     wall_cap_us: 1_000_000,
