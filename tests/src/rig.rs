@@ -1,19 +1,30 @@
 //! A whole system under test: domains, NICs, switchboard, application guest, sender.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use warmspare::app::{App, AppConfig, AppReport};
+use warmspare::clock::monotonic_ns;
 use warmspare::domain::{DomainId, DomainSlot};
-use warmspare::supervisor::{Event, FailoverReport, RoleState, System, Wires};
+use warmspare::fault::{self, Site};
+use warmspare::supervisor::{Event, FailoverReport, RoleState, System, SystemState, Wires};
 use warmspare::topology::{Policy, Topology};
 use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
 use warmspare::wire::Port;
 
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Some dozen datagrams.
+const A_WHILE: Duration = Duration::from_millis(60);
+
+/// One system at a time, for as long as this lives: several would take the machine's few cores from
+/// each other, and some tests are about time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The application guest, always on the other side of the socket.
 enum Guest {
@@ -249,6 +260,36 @@ impl Rig {
         std::thread::sleep(time);
     }
 
+    /// The service goes on: nothing came back damaged, and what is sent from now on comes back.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn assert_service_whole(mut self) {
+        self.wait("a service in order", |rig| {
+            rig.system.failover().system_state() == SystemState::Normal
+        });
+        let from_ns = monotonic_ns();
+        self.run_for(A_WHILE);
+        let until_ns = monotonic_ns();
+        let last_echo = |rig: &Self| rig.sender.as_ref().and_then(Sender::last_echo_ns);
+        self.wait("echoes", |rig| last_echo(rig) > Some(until_ns));
+        let ledger = self.finish_traffic();
+        assert_eq!(ledger.total_corrupted(), 0);
+        assert_eq!(ledger.lost_between(from_ns, until_ns), 0, "sent after all was over, and lost");
+    }
+
+    /// Corrupts the loop of the domain that serves, so that it crashes at its next turn. Which one
+    /// that was.
+    ///
+    /// # Panics
+    /// None serves.
+    pub fn crash_active(&self) -> DomainId {
+        let active = self.active();
+        let life = self.system.failover().life(active).expect("its life");
+        fault::corrupt_code(self.slot(active), life.image(), Site::Loop).expect("its text");
+        active
+    }
+
     /// Stops the sender and takes its books.
     ///
     /// # Panics
@@ -265,4 +306,23 @@ impl Drop for Rig {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Stops a companion thread when the test is over, by whatever way.
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Nothing that was sent is missing, nothing came twice.
+///
+/// # Panics
+/// Something is, or did.
+pub fn assert_nothing_happened(ledger: &Ledger) {
+    let lost = ledger.total_sent() - ledger.total_echoed();
+    assert_eq!((lost, ledger.total_duplicated(), ledger.total_corrupted()), (0, 0, 0));
+    assert!(ledger.total_sent() > 0);
 }

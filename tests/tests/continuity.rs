@@ -1,12 +1,11 @@
 //! What keeps the service going when nothing has failed, or while something is being done about it:
 //! planned switches, drills, upgrades, announcements, and each broadcast once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared_ring::{Role, layout};
-use warmspare::clock::monotonic_ns;
 use warmspare::domain::{DomainId, DomainSlot};
 use warmspare::fault::{self, Site};
 use warmspare::kvm::Image;
@@ -14,39 +13,14 @@ use warmspare::nic::registers::{TCTL, tctl};
 use warmspare::supervisor::{
     Blame, DrillError, Event, RoleState, SwitchError, UpgradeError, UpgradeStep, Verdict,
 };
-use warmspare::traffic::Ledger;
-use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
-use warmspare_tests::rig::Rig;
+use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
 
 const A_WHILE: Duration = Duration::from_millis(60);
 const PROBATION: Duration = Duration::from_millis(100);
 
-/// One system at a time: several would take the machine's few cores from each other, and some of
-/// these tests are about time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn spare(rig: &Rig) -> DomainId {
     let active = rig.active();
     rig.system.slots().iter().map(|slot| slot.id).find(|id| *id != active).unwrap()
-}
-
-fn crash_active(rig: &Rig) -> DomainId {
-    let active = rig.active();
-    let life = rig.system.failover().life(active).unwrap();
-    fault::corrupt_code(rig.slot(active), life.image(), Site::Loop).unwrap();
-    active
-}
-
-/// Stops a companion thread when the test is over, by whatever way.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Does something again and again until told to stop, with pauses.
@@ -55,24 +29,6 @@ fn again_and_again(stop: &AtomicBool, mut act: impl FnMut()) {
         act();
         std::thread::sleep(Duration::from_micros(500));
     }
-}
-
-/// Nothing that was sent is missing, nothing came twice.
-fn assert_nothing_happened(ledger: &Ledger) {
-    let lost = ledger.total_sent() - ledger.total_echoed();
-    assert_eq!((lost, ledger.total_duplicated(), ledger.total_corrupted()), (0, 0, 0));
-    assert!(ledger.total_sent() > 0);
-}
-
-/// The service answers; what a failover lost is not looked at.
-fn assert_service_whole(rig: &mut Rig) {
-    rig.run_for(3 * A_WHILE);
-    let ledger = rig.finish_traffic();
-    assert_eq!(ledger.total_corrupted(), 0);
-    let end_ns = monotonic_ns();
-    let late = ledger.lost_between(end_ns - 150_000_000, end_ns - 110_000_000);
-    assert_eq!(late, 0, "datagrams sent after all was over are lost");
-    assert!(ledger.total_echoed() > 0);
 }
 
 fn assert_no_failover(rig: &Rig) {
@@ -116,7 +72,7 @@ fn a_switch_that_cannot_be_is_refused() {
 #[test]
 fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
     let _alone = alone();
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     // With frames that cannot leave it never drains; the ring stays, and the heir stands by again.
     let active = rig.active();
     rig.slot(active).nic.poke(TCTL, tctl::PSP);
@@ -129,13 +85,13 @@ fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
         rig.system.failover().active().is_some_and(|id| id != active)
     });
     rig.wait_whole();
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
 fn crashes_in_the_middle_of_switches_are_failovers() {
     let _alone = alone();
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     let stop = AtomicBool::new(false);
     let failover = rig.system.failover().clone();
     std::thread::scope(|scope| {
@@ -149,7 +105,7 @@ fn crashes_in_the_middle_of_switches_are_failovers() {
             rig.wait_whole();
             // A switch takes some four milliseconds: a fault strikes at each stage of it.
             std::thread::sleep(Duration::from_micros(350 * n));
-            let victim = [crash_active, crash_spare][n as usize % 2](&rig);
+            let victim = [Rig::crash_active, crash_spare][n as usize % 2](&rig);
             let report = rig.wait_event(|event| match event {
                 Event::Failover(report) if report.record.from == victim => Some(report),
                 Event::BuildFailed { reason, .. } => panic!("not built: {reason}"),
@@ -162,7 +118,7 @@ fn crashes_in_the_middle_of_switches_are_failovers() {
             rig.wait_whole();
         }
     });
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 /// Corrupts whoever stands by at this moment, and makes it run.
@@ -261,7 +217,7 @@ fn nobody_is_drilled_who_serves_or_has_no_link() {
 #[test]
 fn a_crash_during_a_drill_takes_over_at_once() {
     let _alone = alone();
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     for n in 0..4 {
         let spare = spare(&rig);
         // A drill whose answer never comes, and that nobody ends: the spare waits in it.
@@ -273,7 +229,7 @@ fn a_crash_during_a_drill_takes_over_at_once() {
         life.set_role(Role::Drill);
         rig.run_for(Duration::from_millis(3));
         assert_ne!(rig.slot(spare).status().drill.load(Ordering::Relaxed), 1_000 + n);
-        crash_active(&rig);
+        rig.crash_active();
         let report = rig.wait_failover();
         assert_eq!(report.record.to, Some(spare));
         let switch_ns = report.first_sent_ns.unwrap() - report.record.verdict_ns;
@@ -281,13 +237,13 @@ fn a_crash_during_a_drill_takes_over_at_once() {
         rig.wait_whole();
         rig.run_for(A_WHILE);
     }
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
 fn crashes_among_drills_are_failovers() {
     let _alone = alone();
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     let stop = AtomicBool::new(false);
     let failover = rig.system.failover().clone();
     std::thread::scope(|scope| {
@@ -300,7 +256,7 @@ fn crashes_among_drills_are_failovers() {
         for n in 0..8 {
             rig.wait_whole();
             std::thread::sleep(Duration::from_micros(150 * n));
-            let victim = crash_active(&rig);
+            let victim = rig.crash_active();
             let report = rig.wait_event(|event| match event {
                 Event::Failover(report) if report.record.from == victim => Some(report),
                 _ => None,
@@ -309,7 +265,7 @@ fn crashes_among_drills_are_failovers() {
             rig.wait_whole();
         }
     });
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -439,125 +395,4 @@ fn two_operations_at_a_time_are_one_too_many() {
         assert!(matches!(error, SwitchError::Busy), "{error}");
         upgrade.join().unwrap().unwrap();
     });
-}
-
-/// A frame to everybody that the guest ignores, numbered.
-fn broadcast(number: u32) -> [u8; 60] {
-    let mut frame = [0; 60];
-    frame[..6].fill(0xff);
-    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x42]);
-    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
-    frame[14..18].copy_from_slice(&number.to_le_bytes());
-    frame
-}
-
-/// Broadcasts every 100 µs while `act` runs. Returns when each was sent, `CLOCK_MONOTONIC`
-/// nanoseconds, and how many reached the guest.
-fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (Vec<u64>, u64) {
-    let port = rig.wires.switch("lan").attach("broadcaster").unwrap();
-    let counter = |rig: &Rig| rig.system.switchboard().counters().rx_groups.get();
-    let before = counter(rig);
-    let stop = AtomicBool::new(false);
-    let sent = std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut sent_ns = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                sent_ns.push(monotonic_ns());
-                port.send(&broadcast(sent_ns.len() as u32));
-                std::thread::sleep(Duration::from_micros(100));
-            }
-            sent_ns
-        });
-        {
-            let _end = StopAtEnd(&stop);
-            act(rig);
-        }
-        sender.join().unwrap()
-    });
-    // What waits in the rings comes yet, however slow the machine.
-    let arrived = |rig: &Rig| counter(rig) - before;
-    let end = Instant::now() + Duration::from_secs(2);
-    while arrived(rig) < sent.len() as u64 && Instant::now() < end {
-        rig.run_for(Duration::from_millis(1));
-    }
-    rig.run_for(Duration::from_millis(20));
-    (sent, arrived(rig))
-}
-
-#[test]
-fn each_broadcast_comes_once_whatever_is_switched() {
-    let _alone = alone();
-    let mut rig = Rig::start();
-    let (sent, came) = under_broadcasts(&mut rig, |rig| {
-        for _ in 0..20 {
-            rig.system.operator().switch_to(None).unwrap();
-            rig.run_for(Duration::from_millis(2));
-        }
-    });
-    let twice = rig.system.switchboard().counters().rx_twice.get();
-    eprintln!("{} broadcasts, {twice} came through both NICs", sent.len());
-    assert_eq!(came, sent.len() as u64);
-    assert!(twice > 20, "both NICs received for a while in each switch: {twice}");
-    assert_nothing_happened(&rig.finish_traffic());
-}
-
-#[test]
-fn in_failovers_broadcasts_come_at_most_once() {
-    let _alone = alone();
-    let mut rig = Rig::start();
-    let mut gaps = Vec::new();
-    let (sent_ns, came) = under_broadcasts(&mut rig, |rig| {
-        for _ in 0..10 {
-            // What the NIC had taken in and the driver not yet fetched is lost with the domain.
-            let from_ns = monotonic_ns() - 5_000_000;
-            crash_active(rig);
-            let to_ns = rig.wait_failover().first_sent_ns.expect("a first frame");
-            gaps.push(from_ns..to_ns + 5_000_000);
-            rig.wait_whole();
-        }
-    });
-    let in_gaps = sent_ns.iter().filter(|at| gaps.iter().any(|gap| gap.contains(at))).count();
-    let sent = sent_ns.len() as u64;
-    let twice = rig.system.switchboard().counters().rx_twice.get();
-    eprintln!("{sent} broadcasts, {came} came, {twice} twice, {in_gaps} were sent in gaps");
-    assert!(came <= sent, "{came} of {sent}");
-    assert!(sent - came <= in_gaps as u64, "none but in the gaps: {came} of {sent}");
-    assert_service_whole(&mut rig);
-}
-
-/// Frames that come in at a port for a while.
-fn listen(port: &Arc<Port>, time: Duration) -> Vec<Vec<u8>> {
-    let end = Instant::now() + time;
-    let mut frames = Vec::new();
-    let mut buffer = vec![0; MAX_FRAME_BYTES];
-    while Instant::now() < end {
-        while let Some(len) = port.receive(&mut buffer) {
-            frames.push(buffer[..len].to_vec());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    frames
-}
-
-#[test]
-fn the_guests_address_is_announced_at_a_takeover_and_again() {
-    let _alone = alone();
-    let mut rig = Rig::start_with(|topology| topology.announce.again_ms = vec![2, 30]);
-    let port = rig.wires.switch("lan").attach("listener").unwrap();
-    listen(&port, Duration::from_millis(1));
-    crash_active(&rig);
-    rig.wait_failover();
-    let guest = rig.topology.apps[0].mac.0;
-    let frames = listen(&port, Duration::from_millis(100));
-    let own = frames.iter().filter(|frame| frame[6..12] == guest && frame[..6] == [0xff; 6]);
-    let own: Vec<_> = own.collect();
-    // An ARP request of the guest for itself: 10.77.0.2 as sender and as target.
-    let address = [10, 77, 0, 2];
-    for frame in &own {
-        assert_eq!((&frame[12..14], &frame[20..22]), (&[8, 6][..], &[0, 1][..]));
-        assert_eq!((&frame[28..32], &frame[38..42]), (&address[..], &address[..]));
-    }
-    assert_eq!(own.len(), 3, "at once, after 2 and after 30 ms");
-    rig.wait_whole();
-    assert_service_whole(&mut rig);
 }

@@ -3,25 +3,17 @@
 //! nothing is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use warmspare::domain::VcpuState;
 use warmspare::fault::{Cause, Victim};
 use warmspare::supervisor::detect::{Detector, Symptom};
 use warmspare::supervisor::{Event, Verdict};
-use warmspare_tests::rig::{PATIENCE, Rig};
+use warmspare_tests::rig::{PATIENCE, Rig, alone};
 
 const A_WHILE: Duration = Duration::from_millis(60);
 /// Variable that makes the calm last longer: seconds.
 const CALM_SECONDS: &str = "WARMSPARE_CALM_SECONDS";
-
-/// One system at a time: several would take the machine's few cores from each other, and some of
-/// these tests are about time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Breaks the active domain in this way and returns the verdict.
 fn break_active(rig: &Rig, cause: Cause, variant: usize) -> Verdict {
@@ -53,13 +45,6 @@ fn detected(verdict: &Verdict) -> (Detector, Symptom) {
     }
 }
 
-fn assert_service_whole(mut rig: Rig) {
-    rig.run_for(A_WHILE);
-    let ledger = rig.finish_traffic();
-    assert_eq!(ledger.total_corrupted(), 0);
-    assert!(ledger.total_echoed() > 0);
-}
-
 #[test]
 fn a_hang_in_each_path_is_found() {
     let _alone = alone();
@@ -68,7 +53,7 @@ fn a_hang_in_each_path_is_found() {
         let found = detected(&break_active(&rig, Cause::Hang, variant));
         assert_eq!(found, (Detector::Hang, Symptom::NoHeartbeat));
     }
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -80,7 +65,7 @@ fn a_loop_that_beats_and_serves_nothing_is_found() {
         // Should nothing arrive in time, it only spins.
         assert!(matches!(detector, Detector::RingStall | Detector::Spin), "{symptom:?}");
     }
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -91,7 +76,7 @@ fn frames_claimed_and_never_sent_are_found() {
         let (detector, symptom) = detected(&break_active(&rig, Cause::SilentTx, variant));
         assert_eq!(detector, Detector::SilentTransmit, "{symptom:?}");
     }
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -100,7 +85,7 @@ fn frames_received_and_never_published_are_found() {
     let rig = Rig::start();
     let found = detected(&break_active(&rig, Cause::SilentRx, 0));
     assert_eq!(found, (Detector::SilentReceive, Symptom::ReceiveUnseen));
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -112,7 +97,7 @@ fn corrupted_registers_are_found() {
         let expected = matches!(detector, Detector::Device | Detector::SilentReceive);
         assert!(expected, "variant {variant}: {detector:?}, {symptom:?}");
     }
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -123,7 +108,7 @@ fn a_pulled_cable_hands_over() {
         let verdict = break_active(&rig, Cause::Link, 0);
         assert!(matches!(verdict, Verdict::Link), "{verdict:?}");
     }
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -146,7 +131,7 @@ fn with_both_cables_pulled_nobody_fails_and_the_first_that_returns_serves() {
     assert_eq!(rig.active().index(), spare);
     port(active.index()).set_link(true);
     rig.wait_whole();
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -172,7 +157,7 @@ fn a_lost_wakeup_heals_without_a_failover() {
         other => panic!("{other:?}"),
     }
     rig.wait_whole();
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -189,7 +174,7 @@ fn a_held_domain_is_not_hung() {
     rig.run_for(A_WHILE);
     assert_eq!(rig.active(), active);
     assert_eq!(rig.system.failover().state(active).1, life.epoch(), "it was not rebuilt either");
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -242,5 +227,5 @@ fn four_cpu_hogs_raise_no_false_alarm() {
         }
     }
     assert!(alarms.is_empty(), "{alarms:?}");
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }

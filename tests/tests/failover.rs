@@ -24,22 +24,9 @@ fn crash_once(rig: &Rig, site: Site) {
     assert!(matches!(report.record.verdict, Verdict::Crash(_)), "{:?}", report.record.verdict);
 }
 
-/// Nothing came back damaged or twice, and the service answers now.
-fn assert_service_whole(rig: &mut Rig) {
-    let before = rig.system.failover().active();
-    assert!(before.is_some());
-    rig.run_for(A_WHILE);
-    let ledger = rig.finish_traffic();
-    assert_eq!(ledger.total_corrupted(), 0);
-    let end_ns = warmspare::clock::monotonic_ns();
-    let late = ledger.lost_between(end_ns - 150_000_000, end_ns - 110_000_000);
-    assert_eq!(late, 0, "datagrams sent after the failover are lost");
-    assert!(ledger.total_echoed() > 0);
-}
-
 #[test]
 fn a_crash_in_each_path_ends_in_a_failover() {
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     for site in Site::ALL {
         let failed = rig.active();
         crash_once(&rig, site);
@@ -47,21 +34,21 @@ fn a_crash_in_each_path_ends_in_a_failover() {
         rig.wait_whole();
         rig.run_for(A_WHILE);
     }
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
 fn without_a_spare_the_domain_is_restarted_in_place() {
-    let mut rig = Rig::start_without_spare();
+    let rig = Rig::start_without_spare();
     crash_once(&rig, Site::Loop);
     rig.wait_whole();
     rig.run_for(A_WHILE);
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
 fn a_crash_while_the_spare_is_being_rebuilt_is_survived() {
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     crash_once(&rig, Site::Loop);
     let second = rig.active();
     let life = rig.system.failover().life(second).unwrap();
@@ -69,7 +56,7 @@ fn a_crash_while_the_spare_is_being_rebuilt_is_survived() {
     rig.wait_failover();
     rig.wait_whole();
     rig.run_for(A_WHILE);
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 /// Switches a NIC's transmit unit off behind its driver's back: what the driver hands it stays there.
@@ -84,7 +71,7 @@ fn jam_transmitter(slot: &warmspare::domain::DomainSlot) {
 /// domain fails: they are poison, and must not kill a third one.
 #[test]
 fn a_frame_in_hand_at_two_failures_is_dropped_and_kept() {
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     rig.system.slots().iter().for_each(|slot| jam_transmitter(slot));
     let first = rig.wait_failover();
     let second = rig.wait_failover();
@@ -94,7 +81,7 @@ fn a_frame_in_hand_at_two_failures_is_dropped_and_kept() {
     assert!(counters.tx_poisoned.get() >= 1);
     assert!(!rig.system.switchboard().quarantine().is_empty());
     rig.run_for(A_WHILE);
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 /// Plays a domain gone wrong: writes entries into its RX_DONE ring as if it had published them.
@@ -131,7 +118,7 @@ fn epoch(rig: &Rig) -> u16 {
 
 #[test]
 fn malformed_entries_end_in_a_failover_and_nothing_else() {
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     let good = Entry { buffer: 1, len: 100, epoch: epoch(&rig), ..Entry::default() };
     type Forge = fn(Entry) -> Entry;
     let forged: [(&str, Forge); 5] = [
@@ -150,12 +137,12 @@ fn malformed_entries_end_in_a_failover_and_nothing_else() {
         rig.wait_whole();
         rig.run_for(A_WHILE);
     }
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
 fn a_buffer_that_no_frame_was_written_to_ends_in_a_failover() {
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     // All buffers of an idle instant are provided and cleared: the domain claims to have received
     // into the last one, which the NIC has not reached yet.
     let stale = Entry {
@@ -167,12 +154,12 @@ fn a_buffer_that_no_frame_was_written_to_ends_in_a_failover() {
     let report = provoke(&rig, |rig| forge_received(rig, stale));
     assert!(matches!(report.record.verdict, Verdict::Protocol(_)), "{report:?}");
     rig.wait_whole();
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
 fn an_impossible_cursor_ends_in_a_failover() {
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     let report = provoke(&rig, |rig| {
         let slot = rig.slot(rig.active());
         let cursor = &slot.status().rx_done_published.0;
@@ -181,12 +168,12 @@ fn an_impossible_cursor_ends_in_a_failover() {
     });
     assert!(matches!(report.record.verdict, Verdict::Protocol(_)), "{report:?}");
     rig.wait_whole();
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
 fn a_paused_spare_uses_no_cpu() {
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     let active = rig.active();
     let spare = rig.system.slots().iter().find(|slot| slot.id != active).unwrap().id;
     let spare = rig.system.failover().life(spare).unwrap();
@@ -197,12 +184,12 @@ fn a_paused_spare_uses_no_cpu() {
     eprintln!("{used_ns} ns of CPU in 0.9 s");
     // Its thread looks once a second whether it should end: that moment may be in between.
     assert!(used_ns < 1_000_000, "{used_ns} ns of CPU");
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }
 
 #[test]
 fn twelve_failovers_leave_memory_and_descriptors_flat() {
-    let mut rig = Rig::start();
+    let rig = Rig::start();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     crash_once(&rig, Site::Loop);
     rig.wait_whole();
@@ -214,5 +201,5 @@ fn twelve_failovers_leave_memory_and_descriptors_flat() {
     }
     // Tests beside this one open and close their own.
     assert!(descriptors() <= before + 40, "{before} descriptors became {}", descriptors());
-    assert_service_whole(&mut rig);
+    rig.assert_service_whole();
 }

@@ -1,6 +1,5 @@
 //! Who takes over, and what a second fault does: policies, more than one spare, links, quarantine.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared_ring::status::attach;
@@ -11,19 +10,12 @@ use warmspare::supervisor::{Event, RoleState, SystemState, Verdict};
 use warmspare::topology::{
     EmulatedSpec, FailBackSpec, Limits, NicSpec, Policy, Topology, WireSpec,
 };
-use warmspare_tests::rig::Rig;
+use warmspare_tests::rig::{Rig, alone};
 
 const A: DomainId = DomainId(0);
 const B: DomainId = DomainId(1);
 const C: DomainId = DomainId(2);
 const A_WHILE: Duration = Duration::from_millis(60);
-
-/// One system at a time: several would take the machine's few cores from each other, and some of
-/// these tests are about time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn three_domains(topology: &mut Topology) {
     let mut third = topology.domains[1].clone();
@@ -58,16 +50,6 @@ fn state(rig: &Rig, id: DomainId) -> RoleState {
     rig.system.failover().state(id).0
 }
 
-fn assert_service_whole(mut rig: Rig) {
-    assert_eq!(rig.system.failover().system_state(), SystemState::Normal);
-    rig.run_for(A_WHILE);
-    let ledger = rig.finish_traffic();
-    assert_eq!(ledger.total_corrupted(), 0);
-    let end_ns = warmspare::clock::monotonic_ns();
-    let late = ledger.lost_between(end_ns - 150_000_000, end_ns - 110_000_000);
-    assert_eq!(late, 0, "datagrams sent after all was over are lost");
-}
-
 #[test]
 fn of_two_spares_the_first_takes_over_and_then_the_other() {
     let _alone = alone();
@@ -84,7 +66,7 @@ fn of_two_spares_the_first_takes_over_and_then_the_other() {
     assert!(second.to == Some(C) || second.to == Some(A), "{:?}", second.to);
     rig.wait_whole();
     rig.run_for(A_WHILE);
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -99,7 +81,7 @@ fn a_spare_without_a_link_is_passed_over() {
     rig.set_link(B, true);
     rig.wait_whole();
     rig.run_for(A_WHILE);
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -114,7 +96,7 @@ fn a_spare_that_crashes_while_it_takes_over_leaves_the_service_to_the_rebuilt_do
     assert_eq!(records.map(|r| (r.from, r.was_active)), [(A, true), (B, true)]);
     rig.wait_whole();
     rig.run_for(A_WHILE);
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 /// The same as [`ruin`], and the domain sleeps on.
@@ -135,7 +117,7 @@ fn both_domains_crashing_at_once_are_both_rebuilt() {
         rig.wait_whole();
         rig.run_for(A_WHILE);
     }
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -173,7 +155,7 @@ fn an_unattached_spare_leaves_its_nic_alone_until_it_takes_over() {
         rig.wait_whole();
         rig.run_for(A_WHILE);
     }
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -226,7 +208,7 @@ fn a_domain_that_keeps_crashing_is_left_alone_until_it_is_needed() {
 
     rig.wait_whole();
     rig.run_for(A_WHILE);
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -249,7 +231,7 @@ fn a_domain_without_a_spare_that_keeps_crashing_comes_back_all_the_same() {
     assert!(pause <= Duration::from_secs(1), "{pause:?}");
     rig.wait("service", |rig| state(rig, A) == RoleState::Active);
     rig.run_for(2 * A_WHILE);
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -277,7 +259,7 @@ fn the_state_of_the_service_is_told_and_the_first_link_that_returns_resumes_it()
     rig.set_link(A, true);
     rig.wait_whole();
     rig.run_for(A_WHILE);
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }
 
 #[test]
@@ -309,5 +291,5 @@ fn a_link_that_flaps_is_not_relied_on_until_it_holds() {
     rig.set_link(A, true);
     rig.wait_whole();
     rig.run_for(A_WHILE);
-    assert_service_whole(rig);
+    rig.assert_service_whole();
 }

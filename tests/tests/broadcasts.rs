@@ -1,0 +1,131 @@
+//! What everybody on the network gets: each broadcast once, whatever is switched, and word of where
+//! the guest is now.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use warmspare::clock::monotonic_ns;
+use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
+use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
+
+/// A frame to everybody that the guest ignores, numbered.
+fn broadcast(number: u32) -> [u8; 60] {
+    let mut frame = [0; 60];
+    frame[..6].fill(0xff);
+    frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x42]);
+    frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+    frame[14..18].copy_from_slice(&number.to_le_bytes());
+    frame
+}
+
+/// Broadcasts every 100 µs while `act` runs. Returns when each was sent, `CLOCK_MONOTONIC`
+/// nanoseconds, and how many reached the guest.
+fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (Vec<u64>, u64) {
+    let port = rig.wires.switch("lan").attach("broadcaster").unwrap();
+    let counter = |rig: &Rig| rig.system.switchboard().counters().rx_groups.get();
+    let before = counter(rig);
+    let stop = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent_ns = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                sent_ns.push(monotonic_ns());
+                port.send(&broadcast(sent_ns.len() as u32));
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            sent_ns
+        });
+        {
+            let _end = StopAtEnd(&stop);
+            act(rig);
+        }
+        sender.join().unwrap()
+    });
+    // What waits in the rings comes yet, however slow the machine.
+    let arrived = |rig: &Rig| counter(rig) - before;
+    let end = Instant::now() + Duration::from_secs(2);
+    while arrived(rig) < sent.len() as u64 && Instant::now() < end {
+        rig.run_for(Duration::from_millis(1));
+    }
+    rig.run_for(Duration::from_millis(20));
+    (sent, arrived(rig))
+}
+
+#[test]
+fn each_broadcast_comes_once_whatever_is_switched() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let (sent, came) = under_broadcasts(&mut rig, |rig| {
+        for _ in 0..20 {
+            rig.system.operator().switch_to(None).unwrap();
+            rig.run_for(Duration::from_millis(2));
+        }
+    });
+    let twice = rig.system.switchboard().counters().rx_twice.get();
+    eprintln!("{} broadcasts, {twice} came through both NICs", sent.len());
+    assert_eq!(came, sent.len() as u64);
+    assert!(twice > 20, "both NICs received for a while in each switch: {twice}");
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn in_failovers_broadcasts_come_at_most_once() {
+    let _alone = alone();
+    let mut rig = Rig::start();
+    let mut gaps = Vec::new();
+    let (sent_ns, came) = under_broadcasts(&mut rig, |rig| {
+        for _ in 0..10 {
+            // What the NIC had taken in and the driver not yet fetched is lost with the domain.
+            let from_ns = monotonic_ns() - 5_000_000;
+            rig.crash_active();
+            let to_ns = rig.wait_failover().first_sent_ns.expect("a first frame");
+            gaps.push(from_ns..to_ns + 5_000_000);
+            rig.wait_whole();
+        }
+    });
+    let in_gaps = sent_ns.iter().filter(|at| gaps.iter().any(|gap| gap.contains(at))).count();
+    let sent = sent_ns.len() as u64;
+    let twice = rig.system.switchboard().counters().rx_twice.get();
+    eprintln!("{sent} broadcasts, {came} came, {twice} twice, {in_gaps} were sent in gaps");
+    assert!(came <= sent, "{came} of {sent}");
+    assert!(sent - came <= in_gaps as u64, "none but in the gaps: {came} of {sent}");
+    rig.assert_service_whole();
+}
+
+/// Frames that come in at a port for a while.
+fn listen(port: &Arc<Port>, time: Duration) -> Vec<Vec<u8>> {
+    let end = Instant::now() + time;
+    let mut frames = Vec::new();
+    let mut buffer = vec![0; MAX_FRAME_BYTES];
+    while Instant::now() < end {
+        while let Some(len) = port.receive(&mut buffer) {
+            frames.push(buffer[..len].to_vec());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    frames
+}
+
+#[test]
+fn the_guests_address_is_announced_at_a_takeover_and_again() {
+    let _alone = alone();
+    let mut rig = Rig::start_with(|topology| topology.announce.again_ms = vec![2, 30]);
+    let port = rig.wires.switch("lan").attach("listener").unwrap();
+    listen(&port, Duration::from_millis(1));
+    rig.crash_active();
+    rig.wait_failover();
+    let guest = rig.topology.apps[0].mac.0;
+    let frames = listen(&port, Duration::from_millis(100));
+    let own = frames.iter().filter(|frame| frame[6..12] == guest && frame[..6] == [0xff; 6]);
+    let own: Vec<_> = own.collect();
+    // An ARP request of the guest for itself: 10.77.0.2 as sender and as target.
+    let address = [10, 77, 0, 2];
+    for frame in &own {
+        assert_eq!((&frame[12..14], &frame[20..22]), (&[8, 6][..], &[0, 1][..]));
+        assert_eq!((&frame[28..32], &frame[38..42]), (&address[..], &address[..]));
+    }
+    assert_eq!(own.len(), 3, "at once, after 2 and after 30 ms");
+    rig.wait_whole();
+    rig.assert_service_whole();
+}
