@@ -242,6 +242,15 @@ impl Rig {
         self.wires.port_of(nic).expect("a port of our switch").set_link(up);
     }
 
+    /// The switch port of a domain's NIC dies with its link up, or lives again.
+    ///
+    /// # Panics
+    /// It has none.
+    pub fn set_port_dead(&self, id: DomainId, dead: bool) {
+        let nic = self.slot(id).nic.name();
+        self.wires.port_of(nic).expect("a port of our switch").set_dead(dead);
+    }
+
     /// The domain that serves.
     ///
     /// # Panics

@@ -1,12 +1,14 @@
-//! Link changes are told by the NICs' own vector: nobody asks, so more NICs cost nothing more.
+//! Links and switch ports. Link changes are told by the NICs' own vector: nobody asks, so more NICs
+//! cost nothing more. A port that is dead while its link is up is found by probes.
 
 use std::fs;
 use std::time::Duration;
 
+use warmspare::clock::monotonic_ns;
 use warmspare::domain::DomainId;
-use warmspare::supervisor::Event;
+use warmspare::supervisor::{Blame, Event, Health, Verdict};
 use warmspare::topology::{DomainSpec, EmulatedSpec, MAX_DOMAINS, NicSpec, WireSpec};
-use warmspare_tests::rig::Rig;
+use warmspare_tests::rig::{Rig, alone};
 
 const SILENCE: Duration = Duration::from_millis(600);
 
@@ -68,6 +70,7 @@ fn assert_every_link_is_watched(rig: &Rig, domains: usize) {
 
 #[test]
 fn link_supervision_costs_the_same_with_two_nics_and_with_eight() {
+    let _alone = alone();
     let wakes = [2, MAX_DOMAINS].map(|domains| {
         let rig = idle_system(domains);
         let wakes = wakes_in_silence(&rig);
@@ -78,4 +81,68 @@ fn link_supervision_costs_the_same_with_two_nics_and_with_eight() {
     // The idle proof of the domain that serves wakes it some times a second, whatever the others
     // are; a poll of six more links would show as a multiple.
     assert!(wakes[1] <= 2 * wakes[0] + 10, "{wakes:?}");
+}
+
+/// A system whose standby probes, and the domains that serve and stand by.
+fn probing_system() -> (Rig, DomainId, DomainId) {
+    let rig = Rig::start_with(|topology| topology.drill.probe_ms = 5);
+    let active = rig.active();
+    let standby = DomainId(1 - active.0);
+    rig.run_for(SILENCE);
+    (rig, active, standby)
+}
+
+fn is_fit(rig: &Rig, id: DomainId) -> bool {
+    rig.system.failover().views()[id.index()].health() == Health::Healthy
+}
+
+#[test]
+fn a_port_that_dies_under_the_active_nic_is_left_with_its_link_up() {
+    let _alone = alone();
+    let (rig, active, standby) = probing_system();
+    let dead_ns = monotonic_ns();
+    rig.set_port_dead(active, true);
+    let report = rig.wait_failover();
+    assert!(matches!(report.record.verdict, Verdict::Port), "{:?}", report.record.verdict);
+    assert_eq!((report.record.from, report.record.to), (active, Some(standby)));
+    eprintln!("left after {:.1} ms", (report.record.verdict_ns - dead_ns) as f64 / 1e6);
+
+    // The domain is built anew, and unfit as long as its port is dead; the other one is not blamed.
+    rig.wait_whole();
+    rig.wait("an unfit standby", |rig| !is_fit(rig, active));
+    rig.run_for(SILENCE);
+    assert_eq!(rig.active(), standby);
+    rig.set_port_dead(active, false);
+    rig.wait("a fit standby", |rig| is_fit(rig, active));
+    rig.assert_service_whole();
+}
+
+#[test]
+fn a_port_that_dies_under_the_standby_makes_it_unfit_and_nothing_else() {
+    let _alone = alone();
+    let (rig, active, standby) = probing_system();
+    rig.set_port_dead(standby, true);
+    let blame = rig.wait_event(|event| match event {
+        Event::Drilled(report) => Some(report.blame),
+        Event::Failover(report) => panic!("{report:?}"),
+        _ => None,
+    });
+    assert_eq!(blame, Some(Blame::Wire));
+    assert!(!rig.system.failover().is_redundant());
+    rig.set_port_dead(standby, false);
+    rig.wait("a fit standby", |rig| is_fit(rig, standby));
+    assert_eq!(rig.active(), active);
+    rig.assert_service_whole();
+}
+
+#[test]
+fn on_a_quiet_network_a_dead_port_is_nobodys_fault() {
+    let _alone = alone();
+    let (mut rig, active, _) = probing_system();
+    rig.finish_traffic();
+    rig.run_for(SILENCE);
+    rig.set_port_dead(active, true);
+    rig.run_for(SILENCE);
+    assert_eq!(rig.active(), active);
+    assert!(rig.system.events().try_iter().all(|event| !matches!(event, Event::Failover(_))));
 }

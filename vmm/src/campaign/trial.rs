@@ -344,7 +344,7 @@ fn topology(configuration: Configuration, folder: &Path, dumps: Option<&Path>) -
         topology.domains.truncate(1);
     }
     // A drill would be one more thing that happens by the clock.
-    topology.drill = DrillSpec { every_s: 0 };
+    topology.drill = DrillSpec { every_s: 0, probe_ms: 0 };
     topology.dumps = dumps.map(DumpSpec::in_dir);
     topology
 }

@@ -175,7 +175,10 @@ impl Failover {
     }
 
     /// The standby to drill, and who answers.
-    fn choose(&self, id: Option<DomainId>) -> Result<(std::sync::Arc<Life>, DomainId), DrillError> {
+    pub(super) fn choose(
+        &self,
+        id: Option<DomainId>,
+    ) -> Result<(std::sync::Arc<Life>, DomainId), DrillError> {
         let seats = self.seats();
         let active = seats.iter().position(|seat| seat.state == RoleState::Active);
         let active = active.ok_or(DrillError::NobodyServes)?;
@@ -195,16 +198,19 @@ impl Failover {
         }
     }
 
-    fn remember(&self, report: &DrillReport) {
+    /// Keeps what came of a drill; whether the standby's fitness has changed by it.
+    pub(super) fn remember(&self, report: &DrillReport) -> bool {
         let mut seats = self.seats();
         let seat = &mut seats[report.domain.index()];
-        if seat.epoch == report.epoch {
-            seat.last_drill = Some(*report);
-            // What the active domain spoilt proves nothing against the standby.
-            if report.blame != Some(Blame::Active) {
-                seat.drill_passed = report.passed();
-            }
+        if seat.epoch != report.epoch {
+            return false;
         }
+        seat.last_drill = Some(*report);
+        // What the active domain spoilt proves nothing against the standby.
+        if report.blame == Some(Blame::Active) {
+            return false;
+        }
+        std::mem::replace(&mut seat.drill_passed, report.passed()) != report.passed()
     }
 
     /// Does something to a standby that is still one, and in the same life.
@@ -215,7 +221,11 @@ impl Failover {
         if same && !life.is_stopped() { Ok(act()) } else { Err(DrillError::Abandoned) }
     }
 
-    fn attempt(&self, life: &Life, answers: DomainId) -> Result<DrillReport, DrillError> {
+    pub(super) fn attempt(
+        &self,
+        life: &Life,
+        answers: DomainId,
+    ) -> Result<DrillReport, DrillError> {
         let number = self.drills.fetch_add(1, Ordering::Relaxed) + 1;
         self.begin_attempt(life, number)?;
         let outcome = self.attempt_begun(life, answers, number);

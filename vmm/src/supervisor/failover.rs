@@ -33,6 +33,8 @@ pub enum Verdict {
     Detected(Finding),
     /// Its NIC has lost its link, and another's is up. The domain itself is sound.
     Link,
+    /// The switch port of its NIC is dead, though the link is up. The domain itself is sound.
+    Port,
     /// It failed its drill.
     Drill(Blame),
     /// It did not change its role in time when it was asked to.
@@ -47,6 +49,7 @@ impl Verdict {
             Self::Protocol(_) => "protocol",
             Self::Detected(finding) => finding.detector.name(),
             Self::Link => "link",
+            Self::Port => "port",
             Self::Drill(_) => "drill",
             Self::Unready => "unready",
         }
@@ -57,7 +60,7 @@ impl Verdict {
         match self {
             Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) | Self::Unready => true,
             Self::Drill(blame) => *blame == Blame::Spare,
-            Self::Link => false,
+            Self::Link | Self::Port => false,
         }
     }
 }
@@ -69,6 +72,7 @@ impl fmt::Display for Verdict {
             Self::Protocol(violation) => write!(f, "{violation}"),
             Self::Detected(finding) => write!(f, "{finding}"),
             Self::Link => write!(f, "the link of its NIC is down"),
+            Self::Port => write!(f, "nothing comes in any more, and probes do not reach the spare"),
             Self::Drill(blame) => write!(f, "it failed its drill, to blame: {blame:?}"),
             Self::Unready => write!(f, "it did not change its role when it was asked to"),
         }

@@ -10,6 +10,7 @@
 //!                         rebuild thread: record, quiesce, build anew ─ events
 //! ```
 
+mod clockwork;
 pub mod detect;
 mod drill;
 mod event;
@@ -21,6 +22,7 @@ mod images;
 mod keeper;
 mod looks;
 mod operator;
+mod probes;
 mod rebuild;
 mod roles;
 mod rules;

@@ -1,8 +1,6 @@
-//! What an operator can order: switches, drills, upgrades; and the drills by the clock.
+//! What an operator can order: switches, drills, upgrades.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::drill::{DrillError, DrillReport};
@@ -14,7 +12,6 @@ use super::workshop::Workshop;
 use crate::coredump::DumpWriter;
 use crate::domain::DomainId;
 use crate::one_line::one_line;
-use crate::realtime::{self, Priority};
 
 /// Gives orders to a running system, from any thread; each waits for its end, and tells of it by an
 /// [`Event`] too. One at a time.
@@ -60,6 +57,16 @@ impl Operator {
         Ok(report)
     }
 
+    /// Drills the standbys in turn.
+    pub(super) fn drill_all(&self) {
+        for slot in &self.shop.slots {
+            // One that serves, is being built, or is needed, is not drilled: that is no news.
+            if let Err(error) = self.drill(Some(slot.id)) {
+                tracing::debug!(domain = slot.name, %error, "no drill");
+            }
+        }
+    }
+
     /// Replaces the driver by another image: tries it in a spare, drills that, hands over to it, and
     /// after its probation gives it to the other domains too. Takes as long as the probation and
     /// some tenths of a second.
@@ -77,44 +84,5 @@ impl Operator {
             Err(error) => Event::UpgradeFailed { reason: one_line(error) },
         });
         result
-    }
-}
-
-/// The thread that drills the standbys in turn; ends when dropped.
-pub(super) struct Drills {
-    stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drills {
-    /// # Errors
-    /// No thread is to be had.
-    pub(super) fn spawn(operator: Operator, every: Duration) -> std::io::Result<Self> {
-        let (stop, stopped) = sync_channel(0);
-        // Below every thread of the data path; but a drill that waits for a processor would keep
-        // its standby released for longer than it should.
-        let run = move || drill_for_ever(&operator, every, &stopped);
-        let thread = realtime::spawn("drill", Some(Priority::Nic), run)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Drills {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn drill_for_ever(operator: &Operator, every: Duration, stopped: &Receiver<()>) {
-    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
-        for slot in &operator.shop.slots {
-            // One that serves, is being built, or is needed, is not drilled: that is no news.
-            if let Err(error) = operator.drill(Some(slot.id)) {
-                tracing::debug!(domain = slot.name, %error, "no drill");
-            }
-        }
     }
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use shared_ring::Role;
 
+use super::clockwork::Clockwork;
 use super::detect::Observer;
 use super::event::Event;
 use super::failover::{Failover, FailoverConfig, JOBS, Job};
 use super::hub::Hub;
 use super::images::Images;
 use super::keeper::Keeper;
-use super::operator::{Drills, Operator};
+use super::operator::Operator;
+use super::probes::Probes;
 use super::rebuild::Rebuilder;
 use super::rules::FailBack;
 use super::watch::WatchThread;
@@ -86,7 +88,7 @@ pub struct System {
     slots: Vec<Arc<DomainSlot>>,
     switchboard: Arc<Switchboard>,
     failover: Arc<Failover>,
-    drills: Option<Drills>,
+    clockworks: Vec<Clockwork>,
     shop: Arc<Workshop>,
     jobs: Vec<SyncSender<Job>>,
     nudges: SyncSender<bool>,
@@ -189,18 +191,13 @@ impl System {
         let mut threads = start_rebuilders(&shop, &jobs, queues)?;
         let keeper = Keeper::new(shop.clone(), fail_back(topology));
         threads.push(realtime::spawn("keeper", None, move || keeper.run(&nudged))?);
-        let every = Duration::from_secs(u64::from(topology.drill.every_s));
-        let drilled = topology.policy == Policy::FastSpare && !every.is_zero();
-        let drills = match drilled {
-            true => Some(Drills::spawn(Operator::new(shop.clone()), every)?),
-            false => None,
-        };
+        let clockworks = start_clockworks(topology, &Operator::new(shop.clone()))?;
         let servers = serve_apps(topology, &switchboard)?;
         Ok(Self {
             slots,
             switchboard,
             failover,
-            drills,
+            clockworks,
             shop,
             jobs,
             nudges,
@@ -257,7 +254,7 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
-        self.drills = None;
+        self.clockworks.clear();
         self.shop.stopped.store(true, Ordering::Release);
         for jobs in &self.jobs {
             // A thread whose queue is full is awake, and looks at the flag next.
@@ -277,6 +274,24 @@ impl Drop for System {
 
 fn millis(ms: u32) -> Duration {
     Duration::from_millis(u64::from(ms))
+}
+
+/// Drills and probes by the clock, where standbys can have them.
+fn start_clockworks(topology: &Topology, operator: &Operator) -> std::io::Result<Vec<Clockwork>> {
+    let mut clockworks = Vec::new();
+    if topology.policy != Policy::FastSpare {
+        return Ok(clockworks);
+    }
+    let spec = &topology.drill;
+    if spec.every_s > 0 {
+        let (every, operator) = (Duration::from_secs(spec.every_s.into()), operator.clone());
+        clockworks.push(Clockwork::spawn("drill", every, move || operator.drill_all())?);
+    }
+    if spec.probe_ms > 0 {
+        let (every, mut probes) = (millis(spec.probe_ms), Probes::new(operator.clone()));
+        clockworks.push(Clockwork::spawn("probe", every, move || probes.ask())?);
+    }
+    Ok(clockworks)
 }
 
 /// Listens for the front-ends of all application guests.

@@ -23,6 +23,14 @@ impl Counter {
     }
 }
 
+impl Counters {
+    /// Frames that came in from the network, other than those of drills.
+    pub fn heard(&self) -> u64 {
+        let heard = [&self.rx_frames, &self.rx_no_guest, &self.rx_unknown, &self.rx_overrun];
+        heard.map(Counter::get).iter().sum::<u64>() + self.rx_own.get()
+    }
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
         /// What the switchboard counts. Frames unless said otherwise; never reset.

@@ -67,10 +67,7 @@ impl Engine {
 
     fn received_so_far(&self) -> u64 {
         let counters = &self.shared.counters;
-        [&counters.rx_frames, &counters.rx_no_guest, &counters.rx_own, &counters.rx_probes]
-            .map(super::Counter::get)
-            .iter()
-            .sum()
+        counters.heard() + counters.rx_probes.get()
     }
 
     /// Answers a question that came in this turn.

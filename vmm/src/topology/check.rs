@@ -37,6 +37,7 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
         .or_else(|| check_dashboard(topology))
         .or_else(|| check_notify(topology))
         .or_else(|| check_announce(&topology.announce))
+        .or_else(|| check_probes(topology))
         .or_else(|| check_fail_back(topology))
         .or_else(|| check_limits(&topology.limits))
         .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
@@ -61,6 +62,26 @@ fn check_announce(announce: &AnnounceSpec) -> Option<Mistake> {
     let late = again.iter().position(|after| !(1..=LATEST_AGAIN_MS).contains(after))?;
     let what = format!("{} ms is no time for a repetition", again[late]);
     mistake(format!("{at}[{late}]"), what, "use 1 to 60000 ms")
+}
+
+/// Milliseconds between two probes: one takes up to a millisecond, and a dead port that is found
+/// after a second might as well wait for a drill.
+const PROBE_MS: std::ops::RangeInclusive<u32> = 3..=1000;
+
+fn check_probes(topology: &Topology) -> Option<Mistake> {
+    let (at, every_ms) = ("drill.probe_ms", topology.drill.probe_ms);
+    if every_ms == 0 {
+        return None;
+    }
+    if !PROBE_MS.contains(&every_ms) {
+        let what = format!("{every_ms} ms is no time between two probes");
+        return mistake(at, what, "use 3 to 1000 ms, or 0 for none");
+    }
+    if topology.policy != Policy::FastSpare {
+        let what = format!("the policy {} has no spare that could probe", topology.policy.name());
+        return mistake(at, what, "leave it out, or set \"policy\": \"fast-spare\"");
+    }
+    None
 }
 
 fn check_detect(topology: &Topology) -> Option<Mistake> {

@@ -170,15 +170,18 @@ impl Default for AnnounceSpec {
 
 /// How standbys prove themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct DrillSpec {
     /// Seconds between two drills of a standby; 0 for none.
     pub every_s: u32,
+    /// Milliseconds, 3 to 1000, between two probes of the network between the NICs, which find a
+    /// switch port that is dead while its link is up; 0 for none.
+    pub probe_ms: u32,
 }
 
 impl Default for DrillSpec {
     fn default() -> Self {
-        Self { every_s: crate::budget::DRILL_EVERY.as_secs() as u32 }
+        Self { every_s: crate::budget::DRILL_EVERY.as_secs() as u32, probe_ms: 0 }
     }
 }
 

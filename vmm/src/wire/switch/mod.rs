@@ -127,6 +127,8 @@ pub struct PortCounters {
     pub dropped_full: u64,
     /// Frames from or to the station lost because the cable was unplugged.
     pub dropped_link_down: u64,
+    /// Frames from or to the station lost because the port is dead.
+    pub dropped_dead: u64,
 }
 
 #[derive(Default)]
@@ -135,11 +137,13 @@ struct AtomicCounters {
     delivered: AtomicU64,
     dropped_full: AtomicU64,
     dropped_link_down: AtomicU64,
+    dropped_dead: AtomicU64,
 }
 
 /// What the switch and the holder of a port share.
 struct PortState {
     link_up: AtomicBool,
+    dead: AtomicBool,
     waiting: Mutex<FrameRing>,
     readable: EventFd,
     link_changed: EventFd,
@@ -151,6 +155,7 @@ impl PortState {
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         Ok(Self {
             link_up: AtomicBool::new(true),
+            dead: AtomicBool::new(false),
             waiting: Mutex::new(FrameRing::new(QUEUE_BYTES, QUEUE_FRAMES)),
             readable: event()?,
             link_changed: event()?,
@@ -160,6 +165,10 @@ impl PortState {
 
     fn link_up(&self) -> bool {
         self.link_up.load(Ordering::Acquire)
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
     }
 
     fn waiting(&self) -> MutexGuard<'_, FrameRing> {
@@ -172,6 +181,10 @@ impl PortState {
             // Looked at under the lock: nothing joins the queue after a pulled cable emptied it.
             if !self.link_up() {
                 count(&self.counters.dropped_link_down, 1);
+                return;
+            }
+            if self.is_dead() {
+                count(&self.counters.dropped_dead, 1);
                 return;
             }
             waiting.push(frame)
@@ -233,6 +246,12 @@ impl Port {
         signal(&self.state.link_changed);
     }
 
+    /// The switch's side of the port dies (`true`) or lives again: the link stays up, and no frame
+    /// gets through either way.
+    pub fn set_dead(&self, dead: bool) {
+        self.state.dead.store(dead, Ordering::Release);
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> PortCounters {
         let counters = &self.state.counters;
@@ -241,6 +260,7 @@ impl Port {
             delivered: counters.delivered.load(Ordering::Relaxed),
             dropped_full: counters.dropped_full.load(Ordering::Relaxed),
             dropped_link_down: counters.dropped_link_down.load(Ordering::Relaxed),
+            dropped_dead: counters.dropped_dead.load(Ordering::Relaxed),
         }
     }
 }
@@ -249,6 +269,10 @@ impl Wire for Port {
     fn send(&self, frame: &[u8]) {
         if !self.state.link_up() {
             count(&self.state.counters.dropped_link_down, 1);
+            return;
+        }
+        if self.state.is_dead() {
+            count(&self.state.counters.dropped_dead, 1);
             return;
         }
         count(&self.state.counters.sent, 1);
