@@ -41,8 +41,8 @@ impl Confirmations {
     pub(crate) fn ask(&mut self, nic: &dyn Nic, tx: &mut TxPool, now_ns: u64, counters: &Counters) {
         let sent = nic.take_sent();
         let up = nic.link_up();
-        let good = up && std::mem::replace(&mut self.link_was_up, up);
-        if good {
+        let was_up = std::mem::replace(&mut self.link_was_up, up);
+        if up && was_up {
             let again = tx.send_again(self.lost);
             self.lost = if tx.unconfirmed() == 0 { 0 } else { self.lost - again as u32 };
             counters.tx_confirmed.add(tx.confirm(sent));

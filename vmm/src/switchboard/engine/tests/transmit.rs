@@ -86,6 +86,23 @@ fn frames_counted_on_a_dead_link_are_sent_again() {
 }
 
 #[test]
+fn frames_counted_after_the_last_look_at_a_dead_link_are_sent_again_too() {
+    let (mut rig, mut domain) = Rig::new();
+    rig.send(0..2);
+    domain.take_posted(2);
+    domain.claim(2);
+    rig.nics[0].set_link(false);
+    rig.turn();
+    rig.tick();
+    rig.nics[0].send(2);
+    rig.nics[0].set_link(true);
+    rig.tick();
+    assert_eq!(rig.shared.counters.tx_confirmed.get(), 0);
+    rig.tick();
+    assert_eq!(numbers(&domain.take_posted(2)), [0, 1]);
+}
+
+#[test]
 fn without_free_buffers_frames_wait_in_the_guests_ring_and_none_is_lost() {
     let (mut rig, mut domain) = Rig::new();
     let mut sent = 0;
