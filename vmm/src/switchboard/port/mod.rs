@@ -284,6 +284,10 @@ enum Gathered {
     NotYet,
 }
 
+/// Malformed chains that end the search for a frame's place: each costs as much as the longest good one, and a ring full
+/// of them shall not keep the others waiting.
+const MALFORMED: usize = 3;
+
 /// Pops chains until they hold `need` bytes.
 fn gather(
     vring: &mut Vring,
@@ -292,11 +296,15 @@ fn gather(
     need: usize,
 ) -> Gathered {
     let most = MAX_MERGED.min(usize::from(vring.size()));
-    let (mut count, mut total) = (0, 0);
+    let (mut count, mut total, mut malformed) = (0, 0, 0);
     loop {
         let (head, bytes) = match vring.pop(segments, true) {
             Popped::Chain { head, bytes } => (head, bytes),
-            Popped::Malformed { head } => (head, 0),
+            // It goes back unused, and the frame takes the next.
+            Popped::Malformed { head } => {
+                malformed += 1;
+                (head, 0)
+            }
             Popped::Empty => {
                 vring.unpop(count);
                 return Gathered::NotYet;
@@ -308,7 +316,7 @@ fn gather(
         if total >= need {
             return Gathered::Enough(count);
         }
-        if count == most || !vring.mergeable && bytes > 0 {
+        if count == most || malformed == MALFORMED || !vring.mergeable && bytes > 0 {
             return Gathered::TooSmall(count);
         }
     }
