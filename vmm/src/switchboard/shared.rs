@@ -1,7 +1,7 @@
 //! What the switchboard's thread and everybody else share: the order box, the commands, the figures.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -72,6 +72,7 @@ pub(crate) enum Reply {
 
 /// A command and who waits for it.
 pub(crate) struct Envelope {
+    number: u64,
     pub(crate) command: Command,
     pub(crate) reply: SyncSender<Reply>,
 }
@@ -89,6 +90,8 @@ pub(crate) struct Shared {
     /// The thread has ended, by request or by a panic.
     pub(crate) ended: AtomicBool,
     commands: Mutex<VecDeque<Envelope>>,
+    /// Commands so far.
+    numbers: AtomicU64,
 }
 
 impl Shared {
@@ -103,6 +106,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             commands: Mutex::new(VecDeque::with_capacity(8)),
+            numbers: AtomicU64::new(0),
         })
     }
 
@@ -111,22 +115,38 @@ impl Shared {
         let _ = self.wake.write(1);
     }
 
-    /// Has a command carried out at the next loop boundary and waits for it.
+    /// Has a command carried out at the next loop boundary and waits for it. One that is not begun
+    /// in time is never begun: whoever asked has gone on without it.
     pub(crate) fn call(&self, command: Command) -> Result<Reply, SwitchboardError> {
         let (reply, answer) = sync_channel(1);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         {
             let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
             // Checked under the lock under which the ending thread empties the queue.
             if self.ended.load(Ordering::Acquire) {
                 return Err(SwitchboardError::Ended);
             }
-            commands.push_back(Envelope { command, reply });
+            commands.push_back(Envelope { number, command, reply });
         }
         self.wake();
         answer.recv_timeout(BOUNDARY_DEADLINE).map_err(|error| match error {
-            RecvTimeoutError::Timeout => SwitchboardError::Deadline,
+            RecvTimeoutError::Timeout => {
+                self.withdraw(number);
+                SwitchboardError::Deadline
+            }
             RecvTimeoutError::Disconnected => SwitchboardError::Ended,
         })
+    }
+
+    /// Takes a command back, unless it has begun. Those that end something stay: nothing goes on
+    /// from where they were left out.
+    fn withdraw(&self, number: u64) {
+        let ends = |command: &Command| matches!(command, Command::EndHandover | Command::EndDrill);
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = commands.iter().position(|e| e.number == number && !ends(&e.command));
+        let withdrawn = place.and_then(|place| commands.remove(place));
+        drop(commands);
+        drop(withdrawn);
     }
 
     /// The next command. The switchboard never waits for the lock: whoever holds it wakes the
