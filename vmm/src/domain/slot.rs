@@ -5,7 +5,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use shared_ring::layout::{self, BUFFER_BYTES, NIC_RX_DESCRIPTORS, RX_BUFFERS, TX_BUFFERS};
 use shared_ring::ring::RingMemory;
@@ -14,6 +14,9 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::memory::{MemoryError, SharedMemory};
 use crate::nic::{DmaAccess, DmaArea, Nic, NicError};
+
+/// Bytes of a NIC's descriptor.
+const DESCRIPTOR_BYTES: u64 = 16;
 
 /// Number of a domain, its place in the topology.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,6 +165,15 @@ impl DomainSlot {
     pub fn rx_slot(&self, descriptor: usize) -> &AtomicU16 {
         let index = (descriptor % NIC_RX_DESCRIPTORS) as u64;
         self.fixed(layout::RX_SLOTS_BASE + 2 * index)
+    }
+
+    /// Second word of a receive descriptor, which the NIC writes back: status 19:0, errors 31:20,
+    /// length 47:32 (i210 datasheet, advanced receive descriptors). Acquire: it writes the frame
+    /// before it.
+    pub fn rx_write_back(&self, descriptor: usize) -> u64 {
+        let index = (descriptor % NIC_RX_DESCRIPTORS) as u64;
+        let word = layout::DMA_BASE + layout::DMA_RX_RING_OFFSET + index * DESCRIPTOR_BYTES + 8;
+        self.fixed::<AtomicU64>(word).load(Ordering::Acquire)
     }
 
     fn fixed<T: crate::memory::SharedShape>(&self, offset: u64) -> &T {

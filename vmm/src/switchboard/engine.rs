@@ -214,6 +214,15 @@ impl Engine {
         &mut self,
         lane: usize,
     ) -> (&DomainSlot, Option<&mut LaneLife>, Forwarder<'_>) {
+        let (slot, life, forwarder) = self.undertaker(lane);
+        (slot, life.filter(|life| life.trusted), forwarder)
+    }
+
+    /// The same for a life that may have broken the rules: only what was checked before is good.
+    pub(super) fn undertaker(
+        &mut self,
+        lane: usize,
+    ) -> (&DomainSlot, Option<&mut LaneLife>, Forwarder<'_>) {
         let Lane { slot, life } = &mut self.lanes[lane];
         let forwarder = Forwarder {
             guests: &mut self.guests,
@@ -222,7 +231,7 @@ impl Engine {
             lane,
             question: &mut self.question,
         };
-        (slot, life.as_deref_mut().filter(|life| life.trusted), forwarder)
+        (slot, life.as_deref_mut(), forwarder)
     }
 
     /// Domains that are not active must publish nothing, but for what they receive in a handover.

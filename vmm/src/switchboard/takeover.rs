@@ -9,27 +9,25 @@
 //!
 //! Only 1 and 2 are on the path to the spare's first frame. Nothing in it allocates or waits.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use shared_ring::layout::{DMA_BASE, DMA_RX_RING_OFFSET, NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
+use shared_ring::layout::{NIC_RX_DESCRIPTORS, RX_BUFFERS, RX_SLOT_EMPTY};
 
 use super::engine::Engine;
 use super::forward::Forwarder;
 use super::guests::GuestSet;
 use super::lane::{Lane, LaneLife, RxFrame};
 use super::report::{TakeOver, TakeOverReport};
-use super::violation::Violation;
+use super::violation::{RingName, Violation};
 use crate::clock::monotonic_ns;
 use crate::domain::DomainSlot;
 
-/// Bits of the second word of a receive descriptor that the NIC has written back (i210 datasheet,
-/// advanced receive descriptors): status 19:0, errors 31:20, length 47:32.
+/// Bits of [`DomainSlot::rx_write_back`].
 mod descriptor {
     pub(super) const DONE: u64 = 1 << 0;
     pub(super) const END_OF_PACKET: u64 = 1 << 1;
     /// RXE: the MAC found the frame damaged.
     pub(super) const DAMAGED: u64 = 1 << 31;
-    pub(super) const BYTES: usize = 16;
 
     pub(super) fn len(word: u64) -> u16 {
         (word >> 32) as u16
@@ -188,7 +186,7 @@ impl Engine {
     /// guest is lost, because nobody looks here again.
     ///
     /// # Errors
-    /// An entry that does not check.
+    /// An entry that does not check, or more entries than there are buffers: each buffer can come once.
     pub(super) fn take_last(&mut self, lane: usize) -> Result<(), Violation> {
         let (slot, life, mut forwarder) = self.forwarder(lane);
         let Some(life) = life else { return Ok(()) };
@@ -198,24 +196,32 @@ impl Engine {
         });
         forwarder.counters.rx_lost.add(lost);
         returned?;
-        while let Some(frame) = life.next_received(slot)? {
+        for _ in 0..RX_BUFFERS {
+            let Some(frame) = life.next_received(slot)? else {
+                life.rings.rx_done.release();
+                return Ok(());
+            };
             let waiting = forwarder.forward(slot, &frame, GuestSet::NONE);
             forwarder.counters.rx_lost.add(u64::from(waiting.count()));
             life.give_back(slot, frame.buffer)?;
         }
-        life.rings.rx_done.release();
-        Ok(())
+        // It goes on publishing though it stands by.
+        life.check_silent(&[RingName::RxDone])
     }
 
     /// Step 3. Nothing that it left is settled: also for a domain that only received.
     fn bury(&mut self, lane: usize, report: &mut TakeOverReport) {
-        let (slot, life, forwarder) = self.forwarder(lane);
+        let (slot, life, forwarder) = self.undertaker(lane);
         let Some(life) = life else { return };
         let counters = forwarder.counters;
         let mut heir = Heir { forwarder, slot, life, report };
-        // A violation ends the draining; the domain has failed already.
-        let _ = heir.drain();
-        heir.salvage();
+        heir.hand_on_backlog();
+        // Nothing more is believed of a domain that broke the rules.
+        if heir.life.trusted {
+            // A violation ends the draining; the domain has failed already.
+            let _ = heir.drain();
+            heir.salvage();
+        }
         counters.rx_salvaged.add(report.salvaged);
         counters.rx_lost.add(report.lost);
     }
@@ -230,11 +236,15 @@ struct Heir<'a> {
 }
 
 impl Heir<'_> {
-    /// What the domain had published.
-    fn drain(&mut self) -> Result<(), Violation> {
+    /// What was checked already and waits for room in guests' rings.
+    fn hand_on_backlog(&mut self) {
         let [drained, lost] = self.forwarder.disburse(self.slot, self.life, |_, _| ());
         self.report.drained += drained;
         self.report.lost += lost;
+    }
+
+    /// What the domain had published.
+    fn drain(&mut self) -> Result<(), Violation> {
         while let Some(frame) = self.life.next_received(self.slot)? {
             let handed = self.hand_on(&frame);
             self.report.drained += u64::from(handed);
@@ -255,7 +265,7 @@ impl Heir<'_> {
         let start = self.slot.status().rx_next.load(Ordering::Relaxed) as usize;
         for n in 0..NIC_RX_DESCRIPTORS {
             let index = start.wrapping_add(n) % NIC_RX_DESCRIPTORS;
-            let word = self.write_back(index);
+            let word = self.slot.rx_write_back(index);
             let buffer = self.slot.rx_slot(index).load(Ordering::Relaxed);
             if word & descriptor::DONE == 0 || buffer == RX_SLOT_EMPTY {
                 break;
@@ -269,12 +279,6 @@ impl Heir<'_> {
                 Ok(_) | Err(_) => self.report.lost += 1,
             }
         }
-    }
-
-    /// Second word of a receive descriptor. Acquire: the NIC writes the frame before it.
-    fn write_back(&self, index: usize) -> u64 {
-        let offset = DMA_BASE + DMA_RX_RING_OFFSET + (index * descriptor::BYTES + 8) as u64;
-        self.slot.ram.shape::<AtomicU64>(offset).map_or(0, |word| word.load(Ordering::Acquire))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shared_ring::layout::{DMA_BASE, DMA_RX_RING_OFFSET, NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
+use shared_ring::layout::{NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
 
 use super::sample::{Confirmations, Cursors, Mismatch, NicView, Sample};
 use crate::clock::monotonic_ns;
@@ -14,10 +14,7 @@ use crate::domain::{DomainSlot, Life, VcpuState};
 use crate::nic::{Nic, registers as reg};
 use crate::switchboard::Switchboard;
 
-/// Bytes of a descriptor, and offset of the status word in it (i210 datasheet §7.1.4.2).
-const DESCRIPTOR_BYTES: u64 = 16;
-const STATUS_OFFSET: u64 = 8;
-const DESCRIPTOR_DONE: u32 = 1 << 0;
+const DESCRIPTOR_DONE: u64 = 1 << 0;
 /// How often the heartbeat is read again until it stands beside a matching number of parks.
 const TRIES: u32 = 3;
 
@@ -166,9 +163,6 @@ fn cursors(slot: &DomainSlot) -> Cursors {
 /// one entry for each descriptor. A descriptor without a buffer shows its last use.
 fn is_completed(slot: &DomainSlot, returned: u32) -> bool {
     let index = returned as usize % NIC_RX_DESCRIPTORS;
-    let at = DMA_BASE + DMA_RX_RING_OFFSET + index as u64 * DESCRIPTOR_BYTES + STATUS_OFFSET;
-    // Within the RAM of every domain, by the memory map.
-    let Ok(status) = slot.ram.shape::<AtomicU32>(at) else { return false };
-    status.load(Ordering::Acquire) & DESCRIPTOR_DONE != 0
+    slot.rx_write_back(index) & DESCRIPTOR_DONE != 0
         && slot.rx_slot(index).load(Ordering::Relaxed) != RX_SLOT_EMPTY
 }
