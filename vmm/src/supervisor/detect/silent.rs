@@ -43,7 +43,7 @@ impl SilentTransmit {
     pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         // While the link is down a NIC may claim or count what it likes; the switchboard knows.
         if !s.nic.link_up {
-            self.filled = 0;
+            *self = Self::default();
             return Opinion::Fine;
         }
         let seen = s.confirmations;
