@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -27,6 +27,8 @@ pub(super) struct Holds {
     /// Written when a visitor waits.
     visit: EventFd,
     visitor: Mutex<Option<Visitor>>,
+    /// Held by whoever visits: one at a time.
+    doorway: Mutex<()>,
 }
 
 const GENERATION: u64 = 1 << 32;
@@ -44,7 +46,13 @@ pub enum HoldError {
 
 impl Holds {
     pub(super) fn new(resume: EventFd, visit: EventFd) -> Self {
-        Self { word: AtomicU64::new(0), resume, visit, visitor: Mutex::new(None) }
+        Self {
+            word: AtomicU64::new(0),
+            resume,
+            visit,
+            visitor: Mutex::new(None),
+            doorway: Mutex::new(()),
+        }
     }
 
     pub(super) fn any(&self) -> bool {
@@ -88,10 +96,9 @@ impl Holds {
         let _ = self.resume.read();
     }
 
-    /// For the vCPU thread: nobody may look, and nobody shall be left waiting in the doorway.
+    /// For the vCPU thread: nobody may look now. Who still waits asks again.
     pub(super) fn turn_away(&self) {
         let _ = self.visit.read();
-        self.visitor().take();
     }
 
     /// For the vCPU thread, held: lets the visitor in.
@@ -147,6 +154,8 @@ impl Hold {
         look: impl FnOnce(&mut MicroVm) -> T + Send + 'static,
     ) -> Result<T, HoldError> {
         let holds = &self.shared.holds;
+        // It guards a turn, not data.
+        let _alone = holds.doorway.lock().unwrap_or_else(PoisonError::into_inner);
         let (tell, told) = sync_channel(1);
         *holds.visitor() = Some(Box::new(move |vm| {
             // Whoever asked may have given up.
@@ -161,12 +170,13 @@ impl Hold {
             // Again each time: a vCPU on its way out of the guest may have turned it away.
             signal(&holds.visit);
             let slice = std::time::Duration::from_millis(50);
-            if let Ok(seen) = told.recv_timeout(slice) {
-                return Ok(seen);
-            }
-            if Instant::now() >= end {
-                holds.visitor().take();
-                return Err(HoldError::Late);
+            match told.recv_timeout(slice) {
+                Ok(seen) => return Ok(seen),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < end => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    holds.visitor().take();
+                    return Err(HoldError::Late);
+                }
             }
         }
     }
