@@ -12,7 +12,8 @@ pub(super) fn panic_text(slot: &DomainSlot) -> Option<String> {
     let status = slot.status();
     let len = (status.panic_len.load(Ordering::Acquire) as usize).min(PANIC_TEXT_BYTES);
     let words = status.panic_text.each_ref().map(|w| w.load(Ordering::Relaxed).to_le_bytes());
-    (len > 0).then(|| printable(&words.as_flattened()[..len]))
+    // One line, whatever it says.
+    (len > 0).then(|| printable(&words.as_flattened()[..len]).replace('\n', " "))
 }
 
 /// What was logged after the first `seen` bytes, and how many bytes there are now. Text that the
@@ -32,7 +33,13 @@ pub(super) fn log_since(slot: &DomainSlot, seen: u64) -> (String, u64) {
 
 fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    let steers = |c: char| c.is_control() && c != '\n' || is_bidi(c);
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether a character changes the direction of what is printed around it (Unicode UAX 9).
+fn is_bidi(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -42,5 +49,6 @@ mod tests {
     #[test]
     fn text_cannot_steer_a_terminal() {
         assert_eq!(printable(b"a\x1b[2Jb\n\xff"), "a\u{fffd}[2Jb\n\u{fffd}");
+        assert_eq!(printable("a\u{202e}b".as_bytes()), "a\u{fffd}b");
     }
 }
