@@ -174,8 +174,7 @@ impl Shared {
     pub(super) fn is_signalled(&self) -> bool {
         let slot = &self.slot;
         let fds = [slot.kick.as_raw_fd(), slot.nic.queue_event().as_raw_fd()];
-        let standby = slot.control().role() == Role::Standby;
-        let watched = if standby { &fds[..1] } else { &fds[..] };
+        let watched = if watches_nic(slot.control().role()) { &fds[..] } else { &fds[..1] };
         poll(watched, Duration::ZERO).contains(&true)
     }
 
@@ -386,6 +385,15 @@ fn register(address: u64, bytes: usize, write: bool) -> ControlFlow<Fault, u32> 
     ControlFlow::Continue(offset as u32)
 }
 
+/// Whether a domain wakes for its NIC's queues. A standby has no business with them: paused, it costs
+/// nothing.
+fn watches_nic(role: Role) -> bool {
+    match role {
+        Role::Standby | Role::Unattached => false,
+        Role::Active | Role::Drill => true,
+    }
+}
+
 /// Sleeps until the domain may have work, which breaks the wait, or is to stop or be looked at,
 /// which does not. Events are consumed only here, on waking; one that came while the domain was
 /// busy makes this return at once.
@@ -396,12 +404,8 @@ fn park(shared: &Shared) -> ControlFlow<()> {
     let fds = [shared.stop_event.as_raw_fd(), visit, slot.kick.as_raw_fd(), nic.as_raw_fd()];
     shared.set_state(VcpuState::Parked);
     let reason = loop {
-        // A standby has no business with its NIC's queues: paused, it costs nothing. The role is
-        // read before every sleep; who changes it kicks afterwards.
-        let watched = match slot.control().role() {
-            Role::Standby | Role::Unattached => &fds[..3],
-            Role::Active | Role::Drill => &fds[..],
-        };
+        // The role is read before every sleep; who changes it kicks afterwards.
+        let watched = if watches_nic(slot.control().role()) { &fds[..] } else { &fds[..3] };
         let [stop, visited, kick, nic_fired] = poll(watched, PARK_LOOK);
         if stop || shared.stopped() {
             return ControlFlow::Continue(());
