@@ -40,6 +40,11 @@ impl Images {
         self.inner().trial = Some((id, image));
     }
 
+    /// Nobody tries an image any more.
+    pub(super) fn withdraw(&self) {
+        self.inner().trial = None;
+    }
+
     /// The image of a new life. The first domain starts with the driver's image, the others with the
     /// spare's; after that each life takes the image that its predecessor did not have.
     pub(super) fn take_for(&self, id: DomainId, epoch: u32) -> Arc<Image> {

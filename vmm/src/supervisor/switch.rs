@@ -298,9 +298,12 @@ pub(super) fn wait_until(deadline: Duration, mut holds: impl FnMut() -> bool) ->
     let end = Instant::now() + deadline;
     loop {
         let late = Instant::now() >= end;
-        // Asked once more after the time is up: this thread may have been away.
-        if holds() || late {
-            return holds();
+        // Asked after the time was looked at: this thread may have been away.
+        if holds() {
+            return true;
+        }
+        if late {
+            return false;
         }
         std::thread::sleep(Duration::from_micros(50));
     }

@@ -19,7 +19,7 @@ use super::event::Event;
 use super::failover::Failover;
 use super::roles::RoleState;
 use super::rules::Need;
-use super::switch::SwitchError;
+use super::switch::{SwitchError, wait_until};
 use super::workshop::Workshop;
 use crate::budget::{READY_DEADLINE, REBUILD_BACKOFF};
 use crate::domain::{DomainId, LifeError, check_image};
@@ -118,6 +118,7 @@ impl<'a> Upgrade<'a> {
             .and_then(|()| self.spread(spare))
             .map(|()| UpgradeReport { serves: spare, served, took: began.elapsed() });
         result.map_err(|Failed { step, reason }| {
+            self.shop.images.withdraw();
             self.shop.images.replace(trusted);
             self.roll_back();
             UpgradeError::RolledBack { step, reason }
@@ -157,12 +158,22 @@ impl<'a> Upgrade<'a> {
     fn spread(&self, first: DomainId) -> Result<(), Failed> {
         self.shop.images.replace([self.image.clone(), self.image.clone()]);
         for slot in self.failover.slots.iter().filter(|slot| slot.id != first) {
+            // One that has failed meanwhile is built from the images in use, which these are now;
+            // one that is being built may have begun before.
+            if !wait_until(READY_DEADLINE, || self.is_settled(slot.id)) || self.runs_it(slot.id) {
+                continue;
+            }
             self.build(slot.id)?;
             if self.failover.state(slot.id).0 == RoleState::Standby {
                 self.drill(slot.id)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a domain stands by, so that it can be built anew.
+    fn is_settled(&self, id: DomainId) -> bool {
+        self.failover.state(id).0 == RoleState::Standby
     }
 
     /// Builds a standby from the new image, once. Returns the epoch of that life.
