@@ -141,7 +141,10 @@ impl Operator {
         let failover = self.failover();
         // Not in the middle of a drill.
         let _planned = failover.begin_planned().ok_or(ExamineError::Busy)?;
-        let (_, life) = failover.running(id)?;
+        let (state, life) = failover.running(id)?;
+        if state == RoleState::Active {
+            return Err(ExamineError::Serves { name: self.name(id) });
+        }
         let hold = life.hold();
         let mut seats = failover.seats();
         let seat = &mut seats[id.index()];
