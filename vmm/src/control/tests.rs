@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -368,8 +369,14 @@ fn the_page_needs_nothing_from_elsewhere() {
     }
 }
 
-/// A folder with one dump in it, and a file beside it that is nobody's business.
+/// A folder with one dump in it, and a file beside it that is nobody's business. Made once: another
+/// test may be reading it.
 fn dumps_folder() -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(make_dumps_folder).clone()
+}
+
+fn make_dumps_folder() -> PathBuf {
     let folder = std::env::temp_dir().join(format!("warmspare-dumps-{}", std::process::id()));
     let dump = folder.join("000001-a-crash");
     std::fs::create_dir_all(&dump).unwrap();
