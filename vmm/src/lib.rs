@@ -20,6 +20,7 @@ pub mod memory;
 pub mod nic;
 pub mod observe;
 mod one_line;
+mod priority_mutex;
 pub mod realtime;
 pub mod report;
 pub mod service;

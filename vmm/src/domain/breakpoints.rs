@@ -37,6 +37,8 @@ struct Table {
     /// Address, and the byte that belongs there.
     bytes: BTreeMap<u64, u8>,
     stop: Option<Stop>,
+    /// The memory is another life's by now: none is set or taken away.
+    over: bool,
 }
 
 /// The vCPU stands before a breakpoint.
@@ -76,6 +78,20 @@ impl Breakpoints {
         self.wanted.load(Ordering::SeqCst)
     }
 
+    /// The life is over, and its memory about to be another's: nothing is written to it any more.
+    pub(super) fn forget(&self) {
+        self.disarm();
+        let mut table = self.table();
+        table.bytes.clear();
+        table.over = true;
+    }
+
+    /// Runs `write` unless the memory is another life's by now.
+    pub(super) fn unless_over<T>(&self, write: impl FnOnce() -> T) -> Option<T> {
+        let table = self.table();
+        (!table.over).then(write)
+    }
+
     /// The debugger goes, and the breakpoints with it; what remains is a stop that it has not taken.
     pub(super) fn detach(&self, ram: &SharedMemory) -> Option<Stop> {
         self.disarm();
@@ -88,7 +104,7 @@ impl Breakpoints {
     /// Sets one, if there is none.
     pub(super) fn set(&self, ram: &SharedMemory, address: u64) -> Result<(), MemoryError> {
         let mut table = self.table();
-        if table.bytes.contains_key(&address) {
+        if table.over || table.bytes.contains_key(&address) {
             return Ok(());
         }
         let mut byte = [0];
@@ -196,5 +212,15 @@ mod tests {
         ram.read(100, &mut seen).unwrap();
         assert_eq!(seen, [1, 2, 3]);
         assert!(points.set(&ram, 4096).is_err(), "outside memory there is none");
+
+        // Another life's program is there now.
+        points.set(&ram, 100).unwrap();
+        points.forget();
+        ram.write(100, &[9]).unwrap();
+        points.set(&ram, 101).unwrap();
+        assert!(points.clear(&ram).is_none());
+        assert!(points.unless_over(|| ()).is_none());
+        ram.read(100, &mut seen).unwrap();
+        assert_eq!(seen, [9, 2, 3]);
     }
 }

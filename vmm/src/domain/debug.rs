@@ -124,7 +124,10 @@ impl Debug {
         if !self.is_in(address, from.len(), |area| area.write) {
             return Err(foreign);
         }
-        self.shared.slot.ram.write(address, from).map_err(|_| foreign)
+        // What is written after the end of the life is lost with it.
+        let written =
+            self.shared.breakpoints.unless_over(|| self.shared.slot.ram.write(address, from));
+        written.unwrap_or(Ok(())).map_err(|_| foreign)
     }
 
     fn is_in(&self, address: u64, len: usize, may: impl Fn(&MemoryArea) -> bool) -> bool {

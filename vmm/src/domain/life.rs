@@ -203,6 +203,11 @@ impl Life {
         Hold::begin(&self.shared)
     }
 
+    /// Its memory is about to be another life's: a debugger that is still there writes nothing more.
+    pub fn leave_memory(&self) {
+        self.shared.breakpoints.forget();
+    }
+
     /// Puts the program's own bytes over a debugger's breakpoints in what was read from `address`
     /// on.
     pub fn hide_breakpoints(&self, address: u64, bytes: &mut [u8]) {

@@ -175,6 +175,11 @@ pub trait Nic: Send + Sync {
     /// How a domain the registers.
     fn bar(&self) -> BarAccess<'_>;
 
+    /// Whether [`Self::first_sent_ns`] ever says anything: hardware does not.
+    fn stamps_first_sent(&self) -> bool {
+        false
+    }
+
     /// Forgets the stamp of [`Self::first_sent_ns`].
     fn arm_first_sent(&self);
 

@@ -8,6 +8,7 @@
 //! it.
 
 use std::fmt;
+use std::io;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
@@ -151,12 +152,12 @@ pub struct Failover {
 
 impl Failover {
     /// All domains failed; their rebuild threads bring them up.
-    pub(super) fn new(config: FailoverConfig) -> Self {
-        let seats = Seats::new(config.slots.len(), config.limits);
+    pub(super) fn new(config: FailoverConfig) -> io::Result<Self> {
+        let seats = Seats::new(config.slots.len(), config.limits)?;
         let FailoverConfig { slots, switchboard, jobs, nudges, .. } = config;
         let FailoverConfig { attaches_early, shares_nic, .. } = config;
         let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
-        Self {
+        Ok(Self {
             slots,
             switchboard,
             seats,
@@ -166,7 +167,7 @@ impl Failover {
             nudges,
             attaches_early,
             shares_nic,
-        }
+        })
     }
 
     pub(super) fn seats(&self) -> SeatsGuard<'_> {
@@ -260,7 +261,8 @@ impl Failover {
         if seat.state != RoleState::Standby || seat.partner.is_some() {
             return false;
         }
-        seat.state = RoleState::Failed;
+        let Ok(failed) = seat.state.after(RoleEvent::Fault) else { return false };
+        seat.state = failed;
         self.shut(id.index(), false);
         drop(seats);
         // A thread whose queue is full has a failure of this domain in it, and builds it anew.
@@ -384,6 +386,11 @@ impl Failover {
         Ok((seat.epoch, seat.life.take()))
     }
 
+    /// A life that the rebuild thread took out is not over yet.
+    pub(super) fn return_life(&self, id: DomainId, life: Arc<Life>) {
+        self.seats()[id.index()].life = Some(life);
+    }
+
     /// The rebuild thread has started a life.
     pub(super) fn seat_life(&self, id: DomainId, life: Arc<Life>) {
         self.seats.show_life(id.index(), life.probe());
@@ -415,8 +422,11 @@ impl Failover {
     pub(super) fn build_failed(&self, id: DomainId, epoch: u32) {
         let mut seats = self.seats();
         let seat = &mut seats[id.index()];
-        if seat.epoch == epoch && seat.state == RoleState::Restarting {
-            seat.state = RoleState::Failed;
+        if seat.epoch == epoch
+            && seat.state == RoleState::Restarting
+            && let Ok(failed) = seat.state.after(RoleEvent::Fault)
+        {
+            seat.state = failed;
         }
     }
 

@@ -90,6 +90,21 @@ impl Hub {
         self.violations.lock().unwrap_or_else(PoisonError::into_inner)[id.index()].take()
     }
 
+    /// Keeps a violation whose life is not seated yet, unless there is a newer one.
+    pub(super) fn put_violation_back(&self, id: DomainId, pending: PendingViolation) {
+        let mut all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        all[id.index()].get_or_insert(pending);
+    }
+
+    /// A life has got its seat: what it may have done before is judged now.
+    pub(super) fn seated(&self, id: DomainId) {
+        let all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        if all[id.index()].is_some() {
+            // Only a counter that is full could refuse, and then the supervisor is awake already.
+            let _ = self.violated.write(1);
+        }
+    }
+
     /// Whether domains that wake are to ring, from now on; and whether they were before.
     pub(super) fn set_asleep(&self, asleep: bool) -> bool {
         self.asleep.swap(asleep, Ordering::SeqCst)

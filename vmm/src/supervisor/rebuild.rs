@@ -54,6 +54,8 @@ pub(super) struct Rebuilder {
 enum BuildError {
     #[error("the domain that serves has not taken the NIC over yet")]
     NotHandedOver,
+    #[error("its vCPU does not come out of the guest")]
+    NotOut,
     #[error("its NIC does not fall silent")]
     Quiesce(#[source] crate::nic::NicError),
     #[error("its NIC does not come back")]
@@ -173,11 +175,12 @@ impl Rebuilder {
     /// Waits, off the path, for the stamp of the spare's first frame.
     fn first_frame(&self, to: DomainId) -> Option<u64> {
         let nic = &self.shop.slots[to.index()].nic;
-        poll(FIRST_FRAME_DEADLINE, || nic.first_sent_ns())
+        let stamped = nic.stamps_first_sent();
+        stamped.then(|| poll(FIRST_FRAME_DEADLINE, || nic.first_sent_ns())).flatten()
     }
 
-    /// Waits until the switchboard has carried the takeover of this verdict out, salvage included:
-    /// only then may the failed domain's memory be used again. Empty if a later one has come.
+    /// Waits until the switchboard has carried the takeover of this verdict out. Empty if a later one
+    /// has come, or it takes too long.
     fn takeover_report(&self, verdict_ns: u64) -> TakeOverReport {
         let done = || {
             let report = self.shop.switchboard.report();
@@ -265,9 +268,10 @@ impl Rebuilder {
         old_life: Option<Arc<Life>>,
     ) -> Result<RoleState, BuildError> {
         let id = self.slot.id;
-        if let Some(life) = &old_life {
-            life.expel();
-            life.wait_out(Instant::now() + PAUSE_DEADLINE);
+        if let Some(life) = old_life.as_ref().filter(|life| !is_out(life)) {
+            // Its memory is its own until it is out; the next attempt asks again.
+            self.shop.failover.return_life(id, life.clone());
+            return Err(BuildError::NotOut);
         }
         let shop = self.shop.clone();
         let _alone = shop.failover.shares_nic.then(|| lock(&shop.shared_nic));
@@ -275,14 +279,15 @@ impl Rebuilder {
         if free {
             self.slot.nic.quiesce().map_err(BuildError::Quiesce)?;
         }
-        drop(old_life);
+        if let Some(life) = old_life {
+            life.leave_memory();
+        }
         if free && self.attempts > 0 {
             self.slot.nic.reset().map_err(BuildError::Nic)?;
         }
         let life = self.start(epoch, free)?;
         if !self.shop.hub.wait_ready(id, epoch, READY_DEADLINE) {
-            life.expel();
-            life.wait_out(Instant::now() + PAUSE_DEADLINE);
+            is_out(&life);
             return Err(BuildError::NotReady(life.epitaph()));
         }
         let ready = self.shop.failover.ready(id);
@@ -327,6 +332,7 @@ impl Rebuilder {
             Life::start(slot.clone(), image, epoch, shop.hub.clone()).map_err(BuildError::Start)?;
         let life = Arc::new(life);
         shop.failover.seat_life(slot.id, life.clone());
+        shop.hub.seated(slot.id);
         Ok(life)
     }
 
@@ -335,6 +341,12 @@ impl Rebuilder {
         tracing::warn!(domain = self.slot.name, %reason, given_up, "a domain could not be built");
         self.shop.tell(Event::BuildFailed { domain: self.slot.id, reason, given_up });
     }
+}
+
+/// Ends a life. Whether its vCPU is out of the guest for good.
+fn is_out(life: &Life) -> bool {
+    life.expel();
+    life.wait_out(Instant::now() + PAUSE_DEADLINE)
 }
 
 /// An attempt that failed.

@@ -1,17 +1,20 @@
-//! The seats of the domains: changed under one mutex, shown to others without it.
+//! The seats of the domains: changed under one mutex, shown to others without it. Who holds the mutex
+//! while a failover waits for it runs with the failover's priority.
 //!
 //! Whoever only looks (command line, metrics, dashboard) does so from a thread of normal priority.
 //! It may be kept from running for milliseconds, so it must never hold what a failover waits for.
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::drill::DrillReport;
 use super::flapping::LinkHistory;
 use super::roles::RoleState;
 use crate::clock::monotonic_ns;
 use crate::domain::{Hold, Life, LifeProbe};
+use crate::priority_mutex::{PriorityGuard, PriorityMutex};
 use crate::topology::Limits;
 
 /// Place of one domain.
@@ -67,7 +70,7 @@ const READS: usize = 1000;
 
 /// All of them.
 pub(super) struct Seats {
-    seats: Mutex<Vec<Seat>>,
+    seats: PriorityMutex<Vec<Seat>>,
     shown: Vec<Display>,
     /// Odd while the displays are being changed.
     version: AtomicU64,
@@ -77,14 +80,14 @@ pub(super) struct Seats {
 
 /// The seats, locked; what was changed is shown when this is dropped.
 pub(super) struct SeatsGuard<'a> {
-    seats: MutexGuard<'a, Vec<Seat>>,
+    seats: PriorityGuard<'a, Vec<Seat>>,
     shown: &'a [Display],
     version: &'a AtomicU64,
 }
 
 impl Seats {
     /// So many seats, all of them failed.
-    pub(super) fn new(count: usize, limits: Limits) -> Self {
+    pub(super) fn new(count: usize, limits: Limits) -> io::Result<Self> {
         let seat = |_| Seat {
             state: RoleState::Failed,
             epoch: 0,
@@ -100,17 +103,17 @@ impl Seats {
             seat: AtomicU64::new(pack(RoleState::Failed, [true, false], 0)),
             held_until_ns: AtomicU64::new(0),
         };
-        Self {
-            seats: Mutex::new((0..count).map(seat).collect()),
+        Ok(Self {
+            seats: PriorityMutex::new((0..count).map(seat).collect())?,
             shown: (0..count).map(display).collect(),
             version: AtomicU64::new(0),
             probes: Mutex::new(vec![None; count]),
-        }
+        })
     }
 
     /// Locks them.
     pub(super) fn lock(&self) -> SeatsGuard<'_> {
-        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let seats = self.seats.lock();
         SeatsGuard { seats, shown: &self.shown, version: &self.version }
     }
 
@@ -217,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_change_is_shown_when_the_lock_is_released() {
-        let seats = Seats::new(2, Limits::default());
+        let seats = Seats::new(2, Limits::default()).unwrap();
         let mut locked = seats.lock();
         locked[1].state = RoleState::Active;
         locked[1].epoch = 7;

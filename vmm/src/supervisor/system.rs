@@ -152,7 +152,7 @@ impl System {
             limits: topology.limits,
             attaches_early: topology.policy.attaches_early(),
             shares_nic: slots.iter().skip(1).any(|slot| slot.shares_nic(&slots[0])),
-        }));
+        })?);
         hub.connect(&failover);
         let (tell, events) = mpsc::channel();
         let dumps = match &topology.dumps {

@@ -87,6 +87,9 @@ impl Nic for StubbornNic {
     fn bar(&self) -> BarAccess<'_> {
         self.nic.bar()
     }
+    fn stamps_first_sent(&self) -> bool {
+        self.nic.stamps_first_sent()
+    }
     fn arm_first_sent(&self) {
         self.nic.arm_first_sent();
     }

@@ -16,6 +16,7 @@ use super::event::Event;
 use super::failover::{Failover, Verdict};
 use super::hub::Hub;
 use super::looks::Looks;
+use super::roles::RoleState;
 use crate::budget::PAUSE_DEADLINE;
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainSlot, Life};
@@ -136,11 +137,14 @@ impl Watch {
         let _ = self.hub.violated.read();
         for slot in &self.slots {
             let Some(pending) = self.hub.take_violation(slot.id) else { continue };
-            let Some(life) = self.failover.life(slot.id) else { continue };
-            if life.epoch() != pending.epoch {
-                continue;
+            match self.failover.life(slot.id).filter(|life| life.epoch() == pending.epoch) {
+                Some(life) => self.fail(&life, Verdict::Protocol(pending.violation)),
+                // It runs already and has no seat yet: who seats it rings again.
+                None if self.failover.state(slot.id) == (RoleState::Restarting, pending.epoch) => {
+                    self.hub.put_violation_back(slot.id, pending);
+                }
+                None => {}
             }
-            self.fail(&life, Verdict::Protocol(pending.violation));
         }
     }
 

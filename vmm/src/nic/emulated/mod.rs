@@ -231,6 +231,10 @@ impl Nic for EmulatedNic {
         BarAccess::Trapped(self)
     }
 
+    fn stamps_first_sent(&self) -> bool {
+        true
+    }
+
     fn arm_first_sent(&self) {
         self.device.first_sent_ns.store(0, Ordering::Release);
     }
