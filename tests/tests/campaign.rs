@@ -144,6 +144,51 @@ fn a_killed_campaign_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_campaign_that_is_killed_while_it_samples_has_not_begun() {
+    let folder = Folder::new("sampling");
+    let spec = json!({"observe_ms": 60, "until": {"injections": 1}, "faults": [{"code": {}}]});
+    let (file, out) = (folder.file(&spec), folder.out());
+    for more in [&[][..], &["--resume"]] {
+        let mut child = campaign(&file, &out, &[]).stdout(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + PATIENCE;
+        while !out.join("injections.jsonl").exists() {
+            assert!(Instant::now() < end, "it does not begin");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!out.join("campaign.json").exists(), "it was still sampling");
+
+        let output = run(&file, &out, more);
+
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(ids(&out), [1]);
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+#[test]
+fn several_jobs_do_the_same_injections() {
+    let folder = Folder::new("jobs");
+    let mut spec = named(&["domain_rx_path"], 4);
+    spec["configurations"] = json!(["fast-spare", "none"]);
+    let (file, out) = (folder.file(&spec), folder.out());
+    let output = run(&file, &out, &["--jobs", "3"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(ids(&out), [1, 2, 3, 4, 5, 6, 7, 8]);
+
+    // All of one configuration are there: many numbers in a row are done.
+    let lines = std::fs::read_to_string(out.join("injections.jsonl")).unwrap();
+    let kept = lines.lines().filter(|line| line.contains(r#""configuration":"none""#));
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    std::fs::write(out.join("injections.jsonl"), kept).unwrap();
+    let resumed = run(&file, &out, &["--resume"]);
+
+    assert!(resumed.status.success(), "{}", text(&resumed));
+    assert_eq!(ids(&out), [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
 fn a_signal_ends_it_with_whole_lines() {
     let folder = Folder::new("signal");
     let (file, out) = (folder.file(&named(&["domain_rx_path"], 100_000)), folder.out());
@@ -194,13 +239,14 @@ fn mistakes_are_one_line() {
         mistake(&run(&folder.file(&spec), &folder.out(), &[]))
     };
     type Change<'a> = &'a dyn Fn(&mut Value);
-    let cases: [(&str, Change<'_>); 7] = [
+    let cases: [(&str, Change<'_>); 8] = [
         ("faults", &|spec| spec["faults"] = json!([])),
         ("faults[0].code.functions", &|spec| {
             spec["faults"][0]["code"]["functions"] = json!("everywhere");
         }),
         ("until", &|spec| spec["until"] = json!({})),
         ("period_us", &|spec| spec["period_us"] = json!(1)),
+        ("period_us", &|spec| spec["period_us"] = json!(10_001)),
         ("colour", &|spec| spec["colour"] = json!("red")),
         ("configurations[1]", &|spec| spec["configurations"] = json!(["spare", "spare"])),
         ("no_such_function", &|spec| {

@@ -74,13 +74,16 @@ pub struct Book {
 }
 
 impl Book {
-    /// Makes the folder of a new campaign; its manifest comes with [`write_manifest`].
+    /// Makes the folder of a new campaign; its manifest comes with [`write_manifest`]. Without one,
+    /// a file without a record is of a campaign that was ended before it had begun.
     ///
     /// # Errors
     /// There is one already, or the folder cannot be made.
     pub fn create(folder: &Path) -> Result<Self, BookError> {
         std::fs::create_dir_all(folder).map_err(BookError::io(folder, "made"))?;
-        if folder.join(MANIFEST_FILE).exists() || folder.join(INJECTIONS_FILE).exists() {
+        let injections = std::fs::metadata(folder.join(INJECTIONS_FILE));
+        let begun = injections.is_ok_and(|injections| injections.len() > 0);
+        if begun || folder.join(MANIFEST_FILE).exists() {
             return Err(BookError::Exists(folder.display().to_string()));
         }
         Ok(Self::open(folder)?.0)

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  spec ─▶ draw ─▶ run ══ orders, answers ══▶ worker ─▶ trial ─▶ strike
-//!           ▲       │  (crew)                             │
+//!           ▲       │  (office, crew)                     │
 //!  target, mutate   ├─▶ book (injections.jsonl)           ▼
 //!                   └─▶ progress, tally                 judge ─▶ record
 //! ```
@@ -20,6 +20,7 @@ mod judge;
 mod machine;
 mod manifest;
 mod mutate;
+mod office;
 mod order;
 mod place;
 mod profile;
