@@ -6,7 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use warmspare::campaign::{FaultSegment, InjectionOutcome, InjectionRecord, Target, read_records};
+use warmspare::campaign::{
+    FaultSegment, InjectionOutcome, InjectionRecord, Target, WORKER_COMMAND, read_records,
+};
 use warmspare_tests::program;
 use warmspare_tests::rig::PATIENCE;
 
@@ -91,6 +93,25 @@ fn wait_recorded(out: &Path, count: usize, child: &mut Child) {
     }
 }
 
+/// Waits until a worker process of the campaign runs. Before that, one that is being started still
+/// has the campaign's files open, and with them the lock on its records.
+fn wait_worker(campaign: &Child) {
+    let end = Instant::now() + PATIENCE;
+    let is_worker = |process: &str| {
+        let command = std::fs::read_to_string(format!("/proc/{process}/cmdline"));
+        command.is_ok_and(|command| command.contains(WORKER_COMMAND))
+    };
+    let children = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", campaign.id())).unwrap();
+        let lists = threads.map(|thread| thread.unwrap().path().join("children"));
+        lists.map(|list| std::fs::read_to_string(list).unwrap_or_default()).collect::<String>()
+    };
+    while !children().split_whitespace().any(is_worker) {
+        assert!(Instant::now() < end, "no worker is started");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn ids(out: &Path) -> Vec<u64> {
     read_records(out).unwrap().iter().map(|record| record.id).collect()
 }
@@ -150,11 +171,7 @@ fn a_campaign_that_is_killed_while_it_samples_has_not_begun() {
     let (file, out) = (folder.file(&spec), folder.out());
     for more in [&[][..], &["--resume"]] {
         let mut child = campaign(&file, &out, &[]).stdout(Stdio::null()).spawn().unwrap();
-        let end = Instant::now() + PATIENCE;
-        while !out.join("injections.jsonl").exists() {
-            assert!(Instant::now() < end, "it does not begin");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_worker(&child);
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!out.join("campaign.json").exists(), "it was still sampling");
