@@ -86,7 +86,7 @@ fn replay(out: &Path, id: u64) -> (InjectionRecord, InjectionRecord) {
 /// Waits until so many injections are recorded.
 fn wait_recorded(out: &Path, count: usize, child: &mut Child) {
     let end = Instant::now() + 3 * PATIENCE;
-    while read_records(out).map_or(0, |records| records.len()) < count {
+    while read_records(out).map_or(0, |found| found.records.len()) < count {
         assert!(Instant::now() < end, "no {count} injections were recorded");
         assert!(child.try_wait().unwrap().is_none(), "the campaign has ended");
         std::thread::sleep(Duration::from_millis(5));
@@ -112,8 +112,14 @@ fn wait_worker(campaign: &Child) {
     }
 }
 
+fn records(out: &Path) -> Vec<InjectionRecord> {
+    read_records(out).unwrap().records
+}
+
 fn ids(out: &Path) -> Vec<u64> {
-    read_records(out).unwrap().iter().map(|record| record.id).collect()
+    let mut ids: Vec<_> = records(out).iter().map(|record| record.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 #[test]
@@ -148,7 +154,7 @@ fn a_killed_campaign_goes_on_where_it_was() {
     wait_recorded(&out, 2, &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
-    let before = read_records(&out).unwrap();
+    let before = records(&out);
     // What a line looks like that was being written.
     let lines = out.join("injections.jsonl");
     let mut file_end = std::fs::OpenOptions::new().append(true).open(&lines).unwrap();
@@ -161,7 +167,7 @@ fn a_killed_campaign_goes_on_where_it_was() {
     assert!(again.contains("--resume"), "{again}");
     assert!(resumed.status.success(), "{}", text(&resumed));
     assert_eq!(ids(&out), [1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(read_records(&out).unwrap()[..before.len()], before, "recorded lines stay");
+    assert_eq!(records(&out)[..before.len()], before, "recorded lines stay");
 }
 
 #[test]
@@ -297,7 +303,7 @@ mod honest {
         let file = folder.file(&named(&["domain_rx_path"], 1));
         let output = run(&file, &folder.out(), &[]);
         assert!(output.status.success(), "{}", text(&output));
-        let mut record = serde_json::to_value(&read_records(&folder.out()).unwrap()[0]).unwrap();
+        let mut record = serde_json::to_value(&records(&folder.out())[0]).unwrap();
         record["id"] = json!(2);
         record["kind"] = json!(kind);
         record["configuration"] = json!(configuration);

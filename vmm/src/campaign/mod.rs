@@ -36,7 +36,8 @@ mod trial;
 mod worker;
 
 pub use book::{
-    Book, BookError, INJECTIONS_FILE, MANIFEST_FILE, read_manifest, read_records, write_manifest,
+    Book, BookError, INJECTIONS_FILE, MANIFEST_FILE, Records, read_manifest, read_records,
+    write_manifest,
 };
 pub use crew::WORKER_COMMAND;
 pub use draw::{DrawError, Drawn, Faults};
