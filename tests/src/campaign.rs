@@ -29,7 +29,7 @@ pub fn run() -> Result<()> {
     if !status.success() {
         bail!("the campaign ended with {status}");
     }
-    judge(&read_records(&out)?)
+    judge(&read_records(&out)?.records)
 }
 
 fn judge(records: &[InjectionRecord]) -> Result<()> {

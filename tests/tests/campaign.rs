@@ -6,7 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use warmspare::campaign::{FaultSegment, InjectionOutcome, InjectionRecord, Target, read_records};
+use warmspare::campaign::{
+    FaultSegment, InjectionOutcome, InjectionRecord, Target, WORKER_COMMAND, read_records,
+};
 use warmspare_tests::program;
 use warmspare_tests::rig::PATIENCE;
 
@@ -84,15 +86,40 @@ fn replay(out: &Path, id: u64) -> (InjectionRecord, InjectionRecord) {
 /// Waits until so many injections are recorded.
 fn wait_recorded(out: &Path, count: usize, child: &mut Child) {
     let end = Instant::now() + 3 * PATIENCE;
-    while read_records(out).map_or(0, |records| records.len()) < count {
+    while read_records(out).map_or(0, |found| found.records.len()) < count {
         assert!(Instant::now() < end, "no {count} injections were recorded");
         assert!(child.try_wait().unwrap().is_none(), "the campaign has ended");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
+/// Waits until a worker process of the campaign runs. Before that, one that is being started still
+/// has the campaign's files open, and with them the lock on its records.
+fn wait_worker(campaign: &Child) {
+    let end = Instant::now() + PATIENCE;
+    let is_worker = |process: &str| {
+        let command = std::fs::read_to_string(format!("/proc/{process}/cmdline"));
+        command.is_ok_and(|command| command.contains(WORKER_COMMAND))
+    };
+    let children = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", campaign.id())).unwrap();
+        let lists = threads.map(|thread| thread.unwrap().path().join("children"));
+        lists.map(|list| std::fs::read_to_string(list).unwrap_or_default()).collect::<String>()
+    };
+    while !children().split_whitespace().any(is_worker) {
+        assert!(Instant::now() < end, "no worker is started");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn records(out: &Path) -> Vec<InjectionRecord> {
+    read_records(out).unwrap().records
+}
+
 fn ids(out: &Path) -> Vec<u64> {
-    read_records(out).unwrap().iter().map(|record| record.id).collect()
+    let mut ids: Vec<_> = records(out).iter().map(|record| record.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 #[test]
@@ -127,7 +154,7 @@ fn a_killed_campaign_goes_on_where_it_was() {
     wait_recorded(&out, 2, &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
-    let before = read_records(&out).unwrap();
+    let before = records(&out);
     // What a line looks like that was being written.
     let lines = out.join("injections.jsonl");
     let mut file_end = std::fs::OpenOptions::new().append(true).open(&lines).unwrap();
@@ -140,7 +167,48 @@ fn a_killed_campaign_goes_on_where_it_was() {
     assert!(again.contains("--resume"), "{again}");
     assert!(resumed.status.success(), "{}", text(&resumed));
     assert_eq!(ids(&out), [1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(read_records(&out).unwrap()[..before.len()], before, "recorded lines stay");
+    assert_eq!(records(&out)[..before.len()], before, "recorded lines stay");
+}
+
+#[test]
+fn a_campaign_that_is_killed_while_it_samples_has_not_begun() {
+    let folder = Folder::new("sampling");
+    let spec = json!({"observe_ms": 60, "until": {"injections": 1}, "faults": [{"code": {}}]});
+    let (file, out) = (folder.file(&spec), folder.out());
+    for more in [&[][..], &["--resume"]] {
+        let mut child = campaign(&file, &out, &[]).stdout(Stdio::null()).spawn().unwrap();
+        wait_worker(&child);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!out.join("campaign.json").exists(), "it was still sampling");
+
+        let output = run(&file, &out, more);
+
+        assert!(output.status.success(), "{}", text(&output));
+        assert_eq!(ids(&out), [1]);
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+#[test]
+fn several_jobs_do_the_same_injections() {
+    let folder = Folder::new("jobs");
+    let mut spec = named(&["domain_rx_path"], 4);
+    spec["configurations"] = json!(["fast-spare", "none"]);
+    let (file, out) = (folder.file(&spec), folder.out());
+    let output = run(&file, &out, &["--jobs", "3"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(ids(&out), [1, 2, 3, 4, 5, 6, 7, 8]);
+
+    // All of one configuration are there: many numbers in a row are done.
+    let lines = std::fs::read_to_string(out.join("injections.jsonl")).unwrap();
+    let kept = lines.lines().filter(|line| line.contains(r#""configuration":"none""#));
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    std::fs::write(out.join("injections.jsonl"), kept).unwrap();
+    let resumed = run(&file, &out, &["--resume"]);
+
+    assert!(resumed.status.success(), "{}", text(&resumed));
+    assert_eq!(ids(&out), [1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[test]
@@ -194,13 +262,14 @@ fn mistakes_are_one_line() {
         mistake(&run(&folder.file(&spec), &folder.out(), &[]))
     };
     type Change<'a> = &'a dyn Fn(&mut Value);
-    let cases: [(&str, Change<'_>); 7] = [
+    let cases: [(&str, Change<'_>); 8] = [
         ("faults", &|spec| spec["faults"] = json!([])),
         ("faults[0].code.functions", &|spec| {
             spec["faults"][0]["code"]["functions"] = json!("everywhere");
         }),
         ("until", &|spec| spec["until"] = json!({})),
         ("period_us", &|spec| spec["period_us"] = json!(1)),
+        ("period_us", &|spec| spec["period_us"] = json!(10_001)),
         ("colour", &|spec| spec["colour"] = json!("red")),
         ("configurations[1]", &|spec| spec["configurations"] = json!(["spare", "spare"])),
         ("no_such_function", &|spec| {
@@ -234,7 +303,7 @@ mod honest {
         let file = folder.file(&named(&["domain_rx_path"], 1));
         let output = run(&file, &folder.out(), &[]);
         assert!(output.status.success(), "{}", text(&output));
-        let mut record = serde_json::to_value(&read_records(&folder.out()).unwrap()[0]).unwrap();
+        let mut record = serde_json::to_value(&records(&folder.out())[0]).unwrap();
         record["id"] = json!(2);
         record["kind"] = json!(kind);
         record["configuration"] = json!(configuration);

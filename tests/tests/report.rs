@@ -117,7 +117,7 @@ fn mistakes_end_in_one_line_and_status_two() {
     campaign.write("{\"schema\":\"warmspare.injection/1\"}\n");
     assert!(mistake(&[campaign.path()]).contains("injections.jsonl:1: missing field"));
     std::fs::remove_file(campaign.0.join("campaign.json")).unwrap();
-    assert!(mistake(&[campaign.path()]).contains("campaign.json: cannot be read"));
+    assert!(mistake(&[campaign.path()]).contains("holds no campaign"));
 }
 
 #[test]

@@ -3,13 +3,16 @@
 //! A line counts once its line feed is written. What a killed run left behind it is cut off; a line
 //! that a full disk cut short is taken back.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
 use super::manifest::{MANIFEST_SCHEMA, Manifest};
-use super::record::InjectionRecord;
+use super::record::{INJECTION_SCHEMA, InjectionRecord};
 
 /// Name of the file with the records, one line each.
 pub const INJECTIONS_FILE: &str = "injections.jsonl";
@@ -28,23 +31,37 @@ pub enum BookError {
     /// There is none.
     #[error("{0}: holds no campaign: name the --out folder of one")]
     Missing(String),
-    /// It is not what it should be.
-    #[error("{file}: line {line} is no record of an injection ({what}): mend or remove the line")]
-    Line {
-        /// The file.
-        file: String,
-        /// From 1.
-        line: usize,
-        /// Why not.
-        what: String,
+    /// A file says that it is of another kind or version.
+    #[error(
+        "{at}: the schema is `{found}`, this program reads `{wanted}`: use the version that wrote it"
+    )]
+    Schema {
+        /// File and line.
+        at: String,
+        /// What it says.
+        found: String,
+        /// What it should say.
+        wanted: &'static str,
     },
-    /// The manifest is not what it should be.
-    #[error("{file}: no manifest of a campaign ({what}): name another folder")]
-    Manifest {
-        /// The file.
-        file: String,
-        /// Why not.
-        what: String,
+    /// Something else than was written there.
+    #[error(
+        "{at}: {reason}: another version wrote it, or it was changed since; use that version, or mend it"
+    )]
+    Malformed {
+        /// File and line.
+        at: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An injection's number stands there twice.
+    #[error("{at}: injection {id} stands in line {first} already: remove one of them")]
+    Twice {
+        /// File and line.
+        at: String,
+        /// Its number.
+        id: u64,
+        /// Where it stands first.
+        first: usize,
     },
     /// The operating system refuses.
     #[error("{path}: cannot be {what}")]
@@ -74,13 +91,16 @@ pub struct Book {
 }
 
 impl Book {
-    /// Makes the folder of a new campaign; its manifest comes with [`write_manifest`].
+    /// Makes the folder of a new campaign; its manifest comes with [`write_manifest`]. Without one,
+    /// a file without a record is of a campaign that was ended before it had begun.
     ///
     /// # Errors
     /// There is one already, or the folder cannot be made.
     pub fn create(folder: &Path) -> Result<Self, BookError> {
         std::fs::create_dir_all(folder).map_err(BookError::io(folder, "made"))?;
-        if folder.join(MANIFEST_FILE).exists() || folder.join(INJECTIONS_FILE).exists() {
+        let injections = std::fs::metadata(folder.join(INJECTIONS_FILE));
+        let begun = injections.is_ok_and(|injections| injections.len() > 0);
+        if begun || folder.join(MANIFEST_FILE).exists() {
             return Err(BookError::Exists(folder.display().to_string()));
         }
         Ok(Self::open(folder)?.0)
@@ -99,10 +119,9 @@ impl Book {
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(BookError::io(&path, "read"))?;
-        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let records = parse(&path, &text[..whole])?;
-        let mut book = Self { path, file, len: whole as u64 };
-        if whole < text.len() {
+        let Records { records, whole_bytes, torn_line } = parse_records(&path, &text)?;
+        let mut book = Self { path, file, len: whole_bytes };
+        if torn_line.is_some() {
             book.cut()?;
         }
         Ok((book, records))
@@ -132,29 +151,47 @@ impl Book {
     }
 }
 
-fn parse(path: &Path, text: &[u8]) -> Result<Vec<InjectionRecord>, BookError> {
-    let mut records = BTreeMap::new();
-    let lines = text.split(|&byte| byte == b'\n').enumerate();
-    for (n, line) in lines.filter(|(_, line)| !line.is_empty()) {
-        let record: InjectionRecord = serde_json::from_slice(line).map_err(|error| {
-            let (file, what) = (path.display().to_string(), error.to_string());
-            BookError::Line { file, line: n + 1, what }
-        })?;
-        records.insert(record.id, record);
-    }
-    Ok(records.into_values().collect())
+/// What is recorded.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    /// The injections, in the order in which they were recorded; each number once.
+    pub records: Vec<InjectionRecord>,
+    /// The last line's number, if that line is torn and left out: a run was ended while it wrote.
+    pub torn_line: Option<usize>,
+    /// Bytes of whole lines.
+    whole_bytes: u64,
 }
 
-/// The records of a campaign, by number; a torn last line is left out.
+/// The records of a campaign. One that was ended before its first injection has none.
 ///
 /// # Errors
-/// There is no campaign, or a line is no record.
-pub fn read_records(folder: &Path) -> Result<Vec<InjectionRecord>, BookError> {
+/// The file cannot be read, a line is no record, or an injection is recorded twice.
+pub fn read_records(folder: &Path) -> Result<Records, BookError> {
     let path = folder.join(INJECTIONS_FILE);
-    let text =
-        std::fs::read(&path).map_err(|_| BookError::Missing(folder.display().to_string()))?;
-    let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    parse(&path, &text[..whole])
+    match std::fs::read(&path) {
+        Ok(text) => parse_records(&path, &text),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Records::default()),
+        Err(error) => Err(BookError::io(&path, "read")(error)),
+    }
+}
+
+fn parse_records(path: &Path, text: &[u8]) -> Result<Records, BookError> {
+    let (mut found, mut lines) = (Records::default(), HashMap::new());
+    for (text, line) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
+        // A line counts once its line feed is written.
+        if !text.ends_with(b"\n") {
+            found.torn_line = Some(line);
+            break;
+        }
+        let at = || format!("{}:{line}", path.display());
+        let record = parse(text, INJECTION_SCHEMA, |r: &InjectionRecord| &r.schema, at)?;
+        if let Some(first) = lines.insert(record.id, line) {
+            return Err(BookError::Twice { at: at(), id: record.id, first });
+        }
+        found.whole_bytes += text.len() as u64;
+        found.records.push(record);
+    }
+    Ok(found)
 }
 
 /// The manifest of a campaign.
@@ -163,15 +200,38 @@ pub fn read_records(folder: &Path) -> Result<Vec<InjectionRecord>, BookError> {
 /// There is no campaign, or its manifest is damaged.
 pub fn read_manifest(folder: &Path) -> Result<Manifest, BookError> {
     let path = folder.join(MANIFEST_FILE);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|_| BookError::Missing(folder.display().to_string()))?;
-    let wrong = |what: String| BookError::Manifest { file: path.display().to_string(), what };
-    let manifest: Manifest =
-        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if manifest.schema != MANIFEST_SCHEMA {
-        return Err(wrong(format!("it is `{}`, not `{MANIFEST_SCHEMA}`", manifest.schema)));
+    let text = std::fs::read(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            BookError::Missing(folder.display().to_string())
+        }
+        _ => BookError::io(&path, "read")(error),
+    })?;
+    let at = || path.display().to_string();
+    parse(&text, MANIFEST_SCHEMA, |manifest: &Manifest| &manifest.schema, at)
+}
+
+/// What every kind and version of file has.
+#[derive(Deserialize)]
+struct Head {
+    schema: String,
+}
+
+fn parse<T: DeserializeOwned>(
+    text: &[u8],
+    wanted: &'static str,
+    schema: impl Fn(&T) -> &String,
+    at: impl Fn() -> String,
+) -> Result<T, BookError> {
+    let wrong = |found: String| BookError::Schema { at: at(), found, wanted };
+    match serde_json::from_slice::<T>(text) {
+        Ok(value) if schema(&value) == wanted => Ok(value),
+        Ok(value) => Err(wrong(schema(&value).clone())),
+        // What another version wrote need not have the same keys: its schema says more.
+        Err(error) => match serde_json::from_slice::<Head>(text) {
+            Ok(head) if head.schema != wanted => Err(wrong(head.schema)),
+            _ => Err(BookError::Malformed { at: at(), reason: error.to_string() }),
+        },
     }
-    Ok(manifest)
 }
 
 /// Writes the manifest of a campaign, whole or not at all.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  spec ─▶ draw ─▶ run ══ orders, answers ══▶ worker ─▶ trial ─▶ strike
-//!           ▲       │  (crew)                             │
+//!           ▲       │  (office, crew)                     │
 //!  target, mutate   ├─▶ book (injections.jsonl)           ▼
 //!                   └─▶ progress, tally                 judge ─▶ record
 //! ```
@@ -20,6 +20,7 @@ mod judge;
 mod machine;
 mod manifest;
 mod mutate;
+mod office;
 mod order;
 mod place;
 mod profile;
@@ -35,7 +36,8 @@ mod trial;
 mod worker;
 
 pub use book::{
-    Book, BookError, INJECTIONS_FILE, MANIFEST_FILE, read_manifest, read_records, write_manifest,
+    Book, BookError, INJECTIONS_FILE, MANIFEST_FILE, Records, read_manifest, read_records,
+    write_manifest,
 };
 pub use crew::WORKER_COMMAND;
 pub use draw::{DrawError, Drawn, Faults};

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::Drawn;
 use super::manifest::Profile;
-use super::record::{FaultKind, FaultRecord, InjectionRecord};
+use super::record::{
+    FaultKind, FaultRecord, FrameCounts, INJECTION_SCHEMA, InjectionOutcome, InjectionRecord,
+};
 use super::spec::{CampaignSpec, Configuration};
 
 /// A request.
@@ -71,5 +73,37 @@ impl Order {
             moment_us: record.moment_us,
         };
         Self { seed: record.seed, ..Self::of(spec, drawn) }
+    }
+    /// Its record, with this outcome and nothing seen.
+    pub(super) fn record(&self, outcome: InjectionOutcome) -> InjectionRecord {
+        InjectionRecord {
+            schema: INJECTION_SCHEMA.into(),
+            id: self.id,
+            configuration: self.configuration,
+            seed: self.seed,
+            kind: self.kind,
+            fault: self.fault.clone(),
+            moment_us: self.moment_us,
+            armed_ms: 0.0,
+            activated: false,
+            activated_after_us: None,
+            verdict: None,
+            outcome,
+            interruption_us: None,
+            frames: FrameCounts::default(),
+            recovery: Vec::new(),
+            machine_stall_ms: 0.0,
+            note: None,
+        }
+    }
+
+    /// The record of an injection that the program itself did not survive: the fault did that, so
+    /// it was activated, and nothing found it.
+    pub(super) fn lost(&self, why: String) -> InjectionRecord {
+        InjectionRecord {
+            activated: true,
+            note: Some(why),
+            ..self.record(InjectionOutcome::Unrecovered)
+        }
     }
 }

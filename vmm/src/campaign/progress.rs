@@ -95,7 +95,7 @@ impl Progress {
             (detected, counts.detected, "detected"),
         ];
         let shares = limits.into_iter().filter_map(|(limit, count, what)| {
-            let limit = limit? * self.configurations;
+            let limit = limit?.saturating_mul(self.configurations);
             let share = (count as f64 / limit as f64).min(1.0);
             Some((share, format!("{count}/{limit} {what}")))
         });

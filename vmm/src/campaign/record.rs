@@ -52,6 +52,53 @@ pub struct InjectionRecord {
     pub note: Option<String>,
 }
 
+/// What a record counts as. Every tally, denominator and list rests on these few lines.
+impl InjectionRecord {
+    /// Whether it counts as a fault that was injected, as the paper counts them: it was activated,
+    /// or it harmed the service, even where nothing was seen to activate it. An outcome must not
+    /// get lost between two denominators.
+    pub fn is_injected(&self) -> bool {
+        match self.outcome {
+            InjectionOutcome::NotActivated => false,
+            // Without a fault, a false alarm says nothing about faults.
+            InjectionOutcome::FalseFailover => self.activated,
+            _ => true,
+        }
+    }
+
+    /// Whether a failure was detected.
+    pub fn is_detected(&self) -> bool {
+        match self.outcome {
+            InjectionOutcome::Unrecovered | InjectionOutcome::Corrupted => self.verdict.is_some(),
+            outcome => outcome.can_be_detected(),
+        }
+    }
+
+    /// Whether a failure was detected and the service came back, with a spare or without.
+    pub fn is_restored(&self) -> bool {
+        self.outcome.is_recovered() || self.outcome == InjectionOutcome::Degraded
+    }
+
+    /// Whether the service or its guest was harmed and nothing was detected. A fault that ended the
+    /// program itself is one of these.
+    pub fn is_silent(&self) -> bool {
+        match self.outcome {
+            InjectionOutcome::SilentFailure => true,
+            InjectionOutcome::Unrecovered | InjectionOutcome::Corrupted => self.verdict.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody should look into it.
+    pub fn is_bad(&self) -> bool {
+        // Where nothing recovers, a failure that was found is no news.
+        let by_design = self.configuration == Configuration::None
+            && self.outcome == InjectionOutcome::Unrecovered
+            && self.verdict.is_some();
+        self.outcome.is_bad() && !by_design
+    }
+}
+
 /// A kind of fault.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -228,40 +275,20 @@ impl InjectionOutcome {
 
     /// Whether a detector found the fault and the service came back whole.
     pub fn is_recovered(self) -> bool {
-        match self {
-            Self::Crash
-            | Self::Hang
-            | Self::Stall
-            | Self::Silence
-            | Self::Protocol
-            | Self::Link => true,
-            Self::NotActivated
-            | Self::Masked
-            | Self::Degraded
-            | Self::Unrecovered
-            | Self::SilentFailure
-            | Self::Corrupted
-            | Self::FalseFailover => false,
-        }
+        matches!(
+            self,
+            Self::Crash | Self::Hang | Self::Stall | Self::Silence | Self::Protocol | Self::Link
+        )
+    }
+
+    /// Whether the class is one of detected failures, or, as harm that may go unnoticed, can be.
+    pub fn can_be_detected(self) -> bool {
+        self.is_recovered() || matches!(self, Self::Degraded | Self::Unrecovered | Self::Corrupted)
     }
 
     /// Whether somebody should look into it.
     pub fn is_bad(self) -> bool {
-        match self {
-            Self::Degraded
-            | Self::Unrecovered
-            | Self::SilentFailure
-            | Self::Corrupted
-            | Self::FalseFailover => true,
-            Self::NotActivated
-            | Self::Masked
-            | Self::Crash
-            | Self::Hang
-            | Self::Stall
-            | Self::Silence
-            | Self::Protocol
-            | Self::Link => false,
-        }
+        !self.is_recovered() && !matches!(self, Self::NotActivated | Self::Masked)
     }
 }
 

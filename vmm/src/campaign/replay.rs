@@ -30,9 +30,9 @@ pub fn replay(folder: &Path, id: u64, debug: bool) -> Result<Replayed, CampaignE
     let manifest = book::read_manifest(folder)?;
     let target = Target::new(guest_images::DRIVER_DOMAIN)?;
     check_image(&folder.display().to_string(), &manifest, &target)?;
-    let records = book::read_records(folder)?;
-    let number = |record: Option<&InjectionRecord>| record.map_or(0, |record| record.id);
-    let (first, last) = (number(records.first()), number(records.last()));
+    let records = book::read_records(folder)?.records;
+    let ids = || records.iter().map(|record| record.id);
+    let (first, last) = (ids().min().unwrap_or(0), ids().max().unwrap_or(0));
     let recorded = records.into_iter().find(|record| record.id == id);
     let recorded = recorded.ok_or_else(|| {
         let folder = folder.display().to_string();

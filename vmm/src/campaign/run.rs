@@ -1,20 +1,19 @@
 //! The course of a campaign.
 
-use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::book::{self, Book};
 use super::crew::{Reply, Worker};
-use super::draw::{Drawn, Faults};
+use super::draw::Faults;
 use super::error::{CampaignError, io};
 use super::manifest::{MANIFEST_SCHEMA, Manifest};
+use super::office::Office;
 use super::order::{Answer, Order, Request};
-use super::progress::Progress;
-use super::record::{FrameCounts, INJECTION_SCHEMA, InjectionOutcome as Outcome, InjectionRecord};
-use super::spec::{CampaignSpec, Configuration, FaultSpec, Functions, Until};
+use super::record::InjectionRecord;
+use super::spec::{CampaignSpec, FaultSpec, Functions};
 use super::target::Target;
 use super::{machine, tally::Tally};
 use crate::signals::Termination;
@@ -64,31 +63,10 @@ pub fn run(config: &RunConfig) -> Result<Ended, CampaignError> {
         file: config.file.display().to_string(),
         source,
     })?;
-    let mut tally = Tally::default();
-    records.iter().for_each(|record| tally.add(record));
-    let progress = Progress::new(config.progress, &spec, &tally);
-    let office = Office {
-        until: spec.until,
-        spec: manifest.campaign,
-        faults,
-        state: Mutex::new(State {
-            next: 1,
-            done: records.iter().map(|record| record.id).collect(),
-            under_way: 0,
-            tally,
-            book,
-            progress,
-            stop: false,
-            error: None,
-        }),
-    };
+    let spec = CampaignSpec { until: spec.until, ..manifest.campaign };
+    let office = Office::new(spec, faults, book, &records, config.progress);
     let interrupted = work(&office, config, &signals)?;
-    let mut state = office.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    state.progress.end(&state.tally);
-    match state.error.take() {
-        Some(error) => Err(error),
-        None => Ok(Ended { tally: state.tally, interrupted }),
-    }
+    Ok(Ended { tally: office.close()?, interrupted })
 }
 
 /// Names of functions are checked before anything is made.
@@ -194,26 +172,6 @@ pub(super) fn log(folder: &Path) -> Result<File, CampaignError> {
     open.map_err(io("open the log of the workers"))
 }
 
-/// What the threads of a campaign share.
-struct Office {
-    until: Until,
-    spec: CampaignSpec,
-    faults: Faults,
-    state: Mutex<State>,
-}
-
-struct State {
-    /// Number of the next injection, unless it is done.
-    next: u64,
-    done: HashSet<u64>,
-    under_way: u64,
-    tally: Tally,
-    book: Book,
-    progress: Progress,
-    stop: bool,
-    error: Option<CampaignError>,
-}
-
 /// Has the injections done; whether a signal ended it.
 fn work(office: &Office, config: &RunConfig, signals: &Termination) -> Result<bool, CampaignError> {
     let logs = (0..config.jobs).map(|_| log(&config.out)).collect::<Result<Vec<_>, _>>()?;
@@ -226,84 +184,16 @@ fn work(office: &Office, config: &RunConfig, signals: &Termination) -> Result<bo
         while desks.iter().any(|desk| !desk.is_finished()) {
             if signals.wait(LOOK) && !interrupted {
                 interrupted = true;
-                let mut state = office.lock();
-                state.stop = true;
-                state.progress.say("stopping after the injections under way; go on with --resume");
+                office.stop("stopping after the injections under way; go on with --resume");
             }
             if interrupted {
                 // The signal stays readable: do not spin on it.
                 std::thread::sleep(LOOK);
             }
-            let mut state = office.lock();
-            let State { progress, tally, .. } = &mut *state;
-            progress.show(tally);
+            office.show();
         }
     });
     Ok(interrupted)
-}
-
-impl Office {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Counters and files stay whole whatever a thread was doing.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One worker's share.
-    fn serve(&self, mut worker: Worker) {
-        while let Some(drawn) = self.next() {
-            let result = carry_out(&mut worker, Order::of(&self.spec, drawn));
-            let mut state = self.lock();
-            state.under_way -= 1;
-            let added = result.and_then(|record| {
-                state.book.add(&record)?;
-                Ok(record)
-            });
-            match added {
-                Ok(record) => {
-                    state.done.insert(record.id);
-                    state.tally.add(&record);
-                }
-                Err(error) => {
-                    state.stop = true;
-                    state.error.get_or_insert(error);
-                }
-            }
-        }
-    }
-
-    /// The next injection to do, unless it is the end.
-    fn next(&self) -> Option<Drawn> {
-        let mut state = self.lock();
-        // So many ids in a row that are not wanted: every configuration is done.
-        let mut skipped = 0;
-        while !state.stop && skipped < self.spec.configurations.len() {
-            let id = state.next;
-            state.next += 1;
-            if state.done.contains(&id) {
-                continue;
-            }
-            let drawn = self.faults.injection(id);
-            if self.is_over(&state, drawn.configuration) {
-                skipped += 1;
-                continue;
-            }
-            state.under_way += 1;
-            return Some(drawn);
-        }
-        None
-    }
-
-    fn is_over(&self, state: &State, configuration: Configuration) -> bool {
-        let counts = state.tally.of(configuration);
-        let reached = |limit: Option<u64>, count: u64| limit.is_some_and(|limit| count >= limit);
-        let configurations = self.spec.configurations.len() as u64;
-        let Until { injections, activated, detected } = self.until;
-        // What is under way is an injection already; what it comes to is not known yet.
-        let begun = counts.injections + state.under_way.div_ceil(configurations);
-        reached(injections, begun)
-            || reached(activated, counts.activated)
-            || reached(detected, counts.detected)
-    }
 }
 
 /// One injection; a worker that is lost is an outcome, since the fault did that.
@@ -319,31 +209,8 @@ pub(super) fn carry_out(
             Reply::Answer(Answer::Injected(record)) => return Ok(*record),
             Reply::Answer(Answer::Failed(reason)) => why = reason,
             Reply::Answer(Answer::Profile(_)) => why = "the worker answers another question".into(),
-            Reply::Lost(reason) => return Ok(lost(order, reason)),
+            Reply::Lost(reason) => return Ok(order.lost(reason)),
         }
     }
     Err(CampaignError::Trial { id, why })
-}
-
-/// The record of an injection that the program itself did not survive.
-fn lost(order: Order, why: String) -> InjectionRecord {
-    InjectionRecord {
-        schema: INJECTION_SCHEMA.into(),
-        id: order.id,
-        configuration: order.configuration,
-        seed: order.seed,
-        kind: order.kind,
-        fault: order.fault,
-        moment_us: order.moment_us,
-        armed_ms: 0.0,
-        activated: true,
-        activated_after_us: None,
-        verdict: None,
-        outcome: Outcome::Unrecovered,
-        interruption_us: None,
-        frames: FrameCounts::default(),
-        recovery: Vec::new(),
-        machine_stall_ms: 0.0,
-        note: Some(why),
-    }
 }

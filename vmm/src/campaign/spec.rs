@@ -58,15 +58,19 @@ pub struct CampaignSpec {
     pub faults: Vec<FaultSpec>,
     /// When the campaign is over, whichever comes first, under each configuration.
     pub until: Until,
-    /// Microseconds between two datagrams of the sender, 100 to 100,000.
+    /// Microseconds between two datagrams of the sender, 100 to 10,000: the judge takes a silence of
+    /// 30 ms for one, so the datagrams must be closer.
     #[serde(default = "default_period_us")]
+    #[schemars(range(min = 100, max = 10_000))]
     pub period_us: u32,
     /// How long an activated fault is observed before it counts as masked, milliseconds, 50 to
     /// 10,000.
     #[serde(default = "default_observe_ms")]
+    #[schemars(range(min = 50, max = 10_000))]
     pub observe_ms: u32,
     /// How long execution may take to reach a fault, milliseconds, 5 to 10,000.
     #[serde(default = "default_reach_ms")]
+    #[schemars(range(min = 5, max = 10_000))]
     pub reach_ms: u32,
 }
 
@@ -325,7 +329,7 @@ impl CampaignSpec {
             return wrong("until", "0 is over before it begins: give at least 1");
         }
         let ranges = [
-            ("period_us", self.period_us, 100..=100_000),
+            ("period_us", self.period_us, 100..=10_000),
             ("observe_ms", self.observe_ms, 50..=10_000),
             ("reach_ms", self.reach_ms, 5..=10_000),
         ];

@@ -70,6 +70,9 @@ fn in_code(
     match kind {
         FaultKind::Register => {
             let name = fault.register.clone().ok_or(StrikeError::Incomplete("no register"))?;
+            if place::register(&mut crate::kvm::Registers::default(), &name).is_none() {
+                return Err(StrikeError::Incomplete("no register of this name"));
+            }
             let mask = 1u64 << bit(fault, 64)?;
             let change = move |registers: &mut crate::kvm::Registers| {
                 if let Some(register) = place::register(registers, &name) {

@@ -10,9 +10,9 @@ use super::spec::Configuration;
 pub struct Counts {
     /// Injections, activated or not.
     pub injections: u64,
-    /// Activated ones.
+    /// Activated ones ([`InjectionRecord::is_injected`]).
     pub activated: u64,
-    /// Those in which a detector found something.
+    /// Those in which a detector found the failure ([`InjectionRecord::is_detected`]).
     pub detected: u64,
 }
 
@@ -29,13 +29,10 @@ impl Tally {
     pub fn add(&mut self, record: &InjectionRecord) {
         let counts = self.configurations.entry(record.configuration).or_default();
         counts.injections += 1;
-        counts.activated += u64::from(record.activated);
-        counts.detected += u64::from(record.verdict.is_some());
+        counts.activated += u64::from(record.is_injected());
+        counts.detected += u64::from(record.is_detected());
         *self.outcomes.entry(record.outcome).or_default() += 1;
-        let by_design = record.configuration == Configuration::None
-            && record.outcome == Outcome::Unrecovered
-            && record.verdict.is_some();
-        if record.outcome.is_bad() && !by_design {
+        if record.is_bad() {
             self.bad.push(record.clone());
         }
     }
@@ -62,5 +59,40 @@ impl Tally {
     /// Injections that somebody should look into, in the order in which they were recorded.
     pub fn bad(&self) -> &[InjectionRecord] {
         &self.bad
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::Order;
+    use super::super::place;
+    use super::super::record::{FaultKind, FaultSegment};
+    use super::*;
+
+    #[test]
+    fn a_fault_that_ended_the_program_escapes_no_count() {
+        for configuration in [Configuration::FastSpare, Configuration::None] {
+            let order = Order {
+                id: 1,
+                seed: 1,
+                configuration,
+                kind: FaultKind::Code,
+                fault: place::blank(FaultSegment::Text),
+                moment_us: 0,
+                period_us: 1000,
+                observe_ms: 200,
+                reach_ms: 60,
+                dumps: None,
+            };
+            let record = order.lost("the program itself ended: signal 9".into());
+            assert!(record.is_injected() && record.is_silent() && record.is_bad());
+            assert!(!record.is_detected() && !record.is_restored());
+
+            let mut tally = Tally::default();
+            tally.add(&record);
+
+            assert_eq!(tally.all(), Counts { injections: 1, activated: 1, detected: 0 });
+            assert_eq!(tally.bad(), [record]);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  start ─ first echo ─ redundant ─ moment ─ armed ─ reached? ─ verdict? ─ clean again? ─ end
-//!                                                 └ no: not activated  └ no: watched to the end
+//!                                                 └ no ───────────── clean and whole? ─────┘
 //! ```
 //! It ends as soon as the outcome is certain.
 
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::order::Order;
-use super::record::FaultKind;
 use super::spec::Configuration;
 use super::strike::{StrikeError, strike};
 use super::target::Target;
@@ -174,10 +173,10 @@ pub(super) fn carry_out(
 ) -> Result<Observation, TrialError> {
     let period = Duration::from_micros(order.period_us.into());
     let stage = Stage::set(order.configuration, period, folder, order.dumps.as_deref())?;
+    // What happened while the system came up says nothing; from now on, a failure is one.
+    stage.system.events().try_iter().for_each(drop);
     std::thread::sleep(Duration::from_micros(order.moment_us));
     let (victim, life) = stage.active()?;
-    // What happened while the system came up is not the fault's.
-    stage.system.events().try_iter().for_each(drop);
     let slot = &stage.system.slots()[victim.index()];
     let armed_ns = monotonic_ns();
     let activated_ns = strike((slot, &life), target, order.kind, &order.fault)?;
@@ -193,7 +192,7 @@ pub(super) fn carry_out(
         ready: Vec::new(),
         dump: None,
     };
-    watch.run(armed_ns);
+    let whole = watch.run(armed_ns);
     let Watch { activated_ns, failovers, healed, ready, dump, .. } = watch;
     let seen = Observation {
         first_echo_ns: stage.first_echo_ns,
@@ -205,7 +204,7 @@ pub(super) fn carry_out(
         healed,
         ready,
         serving: false,
-        whole: stage.is_whole(),
+        whole,
         ledger: Ledger::default(),
         stalls: Vec::new(),
         app: Ok(()),
@@ -253,12 +252,16 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn run(&mut self, armed_ns: u64) {
+    /// Looks until it is over; whether the system was whole then.
+    fn run(&mut self, armed_ns: u64) -> bool {
         loop {
             std::thread::sleep(CAMPAIGN.look);
             self.look();
-            if self.is_over(armed_ns, monotonic_ns()) {
-                return;
+            // At the same moment as the rest: a failure of which nobody was told yet leaves a
+            // system that is not whole, and is waited for.
+            let whole = self.stage.is_whole();
+            if self.is_over(armed_ns, whole, monotonic_ns()) {
+                return whole;
             }
         }
     }
@@ -282,37 +285,25 @@ impl Watch<'_> {
                 Event::Healed { domain, at_ns, .. } => self.healed.push((domain, at_ns)),
                 Event::Ready { domain, at_ns, .. } => self.ready.push((domain, at_ns)),
                 Event::Dumped { folder, .. } => self.dump = Some(folder),
-                Event::Link { .. }
-                | Event::BuildFailed { .. }
-                | Event::Quarantined { .. }
-                | Event::State { .. }
-                | Event::Switched(_)
-                | Event::Drilled(_)
-                | Event::Upgraded(_)
-                | Event::UpgradeFailed { .. }
-                | Event::DumpLost { .. }
-                | Event::Paused { .. }
-                | Event::Resumed { .. }
-                | Event::Debugger { .. } => {}
+                _ => {}
             }
         }
     }
 
-    fn is_over(&self, armed_ns: u64, now_ns: u64) -> bool {
+    fn is_over(&self, armed_ns: u64, whole: bool, now_ns: u64) -> bool {
         let since = |at_ns: u64| Duration::from_nanos(now_ns.saturating_sub(at_ns));
-        let clean = since(self.unclean_ns) >= CAMPAIGN.clean;
+        let sound = whole && since(self.unclean_ns) >= CAMPAIGN.clean;
         if let Some(first) = self.failovers.first() {
             let dumped = self.order.dumps.is_none() || self.dump.is_some();
-            let settled = clean && self.stage.is_whole() && dumped;
-            return settled || since(first.record.verdict_ns) >= self.patience();
+            return sound && dumped || since(first.record.verdict_ns) >= self.patience();
         }
-        let Some(activated_ns) = self.activated_ns else {
-            return since(armed_ns) >= Duration::from_millis(self.order.reach_ms.into());
+        let (watched, wanted_ms) = match self.activated_ns {
+            Some(activated_ns) => (since(activated_ns), self.order.observe_ms),
+            None => (since(armed_ns), self.order.reach_ms),
         };
-        let observed = since(activated_ns);
-        let full = Duration::from_millis(self.order.observe_ms.into());
-        // The service has stopped and nobody has noticed yet: a detector may still.
-        observed >= full && (clean || observed >= full + CAMPAIGN.silence)
+        let wanted = Duration::from_millis(wanted_ms.into());
+        // Something is wrong and nobody has noticed yet: a detector may still.
+        watched >= wanted && (sound || watched >= wanted + CAMPAIGN.silence)
     }
 
     fn patience(&self) -> Duration {
@@ -322,14 +313,6 @@ impl Watch<'_> {
             }
             Configuration::None => CAMPAIGN.no_recovery,
         }
-    }
-}
-
-/// Whether a fault of this kind is there from the moment at which it is made.
-pub(super) fn is_immediate(kind: FaultKind) -> bool {
-    match kind {
-        FaultKind::Data | FaultKind::Device => true,
-        FaultKind::Code | FaultKind::Register | FaultKind::Mutation => false,
     }
 }
 

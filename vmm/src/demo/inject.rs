@@ -182,21 +182,6 @@ fn answer(event: Event, injected: Cause, victim: DomainId) -> Option<Recovery> {
         {
             Some(Recovery::Healed { domain, at_ns })
         }
-        Event::Failover(_)
-        | Event::Healed { .. }
-        | Event::Link { .. }
-        | Event::Ready { .. }
-        | Event::BuildFailed { .. }
-        | Event::Quarantined { .. }
-        | Event::State { .. }
-        | Event::Switched(_)
-        | Event::Drilled(_)
-        | Event::Upgraded(_)
-        | Event::UpgradeFailed { .. }
-        | Event::Dumped { .. }
-        | Event::DumpLost { .. }
-        | Event::Paused { .. }
-        | Event::Resumed { .. }
-        | Event::Debugger { .. } => None,
+        _ => None,
     }
 }

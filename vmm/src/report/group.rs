@@ -128,7 +128,7 @@ fn of_tried(configuration: Configuration, count: u64, detected: u64) -> Option<P
 }
 
 fn interruptions(records: &[&InjectionRecord]) -> Distribution {
-    let restored = records.iter().filter(|record| judge::is_restored(record));
+    let restored = records.iter().filter(|record| record.is_restored());
     Distribution::of(restored.filter_map(|record| {
         Some(Interruption { us: record.interruption_us?, stalled: stalled(record) })
     }))
@@ -142,8 +142,10 @@ impl Group {
         configuration: Configuration,
         records: &[&InjectionRecord],
     ) -> Self {
-        let (injected, detected) =
-            (count(records, judge::is_injected), count(records, judge::is_detected));
+        let (injected, detected) = (
+            count(records, InjectionRecord::is_injected),
+            count(records, InjectionRecord::is_detected),
+        );
         let tried = |count| of_tried(configuration, count, detected);
         Self {
             label,
@@ -153,9 +155,9 @@ impl Group {
             injected,
             detected,
             classes: InjectionOutcome::ALL.map(|class| class_row(class, records)).to_vec(),
-            restored: tried(count(records, judge::is_restored)),
+            restored: tried(count(records, InjectionRecord::is_restored)),
             whole_again: tried(count(records, |record| record.outcome.is_recovered())),
-            silent: Proportion::new(count(records, judge::is_silent), injected),
+            silent: Proportion::new(count(records, InjectionRecord::is_silent), injected),
             machine_stalled: count(records, stalled),
             interruption: interruptions(records),
             detectors: detectors(records),
@@ -179,14 +181,15 @@ fn class_row(class: InjectionOutcome, records: &[&InjectionRecord]) -> ClassRow 
         class,
         count: count(records, |record| record.outcome == class),
         of_attempted: of(|_| true),
-        of_injected: of(judge::is_injected).filter(|_| class != InjectionOutcome::NotActivated),
-        of_detected: of(judge::is_detected).filter(|_| judge::can_be_detected(class)),
+        of_injected: of(InjectionRecord::is_injected)
+            .filter(|_| class != InjectionOutcome::NotActivated),
+        of_detected: of(InjectionRecord::is_detected).filter(|_| class.can_be_detected()),
     }
 }
 
 fn detectors(records: &[&InjectionRecord]) -> Vec<DetectorRow> {
     let mut by: BTreeMap<&str, Records<'_>> = BTreeMap::new();
-    for record in records.iter().filter(|record| judge::is_detected(record)) {
+    for record in records.iter().filter(|record| record.is_detected()) {
         let name = record.verdict.as_ref().map_or(NO_NAME, |verdict| verdict.cause.as_str());
         by.entry(name).or_default().push(record);
     }
@@ -236,16 +239,18 @@ pub(super) fn word(value: &impl Serialize) -> String {
 
 impl Stratum {
     fn of(configuration: Configuration, name: String, records: &[&InjectionRecord]) -> Self {
-        let (injected, detected) =
-            (count(records, judge::is_injected), count(records, judge::is_detected));
-        let restored = count(records, judge::is_restored);
+        let (injected, detected) = (
+            count(records, InjectionRecord::is_injected),
+            count(records, InjectionRecord::is_detected),
+        );
+        let restored = count(records, InjectionRecord::is_restored);
         Self {
             name,
             attempted: records.len() as u64,
             injected,
             detected,
             masked: count(records, |record| record.outcome == InjectionOutcome::Masked),
-            silent: count(records, judge::is_silent),
+            silent: count(records, InjectionRecord::is_silent),
             detected_of_injected: Proportion::new(detected, injected),
             restored: of_tried(configuration, restored, detected),
             interruption: interruptions(records).all,
@@ -255,11 +260,11 @@ impl Stratum {
 
 fn frames(records: &[&InjectionRecord]) -> FrameCounts {
     records.iter().fold(FrameCounts::default(), |sum, record| FrameCounts {
-        sent: sum.sent + record.frames.sent,
-        received: sum.received + record.frames.received,
-        lost: sum.lost + record.frames.lost,
-        duplicated: sum.duplicated + record.frames.duplicated,
-        corrupted: sum.corrupted + record.frames.corrupted,
+        sent: sum.sent.saturating_add(record.frames.sent),
+        received: sum.received.saturating_add(record.frames.received),
+        lost: sum.lost.saturating_add(record.frames.lost),
+        duplicated: sum.duplicated.saturating_add(record.frames.duplicated),
+        corrupted: sum.corrupted.saturating_add(record.frames.corrupted),
     })
 }
 
@@ -270,7 +275,7 @@ pub fn paper_rows(
     records: &[&InjectionRecord],
 ) -> Vec<PaperRow> {
     let mut by: BTreeMap<_, Records<'_>> = BTreeMap::new();
-    for record in records.iter().filter(|record| judge::is_injected(record)) {
+    for record in records.iter().filter(|record| record.is_injected()) {
         by.entry(record.kind).or_default().push(record);
     }
     let row = |(kind, records): (_, Records<'_>)| {

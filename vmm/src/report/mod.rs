@@ -142,7 +142,7 @@ impl Report {
             confidence: statistics::CONFIDENCE,
             campaigns: folders.iter().map(CampaignView::of).collect(),
             paper_table: rows.chain(paper::rows()).collect(),
-            to_look_into: records().filter(|(_, _, r)| judge::severity(r) > 0).count() as u64,
+            to_look_into: records().filter(|(_, _, r)| r.is_bad()).count() as u64,
             worst: worst::worst(records()),
             groups: parts.iter().map(Part::group).collect(),
         }

@@ -115,6 +115,10 @@ fn percent_axis(out: &mut String, frame: &Frame) {
     }
 }
 
+/// Where the axis of interruptions ends at the latest, in microseconds, which is twelve days: a file
+/// may say anything, and each decade is drawn.
+const LONGEST_US: f64 = 1e12;
+
 /// Lengths of interruptions, cumulated, one line for each distribution, over a logarithmic axis.
 pub(super) fn curves(lines: &[(&str, &Distribution)], width: f64) -> String {
     let height = 300.0;
@@ -122,8 +126,9 @@ pub(super) fn curves(lines: &[(&str, &Distribution)], width: f64) -> String {
     let values = || lines.iter().flat_map(|(_, line)| line.sorted.iter().map(|one| one.us));
     // Whole decades, the goal among them.
     let lowest = 10_f64.powf(values().fold(1000.0, f64::min).max(1.0).log10().floor());
-    let highest = 10_f64.powf(values().fold(100_000.0, f64::max).log10().ceil());
-    let x = |us: f64| frame.x((us.max(lowest) / lowest).ln() / (highest / lowest).ln());
+    let highest = values().fold(100_000.0, f64::max).min(LONGEST_US);
+    let highest = 10_f64.powf(highest.log10().ceil());
+    let x = |us: f64| frame.x((us.clamp(lowest, highest) / lowest).ln() / (highest / lowest).ln());
     let mut out = open(width, height, "Interruptions, cumulated; the tables have the numbers.");
     percent_axis(&mut out, &frame);
     let mut decade = lowest;

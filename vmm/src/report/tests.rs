@@ -8,7 +8,8 @@ use serde_json::json;
 use super::testing::{found, injected, record};
 use super::{Folder, FolderError, Report};
 use crate::campaign::{
-    Configuration, FaultKind, FaultSegment, InjectionOutcome as Outcome, InjectionRecord, Manifest,
+    BookError, Configuration, FaultKind, FaultSegment, InjectionOutcome as Outcome,
+    InjectionRecord, Manifest,
 };
 
 fn manifest() -> Manifest {
@@ -268,6 +269,18 @@ fn lines(records: &[InjectionRecord]) -> String {
 }
 
 #[test]
+fn lengths_beyond_all_reason_end_in_a_page() {
+    let mut records = vec![found(1, Outcome::Crash, "crash", 1.7e308)];
+    records.push(found(2, Outcome::Crash, "crash", f64::MAX));
+    for record in &mut records {
+        record.frames.sent = u64::MAX;
+    }
+    let report = Report::of(&[folder("c", records)]);
+    assert!(report.html().contains("</svg>"));
+    assert_eq!(report.groups[0].frames.sent, u64::MAX);
+}
+
+#[test]
 fn a_folder_is_read_as_it_was_written() {
     let scratch = Scratch::new("read");
     let records = one_of_each();
@@ -303,7 +316,7 @@ fn whatever_else_is_wrong_is_told_with_its_place() {
     assert!(matches!(scratch.load("{\"sch"), Err(FolderError::Empty(_))), "a torn line alone");
     assert!(matches!(Folder::load(Path::new("/no/such")), Err(FolderError::Missing(_))));
     std::fs::remove_file(scratch.0.join("campaign.json")).unwrap();
-    assert!(matches!(scratch.load(&good), Err(FolderError::Read { .. })));
+    assert!(matches!(scratch.load(&good), Err(FolderError::Book(BookError::Missing(_)))));
 }
 
 fn any_record() -> impl Strategy<Value = InjectionRecord> {

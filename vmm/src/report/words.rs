@@ -1,7 +1,6 @@
 //! Numbers and names as people read them, in text and in HTML alike.
 
 use super::group::ClassRow;
-use super::judge;
 use super::paper::PaperRow;
 use super::statistics::Proportion;
 use crate::campaign::InjectionOutcome;
@@ -98,7 +97,7 @@ pub(super) fn meaning(outcome: InjectionOutcome) -> &'static str {
         O::Protocol => "detected as a breach of the rings' protocol, recovered",
         O::Link => "detected as a lost link, recovered",
         O::Degraded => "detected, the service came back, but no spare (or not all)",
-        O::Unrecovered => "detected, and the service did not come back",
+        O::Unrecovered => "the service did not come back, or the program itself was ended",
         O::SilentFailure => "the service stopped or was damaged, and nothing was detected",
         O::Corrupted => "the guest was harmed",
         O::FalseFailover => "a sound domain was found to have failed",
@@ -109,7 +108,7 @@ pub(super) fn meaning(outcome: InjectionOutcome) -> &'static str {
 pub(super) fn mark(outcome: InjectionOutcome) -> &'static str {
     match outcome {
         outcome if outcome.is_bad() => "✕",
-        outcome if judge::can_be_detected(outcome) => "✓",
+        outcome if outcome.can_be_detected() => "✓",
         _ => " ",
     }
 }

@@ -48,8 +48,7 @@ pub fn worst<'a>(
     records: impl Iterator<Item = (&'a str, &'a Path, &'a InjectionRecord)>,
 ) -> Vec<WorstRow> {
     let length = |record: &InjectionRecord| record.interruption_us.unwrap_or(f64::INFINITY);
-    let mut all: Vec<_> =
-        records.filter(|(_, _, r)| judge::severity(r) > 0 || judge::is_restored(r)).collect();
+    let mut all: Vec<_> = records.filter(|(_, _, r)| r.is_bad() || r.is_restored()).collect();
     all.sort_by(|(_, _, a), (_, _, b)| {
         let by_severity = judge::severity(b).cmp(&judge::severity(a));
         by_severity.then(length(b).total_cmp(&length(a))).then(a.id.cmp(&b.id))

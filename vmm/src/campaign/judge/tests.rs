@@ -104,6 +104,16 @@ fn nothing_found_and_nothing_felt_is_masked() {
     assert_eq!(outcome_of(&masked()), Outcome::Masked);
     let one_lost = Observation { ledger: ledger(100..101), ..masked() };
     assert_eq!(outcome_of(&one_lost), Outcome::Masked);
+    assert!(record(&order(), &one_lost).note.unwrap().contains("1 lost"));
+    let two_doubled = Observation { ledger: doubled(2), ..masked() };
+    assert_eq!(outcome_of(&two_doubled), Outcome::Masked);
+}
+
+/// Nothing lost, so many datagrams twice.
+fn doubled(times: u64) -> Ledger {
+    let mut ledger = ledger(0..0);
+    (100..100 + times).for_each(|n| ledger.echoed(n, (n + 2) * MS));
+    ledger
 }
 
 #[test]
@@ -114,25 +124,54 @@ fn never_reached_is_not_activated() {
 }
 
 #[test]
+fn a_service_that_stops_before_the_fault_is_reached_is_not_harmless() {
+    let never = || Observation { activated_ns: None, ..masked() };
+    let stopped = Observation { serving: false, ledger: ledger(100..201), ..never() };
+    assert_eq!(outcome_of(&stopped), Outcome::SilentFailure);
+    let lossy = Observation { ledger: ledger(100..102), ..never() };
+    assert_eq!(outcome_of(&lossy), Outcome::SilentFailure);
+    let bare = Observation { whole: false, ..never() };
+    assert_eq!(outcome_of(&bare), Outcome::SilentFailure);
+}
+
+#[test]
+fn damage_that_nobody_noticed_is_a_silent_failure() {
+    let two_lost = Observation { ledger: ledger(100..102), ..masked() };
+    assert_eq!(outcome_of(&two_lost), Outcome::SilentFailure);
+    let three_doubled = Observation { ledger: doubled(3), ..masked() };
+    let record = record(&order(), &three_doubled);
+    assert_eq!(record.outcome, Outcome::SilentFailure);
+    assert!(record.note.unwrap().starts_with("damaged service: "));
+    let mut damaged = masked();
+    damaged.ledger.damaged();
+    assert_eq!(outcome_of(&damaged), Outcome::SilentFailure);
+    let bare = Observation { whole: false, ..masked() };
+    assert_eq!(outcome_of(&bare), Outcome::SilentFailure);
+}
+
+#[test]
 fn a_service_that_stops_or_suffers_unnoticed_is_a_silent_failure() {
     let stopped = Observation { serving: false, ledger: ledger(100..201), ..masked() };
     assert_eq!(outcome_of(&stopped), Outcome::SilentFailure);
     let gap = Observation { ledger: ledger(100..140), ..masked() };
     assert_eq!(outcome_of(&gap), Outcome::SilentFailure);
-    let few = Observation { ledger: ledger(100..106), ..masked() };
-    assert_eq!(outcome_of(&few), Outcome::SilentFailure);
 }
 
 #[test]
 fn a_gap_in_which_the_machine_stood_still_is_not_the_drivers() {
+    let stalls = vec![Stall { due_ns: 101 * MS, woke_ns: 139 * MS }];
+    let seen = Observation { ledger: late(), stalls, ..masked() };
+    assert_eq!(outcome_of(&seen), Outcome::Masked);
+}
+
+/// Nothing is lost, and between 100 and 140 ms nothing is sent either.
+fn late() -> Ledger {
     let mut late = Ledger::default();
     for n in (1..=100).chain(140..=200) {
         late.sent(n * MS);
         late.echoed(late.total_sent() - 1, n * MS + 100_000);
     }
-    let stalls = vec![Stall { due_ns: 101 * MS, woke_ns: 139 * MS }];
-    let seen = Observation { ledger: late, stalls, ..masked() };
-    assert_eq!(outcome_of(&seen), Outcome::Masked);
+    late
 }
 
 #[test]
@@ -155,6 +194,24 @@ fn a_verdict_on_a_sound_domain_is_a_false_failover() {
     assert_eq!(outcome_of(&early), Outcome::FalseFailover);
     let never = Observation { activated_ns: None, ..crashed() };
     assert_eq!(outcome_of(&never), Outcome::FalseFailover);
+    let bare = Observation { whole: false, ..never };
+    assert_eq!(outcome_of(&bare), Outcome::FalseFailover, "worse than without a spare");
+}
+
+#[test]
+fn a_false_alarm_that_ends_the_service_is_unrecovered() {
+    let early = || Observation {
+        failovers: vec![failover(VICTIM, STRUCK - MS)],
+        serving: false,
+        ..masked()
+    };
+    let lost = record(&order(), &early());
+    assert_eq!(lost.outcome, Outcome::Unrecovered);
+    assert!(lost.note.as_deref().unwrap().contains("before the fault was there"));
+    assert!(lost.is_silent() && lost.is_bad(), "no verdict found this fault");
+    // Where nothing recovers, that the service stays down is no news, but the alarm is.
+    let none = record(&Order { configuration: Configuration::None, ..order() }, &early());
+    assert_eq!(none.outcome, Outcome::FalseFailover);
 }
 
 #[test]
@@ -176,4 +233,27 @@ fn a_wakeup_that_was_made_up_for_is_silence() {
     let record = record(&order(), &seen);
     assert_eq!(record.outcome, Outcome::Silence);
     assert_eq!(record.verdict.unwrap().cause, "lost-wakeup");
+}
+
+#[test]
+fn a_wakeup_of_another_domain_or_before_the_fault_is_not_its_detection() {
+    for healed in [(OTHER, STRUCK + 4 * MS), (VICTIM, STRUCK - MS)] {
+        let seen = || Observation { healed: vec![healed], ..masked() };
+        let harmless = record(&order(), &seen());
+        assert_eq!((harmless.outcome, harmless.verdict), (Outcome::Masked, None));
+        let gap = Observation { ledger: late(), ..seen() };
+        assert_eq!(outcome_of(&gap), Outcome::SilentFailure);
+    }
+}
+
+#[test]
+fn only_the_gap_that_a_healing_ended_is_explained_by_it() {
+    // Echoes come back until 100.1 ms, and again from 140.1 ms.
+    let after = |at_ms: u64| {
+        let healed = vec![(VICTIM, at_ms * MS)];
+        outcome_of(&Observation { healed, ledger: late(), ..masked() })
+    };
+    assert_eq!(after(141), Outcome::Silence);
+    assert_eq!(after(80), Outcome::SilentFailure, "before it began");
+    assert_eq!(after(180), Outcome::SilentFailure, "long after it was over");
 }
