@@ -21,8 +21,11 @@ enum Command {
         #[arg(long, value_name = "PART")]
         only: Vec<String>,
     },
-    /// Measure data path, cost and interruptions: a table, and JSON on standard output
+    /// Measure data path, cost, interruptions and peers: a table, and JSON on standard output
     Bench(bench::BenchArgs),
+    /// A peer of the benchmark: a vhost-user back-end on a TAP, without domain or spare
+    #[command(hide = true)]
+    PlainBackend(bench::peers::plain::PlainArgs),
     /// Write manual pages and shell completions, from the command line itself
     Man {
         /// Folder to write them to
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Test { only } => runner::run(&only),
         Command::Bench(args) => bench::run(&args),
+        Command::PlainBackend(args) => bench::peers::plain::run(&args),
         Command::Man { dir } => man::write(&dir),
         Command::Nested(args) => nested::run(&args),
         Command::Campaign => campaign::run(),

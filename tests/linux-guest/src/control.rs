@@ -4,18 +4,24 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 
-use crate::sys;
+use crate::pair::Pair;
+use crate::{VIRTIO, sys};
 
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_net";
 
 /// Serves for ever.
-pub(crate) fn serve(path: &str, address: Ipv4Addr) -> io::Result<()> {
+pub(crate) fn serve(path: &str, address: Ipv4Addr, mut pair: Option<Pair>) -> io::Result<()> {
     let port = OpenOptions::new().read(true).write(true).open(path)?;
     sys::make_raw(&port)?;
     let mut replies = port.try_clone()?;
     writeln!(replies, "ready {}", sys::kernel_release())?;
     for line in BufReader::new(port).lines() {
-        let reply = match obey(line?.trim(), address) {
+        let line = line?;
+        let done = match &mut pair {
+            Some(pair) => pair.obey(line.trim()),
+            None => obey(line.trim(), address),
+        };
+        let reply = match done {
             Ok(text) => format!("ok {text}"),
             Err(error) => format!("failed {error}"),
         };
@@ -25,8 +31,10 @@ pub(crate) fn serve(path: &str, address: Ipv4Addr) -> io::Result<()> {
 }
 
 fn obey(request: &str, address: Ipv4Addr) -> io::Result<String> {
-    let interface = sys::interface();
-    let with = || interface.clone().ok_or_else(|| io::Error::other("there is no interface"));
+    let with = || {
+        let mut all = sys::interfaces(VIRTIO);
+        all.pop().ok_or_else(|| io::Error::other("there is no interface"))
+    };
     match request {
         "status" => status(&with()?),
         "errors" => Ok(kernel_errors()),
@@ -35,7 +43,8 @@ fn obey(request: &str, address: Ipv4Addr) -> io::Result<String> {
         "unbind" => bind("unbind", &device()?).map(|()| String::new()),
         "bind" => {
             bind("bind", &unbound_device()?)?;
-            sys::configure(&sys::wait_interface()?, address).map(|()| String::new())
+            let [interface] = sys::wait_interfaces(VIRTIO)?;
+            sys::configure(&interface, address).map(|()| String::new())
         }
         "reboot" => sys::reboot().map(|()| String::new()),
         other => Err(io::Error::other(format!("`{other}` is unknown"))),

@@ -1,16 +1,23 @@
 //! Init of a Linux guest whose network is under test.
 //!
-//! It brings its one virtio NIC up, echoes UDP and TCP, moves bulk data with its contents checked,
-//! and does what a line on its second serial port asks for. Started anew by a reboot, it says
+//! It brings its one virtio NIC up, or does what a user does with two NICs (`warmspare.nics=pair`),
+//! echoes UDP and TCP, moves bulk data with its contents checked, and does what a line on its second
+//! serial port asks for. Started anew by a reboot, it says
 //! `ready` again.
 
 mod bulk;
 mod control;
 mod echo;
+mod pair;
 mod sys;
+
+use pair::Pair;
 
 /// Where requests come from.
 const CONTROL: &str = "/dev/ttyS1";
+
+/// Driver of the NIC under test.
+const VIRTIO: &str = "virtio_net";
 
 fn main() {
     if let Err(error) = begin() {
@@ -25,9 +32,15 @@ fn begin() -> std::io::Result<()> {
     let address = sys::boot_argument("warmspare.ip").unwrap_or_else(|| "10.77.0.2".into());
     let address = address.parse().map_err(std::io::Error::other)?;
     sys::configure("lo", [127, 0, 0, 1].into())?;
-    let interface = sys::wait_interface()?;
-    sys::configure(&interface, address)?;
+    let pair = match sys::boot_argument("warmspare.nics").as_deref() {
+        Some("pair") => Some(Pair::new(address)?),
+        _ => {
+            let [interface] = sys::wait_interfaces(VIRTIO)?;
+            sys::configure(&interface, address)?;
+            None
+        }
+    };
     echo::spawn()?;
     bulk::spawn()?;
-    control::serve(CONTROL, address)
+    control::serve(CONTROL, address, pair)
 }

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -51,25 +51,30 @@ pub(crate) fn kernel_release() -> String {
     text.trim().to_owned()
 }
 
-/// The interface that virtio_net has made, if there is one.
-pub(crate) fn interface() -> Option<String> {
-    let interfaces = fs::read_dir("/sys/class/net").ok()?.flatten();
-    let made = |entry: &fs::DirEntry| {
-        let driver = fs::read_link(entry.path().join("device/driver"));
-        driver.is_ok_and(|link| link.ends_with("virtio_net"))
-    };
-    interfaces.filter(made).find_map(|entry| entry.file_name().into_string().ok())
+/// The interfaces that a driver has made, in the order of their places on the bus.
+pub(crate) fn interfaces(driver: &str) -> Vec<String> {
+    let Ok(all) = fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let mut made: Vec<_> = all
+        .flatten()
+        .filter_map(|entry| {
+            let of = fs::read_link(entry.path().join("device/driver")).ok()?;
+            let place = fs::read_link(entry.path().join("device")).ok()?;
+            of.ends_with(driver).then_some((place, entry.file_name().into_string().ok()?))
+        })
+        .collect();
+    made.sort();
+    made.into_iter().map(|(_, name)| name).collect()
 }
 
-/// The interface, as soon as it is there.
-pub(crate) fn wait_interface() -> io::Result<String> {
+/// So many interfaces of a driver, as soon as they are there.
+pub(crate) fn wait_interfaces<const N: usize>(driver: &str) -> io::Result<[String; N]> {
     let end = Instant::now() + INTERFACE_DEADLINE;
     loop {
-        if let Some(name) = interface() {
-            return Ok(name);
+        if let Ok(names) = interfaces(driver).try_into() {
+            return Ok(names);
         }
         if Instant::now() > end {
-            return Err(io::Error::other("virtio_net makes no interface"));
+            return Err(io::Error::other(format!("{driver} does not make {N} interfaces")));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -109,10 +114,55 @@ fn request_for(interface: &str) -> libc::ifreq {
     request
 }
 
-fn control(what: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
+fn control<T>(what: libc::Ioctl, request: &T) -> io::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: an open socket and a whole request.
+    // SAFETY: an open socket and a whole request of the kind that `what` asks for.
     checked(unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_ref(request)) })
+}
+
+/// Takes an interface its address; the routes through it go with it.
+pub(crate) fn take_address(interface: &str) -> io::Result<()> {
+    let mut request = request_for(interface);
+    request.ifr_ifru.ifru_addr = socket_address(Ipv4Addr::UNSPECIFIED);
+    control(libc::SIOCSIFADDR, &request)
+}
+
+/// Routes everything through a gateway.
+pub(crate) fn set_default_route(gateway: Ipv4Addr) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid route.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = socket_address(gateway);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    control(libc::SIOCADDRT, &route)
+}
+
+/// Sends a frame out of an interface as it is.
+pub(crate) fn send_frame(interface: &str, frame: &[u8]) -> io::Result<()> {
+    let index = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
+    let index = index.trim().parse().map_err(io::Error::other)?;
+    // SAFETY: plain integers.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    checked(fd)?;
+    // SAFETY: a descriptor that has just been opened, and is nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: all-zero bytes are a valid address.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    to.sll_family = libc::AF_PACKET as u16;
+    to.sll_ifindex = index;
+    // SAFETY: the frame and the address have the lengths that they are said to have.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            std::ptr::from_ref(&to).cast(),
+            size_of_val(&to) as libc::socklen_t,
+        )
+    };
+    checked(sent as i32)
 }
 
 /// Switches a terminal's own ideas off: bytes go through as they are.

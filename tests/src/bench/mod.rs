@@ -5,15 +5,19 @@
 //! | `data-path` | frames through the switchboard alone, and through domain, emulated NIC and in-process wire; 64 and 1500 bytes, each way |
 //! | `cost` | memory, processor time at rest and at 1,000 frames/s, time to the first echo and to redundancy |
 //! | `interruption` | crash, hang, pulled cable; the policy `reboot` |
+//! | `peers` | how long what a user has without warmspare is interrupted: restarted back-ends, bonding, a watcher; with a Linux guest behind a bridge |
+//! | `peers-path` | what others move in the same place: TCP and UDP with that guest, frames of testpmd |
 //!
 //! One JSON document on standard output (`warmspare.bench/1`), one table on standard error. Nothing
 //! is judged here: figures of a busy machine are the machine's.
 
 mod cost;
+mod ends;
 mod interruption;
 mod load;
 mod null;
 mod path;
+pub mod peers;
 mod table;
 mod usage;
 
@@ -28,7 +32,7 @@ const SCHEMA: &str = "warmspare.bench/1";
 /// What may be said on the command line.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// Run only these groups: data-path, cost, interruption
+    /// Run only these groups: data-path, cost, interruption, peers, peers-path
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
     /// Runs of each row; the median is shown
@@ -63,8 +67,12 @@ pub(crate) struct Figure {
     runs: usize,
     /// What is wanted, if anything is.
     target: Option<f64>,
-    /// Median by target.
+    /// Warmspare's own figure, where this is a peer's.
+    ours: Option<f64>,
+    /// Median by target, or by our own.
     ratio: Option<f64>,
+    /// What there is to say: why it was not measured, what was left out.
+    note: Option<String>,
 }
 
 impl Figure {
@@ -86,8 +94,31 @@ impl Figure {
             max: at(values.len().saturating_sub(1)),
             runs: values.len(),
             target: None,
+            ours: None,
             ratio: None,
+            note: None,
         }
+    }
+
+    /// One that could not be measured.
+    fn missing(
+        group: &'static str,
+        row: &str,
+        figure: (&'static str, &'static str),
+        why: &str,
+    ) -> Self {
+        Self::new(group, row, figure, Vec::new()).noting(format!("not measured: {why}"))
+    }
+
+    fn noting(mut self, note: String) -> Self {
+        self.note = Some(note);
+        self
+    }
+
+    /// A peer's figure, and ours.
+    fn hold_beside(&mut self, ours: f64) {
+        self.ours = Some(ours);
+        self.ratio = Some(self.median / ours);
     }
 
     fn wanted(mut self, target: f64) -> Self {
@@ -109,10 +140,18 @@ struct Document {
     figures: Vec<Figure>,
 }
 
+/// Groups that need what a machine may lack: root, QEMU, other people's packages.
+const PEERS: &str = "peers";
+
 type Group = (&'static str, fn(&BenchArgs) -> Result<Vec<Figure>>);
 
-const GROUPS: [Group; 3] =
-    [("data-path", path::run), ("cost", cost::run), ("interruption", interruption::run)];
+const GROUPS: [Group; 5] = [
+    ("data-path", path::run),
+    ("cost", cost::run),
+    ("interruption", interruption::run),
+    ("peers", peers::run),
+    ("peers-path", peers::run_path),
+];
 
 /// Runs the groups, and prints.
 ///
@@ -120,14 +159,22 @@ const GROUPS: [Group; 3] =
 /// A row cannot be measured.
 pub fn run(args: &BenchArgs) -> Result<()> {
     if let Some(unknown) = args.groups.iter().find(|name| GROUPS.iter().all(|g| g.0 != **name)) {
-        bail!("no group `{unknown}`: choose from data-path, cost, interruption");
+        let names: Vec<_> = GROUPS.iter().map(|group| group.0).collect();
+        bail!("no group `{unknown}`: choose from {}", names.join(", "));
     }
     let load_before = usage::load_average();
     let mut figures = Vec::new();
     for (name, measure) in GROUPS {
         if args.groups.is_empty() || args.groups.iter().any(|wanted| wanted == name) {
             eprintln!("bench: {name}");
-            figures.extend(measure(args)?);
+            match measure(args) {
+                Ok(measured) => figures.extend(measured),
+                Err(why) if name.starts_with(PEERS) => {
+                    eprintln!("bench: {name}: NOT MEASURED: {why:#}");
+                    figures.push(Figure::missing(name, "all", ("all", "-"), &format!("{why:#}")));
+                }
+                Err(why) => return Err(why),
+            }
         }
     }
     let document = Document {

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use warmspare::domain::DomainId;
-use warmspare::switchboard::{
-    AnnounceConfig, Counters, Switchboard, SwitchboardConfig, Violation, ViolationSink,
-};
+use warmspare::switchboard::{Counters, Switchboard};
 use warmspare::vhost_user::{VhostUserConfig, VhostUserServer};
 use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
 
+use super::ends::EPOCH;
 use super::load::Load;
-use super::null::{EPOCH, NullSlot};
+use super::null::NullSlot;
 use super::{BenchArgs, Figure, usage};
 use crate::frontend::{Connection, GUEST_MAC};
 use crate::rig::Rig;
@@ -23,7 +22,7 @@ const GROUP: &str = "data-path";
 /// The LAN's station.
 const STATION_MAC: [u8; 6] = [0x02, 0x77, 0x73, 0, 0, 0x21];
 /// Bytes of the frames on the wire without their check sequence: 64 and 1,518 with it.
-const SIZES: [(&str, usize); 2] = [("64 B", 60), ("1500 B", 1514)];
+pub(super) const SIZES: [(&str, usize); 2] = [("64 B", 60), ("1500 B", 1514)];
 /// Frames that the station sends before it looks whether it goes too fast.
 const BURST: u64 = 64;
 /// Frames of the station that may be under way: fewer than the NIC has descriptors.
@@ -207,24 +206,10 @@ fn measure(load: &mut Load, way: Way, time: Duration, counters: &Counters) -> Sa
     }
 }
 
-struct Ignore;
-
-impl ViolationSink for Ignore {
-    fn violation(&self, _: DomainId, _: u32, violation: Violation) {
-        eprintln!("bench: {violation:?}");
-    }
-}
-
 /// The switchboard between a guest and nothing.
 fn alone(time: Duration, bytes: usize, way: Way) -> Result<Sample> {
     let null = NullSlot::new()?;
-    let switchboard = Switchboard::spawn(SwitchboardConfig {
-        slots: vec![null.slot.clone()],
-        tx_pool: null.slot.tx_pool.clone(),
-        macs: vec![GUEST_MAC],
-        announce: AnnounceConfig { again: Vec::new() },
-        violations: Arc::new(Ignore),
-    })?;
+    let switchboard = null.switchboard(GUEST_MAC)?;
     let socket = std::env::temp_dir().join(format!("warmspare-bench-{}.sock", std::process::id()));
     let config = VhostUserConfig { socket: socket.clone(), mac: GUEST_MAC };
     let _server = VhostUserServer::spawn(config, switchboard.port(0).context("no port")?)?;

@@ -32,6 +32,17 @@ pub(super) fn process_ns(pid: u32) -> u64 {
     tasks.flatten().filter_map(stat).map(|stat| first_number(&stat)).sum()
 }
 
+/// Times that the threads of a process went to sleep by themselves, to be woken.
+pub(super) fn process_sleeps(pid: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).ok();
+    let sleeps = |status: String| {
+        let mut lines = status.lines();
+        lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:").map(first_number))
+    };
+    tasks.flatten().filter_map(status).filter_map(sleeps).sum()
+}
+
 /// Of the last minute.
 pub(super) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -49,6 +60,8 @@ mod tests {
     #[test]
     fn this_process_has_run() {
         assert!(process_ns(std::process::id()) > 0);
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(process_sleeps(std::process::id()) > 0);
         assert!(since(&BTreeMap::new()).values().sum::<u64>() > 0);
         assert_eq!((first_number("12 3"), first_number("x")), (12, 0));
     }

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::cpio::Archive;
 use super::kernel::Kernel;
+use super::modules::BONDING;
 use super::protocol::TESTS_FOLDER;
 use crate::runner::workspace;
 
@@ -44,7 +45,8 @@ pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<P
     for (binary, inside) in PROGRAMS {
         image.add_program(inside, &binaries.join(binary))?;
     }
-    for (number, module) in kernel.modules.iter().enumerate() {
+    let own = kernel.modules.iter().filter(|module| !BONDING.contains(&module.name.as_str()));
+    for (number, module) in own.enumerate() {
         let inside = format!("modules/{number:02}-{}.ko", module.name);
         image.archive.file(&inside, &module.bytes)?;
     }

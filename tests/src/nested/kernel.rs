@@ -11,7 +11,7 @@ use super::modules::{self, Module};
 
 /// The package that points to the newest kernel. (Its "cloud" sister lacks igb.)
 const PACKAGE: &str = "linux-image-amd64";
-/// File that says that the folder beside it is whole.
+/// File that says that the folder beside it is whole: which modules were wanted.
 const STAMP: &str = "complete";
 
 /// A kernel and its modules.
@@ -33,7 +33,8 @@ pub(crate) fn given(image: &Path, folder: &Path) -> Result<Kernel> {
 /// The distribution's kernel, from an earlier run or its package. Needs no root.
 pub(crate) fn fetch(cache: &Path) -> Result<Kernel> {
     let folder = cache.join("kernel");
-    if !folder.join(STAMP).is_file() {
+    let wanted = modules::WANTED.join(" ");
+    if fs::read_to_string(folder.join(STAMP)).ok() != Some(wanted) {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         download(cache, &folder).context(
@@ -64,7 +65,7 @@ fn download(cache: &Path, folder: &Path) -> Result<()> {
     }
     fs::remove_dir_all(&root)?;
     fs::remove_file(&deb)?;
-    Ok(fs::write(folder.join(STAMP), package)?)
+    Ok(fs::write(folder.join(STAMP), modules::WANTED.join(" "))?)
 }
 
 /// Reads back what [`download`] kept.

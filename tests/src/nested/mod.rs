@@ -21,7 +21,7 @@ mod machine;
 pub(crate) mod modules;
 pub mod protocol;
 pub(crate) mod qemu;
-mod qmp;
+pub(crate) mod qmp;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// What the machine needs; what these depend on comes with them.
-const WANTED: [&str; 6] = ["kvm-amd", "vfio-pci", "vfio_iommu_type1", "virtio_net", "igb", "tun"];
+/// What the machines need; what these depend on comes with them.
+pub(crate) const WANTED: [&str; 7] =
+    ["kvm-amd", "vfio-pci", "vfio_iommu_type1", "virtio_net", "igb", "tun", "bonding"];
+
+/// Of these, what is only for a Linux guest with two NICs.
+pub(crate) const BONDING: [&str; 2] = ["tls", "bonding"];
 
 /// A module, unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]

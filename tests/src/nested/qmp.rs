@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A QMP session.
-pub(super) struct Qmp {
+pub(crate) struct Qmp {
     reader: BufReader<UnixStream>,
 }
 
 impl Qmp {
     /// Takes the greeting and leaves negotiation behind.
-    pub(super) fn new(stream: UnixStream) -> Result<Self> {
+    pub(crate) fn new(stream: UnixStream) -> Result<Self> {
         stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
         let mut qmp = Self { reader: BufReader::new(stream) };
         let greeting = qmp.line()?;
@@ -29,7 +29,7 @@ impl Qmp {
     }
 
     /// Runs a command; events that come before its answer are passed over.
-    pub(super) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+    pub(crate) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
         line.push('\n');
         self.reader.get_mut().write_all(line.as_bytes()).context("QMP is gone")?;

@@ -10,33 +10,38 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use super::network::Network;
+use crate::nested::qmp::Qmp;
 
 /// Address of the guest.
-pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// From power-on to `ready`: 4 to 7 s are usual, ten times that on a busy machine.
 const BOOT_DEADLINE: Duration = Duration::from_secs(90);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// Lines of the console that tell why it ended.
 const LAST_WORDS: usize = 20;
+/// Sockets in the guest's folder.
+const CONTROL: &str = "control";
+const QMP: &str = "qmp";
 
 /// What to boot.
-pub(super) struct Order<'a> {
+pub(crate) struct Order<'a> {
     /// QEMU.
     pub qemu: &'a Path,
     /// Kernel image.
     pub kernel: &'a Path,
     /// Its initramfs.
     pub initramfs: &'a Path,
-    /// The vhost-user socket.
-    pub socket: &'a Path,
-    /// The guest's MAC address.
-    pub mac: &'a str,
+    /// Its NICs, and what is behind them.
+    pub network: &'a Network,
     /// Where its console goes.
     pub console: &'a Path,
 }
 
 /// A running guest. Dropping it ends it.
-pub(super) struct LinuxGuest {
+pub(crate) struct LinuxGuest {
     qemu: Child,
     control: UnixStream,
     lines: Receiver<String>,
@@ -49,17 +54,17 @@ impl LinuxGuest {
     ///
     /// # Errors
     /// QEMU does not start.
-    pub(super) fn boot(order: &Order<'_>) -> Result<Self> {
+    pub(crate) fn boot(order: &Order<'_>) -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("warmspare-guest-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).context("no folder for the guest's control socket")?;
-        let path = folder.join("control");
-        let listener = UnixListener::bind(&path)?;
+        let listener = UnixListener::bind(folder.join(CONTROL))?;
         // `setpriv` has the kernel end QEMU with this process, however that ends.
         let mut qemu = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
+            .args(order.network.entrance())
             .arg(order.qemu)
-            .args(arguments(order, &path))
+            .args(arguments(order, &folder))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(order.console.with_extension("qemu.log"))?)
@@ -82,7 +87,7 @@ impl LinuxGuest {
     ///
     /// # Errors
     /// It does not.
-    pub(super) fn wait_ready(&self) -> Result<String> {
+    pub(crate) fn wait_ready(&self) -> Result<String> {
         let line = self.line(BOOT_DEADLINE)?;
         match line.strip_prefix("ready ") {
             Some(release) => Ok(release.to_owned()),
@@ -94,7 +99,7 @@ impl LinuxGuest {
     ///
     /// # Errors
     /// It cannot, or does not answer.
-    pub(super) fn ask(&mut self, request: &str) -> Result<String> {
+    pub(crate) fn ask(&mut self, request: &str) -> Result<String> {
         self.tell(request)?;
         let line = self.line(ANSWER_DEADLINE)?;
         match line.strip_prefix("ok") {
@@ -107,7 +112,7 @@ impl LinuxGuest {
     ///
     /// # Errors
     /// It is gone.
-    pub(super) fn tell(&mut self, request: &str) -> Result<()> {
+    pub(crate) fn tell(&mut self, request: &str) -> Result<()> {
         writeln!(self.control, "{request}").context("the guest is gone")
     }
 
@@ -115,16 +120,25 @@ impl LinuxGuest {
     ///
     /// # Errors
     /// It has none of that name.
-    pub(super) fn figure(&mut self, name: &str) -> Result<u64> {
+    pub(crate) fn figure(&mut self, name: &str) -> Result<u64> {
         let status = self.ask("status")?;
         let mut words = status.split_whitespace().filter_map(|word| word.split_once('='));
         let value = words.find(|(key, _)| *key == name).map(|(_, value)| value.parse());
         value.with_context(|| format!("no {name} in `{status}`"))?.context("no number")
     }
 
+    /// Plugs the cable of one of its NICs in, or pulls it.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub(crate) fn set_link(&self, nic: &str, up: bool) -> Result<()> {
+        let stream = UnixStream::connect(self.folder.join(QMP)).context("QEMU has no QMP")?;
+        Qmp::new(stream)?.execute("set_link", &json!({ "name": nic, "up": up })).map(drop)
+    }
+
     /// Lets the guest's threads go before everything of normal priority, or not: what is measured
     /// through them is then not what else the machine has to do.
-    pub(super) fn put_first(&self, first: bool) -> Result<()> {
+    pub(crate) fn put_first(&self, first: bool) -> Result<()> {
         let pid = self.qemu.id().to_string();
         let policy: &[&str] = if first { &["-f", "-p", "1"] } else { &["-o", "-p", "0"] };
         let status = Command::new("chrt").arg("-a").args(policy).arg(pid).status();
@@ -161,21 +175,22 @@ impl Drop for LinuxGuest {
     }
 }
 
-/// README's line, with the console and the control port added.
-fn arguments(order: &Order<'_>, control: &Path) -> Vec<String> {
+/// README's line, with console, control port and QMP added.
+fn arguments(order: &Order<'_>, folder: &Path) -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |words: String| list.extend(words.split(' ').map(str::to_owned));
     add("-M q35 -accel tcg,thread=multi -cpu max -smp 1 -m 256M -nodefaults -display none".into());
     add("-object memory-backend-memfd,id=m,size=256M,share=on -machine memory-backend=m".into());
-    let socket = order.socket.display();
-    add(format!("-chardev socket,id=c,path={socket},reconnect-ms=10"));
-    add("-netdev vhost-user,id=n,chardev=c,queues=1".into());
-    add(format!("-device virtio-net-pci,netdev=n,mac={},romfile=", order.mac));
+    add(order.network.arguments());
     add(format!("-serial file:{}", order.console.display()));
+    let control = folder.join(CONTROL);
     add(format!("-chardev socket,id=ctl,path={} -serial chardev:ctl", control.display()));
+    add(format!("-qmp unix:{},server=on,wait=off", folder.join(QMP).display()));
     add(format!("-kernel {} -initrd {}", order.kernel.display(), order.initramfs.display()));
     list.push("-append".into());
-    list.push(format!("console=ttyS0 reboot=k panic=-1 quiet tsc=reliable warmspare.ip={GUEST}"));
+    let words = "console=ttyS0 reboot=k panic=-1 quiet tsc=reliable";
+    let nics = order.network.boot_word();
+    list.push(format!("{words} warmspare.ip={GUEST} warmspare.nics={nics}"));
     list
 }
 

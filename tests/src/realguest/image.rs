@@ -1,4 +1,4 @@
-//! The guest's initramfs: its init, and the modules of its NIC.
+//! The guest's initramfs: its init, and the modules of its NICs.
 
 use std::fs::{self, File};
 use std::io::BufWriter;
@@ -10,15 +10,23 @@ use crate::nested::cpio::Archive;
 use crate::nested::image::build_programs;
 use crate::nested::kernel::Kernel;
 
-/// What the guest's NIC needs of the kernel's modules.
-const MODULES: [&str; 3] = ["failover", "net_failover", "virtio_net"];
+use super::network::Driver;
+
+/// What virtio NICs need of the kernel's modules.
+const VIRTIO: [&str; 3] = ["failover", "net_failover", "virtio_net"];
+/// What bonding and igb NICs need.
+const IGB: [&str; 5] = ["tls", "bonding", "i2c_algo_bit", "dca", "igb"];
 
 /// Builds the init and writes the initramfs; says where it is.
-pub(super) fn build(kernel: &Kernel, cache: &Path) -> Result<PathBuf> {
+pub(crate) fn build(kernel: &Kernel, cache: &Path, driver: Driver) -> Result<PathBuf> {
     let folder = build_programs(&[("warmspare-linux-guest", "linux-init")])?;
     let init = folder.join("linux-init");
     let init = fs::read(&init).with_context(|| format!("{} is missing", init.display()))?;
-    let path = cache.join("linux-guest.cpio");
+    let (name, modules): (_, &[&str]) = match driver {
+        Driver::Virtio => ("linux-guest.cpio", &VIRTIO),
+        Driver::Igb => ("linux-guest-igb.cpio", &IGB),
+    };
+    let path = cache.join(name);
     let mut archive = Archive::new(BufWriter::new(File::create(&path)?));
     for name in ["dev", "modules", "proc", "sys"] {
         archive.folder(name)?;
@@ -26,7 +34,7 @@ pub(super) fn build(kernel: &Kernel, cache: &Path) -> Result<PathBuf> {
     // The kernel opens it for init before anything is mounted.
     archive.char_device("dev/console", 5, 1)?;
     archive.program("init", &init)?;
-    let wanted = kernel.modules.iter().filter(|module| MODULES.contains(&module.name.as_str()));
+    let wanted = kernel.modules.iter().filter(|module| modules.contains(&module.name.as_str()));
     for (number, module) in wanted.enumerate() {
         archive.file(&format!("modules/{number:02}-{}.ko", module.name), &module.bytes)?;
     }

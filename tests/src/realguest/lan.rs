@@ -6,20 +6,27 @@
 //!     ws-b ─┴─ br0 ─── v0 ═══════════════════ v1
 //! ```
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 /// Address of the host; the guest has the next one.
-pub(super) const HOST: &str = "10.77.0.1";
+pub(crate) const HOST: &str = "10.77.0.1";
+/// The host's interface.
+pub(crate) const HOST_INTERFACE: &CStr = c"v1";
 /// The TAPs of the examples.
-pub(super) const TAPS: [&str; 2] = ["ws-a", "ws-b"];
+pub(crate) const TAPS: [&str; 2] = ["ws-a", "ws-b"];
+
+/// A third TAP, for DPDK's driver, which attaches to such with several queues only.
+pub(crate) const MULTI_QUEUE_TAP: &str = "ws-m";
 
 /// A network namespace, gone when dropped.
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     name: String,
 }
 
@@ -35,7 +42,7 @@ impl Namespace {
     }
 
     /// Its name, for `ip netns exec`.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -43,7 +50,7 @@ impl Namespace {
     ///
     /// # Errors
     /// It fails.
-    pub(super) fn ip(&self, arguments: &str) -> Result<()> {
+    pub(crate) fn ip(&self, arguments: &str) -> Result<()> {
         ip(&format!("-n {} {arguments}", self.name))
     }
 
@@ -54,7 +61,7 @@ impl Namespace {
     ///
     /// # Panics
     /// What is run panics.
-    pub(super) fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
+    pub(crate) fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
         let file = File::open(format!("/run/netns/{}", self.name))?;
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
@@ -78,7 +85,7 @@ impl Drop for Namespace {
 }
 
 /// The LAN.
-pub(super) struct Lan {
+pub(crate) struct Lan {
     host: Namespace,
     bridge: Namespace,
 }
@@ -88,7 +95,7 @@ impl Lan {
     ///
     /// # Errors
     /// Not permitted, or iproute2 is missing.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("ws-{}-{number}", std::process::id());
@@ -97,10 +104,11 @@ impl Lan {
         bridge.ip("link add br0 type bridge")?;
         bridge.ip("link set br0 up")?;
         bridge.ip(&format!("link add v0 type veth peer name v1 netns {}", host.name()))?;
-        for port in ["v0", TAPS[0], TAPS[1]] {
-            if port != "v0" {
-                bridge.ip(&format!("tuntap add {port} mode tap"))?;
-            }
+        for tap in TAPS {
+            bridge.ip(&format!("tuntap add {tap} mode tap"))?;
+        }
+        bridge.ip(&format!("tuntap add {MULTI_QUEUE_TAP} mode tap multi_queue"))?;
+        for port in ["v0", TAPS[0], TAPS[1], MULTI_QUEUE_TAP] {
             bridge.ip(&format!("link set {port} master br0 up"))?;
         }
         host.ip(&format!("addr add {HOST}/24 dev v1"))?;
@@ -109,20 +117,47 @@ impl Lan {
     }
 
     /// Where the host is.
-    pub(super) fn host(&self) -> &Namespace {
+    pub(crate) fn host(&self) -> &Namespace {
         &self.host
     }
 
     /// Where the bridge and the TAPs are.
-    pub(super) fn bridge(&self) -> &Namespace {
+    pub(crate) fn bridge(&self) -> &Namespace {
         &self.bridge
+    }
+
+    /// Fixes that a station is behind a port, or forgets it.
+    ///
+    /// # Errors
+    /// The table refuses.
+    pub(crate) fn fix(&self, mac: &str, port: &str, known: bool) -> Result<()> {
+        let what = if known { "replace" } else { "del" };
+        let rest = ["fdb", what, mac, "dev", port, "master", "static"];
+        let arguments = [&["-n", self.bridge.name()][..], &rest[..if known { 7 } else { 6 }]];
+        let output = Command::new("bridge").args(arguments.concat()).output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "bridge {}: {}", rest.join(" "), errors.trim());
+        Ok(())
+    }
+
+    /// Frames that have come into the bridge by one of its ports.
+    ///
+    /// # Errors
+    /// The port cannot be looked at.
+    pub(crate) fn received_from(&self, port: &str) -> Result<u64> {
+        let output = Command::new("ip")
+            .args(["-n", self.bridge.name(), "-json", "-stats", "link", "show", port])
+            .output()
+            .context("iproute2 is missing")?;
+        let links: Value = serde_json::from_slice(&output.stdout).context("what `ip` says")?;
+        links.pointer("/0/stats64/rx/packets").and_then(Value::as_u64).context("no counters")
     }
 
     /// Which port the bridge has learned a station behind.
     ///
     /// # Errors
     /// The table cannot be read.
-    pub(super) fn port_of(&self, mac: &str) -> Result<Option<String>> {
+    pub(crate) fn port_of(&self, mac: &str) -> Result<Option<String>> {
         let output = Command::new("bridge")
             .args(["-n", self.bridge.name(), "fdb", "show", "br", "br0"])
             .output()

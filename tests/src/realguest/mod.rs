@@ -10,13 +10,14 @@
 //! Each step prints one line of JSON. QEMU and the kernel come from where `cargo xtask nested` has
 //! them. Needs root, for the namespaces.
 
-mod guest;
+pub(crate) mod guest;
 mod image;
-mod lan;
-mod ping;
-mod service;
+pub(crate) mod lan;
+pub(crate) mod network;
+pub(crate) mod ping;
+pub(crate) mod service;
 mod steps;
-mod stream;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -26,10 +27,12 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use warmspare::topology::Topology;
 
-use crate::nested::{kernel, qemu};
+use crate::nested::kernel::{self, Kernel};
+use crate::nested::qemu;
 use crate::runner::workspace;
 use guest::{LinuxGuest, Order};
 use lan::Lan;
+use network::{Driver, Network};
 use steps::Bench;
 
 /// What may be said on the command line.
@@ -44,44 +47,58 @@ pub struct LinuxGuestArgs {
 }
 
 /// What guests are booted from.
-struct Parts {
+pub(crate) struct Parts {
     qemu: PathBuf,
-    kernel: PathBuf,
+    kernel: Kernel,
     initramfs: PathBuf,
     cache: PathBuf,
-    topology: Topology,
-    topology_file: PathBuf,
+    pub(crate) topology: Topology,
+    pub(crate) topology_file: PathBuf,
 }
 
 impl Parts {
-    fn prepare() -> Result<Self> {
+    pub(crate) fn prepare() -> Result<Self> {
         let cache = workspace().join("target/nested");
         std::fs::create_dir_all(&cache).context("target/nested cannot be created")?;
         let qemu = qemu::find_or_install(&cache)?;
         let kernel = kernel::fetch(&cache)?;
-        let initramfs = image::build(&kernel, &cache)?;
+        let initramfs = image::build(&kernel, &cache, Driver::Virtio)?;
         let (topology, topology_file) = example("qemu-linux", &scratch()?)?;
-        Ok(Self { qemu, kernel: kernel.image, initramfs, cache, topology, topology_file })
+        Ok(Self { qemu, kernel, initramfs, cache, topology, topology_file })
     }
 
-    fn mac(&self) -> String {
+    pub(crate) fn mac(&self) -> String {
         self.topology.apps[0].mac.to_string()
     }
 
-    fn boot(&self) -> Result<LinuxGuest> {
+    /// The guest of README's line, on the topology's socket.
+    pub(crate) fn boot(&self) -> Result<LinuxGuest> {
+        let socket = self.topology.apps[0].socket.clone();
+        self.boot_on(&Network::VhostUser { socket, mac: self.mac(), reconnect_ms: 10 })
+    }
+
+    /// A guest on another network.
+    pub(crate) fn boot_on(&self, network: &Network) -> Result<LinuxGuest> {
+        let other;
+        let initramfs = match network.driver() {
+            Driver::Virtio => &self.initramfs,
+            driver @ Driver::Igb => {
+                other = image::build(&self.kernel, &self.cache, driver)?;
+                &other
+            }
+        };
         LinuxGuest::boot(&Order {
             qemu: &self.qemu,
-            kernel: &self.kernel,
-            initramfs: &self.initramfs,
-            socket: &self.topology.apps[0].socket,
-            mac: &self.mac(),
+            kernel: &self.kernel.image,
+            initramfs,
+            network,
             console: &self.cache.join("linux-guest-console.log"),
         })
     }
 }
 
 /// A folder for sockets, whose paths must be short.
-fn scratch() -> Result<PathBuf> {
+pub(crate) fn scratch() -> Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("ws-{}", std::process::id()));
     std::fs::create_dir_all(&folder).context("no folder for sockets")?;
     Ok(folder)
@@ -89,7 +106,7 @@ fn scratch() -> Result<PathBuf> {
 
 /// An example's topology as it stands, but with its socket in `folder`, so that several runs can
 /// share a machine, and with patience; and the file that holds it.
-fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> {
+pub(crate) fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> {
     let mut topology = Topology::load(&workspace().join(format!("examples/{name}.json")))?;
     // Faults are the purpose here.
     topology.limits.failures = 1000;

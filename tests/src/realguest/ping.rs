@@ -33,7 +33,7 @@ struct Shown {
 }
 
 /// The running ping.
-pub(super) struct Ping {
+pub(crate) struct Ping {
     shown: Arc<Shown>,
     thread: JoinHandle<io::Result<Ledger>>,
 }
@@ -43,7 +43,7 @@ impl Ping {
     ///
     /// # Errors
     /// No socket, timer or thread.
-    pub(super) fn start(namespace: &Namespace, guest: Ipv4Addr, period: Duration) -> Result<Self> {
+    pub(crate) fn start(namespace: &Namespace, guest: Ipv4Addr, period: Duration) -> Result<Self> {
         let shown = Arc::new(Shown::default());
         let theirs = shown.clone();
         let thread = namespace.run(move || -> io::Result<_> {
@@ -64,7 +64,7 @@ impl Ping {
     ///
     /// # Errors
     /// They do not come in time.
-    pub(super) fn wait_answers(&self, patience: Duration) -> Result<Duration> {
+    pub(crate) fn wait_answers(&self, patience: Duration) -> Result<Duration> {
         let start = Instant::now();
         let before = self.shown.echoes.load(Ordering::Acquire);
         while self.shown.echoes.load(Ordering::Acquire) < before + 10 {
@@ -77,7 +77,7 @@ impl Ping {
     }
 
     /// When the last echo came.
-    pub(super) fn last_echo_ns(&self) -> u64 {
+    pub(crate) fn last_echo_ns(&self) -> u64 {
         self.shown.last_echo_ns.load(Ordering::Acquire)
     }
 
@@ -85,7 +85,7 @@ impl Ping {
     ///
     /// # Errors
     /// The socket has failed on the way.
-    pub(super) fn finish(self) -> Result<Ledger> {
+    pub(crate) fn finish(self) -> Result<Ledger> {
         self.shown.stop.store(true, Ordering::Release);
         let done = self.thread.join().ok().context("the ping has panicked")?;
         done.context("the ping's socket has failed")

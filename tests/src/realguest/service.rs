@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use warmspare::fault::{Cause, Victim};
 use warmspare::supervisor::{Event, FailoverReport, System, Wires};
-use warmspare::topology::Topology;
+use warmspare::topology::{Policy, Topology};
 
 use super::lan::Namespace;
 
@@ -15,8 +15,9 @@ use super::lan::Namespace;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The system in this process, its TAPs in a namespace.
-pub(super) struct InProcess {
+pub(crate) struct InProcess {
     system: System,
+    policy: Policy,
 }
 
 impl InProcess {
@@ -24,22 +25,27 @@ impl InProcess {
     ///
     /// # Errors
     /// It does not come up.
-    pub(super) fn start(namespace: &Namespace, topology: &Topology) -> Result<Self> {
+    pub(crate) fn start(namespace: &Namespace, topology: &Topology) -> Result<Self> {
         let system = namespace.run(|| System::start(topology, &mut Wires::default()))??;
-        let service = Self { system };
+        let service = Self { system, policy: topology.policy };
         service.wait_redundant()?;
         Ok(service)
     }
 
-    /// Waits until one domain serves and another stands by.
+    /// Waits until one domain serves, and another stands by if the policy has one.
     ///
     /// # Errors
     /// They do not.
-    pub(super) fn wait_redundant(&self) -> Result<()> {
+    pub(crate) fn wait_redundant(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
-        while !self.system.failover().is_redundant() {
+        let failover = self.system.failover();
+        let whole = || match self.policy {
+            Policy::FastSpare | Policy::Spare => failover.is_redundant(),
+            Policy::Reboot => failover.active().is_some(),
+        };
+        while !whole() {
             if Instant::now() > end {
-                bail!("no redundancy within {} s", PATIENCE.as_secs());
+                bail!("not whole within {} s", PATIENCE.as_secs());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -50,7 +56,7 @@ impl InProcess {
     ///
     /// # Errors
     /// None does.
-    pub(super) fn active(&self) -> Result<usize> {
+    pub(crate) fn active(&self) -> Result<usize> {
         Ok(self.system.failover().active().context("no domain serves")?.index())
     }
 
@@ -58,7 +64,7 @@ impl InProcess {
     ///
     /// # Errors
     /// There is none, or no such fault.
-    pub(super) fn inject(&self, cause: Cause, variant: usize) -> Result<u64> {
+    pub(crate) fn inject(&self, cause: Cause, variant: usize) -> Result<u64> {
         let failover = self.system.failover();
         let id = failover.active().context("no domain serves")?;
         let life = failover.life(id).context("the active domain has no life")?;
@@ -70,7 +76,7 @@ impl InProcess {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn wait_failover(&self) -> Result<FailoverReport> {
+    pub(crate) fn wait_failover(&self) -> Result<FailoverReport> {
         let end = Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -83,25 +89,47 @@ impl InProcess {
     }
 }
 
-/// `warmspare run TOPOLOGY`, in a namespace. Killed when dropped.
-pub(super) struct Program(Child);
+/// A program in a namespace. Killed when dropped.
+pub(crate) struct Program(Child);
 
 impl Program {
-    /// Starts it.
+    /// Starts `warmspare run TOPOLOGY`.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(namespace: &Namespace, topology: &Path) -> Result<Self> {
-        let child = Command::new("ip")
-            .args(["netns", "exec", namespace.name()])
-            .arg(crate::program())
-            .arg("run")
-            .arg(topology)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("warmspare cannot be started")?;
-        Ok(Self(child))
+    pub(crate) fn start(namespace: &Namespace, topology: &Path) -> Result<Self> {
+        Self::spawn(namespace, Command::new(crate::program()).arg("run").arg(topology))
+    }
+
+    /// Starts any program, without input; its output is the caller's business.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn spawn(namespace: &Namespace, command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        let child = namespace.run(|| command.spawn())?;
+        let name = command.get_program().to_string_lossy();
+        Ok(Self(child.with_context(|| format!("{name} cannot be started"))?))
+    }
+
+    /// Asks it to end, as from a keyboard, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn interrupt(mut self, patience: Duration) -> Result<()> {
+        // SAFETY: plain integers; the process is our child and not waited for yet.
+        unsafe { libc::kill(self.0.id() as i32, libc::SIGINT) };
+        let end = Instant::now() + patience;
+        while self.0.try_wait()?.is_none() {
+            ensure!(Instant::now() < end, "a program does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 }
 

@@ -30,7 +30,7 @@ fn connect(namespace: &Namespace, guest: Ipv4Addr, port: u16) -> Result<TcpStrea
 }
 
 /// Sends so many blocks to the guest, which says how many were right. MB/s.
-pub(super) fn send(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Result<f64> {
+pub(crate) fn send(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Result<f64> {
     let mut stream = connect(namespace, guest, SINK_PORT)?;
     let start = Instant::now();
     let mut block = block();
@@ -47,7 +47,7 @@ pub(super) fn send(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Resul
 }
 
 /// Takes so many blocks from the guest. MB/s.
-pub(super) fn receive(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Result<f64> {
+pub(crate) fn receive(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Result<f64> {
     let mut stream = connect(namespace, guest, SOURCE_PORT)?;
     let start = Instant::now();
     stream.write_all(&blocks.to_le_bytes())?;
@@ -67,19 +67,19 @@ fn rate(blocks: u64, start: Instant) -> f64 {
 }
 
 /// A session in which a line is sent, and its echo awaited, every 20 ms.
-pub(super) struct Typing {
+pub(crate) struct Typing {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Typed>>,
 }
 
 /// What a session saw.
-pub(super) struct Typed {
-    pub(super) lines: u64,
-    pub(super) slowest: Duration,
+pub(crate) struct Typed {
+    pub(crate) lines: u64,
+    pub(crate) slowest: Duration,
 }
 
 impl Typing {
-    pub(super) fn start(namespace: &Namespace, guest: Ipv4Addr) -> Result<Self> {
+    pub(crate) fn start(namespace: &Namespace, guest: Ipv4Addr) -> Result<Self> {
         let stream = connect(namespace, guest, ECHO_PORT)?;
         stream.set_nodelay(true)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -88,7 +88,7 @@ impl Typing {
         Ok(Self { stop, thread })
     }
 
-    pub(super) fn finish(self) -> Result<Typed> {
+    pub(crate) fn finish(self) -> Result<Typed> {
         self.stop.store(true, Ordering::Release);
         self.thread.join().ok().context("the session has panicked")?
     }

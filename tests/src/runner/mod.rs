@@ -77,7 +77,8 @@ fn kvm_parts() -> Vec<Part> {
             .with(&["--faults", "30"]),
         xtask("campaign", minutes(3), &["campaign"]),
         xtask("bench", minutes(3), &["bench"])
-            .with(&["--runs", "1", "--millis", "100", "--faults", "1"]),
+            .with(&["--runs", "1", "--millis", "100", "--faults", "1"])
+            .with(&["--group", "data-path", "--group", "cost", "--group", "interruption"]),
         xtask("linux-guest", minutes(5), &["linux-guest"]),
     ]
 }

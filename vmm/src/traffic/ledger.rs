@@ -132,6 +132,15 @@ impl Ledger {
             .max_by_key(|(from, to)| to - from)
     }
 
+    /// How long each datagram that came back was under way, in nanoseconds, shortest first.
+    pub fn round_trips_ns(&self) -> Vec<u64> {
+        let pairs = self.sent_ns.iter().zip(&self.echoed_ns);
+        let back = pairs.filter(|(_, echoed)| **echoed != MISSING);
+        let mut all: Vec<u64> = back.map(|(sent, echoed)| echoed.saturating_sub(*sent)).collect();
+        all.sort_unstable();
+        all
+    }
+
     /// Percentiles over the whole run.
     pub fn gaps(&self) -> Gaps {
         let mut all: Vec<u64> = self.arrivals_ns.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -175,6 +184,7 @@ mod tests {
         assert_eq!(ledger.longest_gap(2500, 3500), Some((2100, 4100)));
         assert_eq!(ledger.lost_between(2500, 3500), 1);
         assert_eq!(ledger.lost_between(3001, 9000), 0);
+        assert_eq!(ledger.round_trips_ns(), [100; 4]);
     }
 
     #[test]

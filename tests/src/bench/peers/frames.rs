@@ -1,0 +1,187 @@
+//! Frames through each back-end between its socket and a TAP of the bridge. At the socket is
+//! testpmd's virtio front-end, behind the bridge the host: it takes what comes, and floods.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::flood::{Flood, STATION};
+use super::killed::{Backend, Place};
+use super::testpmd::{self, Mode};
+use crate::bench::path::SIZES;
+use crate::bench::{Figure, usage};
+use crate::realguest::lan::Lan;
+use crate::realguest::service::Program;
+
+use super::{PATH_GROUP as GROUP, beside, medians};
+
+/// From the front-end's first figures until traffic flows evenly.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// For which frames are counted.
+const WINDOW: Duration = Duration::from_secs(3);
+/// testpmd looks each second, and starts within two; on a busy machine it may wait for its turn.
+const LOOK_DEADLINE: Duration = Duration::from_secs(30);
+/// For a front-end that has been asked to end.
+const END_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the front-end does, and what that is called.
+const MODES: [(Mode, &str); 3] = [
+    (Mode::Send, "socket to bridge"),
+    (Mode::Receive, "bridge to socket"),
+    (Mode::Return, "there and back"),
+];
+
+/// One run.
+struct Sample {
+    /// Frames per second.
+    rate: f64,
+    /// Of the back-end's process.
+    ns_per_frame: f64,
+    /// Times that a thread of the back-end went to sleep, per 1,000 frames.
+    sleeps: f64,
+}
+
+/// A back-end, and its row's name.
+pub(super) type Named<'a> = (&'static str, Place<'a>);
+
+/// All rows; ours first, the others beside it.
+pub(super) fn measure(backends: &[Named<'_>], runs: u32) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (size, bytes) in SIZES {
+        for (mode, way) in MODES {
+            let mut ours = None;
+            for (name, place) in backends {
+                let row = format!("{name}, testpmd, {size}, {way}");
+                eprintln!("bench: {row}");
+                let samples: Result<Vec<_>> =
+                    (0..runs).map(|_| sample(place, mode, bytes)).collect();
+                match samples {
+                    Ok(samples) => {
+                        let mut measured = rows(&row, &samples);
+                        if matches!(place.backend, Backend::Warmspare(_)) {
+                            ours = Some(medians(&measured));
+                        }
+                        beside(&mut measured, ours.as_deref());
+                        figures.extend(measured);
+                    }
+                    Err(why) => {
+                        let name = ("rate", "frames/s");
+                        figures.push(Figure::missing(GROUP, &row, name, &format!("{why:#}")));
+                    }
+                }
+            }
+        }
+    }
+    figures
+}
+
+fn rows(row: &str, samples: &[Sample]) -> Vec<Figure> {
+    let figure = |name, of: fn(&Sample) -> f64| {
+        Figure::new(GROUP, row, name, samples.iter().map(of).collect())
+    };
+    vec![
+        figure(("rate", "frames/s"), |sample| sample.rate),
+        figure(("back-end's processor time", "ns/frame"), |sample| sample.ns_per_frame),
+        figure(("back-end's sleeps", "per 1000 frames"), |sample| sample.sleeps),
+    ]
+}
+
+fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Sample> {
+    let backend = place.start_afresh()?;
+    let _known = Stations::announce(place)?;
+    let log = place.socket.with_extension("testpmd.log");
+    let mut command = testpmd::frontend(&place.socket, &place.mac, mode, bytes);
+    command.stdout(Stdio::from(File::create(&log)?));
+    let frontend = Program::spawn(place.lan.host(), &mut command)?;
+    wait_for_looks(&log, 0, 1)?;
+    let flood = match mode {
+        Mode::Send => None,
+        Mode::Receive | Mode::Return => Some(Flood::start(place.lan.host(), &place.mac, bytes)?),
+    };
+    std::thread::sleep(WARM_UP);
+    let count = || -> Result<[u64; 3]> {
+        let pid = backend.pid();
+        let sent = place.lan.received_from(place.tap())?;
+        Ok([sent, usage::process_ns(pid), usage::process_sleeps(pid)])
+    };
+    let looks = fs::read_to_string(&log)?.len();
+    let (before, began) = (count()?, Instant::now());
+    std::thread::sleep(WINDOW);
+    let (after, seconds) = (count()?, began.elapsed().as_secs_f64());
+    // The first look began before the window.
+    let received = wait_for_looks(&log, looks, 2)?.split_off(1);
+    drop(flood);
+    frontend.interrupt(END_DEADLINE)?;
+    let [sent, ns, sleeps] = [0, 1, 2].map(|n: usize| (after[n] - before[n]) as f64);
+    let rate = match mode {
+        Mode::Send | Mode::Return => sent / seconds,
+        // What went to the back-end says nothing of what came out of it.
+        Mode::Receive => testpmd::median(received)?,
+    };
+    ensure!(rate > 0.0, "no frame arrived");
+    let frames = rate * seconds;
+    Ok(Sample { rate, ns_per_frame: ns / frames, sleeps: sleeps * 1000.0 / frames })
+}
+
+/// Waits until testpmd has looked at its figures so often from a place in its log on: what it
+/// received each time, frames per second.
+fn wait_for_looks(log: &Path, from: usize, looks: usize) -> Result<Vec<f64>> {
+    let end = Instant::now() + LOOK_DEADLINE;
+    loop {
+        let text = fs::read_to_string(log)?;
+        let seen = testpmd::received_per_second(text.get(from..).unwrap_or_default());
+        if seen.len() >= looks {
+            return Ok(seen);
+        }
+        ensure!(Instant::now() < end, "testpmd does not run: {}", last_line(&text));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn last_line(text: &str) -> &str {
+    text.trim_end().lines().last().unwrap_or("it says nothing")
+}
+
+/// The bridge's knowledge of who is where, so that it floods nobody else.
+struct Stations<'a> {
+    lan: &'a Lan,
+    places: [(String, &'static str); 2],
+}
+
+impl<'a> Stations<'a> {
+    fn announce(place: &Place<'a>) -> Result<Self> {
+        let places = [(place.mac.clone(), place.tap()), (STATION.to_owned(), "v0")];
+        for (mac, port) in &places {
+            place.lan.fix(mac, port, true)?;
+        }
+        Ok(Self { lan: place.lan, places })
+    }
+}
+
+impl Drop for Stations<'_> {
+    fn drop(&mut self) {
+        for (mac, port) in &self.places {
+            let _ = self.lan.fix(mac, port, false);
+        }
+    }
+}
+
+/// The three back-ends between this socket and the bridge.
+pub(super) fn backends<'a>(
+    lan: &'a Lan,
+    topology: &Path,
+    socket: &Path,
+    mac: &str,
+) -> [Named<'a>; 3] {
+    let named =
+        |name, backend| (name, Place { backend, lan, socket: socket.to_owned(), mac: mac.into() });
+    [
+        ("warmspare", Backend::Warmspare(topology.to_owned())),
+        ("plain back-end", Backend::Plain),
+        ("DPDK vhost", Backend::Dpdk),
+    ]
+    .map(|(name, backend)| named(name, backend))
+}

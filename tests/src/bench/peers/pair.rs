@@ -1,0 +1,56 @@
+//! Two igb in the Linux guest, and something in the guest that chooses: the kernel's bonding, or a
+//! program that watches the links. What fails is a cable, the only fault that either can see.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::felt::Event;
+use crate::realguest::guest::LinuxGuest;
+use crate::realguest::network::PAIR;
+
+/// QEMU's igb negotiates for half a second, and Linux's driver looks every two.
+const CARRIER_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The cable of the NIC in use is pulled.
+pub(super) struct Pulled<'a> {
+    guest: &'a mut LinuxGuest,
+    active: usize,
+}
+
+impl<'a> Pulled<'a> {
+    /// With both NICs up.
+    pub(super) fn new(guest: &'a mut LinuxGuest) -> Result<Self> {
+        wait_carriers(guest)?;
+        let active = active(guest)?;
+        Ok(Self { guest, active })
+    }
+}
+
+impl Event for Pulled<'_> {
+    fn strike(&mut self) -> Result<()> {
+        self.guest.set_link(PAIR[self.active], false)
+    }
+
+    fn mend(&mut self) -> Result<()> {
+        let failed = std::mem::replace(&mut self.active, active(self.guest)?);
+        ensure!(self.active != failed, "the guest still uses the NIC without a cable");
+        self.guest.set_link(PAIR[failed], true)?;
+        wait_carriers(self.guest)
+    }
+}
+
+fn active(guest: &mut LinuxGuest) -> Result<usize> {
+    let active: usize = guest.ask("active")?.parse()?;
+    ensure!(active < PAIR.len(), "no such NIC: {active}");
+    Ok(active)
+}
+
+fn wait_carriers(guest: &mut LinuxGuest) -> Result<()> {
+    let end = Instant::now() + CARRIER_DEADLINE;
+    while guest.ask("carriers")? != "2" {
+        ensure!(Instant::now() < end, "a link of the guest does not come back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
