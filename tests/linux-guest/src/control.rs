@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 
+use crate::listener::Listener;
 use crate::pair::Pair;
 use crate::{VIRTIO, sys};
 
@@ -15,11 +16,12 @@ pub(crate) fn serve(path: &str, address: Ipv4Addr, mut pair: Option<Pair>) -> io
     sys::make_raw(&port)?;
     let mut replies = port.try_clone()?;
     writeln!(replies, "ready {}", sys::kernel_release())?;
+    let mut listener = None;
     for line in BufReader::new(port).lines() {
         let line = line?;
         let done = match &mut pair {
             Some(pair) => pair.obey(line.trim()),
-            None => obey(line.trim(), address),
+            None => obey(line.trim(), address, &mut listener),
         };
         let reply = match done {
             Ok(text) => format!("ok {text}"),
@@ -30,7 +32,7 @@ pub(crate) fn serve(path: &str, address: Ipv4Addr, mut pair: Option<Pair>) -> io
     Ok(())
 }
 
-fn obey(request: &str, address: Ipv4Addr) -> io::Result<String> {
+fn obey(request: &str, address: Ipv4Addr, listener: &mut Option<Listener>) -> io::Result<String> {
     let with = || {
         let mut all = sys::interfaces(VIRTIO);
         all.pop().ok_or_else(|| io::Error::other("there is no interface"))
@@ -38,6 +40,14 @@ fn obey(request: &str, address: Ipv4Addr) -> io::Result<String> {
     match request {
         "status" => status(&with()?),
         "errors" => Ok(kernel_errors()),
+        "groups start" => {
+            *listener = Some(Listener::start(&with()?)?);
+            Ok(String::new())
+        }
+        "groups stop" => {
+            let listener = listener.take().ok_or_else(|| io::Error::other("nobody listens"))?;
+            Ok(listener.finish())
+        }
         "link down" => sys::switch(&with()?, false).map(|()| String::new()),
         "link up" => sys::configure(&with()?, address).map(|()| String::new()),
         "unbind" => bind("unbind", &device()?).map(|()| String::new()),

@@ -1,6 +1,8 @@
 //! What the Linux guest and who tests it agree on: bulk data whose every byte is known, in blocks of
 //! 64 KiB, the first eight bytes of each its number, the rest always the same noise.
 
+pub mod groups;
+
 /// Echoes, over UDP and TCP.
 pub const ECHO_PORT: u16 = 7;
 /// Takes blocks until the other end says so, and answers how many were right.

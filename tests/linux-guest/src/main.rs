@@ -2,12 +2,12 @@
 //!
 //! It brings its one virtio NIC up, or does what a user does with two NICs (`warmspare.nics=pair`),
 //! echoes UDP and TCP, moves bulk data with its contents checked, and does what a line on its second
-//! serial port asks for. Started anew by a reboot, it says
-//! `ready` again.
+//! serial port asks for. Started anew by a reboot, it says `ready` again.
 
 mod bulk;
 mod control;
 mod echo;
+mod listener;
 mod pair;
 mod sys;
 

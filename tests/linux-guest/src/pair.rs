@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use warmspare_linux_guest::groups::FrameSocket;
+
 use crate::sys;
 
 const DRIVER: &str = "igb";
@@ -136,14 +138,7 @@ impl Watcher {
 fn bind(nic: &str, address: Ipv4Addr) -> io::Result<()> {
     sys::configure(nic, address)?;
     sys::set_default_route(GATEWAY)?;
-    sys::send_frame(nic, &announcement(&mac_of(nic)?, address))
-}
-
-fn mac_of(nic: &str) -> io::Result<[u8; 6]> {
-    let text = fs::read_to_string(format!("/sys/class/net/{nic}/address"))?;
-    let bytes = text.trim().split(':').map(|byte| u8::from_str_radix(byte, 16));
-    let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().map_err(io::Error::other)?;
-    bytes.try_into().map_err(|_| io::Error::other("no MAC address"))
+    FrameSocket::open(nic)?.send(&announcement(&sys::mac_of(nic)?, address))
 }
 
 /// An ARP announcement (RFC 5227, 3): a request for its own address.

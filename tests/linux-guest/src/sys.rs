@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -138,31 +138,12 @@ pub(crate) fn set_default_route(gateway: Ipv4Addr) -> io::Result<()> {
     control(libc::SIOCADDRT, &route)
 }
 
-/// Sends a frame out of an interface as it is.
-pub(crate) fn send_frame(interface: &str, frame: &[u8]) -> io::Result<()> {
-    let index = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
-    let index = index.trim().parse().map_err(io::Error::other)?;
-    // SAFETY: plain integers.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    checked(fd)?;
-    // SAFETY: a descriptor that has just been opened, and is nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: all-zero bytes are a valid address.
-    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    to.sll_family = libc::AF_PACKET as u16;
-    to.sll_ifindex = index;
-    // SAFETY: the frame and the address have the lengths that they are said to have.
-    let sent = unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            frame.as_ptr().cast(),
-            frame.len(),
-            0,
-            std::ptr::from_ref(&to).cast(),
-            size_of_val(&to) as libc::socklen_t,
-        )
-    };
-    checked(sent as i32)
+/// Hardware address of an interface.
+pub(crate) fn mac_of(nic: &str) -> io::Result<[u8; 6]> {
+    let text = fs::read_to_string(format!("/sys/class/net/{nic}/address"))?;
+    let bytes = text.trim().split(':').map(|byte| u8::from_str_radix(byte, 16));
+    let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().map_err(io::Error::other)?;
+    bytes.try_into().map_err(|_| io::Error::other("no MAC address"))
 }
 
 /// Switches a terminal's own ideas off: bytes go through as they are.

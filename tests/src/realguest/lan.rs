@@ -153,6 +153,21 @@ impl Lan {
         links.pointer("/0/stats64/rx/packets").and_then(Value::as_u64).context("no counters")
     }
 
+    /// A port of the bridge forwards nothing any more, its carrier up, or forwards again.
+    ///
+    /// # Errors
+    /// iproute2 is missing, or there is no such port.
+    pub(crate) fn set_port_dead(&self, port: &str, dead: bool) -> Result<()> {
+        // The states of spanning tree (IEEE 802.1D): disabled and forwarding.
+        let state = if dead { "0" } else { "3" };
+        let status = Command::new("bridge")
+            .args(["-n", self.bridge.name(), "link", "set", "dev", port, "state", state])
+            .status()
+            .context("iproute2's `bridge` is missing")?;
+        ensure!(status.success(), "the port {port} cannot be switched");
+        Ok(())
+    }
+
     /// Which port the bridge has learned a station behind.
     ///
     /// # Errors

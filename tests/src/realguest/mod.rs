@@ -20,6 +20,7 @@ mod steps;
 pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::path::{Path, PathBuf};
 
@@ -132,7 +133,11 @@ pub fn run(args: &LinuxGuestArgs) -> Result<()> {
     let mut bench = Bench::start(&lan, &parts, args.failovers)?;
     let mut failed = Vec::new();
     for (name, step) in all {
-        if !args.steps.is_empty() && !args.steps.iter().any(|wanted| wanted == name) {
+        let wanted = match args.steps.is_empty() {
+            true => !steps::ONLY_BY_NAME.contains(&name),
+            false => args.steps.iter().any(|wanted| wanted == name),
+        };
+        if !wanted {
             continue;
         }
         let outcome = step(&mut bench);

@@ -30,6 +30,7 @@ struct Shown {
     stop: AtomicBool,
     last_echo_ns: AtomicU64,
     echoes: AtomicU64,
+    sent: AtomicU64,
 }
 
 /// The running ping.
@@ -76,6 +77,11 @@ impl Ping {
         Ok(start.elapsed())
     }
 
+    /// Datagrams sent so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.shown.sent.load(Ordering::Acquire)
+    }
+
     /// When the last echo came.
     pub(crate) fn last_echo_ns(&self) -> u64 {
         self.shown.last_echo_ns.load(Ordering::Acquire)
@@ -108,6 +114,7 @@ fn run(socket: &UdpSocket, mut timer: TimerFd, shown: &Shown) -> io::Result<Ledg
             if end_ns.is_none() {
                 let number = ledger.next_number();
                 ledger.sent(monotonic_ns());
+                shown.sent.store(number + 1, Ordering::Release);
                 // A guest without a listener, or an ARP entry that is being looked up: the echo
                 // that is missing says it all.
                 let _ = socket.send(&datagram(number));

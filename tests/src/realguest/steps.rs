@@ -19,13 +19,13 @@ use super::stream::{self, Typing};
 
 const PERIOD: Duration = Duration::from_millis(1);
 /// How long service may take to come back before a step has failed: no promise.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Around a fault: the echoes that tell how long it was felt.
 const AROUND: Duration = Duration::from_millis(60);
 /// The promised interruption.
-const LIMIT_NS: u64 = 10_000_000;
+pub(super) const LIMIT_NS: u64 = 10_000_000;
 /// For a guest that has just been asked for something new.
-const SETTLE: Duration = Duration::from_millis(500);
+pub(super) const SETTLE: Duration = Duration::from_millis(500);
 /// Traffic between two faults.
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -39,14 +39,17 @@ const CAUSES: [Cause; 3] = [Cause::Crash, Cause::Hang, Cause::Link];
 
 /// A guest, a LAN, and the service between them.
 pub(super) struct Bench<'a> {
-    lan: &'a Lan,
-    parts: &'a Parts,
+    pub(super) lan: &'a Lan,
+    pub(super) parts: &'a Parts,
     failovers: u32,
-    service: Option<InProcess>,
+    pub(super) service: Option<InProcess>,
     guest: Option<LinuxGuest>,
     boot: Duration,
-    witness: Witness,
+    pub(super) witness: Witness,
 }
+
+/// Steps that take too long for every day.
+pub(super) const ONLY_BY_NAME: [&str; 1] = ["pulls"];
 
 /// A step, and what it is called.
 type Step<'a> = (&'static str, fn(&mut Bench<'a>) -> Result<Value>);
@@ -57,10 +60,13 @@ pub(super) fn all<'a>() -> Vec<Step<'a>> {
         ("jitter", Bench::jitter),
         ("failovers", Bench::failovers),
         ("transfer", Bench::transfer),
+        ("groups", Bench::groups),
+        ("pulls", Bench::pulls),
         ("link", Bench::link_down_and_up),
         ("rebind", Bench::rebind),
         ("reboot", Bench::reboot),
         ("front-end", Bench::front_end_again),
+        ("dead-ports", Bench::dead_ports),
         ("restart", Bench::restart),
     ]
 }
@@ -83,15 +89,15 @@ impl<'a> Bench<'a> {
         })
     }
 
-    fn service(&self) -> Result<&InProcess> {
+    pub(super) fn service(&self) -> Result<&InProcess> {
         self.service.as_ref().context("the service runs elsewhere")
     }
 
-    fn guest(&mut self) -> Result<&mut LinuxGuest> {
+    pub(super) fn guest(&mut self) -> Result<&mut LinuxGuest> {
         self.guest.as_mut().context("there is no guest")
     }
 
-    fn ping(&self) -> Result<Ping> {
+    pub(super) fn ping(&self) -> Result<Ping> {
         let ping = Ping::start(self.lan.host(), GUEST, PERIOD)?;
         ping.wait_answers(PATIENCE)?;
         Ok(ping)
@@ -187,7 +193,7 @@ impl<'a> Bench<'a> {
 
     /// One fault; service and redundancy must come back, and the bridge must have learned the
     /// guest's address at the other port.
-    fn fail_once(&self, mac: &str, cause: Cause, variant: usize) -> Result<Failure> {
+    pub(super) fn fail_once(&self, mac: &str, cause: Cause, variant: usize) -> Result<Failure> {
         let service = self.service()?;
         let failed = service.active()?;
         let tap = TAPS[failed];
@@ -285,16 +291,16 @@ fn millis(time: Duration) -> f64 {
 }
 
 /// A fault and what came of it.
-struct Failure {
-    cause: Cause,
-    injected_ns: u64,
-    report: FailoverReport,
+pub(super) struct Failure {
+    pub(super) cause: Cause,
+    pub(super) injected_ns: u64,
+    pub(super) report: FailoverReport,
 }
 
 impl Failure {
     /// The longest silence from the fault on. A fault in the receive path strikes with the next
     /// frame, a hang is found after some milliseconds.
-    fn silence(&self, ledger: &Ledger) -> Option<(u64, u64)> {
+    pub(super) fn silence(&self, ledger: &Ledger) -> Option<(u64, u64)> {
         let around_ns = AROUND.as_nanos() as u64;
         ledger.longest_gap(self.injected_ns, self.report.record.verdict_ns + around_ns)
     }
@@ -318,13 +324,13 @@ fn by_cause(ledger: &Ledger, all: &[Failure], cause: Cause) -> Value {
     })
 }
 
-fn spread(mut values: Vec<f64>) -> Value {
+pub(super) fn spread(mut values: Vec<f64>) -> Value {
     values.sort_by(f64::total_cmp);
     let at = |share| percentile(&values, share);
     json!({ "min": at(0.0), "median": at(0.5), "p90": at(0.9), "max": at(1.0) })
 }
 
-fn books(ledger: &Ledger) -> Value {
+pub(super) fn books(ledger: &Ledger) -> Value {
     let gaps = ledger.gaps();
     json!({
         "sent": ledger.total_sent(),

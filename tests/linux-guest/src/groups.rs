@@ -1,0 +1,227 @@
+//! Frames to all and to groups, numbered: what the LAN sends to the guest, and how often each came.
+//!
+//! Each is what it says it is as far as a switch and a NIC look at it; the last eight bytes are a mark
+//! and a number.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Most frames of a kind.
+pub const MOST: u32 = 1 << 16;
+const MARK: [u8; 4] = *b"wsgp";
+const TAIL_BYTES: usize = 8;
+/// Without the checksum at the end.
+const FRAME_BYTES: usize = 86;
+
+/// What is sent to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An IPv4 broadcast.
+    Broadcast,
+    /// An IPv4 multicast.
+    Multicast,
+    /// An ARP request.
+    Arp,
+    /// An IPv6 neighbour solicitation, to the group of solicited nodes (RFC 4291 §2.7.1).
+    Neighbour,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Broadcast, Self::Multicast, Self::Arp, Self::Neighbour];
+
+    /// As in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Broadcast => "broadcast",
+            Self::Multicast => "multicast",
+            Self::Arp => "arp",
+            Self::Neighbour => "neighbour",
+        }
+    }
+
+    fn destination(self) -> [u8; 6] {
+        match self {
+            Self::Broadcast | Self::Arp => [0xff; 6],
+            Self::Multicast => [0x01, 0x00, 0x5e, 0x4d, 0x00, 0x01],
+            Self::Neighbour => [0x33, 0x33, 0xff, 0x77, 0x73, 0x02],
+        }
+    }
+
+    fn ether_type(self) -> [u8; 2] {
+        match self {
+            Self::Broadcast | Self::Multicast => [0x08, 0x00],
+            Self::Arp => [0x08, 0x06],
+            Self::Neighbour => [0x86, 0xdd],
+        }
+    }
+
+    /// The frame with this number.
+    pub fn frame(self, source: [u8; 6], number: u32) -> [u8; FRAME_BYTES] {
+        let mut frame = [0; FRAME_BYTES];
+        frame[..6].copy_from_slice(&self.destination());
+        frame[6..12].copy_from_slice(&source);
+        frame[12..14].copy_from_slice(&self.ether_type());
+        let tail = FRAME_BYTES - TAIL_BYTES;
+        frame[tail..tail + 4].copy_from_slice(&MARK);
+        frame[tail + 4..].copy_from_slice(&number.to_be_bytes());
+        frame
+    }
+
+    /// Whose frame this is, of which kind and number; `None` if it is not one of these.
+    pub fn parse(frame: &[u8]) -> Option<([u8; 6], Self, u32)> {
+        let frame: &[u8; FRAME_BYTES] = frame.try_into().ok()?;
+        let (mark, number) = frame[FRAME_BYTES - TAIL_BYTES..].split_at(4);
+        let is =
+            |kind: &Self| frame[..6] == kind.destination() && frame[12..14] == kind.ether_type();
+        let kind = Self::ALL.into_iter().find(is).filter(|_| mark == MARK)?;
+        let number = u32::from_be_bytes(number.try_into().ok()?);
+        Some((*frame[6..].first_chunk()?, kind, number))
+    }
+}
+
+/// A socket that sends and sees the frames of one interface as they are.
+pub struct FrameSocket(OwnedFd);
+
+impl FrameSocket {
+    /// Opens one. What the interface sends itself is not seen again.
+    ///
+    /// # Errors
+    /// There is no such interface, or it is not permitted.
+    pub fn open(interface: &str) -> io::Result<Self> {
+        let index = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
+        let every = (libc::ETH_P_ALL as u16).to_be();
+        // SAFETY: plain integers.
+        let fd = unsafe {
+            libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(every))
+        };
+        checked(fd as isize)?;
+        // SAFETY: a descriptor that has just been opened, and is nobody else's.
+        let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        // SAFETY: all-zero bytes are a valid address.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = every;
+        address.sll_ifindex = index.trim().parse().map_err(io::Error::other)?;
+        let length = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: an open socket, and an address of the length that it is said to have.
+        checked(unsafe { libc::bind(fd, std::ptr::from_ref(&address).cast(), length) } as isize)?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
+        let second = libc::timeval { tv_sec: 1, tv_usec: 0 };
+        socket.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &second)?;
+        Ok(socket)
+    }
+
+    fn set<T>(&self, level: i32, name: i32, value: &T) -> io::Result<()> {
+        let length = size_of_val(value) as libc::socklen_t;
+        // SAFETY: an open socket, and a value of the length that it is said to have.
+        let done = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                level,
+                name,
+                std::ptr::from_ref(value).cast(),
+                length,
+            )
+        };
+        checked(done as isize).map(drop)
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// The interface is down, or has no room.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        // SAFETY: the frame has the length that it is said to have.
+        let sent = unsafe {
+            libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), libc::MSG_DONTWAIT)
+        };
+        checked(sent).map(drop)
+    }
+
+    /// The next frame; its length, which may be more than what `into` has room for.
+    ///
+    /// # Errors
+    /// None comes within a second.
+    pub fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: the buffer has the length that it is said to have.
+        checked(unsafe {
+            libc::recv(self.0.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_TRUNC)
+        })
+    }
+}
+
+fn checked(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// How often each number of a kind came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally(Vec<u8>);
+
+impl Tally {
+    /// One has come.
+    pub fn add(&mut self, number: u32) {
+        let index = number.min(MOST - 1) as usize;
+        if self.0.len() <= index {
+            self.0.resize(index + 1, 0);
+        }
+        self.0[index] = self.0[index].saturating_add(1);
+    }
+
+    /// Frames that came again.
+    pub fn doubled(&self) -> u64 {
+        self.0.iter().map(|&times| u64::from(times.saturating_sub(1))).sum()
+    }
+
+    /// The numbers below `sent` that never came.
+    pub fn missing(&self, sent: u32) -> Vec<u32> {
+        let came = |n: u32| self.0.get(n as usize).is_some_and(|&times| times > 0);
+        (0..sent).filter(|&n| !came(n)).collect()
+    }
+
+    /// As a word: the runs of numbers that came as often, `TIMES*COUNT` each.
+    pub fn to_word(&self) -> String {
+        let runs = self.0.chunk_by(|a, b| a == b);
+        let runs: Vec<_> = runs.map(|run| format!("{}*{}", run[0], run.len())).collect();
+        runs.join(",")
+    }
+
+    /// Back from [`Self::to_word`].
+    pub fn from_word(word: &str) -> Option<Self> {
+        let mut all = Vec::new();
+        for run in word.split(',').filter(|run| !run.is_empty()) {
+            let (times, count) = run.split_once('*')?;
+            let count: usize = count.parse().ok().filter(|&n| n <= MOST as usize)?;
+            all.extend(std::iter::repeat_n(times.parse::<u8>().ok()?, count));
+        }
+        Some(Self(all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_recognised_and_others_are_not() {
+        for kind in Kind::ALL {
+            let mut frame = kind.frame([2; 6], 77);
+            assert_eq!(Kind::parse(&frame), Some(([2; 6], kind, 77)));
+            frame[FRAME_BYTES - 5] ^= 1;
+            assert_eq!(Kind::parse(&frame), None);
+        }
+        assert_eq!(Kind::parse(&[]), None);
+    }
+
+    #[test]
+    fn a_tally_tells_what_is_missing_and_what_came_again() {
+        let mut tally = Tally::default();
+        [0, 1, 1, 4].into_iter().for_each(|n| tally.add(n));
+        assert_eq!((tally.doubled(), tally.missing(6)), (1, vec![2, 3, 5]));
+        assert_eq!(Tally::from_word(&tally.to_word()), Some(tally));
+        assert_eq!(Tally::from_word(""), Some(Tally::default()));
+        assert_eq!(Tally::from_word("1*x"), None);
+    }
+}

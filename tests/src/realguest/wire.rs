@@ -1,0 +1,193 @@
+//! Steps about the wire: frames to groups, cables pulled for long, ports that are dead.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+use warmspare::clock::monotonic_ns;
+use warmspare::fault::Cause;
+use warmspare::supervisor::Verdict;
+use warmspare_linux_guest::groups::{FrameSocket, Kind, MOST, Tally};
+
+use super::lan::{Namespace, TAPS};
+use super::service::InProcess;
+use super::steps::{Bench, Failure, LIMIT_NS, PATIENCE, SETTLE, books, spread};
+
+/// Between two frames of each kind.
+const GROUP_EVERY: Duration = Duration::from_millis(2);
+/// Failures under group frames: two of each cause.
+const GROUP_FAULTS: usize = 6;
+/// What was sent shortly before a fault can be in the failed NIC's hands.
+const BEFORE_NS: u64 = 5_000_000;
+/// Until the heir's filters are open, and what waits in between is there.
+const AFTER_NS: u64 = 5_000_000;
+/// The VxWorks article's experiment: so many pulls, over so many datagrams.
+const PULLS: usize = 9;
+const DATAGRAMS: u64 = 100_000;
+/// Ports that die, one after the other.
+const DEAD_PORTS: usize = 4;
+/// Between two probes in that.
+const PROBE_MS: u32 = 5;
+
+/// When frame `n` of each kind was sent.
+type Sent = Vec<u64>;
+
+/// Sends frames of each kind from the host until it is told to stop.
+fn send_groups(host: &Namespace, stop: &AtomicBool) -> Result<Sent> {
+    host.run(|| -> Result<Sent> {
+        let socket = FrameSocket::open("v1")?;
+        let source = [0x02, 0x77, 0x73, 0, 0, 0x99];
+        let mut sent = Sent::new();
+        while !stop.load(Ordering::Acquire) && sent.len() < MOST as usize {
+            let number = sent.len() as u32;
+            sent.push(monotonic_ns());
+            for kind in Kind::ALL {
+                socket.send(&kind.frame(source, number))?;
+            }
+            std::thread::sleep(GROUP_EVERY);
+        }
+        Ok(sent)
+    })?
+}
+
+/// Stops a companion thread whatever becomes of the step.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Bench<'_> {
+    /// Broadcast, multicast, ARP requests and neighbour solicitations through failovers: each comes
+    /// once, or is lost in a gap; and the guest's own do not come back.
+    pub(super) fn groups(&mut self) -> Result<Value> {
+        self.guest()?.ask("groups start")?;
+        let host = self.lan.host();
+        let stop = AtomicBool::new(false);
+        let (sent, failures) = std::thread::scope(|scope| -> Result<_> {
+            let sender = scope.spawn(|| send_groups(host, &stop));
+            let at_end = StopAtEnd(&stop);
+            std::thread::sleep(SETTLE);
+            let mac = self.parts.mac();
+            let failures = (0..GROUP_FAULTS)
+                .map(|n| self.fail_once(&mac, [Cause::Crash, Cause::Hang, Cause::Link][n % 3], n))
+                .collect::<Result<Vec<_>>>()?;
+            std::thread::sleep(SETTLE);
+            drop(at_end);
+            let sent = sender.join().ok().context("the sender of frames has panicked")??;
+            Ok((sent, failures))
+        })?;
+        std::thread::sleep(SETTLE);
+        let heard = self.guest()?.ask("groups stop")?;
+        let word = |name: &str| {
+            let mut words = heard.split(' ').filter_map(|word| word.split_once('='));
+            let found = words.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+            found.with_context(|| format!("no {name} in `{heard}`"))
+        };
+        let mut figures = Map::new();
+        for kind in Kind::ALL {
+            let tally = Tally::from_word(&word(kind.name())?).context("no tally")?;
+            let missing = tally.missing(sent.len() as u32);
+            let outside: Vec<_> =
+                missing.iter().filter(|&&n| !in_a_gap(sent[n as usize], &failures)).collect();
+            ensure!(tally.doubled() == 0, "{}: {} came twice", kind.name(), tally.doubled());
+            ensure!(outside.is_empty(), "{}: lost outside of gaps: {outside:?}", kind.name());
+            figures
+                .insert(kind.name().into(), json!({ "sent": sent.len(), "lost": missing.len() }));
+        }
+        let own = word("own")?;
+        ensure!(own == "0", "{own} of the guest's own broadcasts came back to it");
+        figures.insert("failovers".into(), failures.len().into());
+        Ok(figures.into())
+    }
+
+    /// Nine pulled cables over 100,000 datagrams, one each millisecond.
+    pub(super) fn pulls(&mut self) -> Result<Value> {
+        self.guest()?.put_first(true)?;
+        let ping = self.ping()?;
+        let mac = self.parts.mac();
+        let start = Instant::now();
+        let whole = Duration::from_millis(DATAGRAMS);
+        let mut failures = Vec::new();
+        for n in 0..PULLS {
+            let due = whole * (n as u32 + 1) / (PULLS as u32 + 1);
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+            failures.push(self.fail_once(&mac, Cause::Link, n)?);
+        }
+        while ping.sent() < DATAGRAMS {
+            std::thread::sleep(SETTLE);
+        }
+        let ledger = ping.finish()?;
+        self.guest()?.put_first(false)?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        let silences: Vec<_> = failures.iter().filter_map(|f| f.silence(&ledger)).collect();
+        let long = silences.iter().filter(|(from, to)| to - from > LIMIT_NS);
+        let long: Vec<_> = long.collect();
+        let stalls = self.witness.stalls();
+        let stalled =
+            |&(from, to): &(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
+        Ok(json!({
+            "pulls": failures.len(),
+            "interruption_ms": spread(silences.iter().map(|(from, to)| (to - from) as f64 / 1e6).collect()),
+            "over_10_ms": long.len(),
+            "of_these_machine_stalled": long.iter().filter(|span| stalled(span)).count(),
+            "traffic": books(&ledger),
+        }))
+    }
+
+    /// Ports of the bridge that forward nothing any more while their carrier stays up.
+    pub(super) fn dead_ports(&mut self) -> Result<Value> {
+        self.service = None;
+        let mut topology = self.parts.topology.clone();
+        topology.drill.probe_ms = PROBE_MS;
+        self.service = Some(InProcess::start(self.lan.bridge(), &topology)?);
+        self.guest()?.put_first(true)?;
+        let ping = self.ping()?;
+        std::thread::sleep(SETTLE);
+        let mut failures = Vec::new();
+        for _ in 0..DEAD_PORTS {
+            failures.push(self.kill_port()?);
+        }
+        let ledger = ping.finish()?;
+        self.guest()?.put_first(false)?;
+        ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
+        let silences = failures.iter().filter_map(|failure| failure.silence(&ledger));
+        let silences = silences.map(|(from, to)| (to - from) as f64 / 1e6);
+        Ok(json!({
+            "ports": failures.len(),
+            "probe_ms": PROBE_MS,
+            "interruption_ms": spread(silences.collect()),
+            "traffic": books(&ledger),
+        }))
+    }
+
+    fn kill_port(&self) -> Result<Failure> {
+        let service = self.service()?;
+        let failed = service.active()?;
+        let injected_ns = monotonic_ns();
+        self.lan.set_port_dead(TAPS[failed], true)?;
+        let report = service.wait_failover()?;
+        let verdict = report.record.verdict;
+        ensure!(matches!(verdict, Verdict::Port), "found as something else: {verdict:?}");
+        let end = Instant::now() + PATIENCE;
+        while service.active()? == failed {
+            ensure!(Instant::now() < end, "nobody took over");
+        }
+        std::thread::sleep(SETTLE);
+        self.lan.set_port_dead(TAPS[failed], false)?;
+        service.wait_redundant()?;
+        std::thread::sleep(SETTLE);
+        Ok(Failure { cause: Cause::Link, injected_ns, report })
+    }
+}
+
+/// Whether a frame sent at this time may be lost: a failover was on.
+fn in_a_gap(sent_ns: u64, failures: &[Failure]) -> bool {
+    failures.iter().any(|failure| {
+        let from_ns = failure.injected_ns.saturating_sub(BEFORE_NS);
+        (from_ns..failure.report.record.released_ns + AFTER_NS).contains(&sent_ns)
+    })
+}
