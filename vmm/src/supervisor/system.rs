@@ -141,6 +141,8 @@ impl System {
             },
             violations: hub.clone(),
         })?);
+        // Before anything that would go on without the rest, should a socket be taken.
+        let servers = serve_apps(topology, &switchboard)?;
         let (jobs, queues): (Vec<_>, Vec<_>) =
             slots.iter().map(|_| mpsc::sync_channel(JOBS)).unzip();
         let (nudges, nudged) = mpsc::sync_channel(1);
@@ -192,7 +194,6 @@ impl System {
         let keeper = Keeper::new(shop.clone(), fail_back(topology));
         threads.push(realtime::spawn("keeper", None, move || keeper.run(&nudged))?);
         let clockworks = start_clockworks(topology, &Operator::new(shop.clone()))?;
-        let servers = serve_apps(topology, &switchboard)?;
         Ok(Self {
             slots,
             switchboard,

@@ -170,7 +170,10 @@ impl Watch {
             }
             if outcome.is_new {
                 // A driver that attaches throws away what the NIC had to report before.
-                self.note_link(index, self.slots[index].nic.link_up());
+                let up = self.slots[index].nic.link_up();
+                if self.note_link(index, up) {
+                    self.tell_link(index, up);
+                }
             }
             if let Some(delayed_us) = outcome.healed_us {
                 let (domain, at_ns) = (self.slots[index].id, monotonic_ns());
@@ -184,13 +187,7 @@ impl Watch {
         let nic = &self.slots[index].nic;
         let _ = nic.link_event().read();
         let up = nic.acknowledge_link();
-        let mut changed = false;
-        for (slot, link_up) in self.slots.iter().zip(&mut self.link_up) {
-            if slot.shares_nic(&self.slots[index]) && std::mem::replace(link_up, up) != up {
-                self.failover.link_changed(slot.id, up);
-                changed = true;
-            }
-        }
+        let changed = self.note_link(index, up);
         self.follow_links();
         if changed {
             self.tell_link(index, up);
@@ -213,11 +210,16 @@ impl Watch {
         }
     }
 
-    fn note_link(&mut self, index: usize, up: bool) {
-        if std::mem::replace(&mut self.link_up[index], up) != up {
-            self.failover.link_changed(self.slots[index].id, up);
-            self.tell_link(index, up);
+    /// Remembers a NIC's link for every domain that has it; whether it is news.
+    fn note_link(&mut self, index: usize, up: bool) -> bool {
+        let mut changed = false;
+        for (slot, link_up) in self.slots.iter().zip(&mut self.link_up) {
+            if slot.shares_nic(&self.slots[index]) && std::mem::replace(link_up, up) != up {
+                self.failover.link_changed(slot.id, up);
+                changed = true;
+            }
         }
+        changed
     }
 
     /// Hands over from a domain without a link to one with, if there is one. Both down: stay, the
