@@ -11,7 +11,7 @@ use warmspare::fault::{self, Site};
 use warmspare::kvm::Image;
 use warmspare::nic::registers::{TCTL, tctl};
 use warmspare::supervisor::{
-    Blame, DrillError, Event, RoleState, SwitchError, UpgradeError, UpgradeStep, Verdict,
+    Blame, DrillError, Event, Failover, RoleState, SwitchError, UpgradeError, UpgradeStep, Verdict,
 };
 use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
 
@@ -88,37 +88,45 @@ fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
     rig.assert_service_whole();
 }
 
-#[test]
-fn crashes_in_the_middle_of_switches_are_failovers() {
-    let _alone = alone();
+/// Planned operations again and again, and crashes among them, each a moment later: all are failovers.
+fn assert_crashes_among(
+    operate: impl Fn(&Failover) + Send + Sync,
+    crashes: u64,
+    step: Duration,
+    crash: impl Fn(&Rig, u64) -> DomainId,
+    is_answer: impl Fn(&Verdict) -> bool,
+) {
     let rig = Rig::start();
     let stop = AtomicBool::new(false);
     let failover = rig.system.failover().clone();
     std::thread::scope(|scope| {
         let _end = StopAtEnd(&stop);
-        scope.spawn(|| {
-            again_and_again(&stop, || {
-                let _ = failover.switch_to(None);
-            });
-        });
-        for n in 0..12 {
+        scope.spawn(|| again_and_again(&stop, || operate(&failover)));
+        for n in 0..crashes {
             rig.wait_whole();
-            // A switch takes some four milliseconds: a fault strikes at each stage of it.
-            std::thread::sleep(Duration::from_micros(350 * n));
-            let victim = [Rig::crash_active, crash_spare][n as usize % 2](&rig);
+            std::thread::sleep(step * n as u32);
+            let victim = crash(&rig, n);
             let report = rig.wait_event(|event| match event {
                 Event::Failover(report) if report.record.from == victim => Some(report),
                 Event::BuildFailed { reason, .. } => panic!("not built: {reason}"),
                 _ => None,
             });
-            // A switch that waits for its answer may give it up before its processor is free for
-            // it to crash on.
-            let verdict = report.record.verdict;
-            assert!(matches!(verdict, Verdict::Crash(_) | Verdict::Unready), "{report:?}");
+            assert!(is_answer(&report.record.verdict), "{report:?}");
             rig.wait_whole();
         }
     });
     rig.assert_service_whole();
+}
+
+#[test]
+fn crashes_in_the_middle_of_switches_are_failovers() {
+    let _alone = alone();
+    let switch = |failover: &Failover| drop(failover.switch_to(None));
+    let crash = |rig: &Rig, n| [Rig::crash_active, crash_spare][n as usize % 2](rig);
+    // A switch takes some four milliseconds: a fault strikes at each stage of it. One that waits for
+    // its answer may give it up before its processor is free for it to crash on.
+    let answer = |verdict: &Verdict| matches!(verdict, Verdict::Crash(_) | Verdict::Unready);
+    assert_crashes_among(switch, 12, Duration::from_micros(350), crash, answer);
 }
 
 /// Corrupts whoever stands by at this moment, and makes it run.
@@ -243,29 +251,10 @@ fn a_crash_during_a_drill_takes_over_at_once() {
 #[test]
 fn crashes_among_drills_are_failovers() {
     let _alone = alone();
-    let rig = Rig::start();
-    let stop = AtomicBool::new(false);
-    let failover = rig.system.failover().clone();
-    std::thread::scope(|scope| {
-        let _end = StopAtEnd(&stop);
-        scope.spawn(|| {
-            again_and_again(&stop, || {
-                let _ = failover.drill(None);
-            });
-        });
-        for n in 0..8 {
-            rig.wait_whole();
-            std::thread::sleep(Duration::from_micros(150 * n));
-            let victim = rig.crash_active();
-            let report = rig.wait_event(|event| match event {
-                Event::Failover(report) if report.record.from == victim => Some(report),
-                _ => None,
-            });
-            assert!(matches!(report.record.verdict, Verdict::Crash(_)), "{report:?}");
-            rig.wait_whole();
-        }
-    });
-    rig.assert_service_whole();
+    let drill = |failover: &Failover| drop(failover.drill(None));
+    let crash = |rig: &Rig, _| rig.crash_active();
+    let answer = |verdict: &Verdict| matches!(verdict, Verdict::Crash(_));
+    assert_crashes_among(drill, 8, Duration::from_micros(150), crash, answer);
 }
 
 #[test]

@@ -108,7 +108,8 @@ impl Bench {
         control.dma_iova.store(slot.dma_iova(), Ordering::Relaxed);
         control.rx_pool_iova.store(slot.rx_pool_iova(), Ordering::Relaxed);
         control.set_macs(&[MAC]);
-        let mut rings = slot.host_rings();
+        // SAFETY: the only ones in this test.
+        let mut rings = unsafe { slot.host_rings() };
         for buffer in 0..1000 {
             provide(slot, &mut rings, buffer);
         }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use shared_ring::layout::{BUFFER_BYTES, RX_POOL_BASE};
 use shared_ring::{Entry, EntryFlags};
-use warmspare::domain::{DomainId, DomainSlot};
+use warmspare::domain::{DomainId, DomainRings, DomainSlot};
 use warmspare::nic::NullNic;
 use warmspare::switchboard::{
     AnnounceConfig, Switchboard, SwitchboardConfig, Violation, ViolationSink,
 };
 
-use super::ends::{EPOCH, Ends, notify};
+use super::ends::{EPOCH, notify};
 
 /// Between two looks while there is nothing.
 const PAUSE: Duration = Duration::from_micros(20);
@@ -62,7 +62,8 @@ impl NullSlot {
         let stop = Arc::new(AtomicBool::new(false));
         let (slot, nic, ended) = (self.slot.clone(), self.nic.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("null-domain".into()).spawn(move || {
-            let mut turner = Turner { ends: Ends::new(&slot) };
+            // SAFETY: the only ones, and no domain runs there.
+            let mut turner = Turner { ends: unsafe { slot.domain_rings() } };
             while !ended.load(Ordering::Relaxed) {
                 if !turner.turn(&slot, &nic, source.as_deref()) {
                     std::thread::sleep(PAUSE);
@@ -90,7 +91,7 @@ impl Drop for NullDomain {
 
 /// The domain, as it turns.
 struct Turner {
-    ends: Ends,
+    ends: DomainRings,
 }
 
 impl Turner {

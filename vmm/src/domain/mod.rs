@@ -32,7 +32,7 @@ pub use life::{CpuClock, DomainEvents, Life, LifeError};
 pub use map::{MemoryArea, check_image, memory_areas};
 pub use prepare::PrepareConfig;
 pub use probe::LifeProbe;
-pub use slot::{DomainId, DomainSlot, HostRings, SlotError};
+pub use slot::{DomainId, DomainRings, DomainSlot, HostRings, SlotError};
 pub use trap::{MAX_FAULTY_BYTES, RegisterChange, TrapError};
 pub use vcpu::VcpuState;
 

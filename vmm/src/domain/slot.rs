@@ -184,34 +184,58 @@ impl DomainSlot {
         }
     }
 
-    /// The VMM's ends of the four rings, for one life of the domain. The rings must be zeroed.
-    pub fn host_rings(&self) -> HostRings {
-        let control = self.control();
-        let status = self.status();
-        let ring = |base, published: &_, consumed: &_| RingMemory {
+    /// Memory of the four rings: TX_POST, RX_PROVIDE, TX_DONE, RX_DONE.
+    fn rings(&self) -> [RingMemory; 4] {
+        let (control, status) = (self.control(), self.status());
+        let ring = |base, published: &AtomicU32, consumed: &AtomicU32| RingMemory {
             slots: NonNull::from(self.fixed::<shared_ring::entry::Slot>(base)),
             published: NonNull::from(published),
             consumed: NonNull::from(consumed),
         };
-        let tx_post =
-            ring(layout::TX_POST_BASE, &control.tx_post_published.0, &status.tx_post_consumed.0);
-        let rx_provide = ring(
-            layout::RX_PROVIDE_BASE,
-            &control.rx_provide_published.0,
-            &status.rx_provide_consumed.0,
-        );
-        let tx_done =
-            ring(layout::TX_DONE_BASE, &status.tx_done_published.0, &control.tx_done_consumed.0);
-        let rx_done =
-            ring(layout::RX_DONE_BASE, &status.rx_done_published.0, &control.rx_done_consumed.0);
-        // SAFETY: the slots lie in RAM that `_ram` keeps mapped as long as the ends live. One set
-        // of ends is made for each life, by the switchboard, which drops the earlier one first.
+        let (post, posted) = (&control.tx_post_published.0, &status.tx_post_consumed.0);
+        let (provide, provided) = (&control.rx_provide_published.0, &status.rx_provide_consumed.0);
+        let (done, heard) = (&status.tx_done_published.0, &control.tx_done_consumed.0);
+        let (received, read) = (&status.rx_done_published.0, &control.rx_done_consumed.0);
+        [
+            ring(layout::TX_POST_BASE, post, posted),
+            ring(layout::RX_PROVIDE_BASE, provide, provided),
+            ring(layout::TX_DONE_BASE, done, heard),
+            ring(layout::RX_DONE_BASE, received, read),
+        ]
+    }
+
+    /// The VMM's ends of the rings, for one life of the domain. The rings must be zeroed.
+    ///
+    /// # Safety
+    /// One set of these is used for each life, and none of an earlier life any more.
+    pub unsafe fn host_rings(&self) -> HostRings {
+        let [tx_post, rx_provide, tx_done, rx_done] = self.rings();
+        // SAFETY: the slots lie in RAM that `_ram` keeps mapped as long as the ends live; that there
+        // is one set the caller promises.
         unsafe {
             HostRings {
                 tx_post: Producer::new(tx_post),
                 rx_provide: Producer::new(rx_provide),
                 tx_done: Consumer::new(tx_done),
                 rx_done: Consumer::new(rx_done),
+                _ram: self.ram.clone(),
+            }
+        }
+    }
+
+    /// The domain's ends of the rings, for what stands in a domain's place in tests and benchmarks.
+    ///
+    /// # Safety
+    /// As for [`Self::host_rings`], and no domain runs in this slot.
+    pub unsafe fn domain_rings(&self) -> DomainRings {
+        let [tx_post, rx_provide, tx_done, rx_done] = self.rings();
+        // SAFETY: as above.
+        unsafe {
+            DomainRings {
+                tx_post: Consumer::new(tx_post),
+                rx_provide: Consumer::new(rx_provide),
+                tx_done: Producer::new(tx_done),
+                rx_done: Producer::new(rx_done),
                 _ram: self.ram.clone(),
             }
         }
@@ -228,5 +252,18 @@ pub struct HostRings {
     pub tx_done: Consumer,
     /// Frames received.
     pub rx_done: Consumer,
+    _ram: Arc<SharedMemory>,
+}
+
+/// The domain's ends of its rings.
+pub struct DomainRings {
+    /// Frames to send.
+    pub tx_post: Consumer,
+    /// Empty receive buffers.
+    pub rx_provide: Consumer,
+    /// Frames claimed sent.
+    pub tx_done: Producer,
+    /// Frames received.
+    pub rx_done: Producer,
     _ram: Arc<SharedMemory>,
 }

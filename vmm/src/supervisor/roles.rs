@@ -69,6 +69,10 @@ impl fmt::Display for RoleState {
 }
 
 impl RoleState {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::Failed, Self::Restarting, Self::Standby, Self::Active, Self::Quarantined];
+
     /// The state after `event`.
     ///
     /// # Errors
@@ -91,13 +95,6 @@ impl RoleState {
 mod tests {
     use super::*;
 
-    const STATES: [RoleState; 5] = [
-        RoleState::Failed,
-        RoleState::Restarting,
-        RoleState::Standby,
-        RoleState::Active,
-        RoleState::Quarantined,
-    ];
     const EVENTS: [RoleEvent; 6] = [
         RoleEvent::Rebuild,
         RoleEvent::Ready,
@@ -118,7 +115,7 @@ mod tests {
 
     #[test]
     fn exactly_nine_steps_are_legal() {
-        let legal = STATES
+        let legal = RoleState::ALL
             .iter()
             .flat_map(|s| EVENTS.iter().map(move |e| s.after(*e)))
             .filter(Result::is_ok)
@@ -139,7 +136,7 @@ mod tests {
 
     #[test]
     fn only_a_standby_takes_over() {
-        for state in STATES {
+        for state in RoleState::ALL {
             let step = state.after(RoleEvent::TakeOver);
             let expected = IllegalTransition { state, event: RoleEvent::TakeOver };
             match state {

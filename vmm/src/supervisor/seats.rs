@@ -181,14 +181,6 @@ impl Drop for SeatsGuard<'_> {
     }
 }
 
-const STATES: [RoleState; 5] = [
-    RoleState::Failed,
-    RoleState::Restarting,
-    RoleState::Standby,
-    RoleState::Active,
-    RoleState::Quarantined,
-];
-
 const DRILL_PASSED: u64 = 1 << 8;
 
 const ASIDE: u64 = 1 << 9;
@@ -199,7 +191,7 @@ fn pack(state: RoleState, [drill_passed, aside]: [bool; 2], epoch: u32) -> u64 {
 }
 
 fn unpack(word: u64) -> (RoleState, [bool; 2], u32) {
-    let state = STATES.get(usize::from(word as u8)).copied();
+    let state = RoleState::ALL.get(usize::from(word as u8)).copied();
     // Only `pack` writes these words.
     let bits = [word & DRILL_PASSED != 0, word & ASIDE != 0];
     (state.unwrap_or(RoleState::Failed), bits, (word >> 32) as u32)
@@ -211,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_state_is_shown_as_it_is() {
-        for state in STATES {
+        for state in RoleState::ALL {
             for bits in [[false, true], [true, false]] {
                 assert_eq!(unpack(pack(state, bits, u32::MAX)), (state, bits, u32::MAX));
             }

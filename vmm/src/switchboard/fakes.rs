@@ -5,13 +5,11 @@ pub(crate) mod rig;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shared_ring::layout::*;
-use shared_ring::ring::RingMemory;
-use shared_ring::{Consumer, Entry, EntryFlags, Producer};
+use shared_ring::{Entry, EntryFlags};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -19,7 +17,7 @@ use super::port::doorbell::{Call, Kick};
 use super::port::memory::{GuestMemory, MappedRegion, RegionSpec};
 use super::port::vring::{Vring, VringConfig};
 use super::{Violation, ViolationSink};
-use crate::domain::{DomainId, DomainSlot};
+use crate::domain::{DomainId, DomainRings, DomainSlot};
 use crate::nic::NullNic;
 
 /// Remembers violations.
@@ -41,10 +39,7 @@ pub(crate) fn prepare(slot: &DomainSlot) {
 pub(crate) struct FakeDomain {
     pub(crate) slot: Arc<DomainSlot>,
     epoch: u32,
-    pub(crate) tx_post: Consumer,
-    rx_provide: Consumer,
-    pub(crate) tx_done: Producer,
-    pub(crate) rx_done: Producer,
+    pub(crate) rings: DomainRings,
     /// Entries taken from TX_POST and not claimed.
     pub(crate) in_hand: VecDeque<Entry>,
     /// Buffers taken from RX_PROVIDE.
@@ -54,30 +49,10 @@ pub(crate) struct FakeDomain {
 impl FakeDomain {
     pub(crate) fn new(slot: &Arc<DomainSlot>, epoch: u32) -> Self {
         slot.note_attached(epoch);
-        let (control, status) = (slot.control(), slot.status());
-        let ring = |base, published: &AtomicU32, consumed: &AtomicU32| RingMemory {
-            slots: NonNull::from(slot.ram.shape::<shared_ring::entry::Slot>(base).unwrap()),
-            published: NonNull::from(published),
-            consumed: NonNull::from(consumed),
-        };
-        let post = ring(TX_POST_BASE, &control.tx_post_published.0, &status.tx_post_consumed.0);
-        let provide =
-            ring(RX_PROVIDE_BASE, &control.rx_provide_published.0, &status.rx_provide_consumed.0);
-        let done = ring(TX_DONE_BASE, &status.tx_done_published.0, &control.tx_done_consumed.0);
-        let received = ring(RX_DONE_BASE, &status.rx_done_published.0, &control.rx_done_consumed.0);
-        // SAFETY: the slot, kept below, keeps the memory; a test makes one fake for each life.
-        unsafe {
-            Self {
-                slot: slot.clone(),
-                epoch,
-                tx_post: Consumer::new(post),
-                rx_provide: Consumer::new(provide),
-                tx_done: Producer::new(done),
-                rx_done: Producer::new(received),
-                in_hand: VecDeque::new(),
-                buffers: VecDeque::new(),
-            }
-        }
+        // SAFETY: a test makes one fake for each life, and runs no domain.
+        let rings = unsafe { slot.domain_rings() };
+        let (in_hand, buffers) = (VecDeque::new(), VecDeque::new());
+        Self { slot: slot.clone(), epoch, rings, in_hand, buffers }
     }
 
     /// Takes up to `most` posted entries in hand and returns the frames they make.
@@ -85,7 +60,7 @@ impl FakeDomain {
         let mut frames: Vec<Vec<u8>> = Vec::new();
         let mut more = false;
         for _ in 0..most {
-            let Some(entry) = self.tx_post.pop().unwrap() else { break };
+            let Some(entry) = self.rings.tx_post.pop().unwrap() else { break };
             assert_eq!(entry.epoch, self.epoch as u16);
             assert_eq!(entry.iova, DomainSlot::tx_iova(entry.buffer));
             let mut bytes = vec![0; usize::from(entry.len)];
@@ -98,7 +73,7 @@ impl FakeDomain {
             more = entry.flags.contains(EntryFlags::MORE);
             self.in_hand.push_back(entry);
         }
-        self.tx_post.release();
+        self.rings.tx_post.release();
         frames
     }
 
@@ -111,8 +86,8 @@ impl FakeDomain {
     }
 
     pub(crate) fn claim_raw(&mut self, entry: Entry) {
-        self.tx_done.push(entry).unwrap();
-        self.tx_done.publish();
+        self.rings.tx_done.push(entry).unwrap();
+        self.rings.tx_done.publish();
     }
 
     /// An entry of this life, otherwise empty.
@@ -122,10 +97,10 @@ impl FakeDomain {
 
     /// Takes an empty receive buffer.
     pub(crate) fn take_buffer(&mut self) -> Entry {
-        while let Some(entry) = self.rx_provide.pop().unwrap() {
+        while let Some(entry) = self.rings.rx_provide.pop().unwrap() {
             self.buffers.push_back(entry);
         }
-        self.rx_provide.release();
+        self.rings.rx_provide.release();
         self.buffers.pop_front().expect("an empty receive buffer")
     }
 
@@ -144,8 +119,8 @@ impl FakeDomain {
     }
 
     pub(crate) fn receive_raw(&mut self, entry: Entry) {
-        self.rx_done.push(entry).unwrap();
-        self.rx_done.publish();
+        self.rings.rx_done.push(entry).unwrap();
+        self.rings.rx_done.publish();
     }
 
     /// Completes a receive descriptor without publishing it.

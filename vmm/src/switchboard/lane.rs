@@ -106,7 +106,8 @@ impl LaneLife {
     /// # Errors
     /// The rings were not zeroed.
     pub(crate) fn new(slot: &DomainSlot, epoch: u32, guests: usize) -> Result<Self, Violation> {
-        let rings = slot.host_rings();
+        // SAFETY: a lane has one life at a time, and drops the one before first.
+        let rings = unsafe { slot.host_rings() };
         let owned = Owned([0; RX_BUFFERS / 64]);
         let backlog = Backlog::new(guests);
         let mut life = Self { epoch, rings, owned, backlog, trusted: true, posted: 0, provided: 0 };

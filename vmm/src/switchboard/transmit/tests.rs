@@ -93,7 +93,7 @@ proptest! {
                 Step::Confirm(sent) => { pool.confirm(sent); }
                 Step::LinkLost(lost) => { pool.send_again(lost); }
                 Step::Fail => {
-                    let taken = domain.tx_post.cursor();
+                    let taken = domain.rings.tx_post.cursor();
                     pool.fail(|cursor| taken.wrapping_sub(cursor + 1) as i32 >= 0);
                     check(&pool);
                     pool.drain_poison(|_, _| {});

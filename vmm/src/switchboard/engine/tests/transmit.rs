@@ -246,7 +246,7 @@ fn a_domain_that_claims_before_it_says_what_it_took_delays_nothing_for_ever() {
         rig.send(round * 100..round * 100 + 100);
         rig.guest.tx.drain_used();
         // Takes entries without publishing its cursor.
-        while let Some(entry) = domain.tx_post.pop().unwrap() {
+        while let Some(entry) = domain.rings.tx_post.pop().unwrap() {
             domain.claim_raw(Entry { buffer: entry.buffer, ..domain.entry() });
             rig.nics[0].send(1);
             got += 1;
@@ -257,7 +257,7 @@ fn a_domain_that_claims_before_it_says_what_it_took_delays_nothing_for_ever() {
     assert!(rig.engine.arm());
     rig.engine.disarm();
     assert!(rig.engine.deadline_ns(rig.now).is_some(), "nobody else wakes the loop");
-    domain.tx_post.release();
+    domain.rings.tx_post.release();
     rig.tick();
     got += domain.take_posted(2000).len();
     rig.tick();
