@@ -1,5 +1,8 @@
 //! Campaigns of fault injection, as a user runs them.
 
+#[path = "campaign/honest.rs"]
+mod honest;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -71,13 +74,18 @@ fn mistake(output: &Output) -> String {
 }
 
 fn replay(out: &Path, id: u64) -> (InjectionRecord, InjectionRecord) {
-    let output = Command::new(program())
-        .args(["campaign", "replay", "--format", "json"])
-        .arg(out)
-        .arg(id.to_string())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output));
+    replayed(&replay_command(out, id).output().unwrap())
+}
+
+fn replay_command(out: &Path, id: u64) -> Command {
+    let mut command = Command::new(program());
+    command.args(["campaign", "replay", "--format", "json"]).arg(out).arg(id.to_string());
+    command
+}
+
+/// A record, and the same again.
+fn replayed(output: &Output) -> (InjectionRecord, InjectionRecord) {
+    assert!(output.status.success(), "{}", text(output));
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
     let record = |key: &str| serde_json::from_value(value[key].clone()).unwrap();
     (record("recorded"), record("again"))
@@ -93,11 +101,11 @@ fn wait_recorded(out: &Path, count: usize, child: &mut Child) {
     }
 }
 
-/// Waits until a worker process of the campaign runs. Before that, one that is being started still
-/// has the campaign's files open, and with them the lock on its records.
-fn wait_worker(campaign: &Child) {
+/// Waits until a worker process of the campaign runs, and returns its number. Before that, one that
+/// is being started still has the campaign's files open, and with them the lock on its records.
+fn wait_worker(campaign: &Child) -> u32 {
     let end = Instant::now() + PATIENCE;
-    let is_worker = |process: &str| {
+    let is_worker = |process: &u32| {
         let command = std::fs::read_to_string(format!("/proc/{process}/cmdline"));
         command.is_ok_and(|command| command.contains(WORKER_COMMAND))
     };
@@ -106,7 +114,12 @@ fn wait_worker(campaign: &Child) {
         let lists = threads.map(|thread| thread.unwrap().path().join("children"));
         lists.map(|list| std::fs::read_to_string(list).unwrap_or_default()).collect::<String>()
     };
-    while !children().split_whitespace().any(is_worker) {
+    loop {
+        let children = children();
+        let mut processes = children.split_whitespace().filter_map(|text| text.parse().ok());
+        if let Some(worker) = processes.find(is_worker) {
+            return worker;
+        }
         assert!(Instant::now() < end, "no worker is started");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -285,131 +298,4 @@ fn mistakes_are_one_line() {
     assert!(missing.contains("/no/such.json"), "{missing}");
     let none = Command::new(program()).args(["campaign", "replay", "/no/folder", "1"]).output();
     assert!(mistake(&none.unwrap()).contains("/no/folder"));
-}
-
-/// Known faults, each of which can come to one outcome only.
-mod honest {
-    use super::*;
-
-    const RCTL: u64 = 0x100;
-
-    fn target() -> Target {
-        Target::new(guest_images::DRIVER_DOMAIN).unwrap()
-    }
-
-    /// A folder with one record, whose fault is this one, under a configuration.
-    fn outcome_of(name: &str, configuration: &str, kind: &str, fault: Value) -> InjectionRecord {
-        let folder = Folder::new(name);
-        let file = folder.file(&named(&["domain_rx_path"], 1));
-        let output = run(&file, &folder.out(), &[]);
-        assert!(output.status.success(), "{}", text(&output));
-        let mut record = serde_json::to_value(&records(&folder.out())[0]).unwrap();
-        record["id"] = json!(2);
-        record["kind"] = json!(kind);
-        record["configuration"] = json!(configuration);
-        record["fault"] = fault;
-        let lines = folder.out().join("injections.jsonl");
-        let mut lines = std::fs::OpenOptions::new().append(true).open(lines).unwrap();
-        writeln!(lines, "{record}").unwrap();
-        // A machine that stands still meanwhile does things to the service that no fault did.
-        let mut tries = (0..4).map(|_| replay(&folder.out(), 2).1);
-        let calm = tries.find(|record| record.machine_stall_ms == 0.0);
-        calm.unwrap_or_else(|| replay(&folder.out(), 2).1)
-    }
-
-    /// The instruction behind the first one of the receive path, three bytes long, replaced.
-    fn in_receive_path(bytes: &str) -> Value {
-        let target = target();
-        let function = target.function("domain_rx_path").unwrap();
-        let code = target.code_of(Some(std::slice::from_ref(function)));
-        let long = code.iter().find(|code| target.bytes(code).len() == 3).unwrap();
-        json!({"segment": "text", "address": long.address(), "bytes": bytes, "activation": 1})
-    }
-
-    #[test]
-    fn an_invalid_instruction_is_a_crash() {
-        let record = outcome_of("crash", "fast-spare", "mutation", in_receive_path("0f0b90"));
-        assert_eq!(record.outcome, InjectionOutcome::Crash, "{record:?}");
-        assert_eq!(record.frames.corrupted, 0);
-        assert!(record.verdict.unwrap().switch_us.is_some());
-    }
-
-    #[test]
-    fn a_jump_to_itself_is_a_hang() {
-        let record = outcome_of("hang", "spare", "mutation", in_receive_path("ebfe90"));
-        assert_eq!(record.outcome, InjectionOutcome::Hang, "{record:?}");
-    }
-
-    #[test]
-    fn a_role_that_is_forgotten_is_a_stall() {
-        let role = std::mem::offset_of!(shared_ring::ControlPage, role) as u64;
-        let fault = json!({
-            "segment": "status", "bit": 0, "activation": 1,
-            "address": shared_ring::layout::CONTROL_BASE + role
-        });
-        let record = outcome_of("stall", "fast-spare", "data", fault);
-        assert_eq!(record.outcome, InjectionOutcome::Stall, "{record:?}");
-    }
-
-    #[test]
-    fn a_receive_unit_that_is_switched_off_is_silence() {
-        let fault = json!({
-            "segment": "nic", "address": RCTL, "symbol": "RCTL", "bit": 1, "activation": 1
-        });
-        let record = outcome_of("silence", "fast-spare", "device", fault);
-        assert_eq!(record.outcome, InjectionOutcome::Silence, "{record:?}");
-    }
-
-    #[test]
-    fn a_cursor_that_runs_ahead_is_a_breach_of_the_protocol() {
-        let published = std::mem::offset_of!(shared_ring::StatusPage, tx_done_published) as u64;
-        let fault = json!({
-            "segment": "status", "bit": 7, "activation": 1,
-            "address": shared_ring::layout::STATUS_BASE + published + 2
-        });
-        let record = outcome_of("protocol", "fast-spare", "data", fault);
-        assert_eq!(record.outcome, InjectionOutcome::Protocol, "{record:?}");
-    }
-
-    #[test]
-    fn what_nobody_recovers_is_unrecovered() {
-        let record = outcome_of("none", "none", "mutation", in_receive_path("0f0b90"));
-        assert_eq!(record.outcome, InjectionOutcome::Unrecovered, "{record:?}");
-        assert_eq!(record.verdict.unwrap().cause, "crash");
-        assert!(record.interruption_us.is_none());
-    }
-
-    #[test]
-    fn a_domain_without_a_spare_is_started_anew() {
-        let record = outcome_of("reboot", "reboot", "mutation", in_receive_path("0f0b90"));
-        assert_eq!(record.outcome, InjectionOutcome::Crash, "{record:?}");
-        assert!(record.interruption_us.is_some());
-    }
-
-    #[test]
-    fn an_instruction_that_stays_what_it_was_is_masked() {
-        let target = target();
-        let mut fault = in_receive_path("");
-        let code = target.code_at(fault["address"].as_u64().unwrap()).unwrap();
-        let same: String = target.bytes(&code).iter().map(|byte| format!("{byte:02x}")).collect();
-        fault["bytes"] = json!(same);
-        let record = outcome_of("masked", "fast-spare", "mutation", fault);
-        assert!(record.activated);
-        assert_eq!(record.outcome, InjectionOutcome::Masked, "{record:?}");
-    }
-
-    #[test]
-    fn what_is_never_reached_is_not_counted() {
-        let target = target();
-        let bring_up = target.functions().iter().find(|f| f.name.contains("give_up")).unwrap();
-        let code = target.code_at(bring_up.address).unwrap();
-        let len = target.bytes(&code).len();
-        let fault = json!({
-            "segment": "text", "address": bring_up.address, "activation": 1,
-            "bytes": "cc".repeat(len)
-        });
-        let record = outcome_of("idle", "fast-spare", "mutation", fault);
-        assert!(!record.activated && record.activated_after_us.is_none());
-        assert_eq!(record.outcome, InjectionOutcome::NotActivated, "{record:?}");
-    }
 }

@@ -175,23 +175,27 @@ pub(super) fn carry_out(
     let stage = Stage::set(order.configuration, period, folder, order.dumps.as_deref())?;
     // What happened while the system came up says nothing; from now on, a failure is one.
     stage.system.events().try_iter().for_each(drop);
-    std::thread::sleep(Duration::from_micros(order.moment_us));
     let (victim, life) = stage.active()?;
+    std::thread::sleep(Duration::from_micros(order.moment_us));
     let slot = &stage.system.slots()[victim.index()];
     let armed_ns = monotonic_ns();
-    let activated_ns = strike((slot, &life), target, order.kind, &order.fault)?;
     let mut watch = Watch {
         stage: &stage,
         life: &life,
         order,
         period_ns: period.as_nanos() as u64,
         unclean_ns: armed_ns,
-        activated_ns,
+        activated_ns: None,
         failovers: Vec::new(),
         healed: Vec::new(),
         ready: Vec::new(),
         dump: None,
     };
+    watch.look();
+    // A domain that has failed without any fault is found already, and gets none.
+    if watch.failovers.is_empty() {
+        watch.activated_ns = strike((slot, &life), target, order.kind, &order.fault)?;
+    }
     let whole = watch.run(armed_ns);
     let Watch { activated_ns, failovers, healed, ready, dump, .. } = watch;
     let seen = Observation {

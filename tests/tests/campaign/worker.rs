@@ -1,0 +1,120 @@
+//! What a test does to the worker process of a replay, from outside.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use shared_ring::{ControlPage, StatusPage, layout};
+use warmspare::campaign::InjectionRecord;
+use warmspare_tests::rig::PATIENCE;
+
+use super::super::{replay_command, replayed, wait_worker};
+
+/// How long after redundancy the fault is armed, microseconds: enough time for the damage before it.
+pub const MOMENT_US: u64 = 3_000_000;
+/// Frames that the guest sends between the moment at which all drivers have taken buffers and the
+/// damage: some half second, by which the campaign has seen that the system is whole.
+const SENT: u32 = 500;
+/// Files that the worker may have open: fewer than it has, more than any of its threads waits for
+/// at once, because `poll` takes no more than this limit.
+const FILES: u32 = 32;
+
+/// What is done.
+#[derive(Clone, Copy, Debug)]
+pub enum Damage {
+    /// A bit of the application guest's memory flips.
+    FlipInGuest,
+    /// The active domain forgets that it is.
+    ForgetRole,
+    /// No more files can be opened.
+    TakeDescriptors,
+    /// The process is killed.
+    Kill,
+}
+
+/// Repeats an injection, and does this when the system is up and before the fault is armed.
+pub fn replay_with(out: &std::path::Path, id: u64, damage: Damage) -> InjectionRecord {
+    let mut command = replay_command(out, id);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let worker = Worker(wait_worker(&child));
+    let domain = worker.serving();
+    match damage {
+        Damage::FlipInGuest => flip(&worker.guest(), app_guest::layout::CANARY_BASE + 40),
+        Damage::ForgetRole => flip(&domain, role()),
+        Damage::TakeDescriptors => worker.run("prlimit", &[&format!("--nofile={FILES}"), "--pid"]),
+        Damage::Kill => worker.run("kill", &["-KILL"]),
+    }
+    replayed(&child.wait_with_output().unwrap()).1
+}
+
+/// Where in its memory a domain tells of itself.
+macro_rules! status {
+    ($field:ident) => {
+        layout::STATUS_BASE + std::mem::offset_of!(StatusPage, $field) as u64
+    };
+}
+
+struct Worker(u32);
+
+impl Worker {
+    /// The memory of the domain that serves, once all domains are up and it has sent enough.
+    fn serving(&self) -> File {
+        let end = Instant::now() + PATIENCE;
+        let mut from = None;
+        loop {
+            assert!(Instant::now() < end, "the system does not come up");
+            std::thread::sleep(Duration::from_millis(5));
+            let domains = self.memory("warmspare-domain");
+            if domains.iter().any(|domain| word(domain, status!(rx_provide_consumed)) == 0) {
+                continue;
+            }
+            let active = shared_ring::Role::Active as u32;
+            let serving = domains.into_iter().find(|domain| word(domain, role()) == active);
+            let Some(domain) = serving else { continue };
+            let sent = word(&domain, status!(tx_done_published));
+            if sent.wrapping_sub(*from.get_or_insert(sent)) >= SENT {
+                return domain;
+            }
+        }
+    }
+
+    fn guest(&self) -> File {
+        self.memory("warmspare-app").pop().expect("the guest has memory")
+    }
+
+    /// The memory areas of this name.
+    fn memory(&self, name: &str) -> Vec<File> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.0)).unwrap();
+        let is_named = |file: &PathBuf| {
+            let target = std::fs::read_link(file).unwrap_or_default();
+            target.to_string_lossy().starts_with(&format!("/memfd:{name} "))
+        };
+        let files = open.map(|file| file.unwrap().path()).filter(is_named);
+        files.filter_map(|file| File::options().read(true).write(true).open(file).ok()).collect()
+    }
+
+    /// Runs a program with these arguments, and the process's number behind them.
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let status = Command::new(program).args(arguments).arg(self.0.to_string()).status();
+        assert!(status.unwrap_or_else(|error| panic!("{program}: {error}")).success());
+    }
+}
+
+/// Where a domain is told its role; the standby's number differs from the active one's by one bit.
+fn role() -> u64 {
+    layout::CONTROL_BASE + std::mem::offset_of!(ControlPage, role) as u64
+}
+
+fn word(memory: &File, address: u64) -> u32 {
+    let mut bytes = [0; 4];
+    memory.read_exact_at(&mut bytes, address).unwrap();
+    u32::from_ne_bytes(bytes)
+}
+
+fn flip(memory: &File, address: u64) {
+    let mut byte = [0];
+    memory.read_exact_at(&mut byte, address).unwrap();
+    memory.write_all_at(&[byte[0] ^ 1], address).unwrap();
+}
