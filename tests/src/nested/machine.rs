@@ -16,6 +16,9 @@ use super::qmp::Qmp;
 
 /// QEMU connects to its sockets before it starts the machine.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+/// A process that has closed its sockets is about to end.
+const EXIT_DEADLINE: Duration = Duration::from_secs(5);
+const EXIT_LOOK: Duration = Duration::from_millis(10);
 /// Lines of its console that tell why it ended.
 const LAST_WORDS: usize = 25;
 
@@ -64,7 +67,22 @@ impl Machine {
         match self.lines.recv_timeout(left) {
             Ok(line) => serde_json::from_str(&line).with_context(|| format!("it says `{line}`")),
             Err(RecvTimeoutError::Timeout) => bail!("the machine has no verdict in time"),
-            Err(RecvTimeoutError::Disconnected) => bail!("the machine ended without a verdict"),
+            Err(RecvTimeoutError::Disconnected) => {
+                bail!("the machine ended without a verdict: {}", self.end_of_qemu())
+            }
+        }
+    }
+
+    /// How QEMU ended, which has closed its sockets or is about to end.
+    fn end_of_qemu(&mut self) -> String {
+        let end = Instant::now() + EXIT_DEADLINE;
+        loop {
+            match self.qemu.try_wait() {
+                Ok(Some(status)) => return format!("QEMU ended with {status}"),
+                Ok(None) if Instant::now() < end => std::thread::sleep(EXIT_LOOK),
+                Ok(None) => return "QEMU runs on and has closed its socket".to_owned(),
+                Err(error) => return format!("QEMU cannot be waited for: {error}"),
+            }
         }
     }
 

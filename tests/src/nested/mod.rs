@@ -98,6 +98,7 @@ fn converse(machine: &mut Machine, end: Instant) -> Result<()> {
             row @ FromGuest::Failover(_) => println!("{}", serde_json::to_string(&row)?),
             FromGuest::Step { name, ok, ms, detail } => {
                 summaries.extend(summaries_of(&name, &detail));
+                warn_of_unasked(&name, &detail);
                 println!("{}", serde_json::to_string(&FromGuest::Step { name, ok, ms, detail })?);
             }
             FromGuest::SetLink { nic, up } => {
@@ -130,6 +131,15 @@ fn summaries_of(step: &str, detail: &serde_json::Value) -> Vec<(String, Summary)
     let list = detail.get("summary").cloned().unwrap_or_default();
     let list: Vec<Summary> = serde_json::from_value(list).unwrap_or_default();
     list.into_iter().map(|summary| (step.to_owned(), summary)).collect()
+}
+
+/// Says loudly which failovers a step had that nobody caused: they were recovered from, and are
+/// false alarms all the same.
+fn warn_of_unasked(step: &str, detail: &serde_json::Value) {
+    let unasked = detail.get("failovers_nobody_caused").and_then(serde_json::Value::as_array);
+    for failover in unasked.into_iter().flatten() {
+        println!("nested: {step}: NOBODY CAUSED THIS FAILOVER: {failover}");
+    }
 }
 
 fn print_table(summaries: &[(String, Summary)]) {

@@ -8,6 +8,7 @@ mod devices;
 mod failover;
 mod frames;
 mod isolation;
+mod scene;
 mod service;
 mod tests;
 mod trace;
