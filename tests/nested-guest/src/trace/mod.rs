@@ -24,6 +24,7 @@ pub(crate) use differences::{Difference, EXPECTED};
 
 use crate::link::{RawWire, STATIONS, test_frame};
 use crate::rig::{BUFFER, RAM_IOVA, RX_BUFFERS, RX_RING, Rig, TX_BUFFERS, TX_RING};
+use crate::sys;
 
 /// Address of the NIC under test, and of its peer.
 pub(crate) const NIC: [u8; 6] = station(0xa);
@@ -34,9 +35,11 @@ const fn station(last: u8) -> [u8; 6] {
     [a, b, c, d, e, last]
 }
 
-/// How long everything that was set off may take to come to rest, in naps: moments in which the
-/// machine did not stand still.
+/// How long everything that was set off may take to come to rest, in naps on each processor: moments
+/// in which it did not stand still.
 const REST_NAPS: u32 = 20;
+/// Of the machine.
+const PROCESSORS: usize = 2;
 const NAP: Duration = Duration::from_millis(1);
 /// A nap that lasts longer is none: the machine stood still.
 const LONG_NAP: Duration = Duration::from_millis(3);
@@ -153,12 +156,16 @@ impl Tracer<'_> {
 
     fn rest(&self) {
         let begin = Instant::now();
-        let mut naps = 0;
-        while naps < REST_NAPS && begin.elapsed() < REST_DEADLINE {
-            let nap = Instant::now();
-            std::thread::sleep(NAP);
-            naps += u32::from(nap.elapsed() < LONG_NAP);
+        for processor in 0..PROCESSORS {
+            let mut naps = 0;
+            while naps < REST_NAPS && begin.elapsed() < REST_DEADLINE {
+                let nap = Instant::now();
+                sys::stay_on(processor..processor + 1);
+                std::thread::sleep(NAP);
+                naps += u32::from(nap.elapsed() < LONG_NAP);
+            }
         }
+        sys::stay_on(0..PROCESSORS);
     }
 
     /// Notes some bits of a register.
