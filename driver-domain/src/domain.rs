@@ -59,21 +59,38 @@ pub fn check_control(memory: &DomainMemory<'_>) -> Result<Tsc, DomainError> {
 }
 
 impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
-    /// Brings the NIC up in the role that the control page names, and gives it the receive buffers
-    /// that are there.
+    /// A domain that leaves its NIC alone. All that only takes memory is done here, so that whoever
+    /// attaches in the middle of a takeover has nothing left to do but that: the rings are made, the
+    /// receive buffers that are there stand in their descriptors.
     ///
     /// # Errors
-    /// The NIC does not come up, or what the VMM has published is impossible.
+    /// What the VMM has published is impossible.
     ///
     /// # Safety
     /// At most once in the life of a domain; the rings in `memory` were zeroed before.
-    pub unsafe fn attach(
-        memory: DomainMemory<'m>,
-        bar: R,
-        calls: H,
-        clock: &impl Clock,
-    ) -> Result<(Self, Attached), DomainError> {
-        let control = memory.control;
+    pub unsafe fn new(memory: DomainMemory<'m>, bar: R, calls: H) -> Result<Self, DomainError> {
+        memory.status.rx_next.store(0, Ordering::Relaxed);
+        let mut domain = Self {
+            memory,
+            nic: Igb::new(bar, memory.nic),
+            calls,
+            // SAFETY: as the caller promises.
+            rings: unsafe { memory.rings() },
+            epoch: memory.control.epoch.load(Ordering::Relaxed) as u16,
+            untold: false,
+            busy_turns: 0,
+            masked: false,
+        };
+        domain.take_buffers()?;
+        Ok(domain)
+    }
+
+    /// Brings the NIC up in the role that the control page names, and gives it its receive buffers.
+    ///
+    /// # Errors
+    /// The NIC does not come up.
+    pub fn attach(&mut self, clock: &impl Clock) -> Result<Attached, DomainError> {
+        let control = self.memory.control;
         let dma = control.dma_iova.load(Ordering::Relaxed);
         let plan = AttachPlan {
             rx_ring_iova: dma + layout::DMA_RX_RING_OFFSET,
@@ -82,22 +99,10 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
             other_macs: control.other_macs(),
             role: control.role(),
         };
-        let (nic, attached) = Igb::attach(bar, memory.nic, &plan, clock)?;
-        memory.status.attach_path.store(attached.path, Ordering::Relaxed);
-        memory.status.rx_next.store(0, Ordering::Relaxed);
-        let mut domain = Self {
-            memory,
-            nic,
-            calls,
-            // SAFETY: as the caller promises.
-            rings: unsafe { memory.rings() },
-            epoch: control.epoch.load(Ordering::Relaxed) as u16,
-            untold: false,
-            busy_turns: 0,
-            masked: false,
-        };
-        domain.rx_provide()?;
-        Ok((domain, attached))
+        let attached = self.nic.attach(&plan, clock)?;
+        self.memory.status.attach_path.store(attached.path, Ordering::Relaxed);
+        self.ring_receive();
+        Ok(attached)
     }
 
     /// What the VMM wants of the domain now.
@@ -164,6 +169,15 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
     /// What the VMM has published is impossible.
     #[inline(always)]
     pub fn rx_provide(&mut self) -> Result<bool, DomainError> {
+        let any = self.take_buffers()?;
+        self.ring_receive();
+        Ok(any)
+    }
+
+    /// Puts the empty buffers that the switchboard has provided into the receive ring. The NIC sees
+    /// them after the doorbell.
+    #[inline(always)]
+    fn take_buffers(&mut self) -> Result<bool, DomainError> {
         let mut any = false;
         while self.nic.rx.room() > 0 {
             let Some(entry) = self.rings.rx_provide.pop()? else { break };
@@ -174,10 +188,14 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         if any {
             self.rings.rx_provide.release();
         }
+        Ok(any)
+    }
+
+    #[inline(always)]
+    fn ring_receive(&mut self) {
         if self.nic.ring_receive() {
             add(&self.memory.status.counters.doorbells, 1);
         }
-        Ok(any)
     }
 
     /// Hands the NIC the frames that the switchboard has posted.

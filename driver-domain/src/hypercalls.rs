@@ -11,8 +11,6 @@ pub trait Hypercalls {
     fn wait(&self);
     /// Entries were published for a switchboard that sleeps.
     fn notify(&self);
-    /// There is new log text.
-    fn log(&self);
     /// The domain gives up.
     fn panic(&self, code: PanicCode);
 }
@@ -49,10 +47,6 @@ impl Hypercalls for HypercallPage {
 
     fn notify(&self) {
         self.call(offset::NOTIFY, 0);
-    }
-
-    fn log(&self) {
-        self.call(offset::LOG, 0);
     }
 
     fn panic(&self, code: PanicCode) {

@@ -1,9 +1,9 @@
-//! The log text ring. Off the data path only: the call that tells the VMM is an exit.
+//! The log text ring. The VMM looks into it when somebody asks, or when the domain has failed: it is
+//! not told of new text, which would be an exit, at times in the middle of a takeover.
 
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use crate::hypercalls::Hypercalls;
 use crate::memory::DomainMemory;
 
 /// Writes into the ring; the oldest text is overwritten.
@@ -21,10 +21,9 @@ impl fmt::Write for Log<'_, '_> {
     }
 }
 
-/// Adds a line and tells the VMM.
-pub fn line(memory: &DomainMemory<'_>, calls: &impl Hypercalls, text: fmt::Arguments<'_>) {
+/// Adds a line.
+pub fn line(memory: &DomainMemory<'_>, text: fmt::Arguments<'_>) {
     // The writer above never fails, and a formatter that does costs a line of log.
     let _ = fmt::write(&mut Log(memory), text);
     let _ = fmt::Write::write_str(&mut Log(memory), "\n");
-    calls.log();
 }

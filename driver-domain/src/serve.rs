@@ -63,16 +63,17 @@ pub fn turn<'m, R: Registers, H: Hypercalls>(
 /// The domain cannot go on.
 ///
 /// # Safety
-/// As for [`Domain::attach`].
+/// As for [`Domain::new`].
 pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
     memory: DomainMemory<'m>,
     bar: R,
     calls: H,
     clock: &impl Clock,
 ) -> Result<Domain<'m, R, H>, DomainError> {
-    await_nic(&memory, &calls);
     // SAFETY: as the caller promises.
-    let (mut domain, attached) = unsafe { Domain::attach(memory, bar, calls, clock)? };
+    let mut domain = unsafe { Domain::new(memory, bar, calls)? };
+    await_nic(&domain);
+    let attached = domain.attach(clock)?;
     say_attached(&domain, attached);
     memory.status.state.store(DomainState::Attached as u32, Ordering::Release);
     domain.calls.ready();
@@ -81,7 +82,8 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
 }
 
 /// Leaves the NIC alone for as long as the role says so. Each wake is a sign of life.
-fn await_nic<H: Hypercalls>(memory: &DomainMemory<'_>, calls: &H) {
+fn await_nic<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>) {
+    let Domain { memory, calls, .. } = domain;
     if memory.control.role() != Role::Unattached {
         return;
     }
@@ -101,7 +103,7 @@ fn say_attached<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>, attached
         _ => "re-attach",
     };
     let link = if attached.link_up { "up" } else { "negotiating" };
-    log::line(&domain.memory, &domain.calls, format_args!("attached by {path}, link {link}"));
+    log::line(&domain.memory, format_args!("attached by {path}, link {link}"));
 }
 
 /// Holds while the role is not active. Each wake is a sign of life: takes the receive buffers that
@@ -184,7 +186,7 @@ pub fn settle_in<'m, R: Registers, H: Hypercalls>(
     }
     let link_up = domain.nic.verify()?;
     if !link_up {
-        log::line(&domain.memory, &domain.calls, format_args!("took over with the link down"));
+        log::line(&domain.memory, format_args!("took over with the link down"));
     }
     Ok(())
 }

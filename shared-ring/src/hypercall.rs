@@ -15,7 +15,7 @@ pub mod offset {
     pub const NOTIFY: u64 = 0x10;
     /// The domain gives up. Argument: see [`super::PanicCode`]; text in the status page.
     pub const PANIC: u64 = 0x18;
-    /// There is new text in the log ring. Argument: 0.
+    /// There is new text, of a guest whose VMM wants to be told. Argument: 0.
     pub const LOG: u64 = 0x20;
     /// The exception stub reports. Argument: the vector.
     pub const EXCEPTION: u64 = 0x28;

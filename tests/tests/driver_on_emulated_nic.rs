@@ -45,7 +45,6 @@ impl Hypercalls for NoCalls {
     fn ready(&self) {}
     fn wait(&self) {}
     fn notify(&self) {}
-    fn log(&self) {}
     fn panic(&self, code: PanicCode) {
         panic!("the driver gives up: {code:?}");
     }
@@ -115,8 +114,8 @@ impl Bench {
         }
         let (memory, bar) = (domain_memory(slot), Bar(self.nic.clone()));
         // SAFETY: the rings were just zeroed, and the life before has ended: tests drop it first.
-        let attached = unsafe { Domain::attach(memory, bar, NoCalls, &Wall(Instant::now())) };
-        let (domain, attached) = attached.unwrap();
+        let mut domain = unsafe { Domain::new(memory, bar, NoCalls) }.unwrap();
+        let attached = domain.attach(&Wall(Instant::now())).unwrap();
         Life { domain, attached, rings, slot }
     }
 

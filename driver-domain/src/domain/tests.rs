@@ -19,10 +19,10 @@ impl Bench {
         let mut vmm = memory.vmm_rings();
         vmm.provide(0..buffers);
         let calls = FakeCalls::default();
-        let clock = FakeClock::default();
         // SAFETY: fresh memory, one domain on it.
-        let attached = unsafe { Domain::attach(memory.domain, nic.clone(), calls.clone(), &clock) };
-        let (domain, _) = attached.unwrap();
+        let domain = unsafe { Domain::new(memory.domain, nic.clone(), calls.clone()) };
+        let mut domain = domain.unwrap();
+        domain.attach(&FakeClock::default()).unwrap();
         Self { domain, nic, vmm, calls, memory }
     }
 

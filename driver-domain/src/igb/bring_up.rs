@@ -23,7 +23,12 @@ use crate::registers as reg;
 use crate::registers::{ctrl, ctrl_ext, eecd, rctl, status, tctl, value};
 
 impl<R: Registers> Igb<'_, R> {
-    pub(super) fn bring_up(
+    /// Brings the NIC up: by re-attaching, which keeps the link, or where that fails by a full
+    /// reset. Once.
+    ///
+    /// # Errors
+    /// The NIC is gone, or does not come up even after a reset.
+    pub fn attach(
         &mut self,
         plan: &AttachPlan,
         clock: &impl Clock,

@@ -26,7 +26,6 @@ pub use receive::{ReceiveQueue, Received};
 pub use transmit::{MAX_FRAME_BYTES, MAX_PARTS, MIN_FRAME_BYTES, TransmitQueue};
 
 use crate::bar::Registers;
-use crate::clock::Clock;
 use crate::error::{BringUpError, DomainError, EntryError};
 use crate::registers as reg;
 use crate::registers::value;
@@ -67,7 +66,7 @@ pub struct Attached {
     pub link_up: bool,
 }
 
-/// A NIC that is attached.
+/// A NIC, attached or about to be.
 #[derive(Debug)]
 pub struct Igb<'m, R> {
     bar: R,
@@ -78,22 +77,11 @@ pub struct Igb<'m, R> {
 }
 
 impl<'m, R: Registers> Igb<'m, R> {
-    /// Brings the NIC up: by re-attaching, which keeps the link, or where that fails by a full
-    /// reset.
-    ///
-    /// # Errors
-    /// The NIC is gone, or does not come up even after a reset.
-    pub fn attach(
-        bar: R,
-        memory: NicMemory<'m>,
-        plan: &AttachPlan,
-        clock: &impl Clock,
-    ) -> Result<(Self, Attached), DomainError> {
+    /// A NIC that is left alone as yet: its rings in memory, empty.
+    pub fn new(bar: R, memory: NicMemory<'m>) -> Self {
         let rx = ReceiveQueue::new(memory.rx_ring, memory.rx_slots);
         let tx = TransmitQueue::new(memory.tx_ring);
-        let mut nic = Self { bar, rx, tx };
-        let attached = nic.bring_up(plan, clock)?;
-        Ok((nic, attached))
+        Self { bar, rx, tx }
     }
 
     /// Gives the NIC an empty buffer; there must be room.

@@ -23,7 +23,9 @@ fn attach(
     memory: &TestMemory,
     role: Role,
 ) -> Result<(Igb<'static, ModelNic>, Attached), DomainError> {
-    Igb::attach(nic.clone(), memory.domain.nic, &plan(role), &FakeClock::default())
+    let mut igb = Igb::new(nic.clone(), memory.domain.nic);
+    let attached = igb.attach(&plan(role), &FakeClock::default())?;
+    Ok((igb, attached))
 }
 
 fn bench(personality: Personality) -> (ModelNic, TestMemory) {
@@ -63,7 +65,8 @@ fn further_guests_have_receive_addresses_of_their_own() {
         let (nic, memory) = bench(Personality::Hardware);
         let mut plan = plan(role);
         plan.other_macs[..2].copy_from_slice(&[[2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]]);
-        Igb::attach(nic.clone(), memory.domain.nic, &plan, &FakeClock::default()).unwrap();
+        let mut igb = Igb::new(nic.clone(), memory.domain.nic);
+        igb.attach(&plan, &FakeClock::default()).unwrap();
         let entry = |n: u32| [reg::RAL0, reg::RAH0].map(|half| nic.peek(half + 8 * n));
         assert_eq!(entry(1), [0, 0], "the probes' own");
         assert_eq!(entry(2), [2, 0x0700 | valid]);
@@ -197,7 +200,8 @@ fn a_nic_that_never_comes_up_is_an_error_not_a_hang() {
         }
     }
     let clock = FakeClock::default();
-    let result = Igb::attach(Jammed(nic), memory.domain.nic, &plan(Role::Active), &clock);
+    let mut igb = Igb::new(Jammed(nic), memory.domain.nic);
+    let result = igb.attach(&plan(Role::Active), &clock);
     assert_eq!(result.err(), Some(DomainError::NicInit(BringUpError::QueueStuck)));
 }
 

@@ -62,8 +62,11 @@ fn an_unattached_domain_touches_no_register_until_it_is_released() {
     let calls = FakeCalls::default();
     let (control, untouched, said) = (memory.domain.control, nic.clone(), calls.clone());
     let status = memory.domain.status;
+    memory.vmm_rings().provide(0..300);
     calls.on_wait(move |waits| {
         assert!(untouched.writes().is_empty());
+        let taken = status.rx_provide_consumed.0.load(Ordering::Relaxed);
+        assert_eq!(taken, 300, "what only takes memory is done");
         assert_eq!(said.ready_calls(), 1, "it runs");
         assert_eq!(status.heartbeat.load(Ordering::Relaxed), waits as u64, "each wake is a beat");
         if waits == 3 {
@@ -72,6 +75,7 @@ fn an_unattached_domain_touches_no_register_until_it_is_released() {
     });
     start_on(&memory, &nic, &calls).unwrap();
     assert_eq!((calls.ready_calls(), calls.waits()), (2, 3));
+    assert_eq!(nic.peek(crate::registers::RDT), 300);
     nic.arrive_broadcast(64);
     assert!(nic.peek(crate::registers::RCTL) & crate::registers::rctl::BAM != 0, "filters open");
 }

@@ -198,7 +198,6 @@ struct Calls {
     ready: Cell<u32>,
     waits: Cell<u32>,
     notifies: Cell<u32>,
-    logs: Cell<u32>,
     panics: RefCell<Vec<PanicCode>>,
     on_wait: RefCell<Option<OnWait>>,
 }
@@ -247,10 +246,6 @@ impl Hypercalls for FakeCalls {
 
     fn notify(&self) {
         count(&self.0.notifies);
-    }
-
-    fn log(&self) {
-        count(&self.0.logs);
     }
 
     fn panic(&self, code: PanicCode) {

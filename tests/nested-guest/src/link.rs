@@ -25,7 +25,12 @@ pub(crate) fn interface_of(driver: &str) -> Result<String> {
 /// All frames of one interface, as they are on the wire.
 pub(crate) struct RawWire {
     socket: OwnedFd,
+    interface: String,
 }
+
+/// Until a frame has left the sender's host: QEMU's main thread takes it from there, and may not be
+/// run for long.
+const DEPARTURE: Duration = Duration::from_secs(2);
 
 impl RawWire {
     /// Opens the third NIC's.
@@ -35,10 +40,10 @@ impl RawWire {
         sys::forbid_gluing(&interface)?;
         let index = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
         let index = index.trim().parse().context("no interface index")?;
-        Self::on(index).context("no raw socket")
+        Self::on(index, interface).context("no raw socket")
     }
 
-    fn on(index: i32) -> io::Result<Self> {
+    fn on(index: i32, interface: String) -> io::Result<Self> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         let protocol = i32::from(ETH_P_ALL.to_be());
         // SAFETY: plain integers; the result is checked.
@@ -59,7 +64,7 @@ impl RawWire {
         if done < 0 {
             return Err(io::Error::last_os_error());
         }
-        let wire = Self { socket };
+        let wire = Self { socket, interface };
         wire.make_room()?;
         wire.hear_everything(index)?;
         Ok(wire)
@@ -112,6 +117,35 @@ impl RawWire {
             bail!("a frame was not sent: {}", io::Error::last_os_error());
         }
         Ok(())
+    }
+
+    /// Puts a frame on the wire and waits until it has passed every NIC there that takes frames.
+    pub(crate) fn pass(&self, frame: &[u8]) -> Result<()> {
+        let before = self.departed()?;
+        self.send(frame)?;
+        if !self.wait_departed(before + 1, DEPARTURE)? {
+            bail!("a frame does not leave the sender's host");
+        }
+        Ok(())
+    }
+
+    /// Frames that have left the sender's host: not those that QEMU holds back because nobody on the
+    /// wire takes frames.
+    pub(crate) fn departed(&self) -> Result<u64> {
+        let path = format!("/sys/class/net/{}/statistics/tx_packets", self.interface);
+        fs::read_to_string(path)?.trim().parse().context("no number of frames")
+    }
+
+    /// Waits until so many frames have left; whether they have.
+    pub(crate) fn wait_departed(&self, count: u64, within: Duration) -> Result<bool> {
+        let end = Instant::now() + within;
+        while self.departed()? < count {
+            if Instant::now() > end {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(true)
     }
 
     /// A frame, if there is one; those of other stations than the tests' are passed over.

@@ -30,8 +30,9 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     sys::mount_all()?;
     let report = Arc::new(Report::open()?);
-    report.say(&FromGuest::Hello { kernel: sys::kernel_release() })?;
-    let (passed, failed) = steps::run_all(&report)?;
+    let steps = steps::chosen();
+    report.say(&FromGuest::Hello { kernel: sys::kernel_release(), steps: steps.clone() })?;
+    let (passed, failed) = steps::run_all(&report, &steps)?;
     report.say(&FromGuest::Verdict { passed, failed })?;
     report.drain();
     Ok(())

@@ -22,12 +22,12 @@ pub(crate) struct Watchdog {
 
 impl Watchdog {
     /// Ends the whole machine if the step is not done in time.
-    pub(crate) fn over(report: &Arc<Report>, step: &'static str, deadline: Duration) -> Self {
+    pub(crate) fn over(report: &Arc<Report>, step: &str, deadline: Duration) -> Self {
         let (alive, ended) = channel();
-        let report = report.clone();
+        let (report, name) = (report.clone(), step.to_owned());
         let watch = move || {
             if ended.recv_timeout(deadline) == Err(RecvTimeoutError::Timeout) {
-                give_up(&report, step, deadline);
+                give_up(&report, &name, deadline);
             }
         };
         // Above all that it watches: a real-time thread gone wild must not keep it from speaking.

@@ -23,10 +23,12 @@ pub mod protocol;
 pub(crate) mod qemu;
 pub(crate) mod qmp;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use crate::runner::workspace;
 use machine::{Machine, Order};
@@ -51,7 +53,7 @@ pub struct NestedArgs {
     #[arg(
         long,
         value_name = "S",
-        default_value_t = 330,
+        default_value_t = 420,
         default_value_if("tests", "true", "1000")
     )]
     timeout_s: u64,
@@ -72,32 +74,89 @@ pub fn run(args: &NestedArgs) -> Result<()> {
     };
     let initramfs = image::build(&kernel, &cache, args.tests)?;
     println!("nested: ready to boot after {:.1} s", start.elapsed().as_secs_f64());
-    let order = Order {
-        qemu: &qemu,
-        kernel: &kernel.image,
-        initramfs: &initramfs,
-        console: &cache.join("console.log"),
-        log: &cache.join("qemu.log"),
-        steps: &args.steps,
-    };
-    let mut machine = Machine::boot(&order)?;
     let end = Instant::now() + Duration::from_secs(args.timeout_s);
-    let verdict = converse(&mut machine, end);
-    let verdict = verdict.with_context(|| machine.last_words());
-    drop(machine);
+    let mut progress = Progress { left: args.steps.clone(), ..Progress::default() };
+    let verdict = loop {
+        let order = Order {
+            qemu: &qemu,
+            kernel: &kernel.image,
+            initramfs: &initramfs,
+            console: &cache.join(format!("console{}.log", progress.suffix())),
+            log: &cache.join(format!("qemu{}.log", progress.suffix())),
+            steps: &progress.left.clone(),
+        };
+        let mut machine = Machine::boot(&order)?;
+        let verdict = converse(&mut machine, end, &mut progress);
+        let died = if verdict.is_err() { machine.cause_of_death() } else { None };
+        match died {
+            Some(cause) if progress.may_go_on() => progress.died(&cause, &machine.last_words()),
+            _ => break verdict.with_context(|| machine.last_words()),
+        }
+    };
+    println!("{}", progress.verdict());
     println!("nested: {:.1} s in all", start.elapsed().as_secs_f64());
     verdict
 }
 
+/// Machines that may die of themselves in one run, and are followed by another for the steps that
+/// are left. What is inside has no second chance.
+const DEATHS: usize = 1;
+
+/// How far a run has come, over all its machines.
+#[derive(Default)]
+struct Progress {
+    /// Steps that did not end yet; before the machine says, none for all.
+    left: Vec<String>,
+    passed: BTreeSet<String>,
+    failed: Vec<String>,
+    deaths: Vec<String>,
+    summaries: Vec<(String, Summary)>,
+}
+
+impl Progress {
+    /// Of the files of this machine: each has its own.
+    fn suffix(&self) -> String {
+        if self.deaths.is_empty() { String::new() } else { format!("-{}", self.deaths.len() + 1) }
+    }
+
+    fn step(&mut self, name: &str, ok: bool) {
+        self.left.retain(|left| left != name);
+        if ok {
+            self.passed.insert(name.to_owned());
+        } else {
+            self.failed.push(name.to_owned());
+        }
+    }
+
+    fn may_go_on(&self) -> bool {
+        self.deaths.len() < DEATHS && self.failed.is_empty() && !self.left.is_empty()
+    }
+
+    fn died(&mut self, cause: &str, last_words: &str) {
+        println!("nested: THE MACHINE ITSELF DIED: {cause}; STARTED AGAIN FOR {:?}", self.left);
+        println!("{last_words}");
+        self.deaths.push(cause.to_owned());
+    }
+
+    fn verdict(&self) -> serde_json::Value {
+        let (passed, failed) = (self.passed.len(), &self.failed);
+        json!({ "kind": "verdict", "passed": passed, "failed": failed, "machines_died": self.deaths })
+    }
+}
+
 /// Prints what the machine reports, does what it asks, until its verdict.
-fn converse(machine: &mut Machine, end: Instant) -> Result<()> {
-    let mut summaries = Vec::new();
+fn converse(machine: &mut Machine, end: Instant, progress: &mut Progress) -> Result<()> {
     loop {
         match machine.next(end)? {
-            FromGuest::Hello { kernel } => println!("nested: Linux {kernel} is up"),
+            FromGuest::Hello { kernel, steps } => {
+                println!("nested: Linux {kernel} is up");
+                progress.left = steps;
+            }
             row @ FromGuest::Failover(_) => println!("{}", serde_json::to_string(&row)?),
             FromGuest::Step { name, ok, ms, detail } => {
-                summaries.extend(summaries_of(&name, &detail));
+                progress.step(&name, ok);
+                progress.summaries.extend(summaries_of(&name, &detail));
+                warn_of_unasked(&name, &detail);
                 println!("{}", serde_json::to_string(&FromGuest::Step { name, ok, ms, detail })?);
             }
             FromGuest::SetLink { nic, up } => {
@@ -107,19 +166,14 @@ fn converse(machine: &mut Machine, end: Instant) -> Result<()> {
                 };
                 machine.reply(&reply)?;
             }
-            FromGuest::Verdict { passed, failed } if failed.is_empty() => {
-                print_table(&summaries);
-                println!("nested: all {passed} steps passed");
-                return Ok(());
-            }
-            FromGuest::Verdict { passed, failed } => {
-                print_table(&summaries);
-                bail!(
-                    "{} of {} steps failed: {}",
-                    failed.len(),
-                    passed + failed.len(),
-                    failed.join(", ")
-                )
+            FromGuest::Verdict { failed, .. } => {
+                print_table(&progress.summaries);
+                if failed.is_empty() {
+                    println!("nested: all {} steps passed", progress.passed.len());
+                    return Ok(());
+                }
+                let steps = progress.passed.len() + failed.len();
+                bail!("{} of {steps} steps failed: {}", failed.len(), failed.join(", "))
             }
         }
     }
@@ -130,6 +184,19 @@ fn summaries_of(step: &str, detail: &serde_json::Value) -> Vec<(String, Summary)
     let list = detail.get("summary").cloned().unwrap_or_default();
     let list: Vec<Summary> = serde_json::from_value(list).unwrap_or_default();
     list.into_iter().map(|summary| (step.to_owned(), summary)).collect()
+}
+
+/// Says loudly which failovers a step had that nobody caused: they were recovered from, and are
+/// false alarms all the same.
+fn warn_of_unasked(step: &str, detail: &serde_json::Value) {
+    let list = |value: &serde_json::Value, key| {
+        value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default()
+    };
+    // A step with several runs has a list of details.
+    let details = [vec![detail.clone()], list(detail, "runs")].concat();
+    for failover in details.iter().flat_map(|detail| list(detail, "failovers_nobody_caused")) {
+        println!("nested: {step}: NOBODY CAUSED THIS FAILOVER: {failover}");
+    }
 }
 
 fn print_table(summaries: &[(String, Summary)]) {

@@ -16,6 +16,8 @@ pub enum FromGuest {
     Hello {
         /// Release of its kernel.
         kernel: String,
+        /// The steps that it will run, in order.
+        steps: Vec<String>,
     },
     /// A step has ended.
     Step {

@@ -101,6 +101,11 @@ impl App {
         &self.ended
     }
 
+    /// Why the guest has ended by itself, if it has.
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.outcome).as_ref().map(|error| format!("{error} ({error:?})"))
+    }
+
     /// What the guest has done so far.
     pub fn report(&self) -> AppReport {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

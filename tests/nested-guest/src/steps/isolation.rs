@@ -14,6 +14,8 @@ use crate::report::Report;
 use crate::rig::{RAM_BYTES, READ_ONLY_IOVA};
 use crate::sys;
 
+/// Frames that are sent to a NIC that is silent.
+const LATE_FRAMES: u8 = 20;
 /// An I/O address at which nothing is mapped.
 pub(super) const NOWHERE_IOVA: u64 = 0x7000_0000;
 
@@ -31,7 +33,7 @@ pub(super) fn confinement(_: &Report) -> Result<Value> {
     let mut seen = Vec::new();
     for (what, iova) in [("read-only", READ_ONLY_IOVA), ("unmapped", NOWHERE_IOVA)] {
         rig_a.post(rig_a.next_rx(), iova)?;
-        wire.send(&test_frame(MAC_A, SENDER, 7, 300))?;
+        wire.pass(&test_frame(MAC_A, SENDER, 7, 300))?;
         let done = wait_done(&rig_a)?;
         rig_a.skip_rx()?;
         seen.push(json!({ "aim": what, "descriptor_completed": done }));
@@ -45,7 +47,7 @@ pub(super) fn confinement(_: &Report) -> Result<Value> {
     rig_b.ram.read(0x2000, &mut bytes[..0x4000])?;
     ensure!(bytes[..0x4000].iter().all(|byte| *byte == 0), "B's memory was written");
     let frame = test_frame(MAC_A, SENDER, 9, 300);
-    wire.send(&frame)?;
+    wire.pass(&frame)?;
     let got = rig_a.receive(ARRIVAL)?.context("it receives nothing after the faults")?;
     ensure!(got == frame, "it receives something else after the faults");
     let faults = fault_lines().saturating_sub(faults_before);
@@ -96,7 +98,7 @@ pub(super) fn quiesce(_: &Report) -> Result<Value> {
     for round in 0..3u8 {
         a.open_filters();
         let frame = test_frame(MAC_A, SENDER, round, 120);
-        wire.send(&frame)?;
+        wire.pass(&frame)?;
         ensure!(rig.receive(ARRIVAL)?.as_ref() == Some(&frame), "nothing received, round {round}");
 
         let start = Instant::now();
@@ -104,7 +106,9 @@ pub(super) fn quiesce(_: &Report) -> Result<Value> {
         quiesce_ms.push(ms(start.elapsed()));
         ensure!(!a.is_bus_master()?, "it is still bus master");
         rig.ram.write(0, &[0xee; RAM_BYTES as usize])?;
-        for number in 0..20 {
+        // Nobody takes them: they wait, and go out when the NIC is attached again.
+        let before = wire.departed()?;
+        for number in 0..LATE_FRAMES {
             wire.send(&test_frame(MAC_A, SENDER, number, 400))?;
         }
         std::thread::sleep(SILENCE);
@@ -118,6 +122,8 @@ pub(super) fn quiesce(_: &Report) -> Result<Value> {
         reattach_ms.push(ms(start.elapsed()));
         ensure!(a.is_bus_master()? && a.link_up(), "no bus master or no link afterwards");
         // What QEMU's wire kept back meanwhile comes now, to filters that are shut.
+        let all = before + u64::from(LATE_FRAMES);
+        ensure!(wire.wait_departed(all, ARRIVAL)?, "frames are held back on the wire");
         ensure!(rig.receive(SILENCE)?.is_none(), "a late frame came through shut filters");
         while a.queue_event().read().is_ok() {}
     }
@@ -140,7 +146,7 @@ pub(super) fn reset(_: &Report) -> Result<Value> {
     a.open_filters();
     while a.queue_event().read().is_ok() {}
     let frame = test_frame(MAC_A, SENDER, 3, 120);
-    wire.send(&frame)?;
+    wire.pass(&frame)?;
     wait_event(a.queue_event(), ARRIVAL).context("no interrupt after the reset")?;
     ensure!(rig.receive(ARRIVAL)?.as_ref() == Some(&frame), "nothing received after the reset");
     Ok(json!({ "reset_ms": reset_ms, "link_up_ms": ms(link) }))

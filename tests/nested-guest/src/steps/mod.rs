@@ -8,6 +8,7 @@ mod devices;
 mod failover;
 mod frames;
 mod isolation;
+mod scene;
 mod service;
 mod tests;
 mod trace;
@@ -50,22 +51,32 @@ const STEPS: [(&str, Step); 18] = [
 /// Steps that the others need, whatever was chosen.
 const ALWAYS: [&str; 2] = ["modules", "bind"];
 
-/// Runs the steps that were asked for: how many passed, and which failed.
-pub(crate) fn run_all(report: &Arc<Report>) -> Result<(usize, Vec<String>)> {
-    let chosen = sys::boot_argument("warmspare.steps");
-    let chosen: Option<Vec<&str>> = chosen.as_deref().map(|names| names.split(',').collect());
+/// The steps that were asked for, in order, and those that they need; unknown ones last.
+pub(crate) fn chosen() -> Vec<String> {
+    let asked = sys::boot_argument("warmspare.steps");
+    let asked: Option<Vec<&str>> = asked.as_deref().map(|names| names.split(',').collect());
+    let wanted = |name: &str| {
+        let by_default = name != "tests" || tests::are_here();
+        ALWAYS.contains(&name) || asked.as_ref().map_or(by_default, |asked| asked.contains(&name))
+    };
+    let known = STEPS.iter().map(|(name, _)| *name).filter(|name| wanted(name));
+    let unknown = asked.iter().flatten().copied().filter(|name| step(name).is_none());
+    known.chain(unknown).map(str::to_owned).collect()
+}
+
+fn step(name: &str) -> Option<Step> {
+    STEPS.iter().find(|(known, _)| *known == name).map(|(_, step)| *step)
+}
+
+/// Runs these steps: how many passed, and which failed.
+pub(crate) fn run_all(report: &Arc<Report>, names: &[String]) -> Result<(usize, Vec<String>)> {
     let mut passed = 0;
     let mut failed = Vec::new();
-    if let Some(unknown) = chosen.iter().flatten().find(|name| STEPS.iter().all(|s| s.0 != **name))
-    {
-        failed.push(format!("{unknown} (there is no such step)"));
-    }
-    for (name, step) in STEPS {
-        let by_default = name != "tests" || tests::are_here();
-        let wanted = chosen.as_ref().map_or(by_default, |chosen| chosen.contains(&name));
-        if !wanted && !ALWAYS.contains(&name) {
+    for name in names {
+        let Some(step) = step(name) else {
+            failed.push(format!("{name} (there is no such step)"));
             continue;
-        }
+        };
         let start = Instant::now();
         let _watchdog = Watchdog::over(report, name, deadline_of(name));
         let result = catch_unwind(AssertUnwindSafe(|| step(report)))
@@ -73,11 +84,11 @@ pub(crate) fn run_all(report: &Arc<Report>) -> Result<(usize, Vec<String>)> {
         let ms = start.elapsed().as_secs_f64() * 1000.0;
         let ok = result.is_ok();
         let detail = result.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }));
-        report.say(&FromGuest::Step { name: name.to_owned(), ok, ms, detail })?;
+        report.say(&FromGuest::Step { name: name.clone(), ok, ms, detail })?;
         if ok {
             passed += 1;
         } else {
-            failed.push(name.to_owned());
+            failed.push(name.clone());
         }
     }
     Ok((passed, failed))
@@ -86,7 +97,7 @@ pub(crate) fn run_all(report: &Arc<Report>) -> Result<(usize, Vec<String>)> {
 /// How long a step may take: a few times what it takes on two busy processors.
 fn deadline_of(step: &str) -> Duration {
     Duration::from_secs(match step {
-        "failover" | "causes" | "policies" | "shared" | "aim" => 150,
+        "failover" | "causes" | "policies" | "shared" | "aim" => 240,
         "tests" => 600,
         _ => 60,
     })

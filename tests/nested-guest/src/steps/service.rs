@@ -12,7 +12,9 @@ use warmspare::nic::discovery;
 use warmspare::nic::pci::PciAddress;
 use warmspare::observe::Witness;
 use warmspare::supervisor::detect::Thresholds;
-use warmspare::supervisor::{DomainView, Event, FailoverReport, RoleState, System, Wires};
+use warmspare::supervisor::{
+    DomainView, Event, FailoverRecord, FailoverReport, RoleState, System, Wires,
+};
 use warmspare::topology::{NicSpec, Policy, Topology};
 use warmspare::traffic::{Addresses, Sender};
 
@@ -24,6 +26,9 @@ use crate::report::Report;
 pub(super) const PERIOD: Duration = Duration::from_millis(1);
 /// End of patience, no promise: a machine under load stands still for tenths of a second here.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Looks, a millisecond apart, that are taken in any case: where others want its processors too, the
+/// machine may have run for a tenth of the time that went by.
+const PATIENT_LOOKS: u32 = 10_000;
 /// Healthy traffic between two faults.
 const HEALTHY: Duration = Duration::from_millis(150);
 /// Frames of the guest that prove that the service is back.
@@ -148,8 +153,13 @@ impl<'a> Service<'a> {
 
     pub(super) fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> Result<()> {
         let end = Instant::now() + PATIENCE;
+        let mut looks = 0;
         while !holds(self) {
-            if Instant::now() > end {
+            looks += 1;
+            if let Some(why) = self.app.failure() {
+                bail!("waited for {what}, and the application guest ended: {why}");
+            }
+            if Instant::now() > end && looks > PATIENT_LOOKS {
                 let events: Vec<_> = self.system.events().try_iter().collect();
                 let views = self.system.failover().views();
                 let state = self.describe();
@@ -160,15 +170,12 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// Where frames could be, for whoever has to find out why none comes.
+    /// What was done so far, and where frames could be.
     fn describe(&self) -> String {
-        let switchboard = self.system.switchboard();
-        let counters: Vec<_> = switchboard.counters().each().filter(|(_, n)| *n > 0).collect();
         let faults: Vec<_> =
             self.outcomes.iter().map(|outcome| (outcome.injected, outcome.site)).collect();
-        let statuses: Vec<_> = self.system.slots().iter().map(|slot| slot.status()).collect();
-        let takeover = switchboard.report();
-        format!("faults: {faults:?}; {takeover:?}; {counters:?}; {statuses:?}")
+        let scene = super::scene::describe(&self.system, &self.app);
+        format!("faults: {faults:?}; nobody caused: {:?}; {scene}", self.unasked)
     }
 
     pub(super) fn wait_whole(&self) -> Result<()> {
@@ -264,7 +271,7 @@ impl<'a> Service<'a> {
     fn drain_events(&mut self) {
         for event in self.system.events().try_iter() {
             if let Event::Failover(report) = &event {
-                self.unasked.push(format!("{} of {:?}", report.record.verdict, report.record.from));
+                self.unasked.push(evidence(report));
             }
         }
     }
@@ -280,7 +287,7 @@ impl<'a> Service<'a> {
                 {
                     return Ok(*report);
                 }
-                Event::Failover(report) => self.unasked.push(report.record.verdict.to_string()),
+                Event::Failover(report) => self.unasked.push(evidence(&report)),
                 Event::BuildFailed { reason, given_up: true, .. } => {
                     bail!("a domain could not be built: {reason}")
                 }
@@ -309,6 +316,13 @@ impl<'a> Service<'a> {
             first_echo_ms: self.first_echo_ms,
         })
     }
+}
+
+/// What is known of a failover that nobody caused: who failed, who went on, and what the detector
+/// saw.
+fn evidence(report: &FailoverReport) -> String {
+    let FailoverRecord { from, to, verdict, .. } = report.record;
+    format!("{from:?} to {to:?}: {verdict}: {verdict:?}; {}", report.epitaph)
 }
 
 impl Drop for Service<'_> {

@@ -18,7 +18,10 @@ pub(super) fn compare(_: &Report) -> Result<Value> {
         let emulated = trace::on_emulated(run).with_context(|| format!("{name}, emulated"))?;
         let nic = VfioNic::open(address)?;
         let real = trace::on_real(&nic, run).with_context(|| format!("{name}, igb"))?;
-        ensure!(emulated.len() == real.len(), "{name}: notes of different length");
+        ensure!(
+            emulated.len() == real.len(),
+            "{name}: notes of different length: emulated {emulated:?}, igb {real:?}"
+        );
         compared += real.len();
         let listed: Vec<_> = EXPECTED.iter().filter(|known| known.trace == name).collect();
         judge(name, &emulated, &real, &listed, &mut wrong);

@@ -11,7 +11,7 @@ mod receive;
 mod transmit;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use warmspare::nic::emulated::EmulatedNic;
@@ -24,6 +24,7 @@ pub(crate) use differences::{Difference, EXPECTED};
 
 use crate::link::{RawWire, STATIONS, test_frame};
 use crate::rig::{BUFFER, RAM_IOVA, RX_BUFFERS, RX_RING, Rig, TX_BUFFERS, TX_RING};
+use crate::sys;
 
 /// Address of the NIC under test, and of its peer.
 pub(crate) const NIC: [u8; 6] = station(0xa);
@@ -34,8 +35,18 @@ const fn station(last: u8) -> [u8; 6] {
     [a, b, c, d, e, last]
 }
 
-/// How long everything that was set off may take to come to rest.
-const REST: Duration = Duration::from_millis(20);
+/// How long everything that was set off may take to come to rest, in naps on each processor: moments
+/// in which it did not stand still.
+const REST_NAPS: u32 = 20;
+/// Of the machine.
+const PROCESSORS: usize = 2;
+const NAP: Duration = Duration::from_millis(1);
+/// A nap that lasts longer is none: the machine stood still.
+const LONG_NAP: Duration = Duration::from_millis(3);
+/// What stands still for longer does not come to rest in this run.
+const REST_DEADLINE: Duration = Duration::from_secs(5);
+/// After so long a frame that has not left is held back on the wire.
+const HELD_BACK: Duration = Duration::from_millis(200);
 
 /// All traces, by name.
 pub(crate) const TRACES: [(&str, Trace); 12] = [
@@ -67,7 +78,11 @@ trait Peer {
 
 impl Peer for RawWire {
     fn send(&self, frame: &[u8]) -> Result<()> {
-        Self::send(self, frame)
+        let before = self.departed()?;
+        Self::send(self, frame)?;
+        // A NIC that takes no frames holds it back: then that is what is to be seen.
+        self.wait_departed(before + 1, HELD_BACK)?;
+        Ok(())
     }
 
     fn take(&self) -> Option<Vec<u8>> {
@@ -140,7 +155,17 @@ impl Tracer<'_> {
     }
 
     fn rest(&self) {
-        std::thread::sleep(REST);
+        let begin = Instant::now();
+        for processor in 0..PROCESSORS {
+            let mut naps = 0;
+            while naps < REST_NAPS && begin.elapsed() < REST_DEADLINE {
+                let nap = Instant::now();
+                sys::stay_on(processor..processor + 1);
+                std::thread::sleep(NAP);
+                naps += u32::from(nap.elapsed() < LONG_NAP);
+            }
+        }
+        sys::stay_on(0..PROCESSORS);
     }
 
     /// Notes some bits of a register.
