@@ -140,6 +140,8 @@ impl Stage {
     fn boot(&self, network: &Network) -> Result<LinuxGuest> {
         let guest = self.parts.boot_on(network)?;
         guest.wait_ready()?;
+        // The host may believe for half a minute that the guest has the address of the last one.
+        self.lan.host().ip("neigh flush all")?;
         // What is measured is not what else the machine has to do.
         guest.put_first(true)?;
         Ok(guest)
@@ -238,7 +240,7 @@ impl Stage {
 
     fn pull(&self, row: &str, guest: &mut LinuxGuest, commands: &[String; 2]) -> Result<Rows> {
         guest.ask(&commands[0])?;
-        let felt = self.feel(row, &mut Pulled::new(guest)?);
+        let felt = self.feel(row, &mut Pulled::new(guest, &self.lan)?);
         guest.ask(&commands[1])?;
         Ok(vec![felt])
     }

@@ -1,5 +1,7 @@
 //! Two igb in the Linux guest, and something in the guest that chooses: the kernel's bonding, or a
-//! program that watches the links. What fails is a cable, the only fault that either can see.
+//! program that watches the links. What fails is a cable, the only fault that either can see. It is
+//! pulled at both ends: QEMU's igb keeps frames that come for a link that is down, and hands them on
+//! with the link's return.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,7 @@ use anyhow::{Result, ensure};
 
 use super::felt::Event;
 use crate::realguest::guest::LinuxGuest;
+use crate::realguest::lan::{Lan, TAPS};
 use crate::realguest::network::PAIR;
 
 /// QEMU's igb negotiates for half a second, and Linux's driver looks every two.
@@ -15,26 +18,29 @@ const CARRIER_DEADLINE: Duration = Duration::from_secs(15);
 /// The cable of the NIC in use is pulled.
 pub(super) struct Pulled<'a> {
     guest: &'a mut LinuxGuest,
+    lan: &'a Lan,
     active: usize,
 }
 
 impl<'a> Pulled<'a> {
     /// With both NICs up.
-    pub(super) fn new(guest: &'a mut LinuxGuest) -> Result<Self> {
+    pub(super) fn new(guest: &'a mut LinuxGuest, lan: &'a Lan) -> Result<Self> {
         wait_carriers(guest)?;
         let active = active(guest)?;
-        Ok(Self { guest, active })
+        Ok(Self { guest, lan, active })
     }
 }
 
 impl Event for Pulled<'_> {
     fn strike(&mut self) -> Result<()> {
-        self.guest.set_link(PAIR[self.active], false)
+        self.guest.set_link(PAIR[self.active], false)?;
+        self.lan.bridge().ip(&format!("link set {} down", TAPS[self.active]))
     }
 
     fn mend(&mut self) -> Result<()> {
         let failed = std::mem::replace(&mut self.active, active(self.guest)?);
         ensure!(self.active != failed, "the guest still uses the NIC without a cable");
+        self.lan.bridge().ip(&format!("link set {} up", TAPS[failed]))?;
         self.guest.set_link(PAIR[failed], true)?;
         wait_carriers(self.guest)
     }

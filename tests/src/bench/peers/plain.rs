@@ -36,6 +36,8 @@ pub struct PlainArgs {
 /// # Errors
 /// No socket, no TAP, no memory.
 pub fn run(args: &PlainArgs) -> Result<()> {
+    // From the first moment: nobody should wait for its start longer than it takes.
+    realtime::enter(Priority::Nic);
     let tap = Tap::open(&args.tap)?;
     let null = NullSlot::new()?;
     let switchboard = null.switchboard(args.mac.0)?;
@@ -43,7 +45,6 @@ pub fn run(args: &PlainArgs) -> Result<()> {
     switchboard.install(DomainId(0), EPOCH)?;
     switchboard.activate(DomainId(0), EPOCH)?;
     let _server = VhostUserServer::spawn(config, switchboard.port(0).context("no port")?)?;
-    realtime::enter(Priority::Nic);
     // SAFETY: the only ones, and no domain runs there.
     let ends = unsafe { null.slot.domain_rings() };
     Plain { tap, ends, slot: null.slot, nic: null.nic, room: None }.serve()
