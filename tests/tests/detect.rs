@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use warmspare::domain::VcpuState;
-use warmspare::fault::{Cause, Victim};
+use warmspare::fault::{Cause, REGISTER_VARIANTS, Victim};
 use warmspare::supervisor::detect::{Detector, Symptom};
 use warmspare::supervisor::{Event, Verdict};
 use warmspare_tests::rig::{PATIENCE, Rig, alone};
@@ -92,7 +92,7 @@ fn frames_received_and_never_published_are_found() {
 fn corrupted_registers_are_found() {
     let _alone = alone();
     let rig = Rig::start();
-    for variant in 0..5 {
+    for variant in 0..REGISTER_VARIANTS {
         let (detector, symptom) = detected(&break_active(&rig, Cause::NicRegister, variant));
         let expected = matches!(detector, Detector::Device | Detector::SilentReceive);
         assert!(expected, "variant {variant}: {detector:?}, {symptom:?}");

@@ -18,6 +18,7 @@ mod nic;
 use std::sync::atomic::Ordering;
 
 pub use code::corrupt_code;
+pub use nic::REGISTER_VARIANTS;
 
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainSlot, Life, TrapError};

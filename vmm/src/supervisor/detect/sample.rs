@@ -132,10 +132,12 @@ impl Sample {
         self.cursors.tx_taken != self.cursors.tx_claimed
     }
 
-    /// The NIC has no receive buffers left although there are some.
+    /// The NIC has no receive buffers left although the driver has some, or could take some.
     pub(super) fn starved(&self) -> bool {
         let c = &self.cursors;
-        self.nic.rx_head == self.nic.rx_tail && c.rx_taken > 0 && c.rx_provided != c.rx_taken
+        let holds = c.rx_taken != c.rx_returned && !self.rx_completed;
+        let could_take = c.rx_provided != c.rx_taken;
+        self.nic.rx_head == self.nic.rx_tail && c.rx_taken > 0 && (holds || could_take)
     }
 
     /// Whether there is anything for the domain to do.

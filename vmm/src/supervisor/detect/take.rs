@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use shared_ring::layout::{NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
+use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RX_SLOT_EMPTY};
 
 use super::sample::{Confirmations, Cursors, Mismatch, NicView, Sample};
 use crate::clock::monotonic_ns;
@@ -88,15 +88,18 @@ impl Observer {
             return NicView { gone: true, ..NicView::default() };
         }
         let (rx, tx) = (reg::RX_QUEUE, reg::TX_QUEUE);
+        let (rx_tail, tx_tail) = (nic.peek(rx + reg::queue::TAIL), nic.peek(tx + reg::queue::TAIL));
         NicView {
             gone: false,
             link_up: status & reg::status::LU != 0,
-            mismatch: self.mismatch(nic),
+            mismatch: outside(rx + reg::queue::TAIL, rx_tail, NIC_RX_DESCRIPTORS)
+                .or_else(|| outside(tx + reg::queue::TAIL, tx_tail, NIC_TX_DESCRIPTORS))
+                .or_else(|| self.mismatch(nic)),
             masked: nic.peek(reg::EIMS) & reg::VECTOR_QUEUES == 0,
             rx_head: nic.peek(rx + reg::queue::HEAD),
-            rx_tail: nic.peek(rx + reg::queue::TAIL),
+            rx_tail,
             tx_head: nic.peek(tx + reg::queue::HEAD),
-            tx_tail: nic.peek(tx + reg::queue::TAIL),
+            tx_tail,
             progress: nic.progress(),
         }
     }
@@ -124,6 +127,13 @@ impl Observer {
             (found != expected).then_some(Mismatch { register, expected, found })
         })
     }
+}
+
+/// A tail that names no descriptor: a NIC stops there, and nothing else of it looks wrong.
+fn outside(register: u32, tail: u32, descriptors: usize) -> Option<Mismatch> {
+    let beyond = !(descriptors as u32 - 1);
+    let found = tail & beyond;
+    (found != 0).then_some(Mismatch { register, expected: 0, found })
 }
 
 /// Heartbeat and number of parks of one moment: no beat came between reading the two.

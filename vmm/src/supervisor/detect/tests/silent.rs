@@ -83,6 +83,28 @@ fn a_starved_nic_is_silence() {
 }
 
 #[test]
+fn buffers_that_the_driver_took_and_never_gave_to_the_nic_are_silence() {
+    let mut world = World::with(|s| {
+        s.nic.rx_tail = s.nic.rx_head;
+        // It has taken all there are.
+        s.cursors.rx_taken = s.cursors.rx_provided;
+    });
+    let finding = world.assert_fails(Detector::SilentReceive, 6, wake_in_vain);
+    assert_eq!(finding.symptom, Symptom::ReceiveStarved);
+}
+
+#[test]
+fn a_nic_without_buffers_because_the_guest_has_them_all_is_not_starved() {
+    let mut world = World::with(|s| {
+        s.nic.rx_head = s.nic.rx_tail;
+        s.cursors.rx_taken = s.cursors.rx_provided;
+        s.cursors.rx_returned = s.cursors.rx_taken;
+        s.cursors.rx_heard = s.cursors.rx_returned;
+    });
+    world.assert_silent(1_000, |_, _, _| ());
+}
+
+#[test]
 fn a_masked_interrupt_of_a_parked_domain_is_silence() {
     let mut world = World::with(|s| s.nic.masked = true);
     let finding = world.assert_fails(Detector::SilentReceive, 9, |_, _, _| ());
