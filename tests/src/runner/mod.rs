@@ -30,7 +30,7 @@ fn parts(kvm: bool) -> Vec<Part> {
         parts.push(Part::cargo("tests", minutes(10), &["test", "--workspace", "--release"]));
         parts.extend(model);
         parts.extend(kvm_parts());
-        parts.push(xtask("nested", minutes(8), &["nested"]));
+        parts.push(xtask("nested", minutes(14), &["nested"]));
     } else {
         let host = ["test", "--workspace", "--release", "--exclude", "warmspare-tests", "--"];
         let skipped = NEED_KVM.iter().flat_map(|module| ["--skip", module]);
