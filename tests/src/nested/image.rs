@@ -124,7 +124,8 @@ impl Image {
         let tree = tree.trim_start_matches('/');
         add_folders(&mut self.archive, &format!("{tree}/tests"))?;
         self.archive.folder(&format!("{tree}/examples"))?;
-        for example in fs::read_dir(workspace().join("examples"))?.flatten() {
+        let examples = fs::read_dir(workspace().join("examples"))?.flatten();
+        for example in examples.filter(|example| example.path().is_file()) {
             let name = example.file_name();
             let inside = format!("{tree}/examples/{}", name.to_string_lossy());
             self.archive.file(&inside, &read(&example.path())?)?;

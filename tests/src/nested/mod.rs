@@ -53,7 +53,7 @@ pub struct NestedArgs {
     #[arg(
         long,
         value_name = "S",
-        default_value_t = 420,
+        default_value_t = 720,
         default_value_if("tests", "true", "1000")
     )]
     timeout_s: u64,
