@@ -18,13 +18,18 @@ use std::path::PathBuf;
 /// It has not been built: `cargo test --workspace` builds it, `cargo test -p warmspare-tests` alone
 /// does not.
 pub fn program() -> PathBuf {
+    built("warmspare")
+}
+
+/// A program of the workspace, of the same profile.
+fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     // Tests are one folder further down than programs.
     let folders = own.ancestors().skip(1).take(2);
-    let mut programs = folders.map(|folder| folder.join("warmspare"));
+    let mut programs = folders.map(|folder| folder.join(name));
     programs.find(|program| program.is_file()).unwrap_or_else(|| {
         panic!(
-            "no `warmspare` beside {}: run `cargo build -p warmspare` with the same profile first",
+            "no `{name}` beside {}: run `cargo build --workspace` with the same profile first",
             own.display()
         )
     })

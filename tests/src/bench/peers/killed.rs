@@ -64,7 +64,7 @@ impl Place<'_> {
                 command
             }
             Backend::Plain => {
-                let mut command = Command::new(std::env::current_exe()?);
+                let mut command = Command::new(crate::built("xtask"));
                 command.arg("plain-backend").arg(&self.socket).args([self.tap(), &self.mac]);
                 command
             }

@@ -17,6 +17,8 @@ mod pair;
 pub mod plain;
 mod streams;
 mod testpmd;
+#[cfg(test)]
+mod tests;
 
 use anyhow::Result;
 use warmspare::fault::Cause;
