@@ -170,6 +170,21 @@ pub struct CampaignBudget {
     pub profile: Duration,
 }
 
+impl CampaignBudget {
+    /// For a machine that is so many times slower. The looks stay, and what is not a trial's own.
+    pub fn times(self, slowness: u32) -> Self {
+        Self {
+            up: self.up * slowness,
+            clean: self.clean * slowness,
+            slack: self.slack * slowness,
+            silence: self.silence * slowness,
+            recovery: self.recovery * slowness,
+            no_recovery: self.no_recovery * slowness,
+            ..self
+        }
+    }
+}
+
 /// See [`CampaignBudget`].
 pub const CAMPAIGN: CampaignBudget = CampaignBudget {
     look: Duration::from_millis(1),

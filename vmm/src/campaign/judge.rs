@@ -170,7 +170,8 @@ fn healed(seen: &Observation) -> impl Iterator<Item = u64> {
 fn unnoticed_gap_ns(seen: &Observation) -> Option<u64> {
     let from_ns = seen.activated_ns.unwrap_or(seen.armed_ns);
     let (from, to) = seen.ledger.longest_gap(from_ns, seen.end_ns)?;
-    if healed(seen).any(|at_ns| (from..=to.saturating_add(TOLD_NS)).contains(&at_ns)) {
+    let told_ns = to.saturating_add(TOLD_NS * u64::from(seen.slowness));
+    if healed(seen).any(|at_ns| (from..=told_ns).contains(&at_ns)) {
         return None;
     }
     // What the machine itself stood still is not the driver's.
@@ -178,7 +179,7 @@ fn unnoticed_gap_ns(seen: &Observation) -> Option<u64> {
     let stalled: u64 =
         stalls.map(|stall| stall.woke_ns.min(to).saturating_sub(stall.due_ns.max(from))).sum();
     let gap_ns = (to - from).saturating_sub(stalled);
-    (gap_ns > UNNOTICED_GAP_NS).then_some(to - from)
+    (gap_ns > UNNOTICED_GAP_NS * u64::from(seen.slowness)).then_some(to - from)
 }
 
 /// The class of a failure that was found and recovered from.
@@ -237,7 +238,7 @@ fn steps(seen: &Observation, from_ns: u64) -> Vec<RecoveryStep> {
 }
 
 fn frames(seen: &Observation, from_ns: u64) -> FrameCounts {
-    let from_ns = from_ns.saturating_sub(UNDER_WAY_NS);
+    let from_ns = from_ns.saturating_sub(UNDER_WAY_NS * u64::from(seen.slowness));
     let sent = seen.ledger.sent_between(from_ns, u64::MAX);
     let lost = seen.ledger.lost_between(from_ns, u64::MAX);
     FrameCounts {

@@ -16,6 +16,7 @@ mod book;
 mod crew;
 mod draw;
 mod error;
+mod ground;
 mod judge;
 mod machine;
 mod manifest;
@@ -42,6 +43,7 @@ pub use book::{
 pub use crew::WORKER_COMMAND;
 pub use draw::{DrawError, Drawn, Faults};
 pub use error::CampaignError;
+pub use ground::{Direct, Emulated, Ground};
 pub use manifest::{MANIFEST_SCHEMA, Machine, Manifest, Profile, ProfiledFunction};
 pub use mutate::Mutation;
 pub use record::{

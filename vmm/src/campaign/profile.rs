@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::ground::Emulated;
 use super::manifest::{Profile, ProfiledFunction};
 use super::spec::Configuration;
 use super::target::Target;
@@ -27,7 +28,7 @@ pub(super) fn sample(
     folder: &Path,
 ) -> Result<Profile, TrialError> {
     let period = Duration::from_micros(period_us.into());
-    let stage = Stage::set(Configuration::FastSpare, period, folder, None)?;
+    let stage = Stage::set(&Emulated, Configuration::FastSpare, period, (folder, None))?;
     let (_, life) = stage.active()?;
     let mut random = fastrand::Rng::new();
     life.begin_samples();

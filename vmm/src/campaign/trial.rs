@@ -11,17 +11,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ground::Ground;
 use super::order::Order;
 use super::spec::Configuration;
 use super::strike::{StrikeError, strike};
 use super::target::Target;
 use crate::app::{App, AppConfig, AppError, Ipv4Cidr, StationMac};
-use crate::budget::CAMPAIGN;
+use crate::budget::{CAMPAIGN, CampaignBudget};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, Life};
 use crate::observe::{Stall, Witness};
 use crate::supervisor::{Event, FailoverReport, System, SystemError, Wires};
-use crate::topology::{DrillSpec, DumpSpec, Policy, Topology};
+use crate::topology::{DumpSpec, Topology};
 use crate::traffic::{Addresses, Ledger, Sender};
 
 /// Why a trial could not be carried out; no outcome of the fault.
@@ -30,9 +31,6 @@ pub(super) enum TrialError {
     /// The system cannot be built.
     #[error(transparent)]
     System(#[from] SystemError),
-    /// No port on the switch for the sender.
-    #[error(transparent)]
-    Port(#[from] crate::wire::SwitchError),
     /// The application guest does not start.
     #[error(transparent)]
     App(#[from] AppError),
@@ -48,7 +46,7 @@ pub(super) enum TrialError {
         source: std::io::Error,
     },
     /// The system did not come up.
-    #[error("{0} within {seconds} s", seconds = CAMPAIGN.up.as_secs())]
+    #[error("{0} in time")]
     Late(&'static str),
 }
 
@@ -78,6 +76,8 @@ pub(super) struct Observation {
     /// What the application guest says of itself.
     pub(super) app: Result<(), String>,
     pub(super) dump: Option<PathBuf>,
+    /// How many times as long everything may take there.
+    pub(super) slowness: u32,
 }
 
 /// The system and its traffic. Fields are dropped in this order.
@@ -87,25 +87,28 @@ pub(super) struct Stage {
     pub(super) system: System,
     witness: Witness,
     configuration: Configuration,
+    budget: CampaignBudget,
     pub(super) first_echo_ns: u64,
 }
 
 impl Stage {
     /// A system under traffic, whole.
     pub(super) fn set(
+        ground: &dyn Ground,
         configuration: Configuration,
         period: Duration,
-        folder: &Path,
-        dumps: Option<&Path>,
+        (folder, dumps): (&Path, Option<&Path>),
     ) -> Result<Self, TrialError> {
-        let topology = topology(configuration, folder, dumps);
+        let mut topology = ground.topology(configuration, folder);
+        topology.dumps = dumps.map(DumpSpec::in_dir);
+        let budget = CAMPAIGN.times(ground.slowness());
         let mut wires = Wires::default();
-        let port = wires.switch("lan").attach("sender")?;
+        let wire = ground.wire(&mut wires).map_err(io("plug the sender in"))?;
         let witness = Witness::spawn().map_err(io("start a thread"))?;
         let system = System::start(&topology, &mut wires)?;
         let app = App::start(&app_config(&topology))?;
-        let expected = (CAMPAIGN.up.as_micros() / period.as_micros().max(1)) as usize;
-        let sender = Sender::spawn(port, Addresses::DEFAULT, period, expected.min(4096))
+        let expected = (budget.up.as_micros() / period.as_micros().max(1)) as usize;
+        let sender = Sender::spawn(wire, Addresses::DEFAULT, period, expected.min(4096))
             .map_err(io("start the sender"))?;
         let mut stage = Self {
             sender: Some(sender),
@@ -113,6 +116,7 @@ impl Stage {
             system,
             witness,
             configuration,
+            budget,
             first_echo_ns: 0,
         };
         stage.first_echo_ns = stage.wait("the application guest did not answer", |stage| {
@@ -130,12 +134,12 @@ impl Stage {
         what: &'static str,
         mut ask: impl FnMut(&Self) -> Option<T>,
     ) -> Result<T, TrialError> {
-        let end = Instant::now() + CAMPAIGN.up;
+        let end = Instant::now() + self.budget.up;
         loop {
             match ask(self) {
                 Some(answer) => return Ok(answer),
                 None if Instant::now() >= end => return Err(TrialError::Late(what)),
-                None => std::thread::sleep(CAMPAIGN.look),
+                None => std::thread::sleep(self.budget.look),
             }
         }
     }
@@ -169,10 +173,12 @@ impl Stage {
 pub(super) fn carry_out(
     order: &Order,
     target: &Target,
+    ground: &dyn Ground,
     folder: &Path,
 ) -> Result<Observation, TrialError> {
     let period = Duration::from_micros(order.period_us.into());
-    let stage = Stage::set(order.configuration, period, folder, order.dumps.as_deref())?;
+    let folders = (folder, order.dumps.as_deref());
+    let stage = Stage::set(ground, order.configuration, period, folders)?;
     // What happened while the system came up says nothing; from now on, a failure is one.
     stage.system.events().try_iter().for_each(drop);
     let (victim, life) = stage.active()?;
@@ -213,16 +219,22 @@ pub(super) fn carry_out(
         stalls: Vec::new(),
         app: Ok(()),
         dump,
+        slowness: ground.slowness(),
     };
     drop(life);
     Ok(stage.end(seen, period))
 }
 
 impl Stage {
+    /// Longer silences are no clean service.
+    fn clean_gap_ns(&self, period_ns: u64) -> u64 {
+        4 * period_ns + self.budget.slack.as_nanos() as u64
+    }
+
     /// Takes everything down, and adds what is known only then.
     fn end(mut self, mut seen: Observation, period: Duration) -> Observation {
         let silent_ns = seen.end_ns.saturating_sub(self.last_echo_ns());
-        seen.serving = silent_ns < clean_gap_ns(period.as_nanos() as u64);
+        seen.serving = silent_ns < self.clean_gap_ns(period.as_nanos() as u64);
         if let Some(sender) = self.sender.take() {
             seen.ledger = sender.finish_soon();
         }
@@ -233,11 +245,6 @@ impl Stage {
         seen.stalls = self.witness.stalls();
         seen
     }
-}
-
-/// Longer silences are no clean service.
-fn clean_gap_ns(period_ns: u64) -> u64 {
-    4 * period_ns + CAMPAIGN.slack.as_nanos() as u64
 }
 
 /// Looks on until the outcome is certain.
@@ -259,7 +266,7 @@ impl Watch<'_> {
     /// Looks until it is over; whether the system was whole then.
     fn run(&mut self, armed_ns: u64) -> bool {
         loop {
-            std::thread::sleep(CAMPAIGN.look);
+            std::thread::sleep(self.stage.budget.look);
             self.look();
             // At the same moment as the rest: a failure of which nobody was told yet leaves a
             // system that is not whole, and is waited for.
@@ -277,7 +284,9 @@ impl Watch<'_> {
             self.unclean_ns = sprung_ns;
         }
         let now_ns = monotonic_ns();
-        if now_ns.saturating_sub(self.stage.last_echo_ns()) > clean_gap_ns(self.period_ns) {
+        if now_ns.saturating_sub(self.stage.last_echo_ns())
+            > self.stage.clean_gap_ns(self.period_ns)
+        {
             self.unclean_ns = now_ns;
         }
         for event in self.stage.system.events().try_iter() {
@@ -296,7 +305,7 @@ impl Watch<'_> {
 
     fn is_over(&self, armed_ns: u64, whole: bool, now_ns: u64) -> bool {
         let since = |at_ns: u64| Duration::from_nanos(now_ns.saturating_sub(at_ns));
-        let sound = whole && since(self.unclean_ns) >= CAMPAIGN.clean;
+        let sound = whole && since(self.unclean_ns) >= self.stage.budget.clean;
         if let Some(first) = self.failovers.first() {
             let dumped = self.order.dumps.is_none() || self.dump.is_some();
             return sound && dumped || since(first.record.verdict_ns) >= self.patience();
@@ -307,33 +316,17 @@ impl Watch<'_> {
         };
         let wanted = Duration::from_millis(wanted_ms.into());
         // Something is wrong and nobody has noticed yet: a detector may still.
-        watched >= wanted && (sound || watched >= wanted + CAMPAIGN.silence)
+        watched >= wanted && (sound || watched >= wanted + self.stage.budget.silence)
     }
 
     fn patience(&self) -> Duration {
         match self.order.configuration {
             Configuration::FastSpare | Configuration::Spare | Configuration::Reboot => {
-                CAMPAIGN.recovery
+                self.stage.budget.recovery
             }
-            Configuration::None => CAMPAIGN.no_recovery,
+            Configuration::None => self.stage.budget.no_recovery,
         }
     }
-}
-
-fn topology(configuration: Configuration, folder: &Path, dumps: Option<&Path>) -> Topology {
-    let mut topology = Topology::demo(&folder.join("app.sock"));
-    topology.policy = match configuration {
-        Configuration::FastSpare => Policy::FastSpare,
-        Configuration::Spare => Policy::Spare,
-        Configuration::Reboot | Configuration::None => Policy::Reboot,
-    };
-    if topology.policy == Policy::Reboot {
-        topology.domains.truncate(1);
-    }
-    // A drill would be one more thing that happens by the clock.
-    topology.drill = DrillSpec { every_s: 0, probe_ms: 0 };
-    topology.dumps = dumps.map(DumpSpec::in_dir);
-    topology
 }
 
 fn app_config(topology: &Topology) -> AppConfig {

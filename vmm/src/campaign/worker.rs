@@ -5,6 +5,7 @@
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use super::ground::Emulated;
 use super::judge;
 use super::order::{Answer, Request};
 use super::profile;
@@ -41,7 +42,7 @@ fn answer(request: &Request, target: &Target, folder: &Path) -> Answer {
         Request::Profile { period_us } => {
             profile::sample(target, *period_us, folder).map_or_else(failed, Answer::Profile)
         }
-        Request::Inject(order) => match trial::carry_out(order, target, folder) {
+        Request::Inject(order) => match trial::carry_out(order, target, &Emulated, folder) {
             Ok(seen) => {
                 let mut record: InjectionRecord = judge::record(order, &seen);
                 if let Some(dump) = &seen.dump {

@@ -4,6 +4,7 @@
 mod aim;
 mod basics;
 mod books;
+mod campaign;
 mod devices;
 mod failover;
 mod frames;
@@ -28,7 +29,7 @@ use crate::watchdog::Watchdog;
 /// A step: what it measured, or why it failed.
 type Step = fn(&Report) -> Result<Value>;
 
-const STEPS: [(&str, Step); 18] = [
+const STEPS: [(&str, Step); 19] = [
     ("modules", basics::modules),
     ("kvm", basics::kvm),
     ("devices", devices::list_and_refuse),
@@ -46,6 +47,7 @@ const STEPS: [(&str, Step); 18] = [
     ("policies", failover::policies),
     ("shared", failover::shared),
     ("aim", aim::aim),
+    ("campaign", campaign::campaign),
     ("tests", tests::run),
 ];
 /// Steps that the others need, whatever was chosen.
@@ -97,7 +99,7 @@ pub(crate) fn run_all(report: &Arc<Report>, names: &[String]) -> Result<(usize, 
 /// How long a step may take: a few times what it takes on two busy processors.
 fn deadline_of(step: &str) -> Duration {
     Duration::from_secs(match step {
-        "failover" | "causes" | "policies" | "shared" | "aim" => 240,
+        "failover" | "causes" | "policies" | "shared" | "aim" | "campaign" => 240,
         "tests" => 600,
         _ => 60,
     })

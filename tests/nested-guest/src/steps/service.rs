@@ -40,7 +40,7 @@ pub(super) const CABLES: [&str; 2] = ["nic0", "nic1"];
 
 /// Thresholds for a machine whose processors are emulated: code runs fifty times slower, an exit
 /// takes up to a millisecond, and a vCPU's clock runs on while its processor is taken away.
-const PATIENT: Thresholds = Thresholds {
+pub(super) const PATIENT: Thresholds = Thresholds {
     // Code that is run for the first time is translated first: 15 ms have been seen.
     hang_cpu_us: 50_000,
     second_looks: 4,

@@ -55,6 +55,7 @@ fn masked() -> Observation {
         stalls: Vec::new(),
         app: Ok(()),
         dump: None,
+        slowness: 1,
     }
 }
 

@@ -1,0 +1,94 @@
+//! A short campaign on real NICs: the same faults, the same judge, other hardware.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use serde_json::{Map, Value, json};
+use warmspare::campaign::{
+    CampaignSpec, Configuration, Direct, Emulated, Ground, InjectionOutcome, InjectionRecord,
+};
+use warmspare::nic::pci::PciAddress;
+use warmspare::supervisor::Wires;
+use warmspare::topology::{NicSpec, Topology};
+use warmspare::wire::Wire;
+
+use super::service::{PATIENT, nics};
+use crate::pump::PumpedWire;
+use crate::report::Report;
+
+const INJECTIONS: u64 = 20;
+/// Emulated processors: see [`PATIENT`].
+const SLOWNESS: u32 = 10;
+
+/// The NICs of this machine, and the sender's host beside them.
+struct RealNics([PciAddress; 2]);
+
+impl Ground for RealNics {
+    fn topology(&self, configuration: Configuration, folder: &Path) -> Topology {
+        let mut topology = Emulated.topology(configuration, folder);
+        topology.detect = PATIENT;
+        for (domain, nic) in topology.domains.iter_mut().zip(self.0) {
+            domain.nic = NicSpec::Vfio(nic);
+        }
+        topology
+    }
+
+    fn wire(&self, _: &mut Wires) -> io::Result<Arc<dyn Wire>> {
+        Ok(PumpedWire::start().map_err(io::Error::other)?)
+    }
+
+    fn slowness(&self) -> u32 {
+        SLOWNESS
+    }
+}
+
+fn spec() -> Value {
+    let functions = json!(["domain_loop_turn", "domain_rx_path", "domain_tx_path"]);
+    json!({
+        "name": "nested",
+        "seed": 3,
+        "faults": [
+            { "code": { "weight": 4, "functions": functions } },
+            { "register": { "weight": 2, "functions": functions } },
+            { "mutation": { "weight": 2, "functions": functions } },
+            { "data": {} },
+            { "device": {} },
+        ],
+        "until": { "injections": INJECTIONS },
+        "period_us": 2000,
+        "observe_ms": 500,
+        "reach_ms": 200,
+    })
+}
+
+/// No fault harms the application, and every one that is found is recovered from. What nobody finds
+/// is told and not judged: an emulated network loses a datagram now and then by itself.
+pub(super) fn campaign(_: &Report) -> Result<Value> {
+    let ground = RealNics(nics()?);
+    let spec = CampaignSpec::parse("the nested campaign", &spec().to_string())?;
+    let direct = Direct::new(spec, &ground, PathBuf::from("/tmp"))?;
+    let mut counts = Map::new();
+    let mut bad = Vec::new();
+    let mut undetected = Vec::new();
+    for id in 1..=INJECTIONS {
+        let record = direct.inject(id)?;
+        let count = counts.entry(record.outcome.name()).or_insert(json!(0));
+        *count = json!(count.as_u64().unwrap_or(0) + 1);
+        match record.outcome {
+            InjectionOutcome::Corrupted | InjectionOutcome::Unrecovered => bad.push(line(&record)),
+            _ if record.is_bad() => undetected.push(line(&record)),
+            _ => {}
+        }
+    }
+    ensure!(bad.is_empty(), "harm: {bad:?}; all: {counts:?}");
+    Ok(json!({ "injections": INJECTIONS, "outcomes": counts, "to_be_looked_into": undetected }))
+}
+
+fn line(record: &InjectionRecord) -> String {
+    let symbol = record.fault.symbol.as_deref().unwrap_or("memory");
+    let note = record.note.as_deref().unwrap_or_default();
+    let (id, kind, outcome) = (record.id, record.kind, record.outcome.name());
+    format!("{id} {kind:?} at {symbol}: {outcome} ({note})")
+}
