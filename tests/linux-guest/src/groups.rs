@@ -3,7 +3,7 @@
 //! Each is what it says it is as far as a switch and a NIC look at it; the last eight bytes are a mark
 //! and a number.
 
-use std::fs;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -90,7 +90,12 @@ impl FrameSocket {
     /// # Errors
     /// There is no such interface, or it is not permitted.
     pub fn open(interface: &str) -> io::Result<Self> {
-        let index = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
+        let name = CString::new(interface)?;
+        // SAFETY: a C string. Not by sysfs, which shows the namespace that it was mounted in.
+        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        if index == 0 {
+            return Err(io::Error::last_os_error());
+        }
         let every = (libc::ETH_P_ALL as u16).to_be();
         // SAFETY: plain integers.
         let fd = unsafe {
@@ -103,7 +108,7 @@ impl FrameSocket {
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
         address.sll_protocol = every;
-        address.sll_ifindex = index.trim().parse().map_err(io::Error::other)?;
+        address.sll_ifindex = index as i32;
         let length = size_of_val(&address) as libc::socklen_t;
         // SAFETY: an open socket, and an address of the length that it is said to have.
         checked(unsafe { libc::bind(fd, std::ptr::from_ref(&address).cast(), length) } as isize)?;
