@@ -1,7 +1,7 @@
 //! Frames to all and to groups, numbered: what the LAN sends to the guest, and how often each came.
 //!
-//! Each is what it says it is as far as a switch and a NIC look at it; the last eight bytes are a mark
-//! and a number.
+//! Each is what it says it is as far as a NIC and a bridge that snoops on groups look at it; the last
+//! eight bytes are a mark and a number.
 
 use std::ffi::CString;
 use std::io;
@@ -44,7 +44,8 @@ impl Kind {
     fn destination(self) -> [u8; 6] {
         match self {
             Self::Broadcast | Self::Arp => [0xff; 6],
-            Self::Multicast => [0x01, 0x00, 0x5e, 0x4d, 0x00, 0x01],
+            // 224.0.0.251: link-local groups are for everybody (RFC 4541, 2.1.2).
+            Self::Multicast => [0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb],
             Self::Neighbour => [0x33, 0x33, 0xff, 0x77, 0x73, 0x02],
         }
     }
@@ -63,6 +64,12 @@ impl Kind {
         frame[..6].copy_from_slice(&self.destination());
         frame[6..12].copy_from_slice(&source);
         frame[12..14].copy_from_slice(&self.ether_type());
+        match self {
+            Self::Broadcast => ipv4_header(&mut frame, [255; 4]),
+            Self::Multicast => ipv4_header(&mut frame, [224, 0, 0, 251]),
+            Self::Neighbour => ipv6_header(&mut frame),
+            Self::Arp => frame[14..22].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 1]),
+        }
         let tail = FRAME_BYTES - TAIL_BYTES;
         frame[tail..tail + 4].copy_from_slice(&MARK);
         frame[tail + 4..].copy_from_slice(&number.to_be_bytes());
@@ -79,6 +86,33 @@ impl Kind {
         let number = u32::from_be_bytes(number.try_into().ok()?);
         Some((*frame[6..].first_chunk()?, kind, number))
     }
+}
+
+/// A UDP datagram's header in the frame (RFC 791), from the host of the test.
+fn ipv4_header(frame: &mut [u8; FRAME_BYTES], to: [u8; 4]) {
+    const UDP: u8 = 17;
+    let header = &mut frame[14..34];
+    header[..4].copy_from_slice(&[0x45, 0, 0, (FRAME_BYTES - 14) as u8]);
+    header[8..10].copy_from_slice(&[1, UDP]);
+    header[12..16].copy_from_slice(&[10, 77, 0, 1]);
+    header[16..].copy_from_slice(&to);
+    let words = header.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let sum: u32 = words.sum();
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// A neighbour solicitation's header in the frame (RFC 8200, 3; RFC 4861, 4.3).
+fn ipv6_header(frame: &mut [u8; FRAME_BYTES]) {
+    const ICMP: u8 = 58;
+    const SOLICITATION: u8 = 135;
+    let header = &mut frame[14..55];
+    header[0] = 0x60;
+    header[5..8].copy_from_slice(&[(FRAME_BYTES - 54) as u8, ICMP, 255]);
+    header[8..10].copy_from_slice(&[0xfe, 0x80]);
+    header[23] = 1;
+    header[24..26].copy_from_slice(&[0xff, 0x02]);
+    header[35..41].copy_from_slice(&[1, 0xff, 0x77, 0x73, 0x02, SOLICITATION]);
 }
 
 /// A socket that sends and sees the frames of one interface as they are.
