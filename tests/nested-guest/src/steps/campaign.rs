@@ -45,7 +45,7 @@ impl Ground for RealNics {
 }
 
 fn spec() -> Value {
-    let functions = json!(["domain_loop_turn", "domain_rx_path", "domain_tx_path"]);
+    let functions = json!({ "named": ["domain_loop_turn", "domain_rx_path", "domain_tx_path"] });
     json!({
         "name": "nested",
         "seed": 3,
