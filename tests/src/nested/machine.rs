@@ -95,8 +95,9 @@ impl Machine {
         }
     }
 
-    /// What the machine itself died of, if it did: QEMU, or its emulation of an idle processor. All
-    /// else that ends a machine is the doing of what runs in it.
+    /// What the machine itself died of, if it did: QEMU, its emulation of an idle processor, or a reset
+    /// before the kernel could say a word, which no program in the machine can bring about. All else
+    /// that ends a machine is the doing of what runs in it.
     pub(super) fn cause_of_death(&mut self) -> Option<String> {
         let status = self.qemu.try_wait().ok()??;
         if let Some(signal) = status.signal() {
@@ -104,6 +105,9 @@ impl Machine {
         }
         let console = fs::read(&self.console).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
+        if status.success() && console.trim().is_empty() {
+            return Some("its processors were reset without a word of the kernel".to_owned());
+        }
         let died = LOST_INTERRUPT.iter().all(|text| console.contains(text));
         died.then(|| "one of its processors lost an interrupt and sleeps for ever".to_owned())
     }

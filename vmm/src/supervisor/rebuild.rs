@@ -172,11 +172,17 @@ impl Rebuilder {
         life.map_or_else(String::new, |life| life.epitaph())
     }
 
-    /// Waits, off the path, for the stamp of the spare's first frame.
+    /// Waits, off the path, for the stamp of the spare's first frame; where the NIC stamps none, until
+    /// its link is up. Before that the failed domain, once built anew, would look like the better one.
     fn first_frame(&self, to: DomainId) -> Option<u64> {
-        let nic = &self.shop.slots[to.index()].nic;
-        let stamped = nic.stamps_first_sent();
-        stamped.then(|| poll(FIRST_FRAME_DEADLINE, || nic.first_sent_ns())).flatten()
+        let slot = &self.shop.slots[to.index()];
+        let (_, epoch) = self.shop.failover.state(to);
+        if slot.nic.stamps_first_sent() {
+            return poll(FIRST_FRAME_DEADLINE, || slot.nic.first_sent_ns());
+        }
+        let serves = || slot.is_attached(epoch) && slot.nic.link_up();
+        poll(FIRST_FRAME_DEADLINE, || serves().then_some(()));
+        None
     }
 
     /// Waits until the switchboard has carried the takeover of this verdict out. Empty if a later one

@@ -224,13 +224,18 @@ impl Watch {
 
     /// Hands over from a domain without a link to one with, if there is one. Both down: stay, the
     /// first that returns serves.
-    fn follow_links(&self) {
+    fn follow_links(&mut self) {
         let Some(active) = self.failover.active() else { return };
         if self.failover.shares_nic {
             // There is no other link.
             return;
         }
         if self.link_up[active.index()] || !self.failover.has_spare() {
+            return;
+        }
+        if self.slots[active.index()].nic.link_up() {
+            // What its vector told last was of a time before its driver had it.
+            self.note_link(active.index(), true);
             return;
         }
         if let Some(life) = self.failover.life(active) {
