@@ -145,6 +145,10 @@ pub const DEBUGGER_COMES: Duration = Duration::from_secs(120);
 /// How long a debugger may take to read an answer. One that does not read keeps nobody stopped.
 pub const DEBUGGER_READS: Duration = Duration::from_secs(5);
 
+/// How long a driver's look at a register that waits for an emulated NIC's engine makes room for that
+/// engine: some of its turns.
+pub const ENGINE_TURN: Duration = Duration::from_micros(50);
+
 /// How long a campaign waits for what.
 #[derive(Clone, Copy, Debug)]
 pub struct CampaignBudget {

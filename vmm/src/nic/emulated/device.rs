@@ -13,7 +13,7 @@ use super::queue::Queue;
 use super::statistics::Statistics;
 use super::stored::Stored;
 use crate::clock::monotonic_ns;
-use crate::nic::registers::{ctrl, icr, queue, status, tctl};
+use crate::nic::registers::{self as reg, ctrl, icr, queue, status, tctl};
 use crate::wire::Wire;
 
 /// Values after a reset.
@@ -171,6 +171,18 @@ impl Device {
             (!silent, status::GIO_MASTER),
         ];
         bits.iter().filter(|(on, _)| *on).fold(0x8000_0000, |status, (_, bit)| status | bit)
+    }
+
+    /// Whether what this register shows waits for the engine's next turn.
+    pub(super) fn waits_for_engine(&self, register: u32) -> bool {
+        let owes = |ticket: &AtomicU64| !self.boundary.is_answered(ticket.load(Ordering::Acquire));
+        match register {
+            reg::RXDCTL => self.rx.is_draining(),
+            reg::TXDCTL => self.tx.is_draining(),
+            reg::CTRL => owes(&self.reset_ticket),
+            reg::STATUS => owes(&self.master_disable_ticket),
+            _ => false,
+        }
     }
 
     /// A store to STATUS: only PHYRA can be cleared.

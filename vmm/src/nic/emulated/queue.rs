@@ -194,6 +194,11 @@ impl Queue {
         }
     }
 
+    /// Whether it was switched off and the engine has not finished with it.
+    pub(super) fn is_draining(&self) -> bool {
+        self.position().phase == Phase::Draining
+    }
+
     pub(super) fn position(&self) -> Position {
         Position::unpack(self.position.load(Ordering::Acquire))
     }
