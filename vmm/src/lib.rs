@@ -6,6 +6,7 @@
 pub mod app;
 pub mod budget;
 pub mod campaign;
+pub mod checksum;
 pub mod cli;
 pub mod clock;
 pub mod control;

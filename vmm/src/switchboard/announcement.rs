@@ -1,5 +1,7 @@
 //! The frames of announcements.
 
+use crate::checksum::{fold, sum};
+
 /// Shortest Ethernet frame, bytes.
 const SHORT_BYTES: usize = 60;
 /// Longest announcement, bytes.
@@ -102,14 +104,8 @@ fn advertisement(
 /// Checksum of an ICMPv6 message behind its addresses (RFC 8200, 8.1): the pseudo-header is these,
 /// the length and the protocol.
 fn icmp_checksum(addresses_and_message: &[u8]) -> u16 {
-    let message_bytes = addresses_and_message.len() as u32 - 32;
-    let words =
-        addresses_and_message.chunks_exact(2).map(|b| u32::from(b[0]) << 8 | u32::from(b[1]));
-    let mut sum = words.sum::<u32>() + message_bytes + 58;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    let message_bytes = addresses_and_message.len() as u64 - 32;
+    !fold(sum(addresses_and_message) + message_bytes + 58)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use anyhow::{Context, Result};
 use shared_ring::layout::{BUFFER_BYTES, RX_POOL_BASE};
 use shared_ring::{Entry, EntryFlags};
+use warmspare::checksum::{fold, sum};
 use warmspare::domain::{DomainId, DomainRings, DomainSlot};
 use warmspare::nic::NullNic;
 use warmspare::realtime::{self, Priority};
@@ -165,17 +166,8 @@ fn insert_checksum(frame: &mut [u8], start: usize, field: usize) {
     if start > frame.len() || field + 2 > frame.len() {
         return;
     }
-    let words = frame[start..].chunks(2).map(|word| match *word {
-        [high, low] => u32::from(u16::from_be_bytes([high, low])),
-        [high] => u32::from(high) << 8,
-        _ => 0,
-    });
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
     // Zero says "none" to UDP, and is the same number.
-    let checksum = match !(sum as u16) {
+    let checksum = match !fold(sum(&frame[start..])) {
         0 => 0xffff,
         other => other,
     };

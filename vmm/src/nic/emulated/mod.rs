@@ -22,12 +22,12 @@
 mod bar;
 mod boundary;
 mod cache;
-mod checksum;
 mod device;
 mod dma;
 mod doorbell;
 mod engine;
 mod filter;
+mod frame_check;
 mod interrupts;
 mod offload;
 mod phy;

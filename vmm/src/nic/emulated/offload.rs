@@ -1,7 +1,7 @@
 //! What the NIC computes for the host: checksums of frames to send, by the context that the driver
 //! set (i210 datasheet §7.2.4), and the verdict on those of received ones (§7.1.9).
 
-use super::checksum::{fold, sum};
+use crate::checksum::{fold, sum};
 
 /// Transport protocol of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use super::cache::DescriptorCache;
-use super::checksum::frame_check;
 use super::device::Device;
 use super::dma::DmaView;
+use super::frame_check::frame_check;
 use super::offload::examine;
 use super::queue::{Phase, Ring};
 use super::statistics::Counter;

@@ -3,28 +3,29 @@
 use shared_ring::layout::BUFFER_BYTES;
 
 use super::TxPool;
-use crate::switchboard::port::header::{self, Checksum};
+use crate::checksum;
+use crate::switchboard::port::header::Checksum;
 
 impl TxPool {
     /// Computes a checksum over a frame in `buffers`. Rare: a NIC does TCP's and UDP's.
-    pub(super) fn insert_checksum(&self, buffers: &[u16], bytes: usize, checksum: Checksum) {
+    pub(super) fn insert_checksum(&self, buffers: &[u16], bytes: usize, wanted: Checksum) {
         let mut sum = 0;
-        let mut at = usize::from(checksum.start);
+        let mut at = usize::from(wanted.start);
         let mut part = [0; BUFFER_BYTES];
         while at < bytes {
             let (n, from) = (at / BUFFER_BYTES, at % BUFFER_BYTES);
             let len = (BUFFER_BYTES - from).min(bytes - at);
             self.slice(buffers[n], from, len).copy_to(&mut part[..len]);
-            let odd = !(at - usize::from(checksum.start)).is_multiple_of(2);
-            sum = header::add_up(sum, &part[..len], odd);
+            let odd = !(at - usize::from(wanted.start)).is_multiple_of(2);
+            sum = checksum::sum_on(sum, &part[..len], odd);
             at += len;
         }
-        let value = match header::fold(sum) {
-            0 if checksum.is_udp() => u16::MAX,
+        let value = match !checksum::fold(sum) {
+            0 if wanted.is_udp() => u16::MAX,
             value => value,
         };
         for (n, byte) in value.to_be_bytes().into_iter().enumerate() {
-            let at = checksum.field() + n;
+            let at = wanted.field() + n;
             self.slice(buffers[at / BUFFER_BYTES], at % BUFFER_BYTES, 1).copy_from(&[byte]);
         }
     }

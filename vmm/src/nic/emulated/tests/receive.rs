@@ -208,7 +208,7 @@ fn without_stripping_the_check_sequence_comes_along() {
     let sent = frame(MAC, PEER, 100);
     bench.peer.send(&sent);
     assert_eq!(bench.received(0).0, 104);
-    let check = super::super::checksum::frame_check(&sent);
+    let check = super::super::frame_check::frame_check(&sent);
     assert_eq!(bench.bytes(bench.rx_offset(0) + 100, 4), check);
 }
 

@@ -107,7 +107,7 @@ fn what_hardware_would_not_send_is_not_sent() {
 fn a_check_sequence_of_the_drivers_own_is_taken() {
     let bench = Bench::new();
     let sent = frame(PEER, MAC, 100);
-    let check = super::super::checksum::frame_check(&sent);
+    let check = super::super::frame_check::frame_check(&sent);
     let iova = bench.load(0, &[&sent[..], &check].concat());
     bench.put(TX_RING, 0, [iova, WHOLE_FRAME & !(1 << 25) | 104 | 104 << 46]);
     bench.write(reg::TDT, 1);
