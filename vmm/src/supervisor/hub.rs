@@ -90,10 +90,13 @@ impl Hub {
         self.violations.lock().unwrap_or_else(PoisonError::into_inner)[id.index()].take()
     }
 
-    /// Keeps a violation whose life is not seated yet, unless there is a newer one.
-    pub(super) fn put_violation_back(&self, id: DomainId, pending: PendingViolation) {
+    /// Keeps a violation, unless there is one of the same life or a later one.
+    pub(super) fn keep_violation(&self, id: DomainId, pending: PendingViolation) {
         let mut all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
-        all[id.index()].get_or_insert(pending);
+        let kept = &mut all[id.index()];
+        if kept.is_none_or(|kept| kept.epoch < pending.epoch) {
+            *kept = Some(pending);
+        }
     }
 
     /// A life has got its seat: what it may have done before is judged now.
@@ -138,10 +141,7 @@ impl DomainEvents for Hub {
 
 impl ViolationSink for Hub {
     fn violation(&self, id: DomainId, epoch: u32, violation: Violation) {
-        let pending = PendingViolation { epoch, violation };
-        let mut all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
-        all[id.index()].get_or_insert(pending);
-        drop(all);
+        self.keep_violation(id, PendingViolation { epoch, violation });
         // Only a counter that is full could refuse, and then the supervisor is awake already.
         let _ = self.violated.write(1);
     }

@@ -274,10 +274,13 @@ impl Rebuilder {
         old_life: Option<Arc<Life>>,
     ) -> Result<RoleState, BuildError> {
         let id = self.slot.id;
-        if let Some(life) = old_life.as_ref().filter(|life| !is_out(life)) {
-            // Its memory is its own until it is out; the next attempt asks again.
-            self.shop.failover.return_life(id, life.clone());
-            return Err(BuildError::NotOut);
+        if let Some(life) = &old_life {
+            if !end(life) {
+                // Its memory is its own until it is out; the next attempt asks again.
+                self.shop.failover.return_life(id, life.clone());
+                return Err(BuildError::NotOut);
+            }
+            life.leave_memory();
         }
         let shop = self.shop.clone();
         let _alone = shop.failover.shares_nic.then(|| lock(&shop.shared_nic));
@@ -285,15 +288,13 @@ impl Rebuilder {
         if free {
             self.slot.nic.quiesce().map_err(BuildError::Quiesce)?;
         }
-        if let Some(life) = old_life {
-            life.leave_memory();
-        }
+        drop(old_life);
         if free && self.attempts > 0 {
             self.slot.nic.reset().map_err(BuildError::Nic)?;
         }
         let life = self.start(epoch, free)?;
         if !self.shop.hub.wait_ready(id, epoch, READY_DEADLINE) {
-            is_out(&life);
+            end(&life);
             return Err(BuildError::NotReady(life.epitaph()));
         }
         let ready = self.shop.failover.ready(id);
@@ -350,7 +351,7 @@ impl Rebuilder {
 }
 
 /// Ends a life. Whether its vCPU is out of the guest for good.
-fn is_out(life: &Life) -> bool {
+fn end(life: &Life) -> bool {
     life.expel();
     life.wait_out(Instant::now() + PAUSE_DEADLINE)
 }

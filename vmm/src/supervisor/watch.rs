@@ -16,7 +16,6 @@ use super::event::Event;
 use super::failover::{Failover, Verdict};
 use super::hub::Hub;
 use super::looks::Looks;
-use super::roles::RoleState;
 use crate::budget::PAUSE_DEADLINE;
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainSlot, Life};
@@ -137,13 +136,16 @@ impl Watch {
         let _ = self.hub.violated.read();
         for slot in &self.slots {
             let Some(pending) = self.hub.take_violation(slot.id) else { continue };
-            match self.failover.life(slot.id).filter(|life| life.epoch() == pending.epoch) {
-                Some(life) => self.fail(&life, Verdict::Protocol(pending.violation)),
-                // It runs already and has no seat yet: who seats it rings again.
-                None if self.failover.state(slot.id) == (RoleState::Restarting, pending.epoch) => {
-                    self.hub.put_violation_back(slot.id, pending);
+            let seated = || self.failover.life(slot.id).filter(|l| l.epoch() == pending.epoch);
+            if let Some(life) = seated() {
+                self.fail(&life, Verdict::Protocol(pending.violation));
+            } else if self.failover.state(slot.id).1 <= pending.epoch {
+                // It runs already and has no seat yet. Who seats it rings; and if that was just now,
+                // here.
+                self.hub.keep_violation(slot.id, pending);
+                if seated().is_some() {
+                    self.hub.seated(slot.id);
                 }
-                None => {}
             }
         }
     }

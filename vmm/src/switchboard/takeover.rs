@@ -205,7 +205,8 @@ impl Engine {
             forwarder.counters.rx_lost.add(u64::from(waiting.count()));
             life.give_back(slot, frame.buffer)?;
         }
-        // It goes on publishing though it stands by.
+        life.rings.rx_done.release();
+        // One that goes on publishing though it stands by.
         life.check_silent(&[RingName::RxDone])
     }
 
