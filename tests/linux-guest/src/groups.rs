@@ -3,7 +3,7 @@
 //! Each is what it says it is as far as a NIC and a bridge that snoops on groups look at it; the last
 //! eight bytes are a mark and a number.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -119,36 +119,47 @@ fn ipv6_header(frame: &mut [u8; FRAME_BYTES]) {
 pub struct FrameSocket(OwnedFd);
 
 impl FrameSocket {
-    /// Opens one. What the interface sends itself is not seen again.
+    /// One that sees what comes to an interface, and can send. What the interface sends itself is
+    /// not seen again.
     ///
     /// # Errors
     /// There is no such interface, or it is not permitted.
-    pub fn open(interface: &str) -> io::Result<Self> {
-        let name = CString::new(interface)?;
+    pub fn open(interface: &CStr) -> io::Result<Self> {
+        let socket = Self::bound(interface, libc::ETH_P_ALL as u16)?;
+        socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
+        let second = libc::timeval { tv_sec: 1, tv_usec: 0 };
+        socket.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &second)?;
+        Ok(socket)
+    }
+
+    /// One that only sends: nothing is copied to it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn sender(interface: &CStr) -> io::Result<Self> {
+        Self::bound(interface, 0)
+    }
+
+    fn bound(interface: &CStr, protocol: u16) -> io::Result<Self> {
         // SAFETY: a C string. Not by sysfs, which shows the namespace that it was mounted in.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        let index = unsafe { libc::if_nametoindex(interface.as_ptr()) };
         if index == 0 {
             return Err(io::Error::last_os_error());
         }
-        let every = (libc::ETH_P_ALL as u16).to_be();
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: plain integers.
-        let fd = unsafe {
-            libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, i32::from(every))
-        };
+        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, i32::from(protocol.to_be())) };
         checked(fd as isize)?;
         // SAFETY: a descriptor that has just been opened, and is nobody else's.
         let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         // SAFETY: all-zero bytes are a valid address.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = every;
+        address.sll_protocol = protocol.to_be();
         address.sll_ifindex = index as i32;
         let length = size_of_val(&address) as libc::socklen_t;
         // SAFETY: an open socket, and an address of the length that it is said to have.
         checked(unsafe { libc::bind(fd, std::ptr::from_ref(&address).cast(), length) } as isize)?;
-        socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
-        let second = libc::timeval { tv_sec: 1, tv_usec: 0 };
-        socket.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &second)?;
         Ok(socket)
     }
 

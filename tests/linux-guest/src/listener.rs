@@ -1,5 +1,6 @@
 //! Counts the group frames that reach the guest, while the guest sends some of its own.
 
+use std::ffi::CString;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,10 +35,11 @@ impl Listener {
         let own = sys::mac_of(interface)?;
         let stop = Arc::new(AtomicBool::new(false));
         let heard = Arc::new(Mutex::new(Heard::default()));
-        let socket = FrameSocket::open(interface)?;
+        let name = CString::new(interface)?;
+        let socket = FrameSocket::open(&name)?;
         let (stopped, theirs) = (stop.clone(), heard.clone());
         let listens = thread::spawn(move || listen(&socket, own, &stopped, &theirs));
-        let socket = FrameSocket::open(interface)?;
+        let socket = FrameSocket::sender(&name)?;
         let stopped = stop.clone();
         let sends = thread::spawn(move || {
             for number in 0.. {

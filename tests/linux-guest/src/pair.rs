@@ -1,6 +1,7 @@
 //! Two NICs and one address: what a Linux user does today against a NIC that dies. Either the
 //! kernel's bonding, or a program that polls the link and moves address and route to the other NIC.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -138,7 +139,8 @@ impl Watcher {
 fn bind(nic: &str, address: Ipv4Addr) -> io::Result<()> {
     sys::configure(nic, address)?;
     sys::set_default_route(GATEWAY)?;
-    FrameSocket::open(nic)?.send(&announcement(&sys::mac_of(nic)?, address))
+    let name = CString::new(nic)?;
+    FrameSocket::sender(&name)?.send(&announcement(&sys::mac_of(nic)?, address))
 }
 
 /// An ARP announcement (RFC 5227, 3): a request for its own address.

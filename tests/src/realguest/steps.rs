@@ -23,7 +23,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Around a fault: the echoes that tell how long it was felt.
 const AROUND: Duration = Duration::from_millis(60);
 /// The promised interruption.
-pub(super) const LIMIT_NS: u64 = 10_000_000;
+const LIMIT_NS: u64 = 10_000_000;
 /// For a guest that has just been asked for something new.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 /// Traffic between two faults.
@@ -35,7 +35,7 @@ const BLOCKS: u64 = 1526;
 const QUIET_BLOCKS: u64 = 400;
 
 /// What fails, in turn.
-const CAUSES: [Cause; 3] = [Cause::Crash, Cause::Hang, Cause::Link];
+pub(super) const CAUSES: [Cause; 3] = [Cause::Crash, Cause::Hang, Cause::Link];
 
 /// A guest, a LAN, and the service between them.
 pub(super) struct Bench<'a> {
@@ -45,7 +45,7 @@ pub(super) struct Bench<'a> {
     pub(super) service: Option<InProcess>,
     guest: Option<LinuxGuest>,
     boot: Duration,
-    pub(super) witness: Witness,
+    witness: Witness,
 }
 
 /// Steps that take too long for every day.
@@ -146,11 +146,8 @@ impl<'a> Bench<'a> {
         ensure!(after == before, "the guest has seen its carrier change");
         let errors = self.guest()?.ask("errors")?;
         ensure!(errors == errors_before, "the guest's kernel complains: {errors}");
-        let stalls = self.witness.stalls();
-        let stalled =
-            |&(from, to): &(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
-        let long: Vec<_> = reports.iter().filter_map(|failure| failure.silence(&ledger)).collect();
-        let long: Vec<_> = long.iter().filter(|(from, to)| to - from > LIMIT_NS).collect();
+        let silences: Vec<_> = reports.iter().filter_map(|f| f.silence(&ledger)).collect();
+        let [long, stalled] = self.over_limit(&silences);
         let by_cause: serde_json::Map<_, _> = CAUSES
             .iter()
             .map(|cause| (cause.name().to_owned(), by_cause(&ledger, &reports, *cause)))
@@ -158,12 +155,22 @@ impl<'a> Bench<'a> {
         let figures = json!({
             "failovers": reports.len(),
             "by_cause": by_cause,
-            "over_10_ms": long.len(),
-            "of_these_machine_stalled": long.iter().filter(|span| stalled(span)).count(),
+            "over_10_ms": long,
+            "of_these_machine_stalled": stalled,
             "traffic": books(&ledger),
             "session": { "lines": typed.lines, "slowest_ms": millis(typed.slowest) },
         });
         Ok(figures)
+    }
+
+    /// Of some silences, how many are longer than was promised; in how many of these the machine itself
+    /// stood still.
+    pub(super) fn over_limit(&self, silences: &[(u64, u64)]) -> [usize; 2] {
+        let stalls = self.witness.stalls();
+        let stalled =
+            |&&(from, to): &&(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
+        let long: Vec<_> = silences.iter().filter(|(from, to)| to - from > LIMIT_NS).collect();
+        [long.len(), long.into_iter().filter(stalled).count()]
     }
 
     /// 100 MB each way over TCP, every byte checked, while the driver crashes.

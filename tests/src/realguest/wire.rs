@@ -10,9 +10,10 @@ use warmspare::fault::Cause;
 use warmspare::supervisor::Verdict;
 use warmspare_linux_guest::groups::{FrameSocket, Kind, MOST, Tally};
 
-use super::lan::{Namespace, TAPS};
+use super::lan::{HOST_INTERFACE, Namespace, TAPS};
 use super::service::InProcess;
-use super::steps::{Bench, Failure, LIMIT_NS, PATIENCE, SETTLE, books, spread};
+use super::steps::{Bench, CAUSES, Failure, PATIENCE, SETTLE, books, spread};
+use crate::rig::StopAtEnd;
 
 /// Between two frames of each kind.
 const GROUP_EVERY: Duration = Duration::from_millis(2);
@@ -36,7 +37,7 @@ type Sent = Vec<u64>;
 /// Sends frames of each kind from the host until it is told to stop.
 fn send_groups(host: &Namespace, stop: &AtomicBool) -> Result<Sent> {
     host.run(|| -> Result<Sent> {
-        let socket = FrameSocket::open("v1")?;
+        let socket = FrameSocket::sender(HOST_INTERFACE)?;
         let source = [0x02, 0x77, 0x73, 0, 0, 0x99];
         let mut sent = Sent::new();
         while !stop.load(Ordering::Acquire) && sent.len() < MOST as usize {
@@ -49,15 +50,6 @@ fn send_groups(host: &Namespace, stop: &AtomicBool) -> Result<Sent> {
         }
         Ok(sent)
     })?
-}
-
-/// Stops a companion thread whatever becomes of the step.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 impl Bench<'_> {
@@ -73,7 +65,7 @@ impl Bench<'_> {
             std::thread::sleep(SETTLE);
             let mac = self.parts.mac();
             let failures = (0..GROUP_FAULTS)
-                .map(|n| self.fail_once(&mac, [Cause::Crash, Cause::Hang, Cause::Link][n % 3], n))
+                .map(|n| self.fail_once(&mac, CAUSES[n % CAUSES.len()], n))
                 .collect::<Result<Vec<_>>>()?;
             std::thread::sleep(SETTLE);
             drop(at_end);
@@ -125,16 +117,12 @@ impl Bench<'_> {
         self.guest()?.put_first(false)?;
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
         let silences: Vec<_> = failures.iter().filter_map(|f| f.silence(&ledger)).collect();
-        let long = silences.iter().filter(|(from, to)| to - from > LIMIT_NS);
-        let long: Vec<_> = long.collect();
-        let stalls = self.witness.stalls();
-        let stalled =
-            |&(from, to): &(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
+        let [long, stalled] = self.over_limit(&silences);
         Ok(json!({
             "pulls": failures.len(),
             "interruption_ms": spread(silences.iter().map(|(from, to)| (to - from) as f64 / 1e6).collect()),
-            "over_10_ms": long.len(),
-            "of_these_machine_stalled": long.iter().filter(|span| stalled(span)).count(),
+            "over_10_ms": long,
+            "of_these_machine_stalled": stalled,
             "traffic": books(&ledger),
         }))
     }

@@ -29,7 +29,9 @@ pub(super) trait Event {
     /// Strikes.
     fn strike(&mut self) -> Result<()>;
     /// Makes everything whole for the next; traffic flows again.
-    fn mend(&mut self) -> Result<()>;
+    fn mend(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What was felt of a row of events.

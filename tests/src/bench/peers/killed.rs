@@ -98,8 +98,4 @@ impl Event for Killed<'_> {
         self.running = Some(self.place.start()?);
         Ok(())
     }
-
-    fn mend(&mut self) -> Result<()> {
-        Ok(())
-    }
 }
