@@ -27,6 +27,11 @@ fn outcome_of(name: &str, configuration: &str, kind: &str, fault: Value) -> Inje
     calm.unwrap_or_else(|| replay(&folder.out(), 2).1)
 }
 
+/// An injection of changed code.
+fn mutation(configuration: &str, fault: Value) -> Value {
+    json!({"configuration": configuration, "kind": "mutation", "fault": fault})
+}
+
 /// What comes of this fault when this is done to the worker before the fault is armed.
 fn outcome_with(name: &str, damage: Damage, order: Value) -> InjectionRecord {
     let mut order = order;
@@ -188,9 +193,7 @@ fn datagrams_that_are_sent_again_by_the_hundred_are_a_silent_failure() {
 /// No driver may reach the application guest's memory: the test flips a bit of it.
 #[test]
 fn a_bit_that_flips_in_the_guest_is_corruption() {
-    let order = json!({
-        "configuration": "fast-spare", "kind": "mutation", "fault": in_receive_path("0f0b90")
-    });
+    let order = mutation("fast-spare", in_receive_path("0f0b90"));
     let record = outcome_with("corrupted", Damage::FlipInGuest, order);
     assert_eq!(record.outcome, InjectionOutcome::Corrupted, "{record:?}");
     assert!(record.note.unwrap().contains("canary"));
@@ -200,9 +203,7 @@ fn a_bit_that_flips_in_the_guest_is_corruption() {
 /// so that its verdict is one on a domain that has no fault, as far as the campaign can know.
 #[test]
 fn a_verdict_without_an_activated_fault_is_a_false_failover() {
-    let order = json!({
-        "configuration": "fast-spare", "kind": "mutation", "fault": never_reached()
-    });
+    let order = mutation("fast-spare", never_reached());
     let record = outcome_with("alarm", Damage::ForgetRole, order);
     assert_eq!(record.outcome, InjectionOutcome::FalseFailover, "{record:?}");
     assert!(!record.activated && !record.is_injected() && record.is_bad());
@@ -212,9 +213,7 @@ fn a_verdict_without_an_activated_fault_is_a_false_failover() {
 /// other spare comes up.
 #[test]
 fn a_service_that_came_back_without_a_spare_is_degraded() {
-    let order = json!({
-        "configuration": "fast-spare", "kind": "mutation", "fault": in_receive_path("0f0b90")
-    });
+    let order = mutation("fast-spare", in_receive_path("0f0b90"));
     let record = outcome_with("degraded", Damage::TakeDescriptors, order);
     assert_eq!(record.outcome, InjectionOutcome::Degraded, "{record:?}");
     assert!(record.is_restored() && record.interruption_us.is_some());
@@ -223,9 +222,7 @@ fn a_service_that_came_back_without_a_spare_is_degraded() {
 /// The same where the failed domain itself would have to be started anew.
 #[test]
 fn a_service_that_cannot_be_started_anew_is_unrecovered() {
-    let order = json!({
-        "configuration": "reboot", "kind": "mutation", "fault": in_receive_path("0f0b90")
-    });
+    let order = mutation("reboot", in_receive_path("0f0b90"));
     let record = outcome_with("unrecovered", Damage::TakeDescriptors, order);
     assert_eq!(record.outcome, InjectionOutcome::Unrecovered, "{record:?}");
     assert!(record.is_detected() && record.is_bad() && record.interruption_us.is_none());
@@ -234,9 +231,7 @@ fn a_service_that_cannot_be_started_anew_is_unrecovered() {
 /// A fault that ends the VMM, as far as the campaign can know: the test kills the worker.
 #[test]
 fn a_fault_that_ends_the_program_is_unrecovered_and_undetected() {
-    let order = json!({
-        "configuration": "none", "kind": "mutation", "fault": never_reached()
-    });
+    let order = mutation("none", never_reached());
     let record = outcome_with("ended", Damage::Kill, order);
     assert_eq!(record.outcome, InjectionOutcome::Unrecovered, "{record:?}");
     assert!(record.is_injected() && record.is_silent() && record.is_bad(), "{record:?}");

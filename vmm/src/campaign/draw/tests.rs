@@ -104,3 +104,13 @@ fn an_unknown_function_is_named() {
     let error = Faults::new(&spec, target(), None).err().unwrap();
     assert!(error.to_string().contains("`domain_xy_path`"), "{error}");
 }
+
+#[test]
+fn the_examples_are_sound() {
+    for text in [
+        include_str!("../../../../examples/campaign-smoke.json"),
+        include_str!("../../../../examples/campaign-code-and-register.json"),
+    ] {
+        CampaignSpec::parse("an example", text).unwrap();
+    }
+}
