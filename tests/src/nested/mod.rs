@@ -101,7 +101,8 @@ pub fn run(args: &NestedArgs) -> Result<()> {
 /// Machines that may die of themselves in one run, and are followed by another for the steps that
 /// are left. What is inside has no second chance. QEMU 10.0's own assertion in `iotlb_to_section`
 /// (a processor looks memory up while another changes the memory map, as each write to a PCI command
-/// register does) ended four of seven machines on a day when others lived through ten runs.
+/// register does) ended three of some ten machines on the day this was written, a reset without a
+/// word of the kernel one, an interrupt that was lost another.
 const DEATHS: usize = 4;
 
 /// How far a run has come, over all its machines.
