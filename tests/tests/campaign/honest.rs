@@ -67,6 +67,16 @@ fn in_receive_path(bytes: &str) -> Value {
     json!({"segment": "text", "address": long.address(), "bytes": bytes, "activation": 1})
 }
 
+/// The same instruction, replaced by itself.
+fn in_receive_path_unchanged() -> Value {
+    let target = target();
+    let mut fault = in_receive_path("");
+    let code = target.code_at(fault["address"].as_u64().unwrap()).unwrap();
+    let same: String = target.bytes(&code).iter().map(|byte| format!("{byte:02x}")).collect();
+    fault["bytes"] = json!(same);
+    fault
+}
+
 /// Where a driver that came up never gets.
 fn never_reached() -> Value {
     let target = target();
@@ -146,12 +156,7 @@ fn a_domain_without_a_spare_is_started_anew() {
 
 #[test]
 fn an_instruction_that_stays_what_it_was_is_masked() {
-    let target = target();
-    let mut fault = in_receive_path("");
-    let code = target.code_at(fault["address"].as_u64().unwrap()).unwrap();
-    let same: String = target.bytes(&code).iter().map(|byte| format!("{byte:02x}")).collect();
-    fault["bytes"] = json!(same);
-    let record = outcome_of("masked", "fast-spare", "mutation", fault);
+    let record = outcome_of("masked", "fast-spare", "mutation", in_receive_path_unchanged());
     assert!(record.activated);
     assert_eq!(record.outcome, InjectionOutcome::Masked, "{record:?}");
 }
@@ -176,7 +181,7 @@ fn a_link_that_goes_down_is_a_lost_link() {
 /// The NIC sends 32 descriptors that it has sent before, and when the driver moves the tail back,
 /// the rest of the ring.
 #[test]
-fn datagrams_that_are_sent_again_by_the_hundred_are_a_silent_failure() {
+fn a_nic_that_sends_old_frames_again_is_a_breach_of_the_protocol() {
     let fault = json!({
         "segment": "nic", "address": TDT, "symbol": "TDT", "bit": 5, "activation": 1
     });
@@ -186,8 +191,18 @@ fn datagrams_that_are_sent_again_by_the_hundred_are_a_silent_failure() {
     });
     let folder = recorded("again", order);
     let record = replay(&folder.out(), 2).1;
+    assert_eq!(record.outcome, InjectionOutcome::Protocol, "{record:?}");
+}
+
+/// What a driver that writes wildly into its frames does: the frames' own checksums tell the sender,
+/// and nobody tells the VMM.
+#[test]
+fn frames_that_are_damaged_on_their_way_out_are_a_silent_failure() {
+    let order = mutation("fast-spare", in_receive_path_unchanged());
+    let record = outcome_with("damaged", Damage::ScribbleOnFrames, order);
     assert_eq!(record.outcome, InjectionOutcome::SilentFailure, "{record:?}");
-    assert!(record.frames.duplicated > 100 && record.verdict.is_none(), "{record:?}");
+    assert!(record.frames.lost + record.frames.corrupted > 2, "{record:?}");
+    assert!(record.verdict.is_none(), "{record:?}");
 }
 
 /// No driver may reach the application guest's memory: the test flips a bit of it.

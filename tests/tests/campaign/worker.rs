@@ -21,6 +21,10 @@ const SENT: u32 = 500;
 /// at once, because `poll` takes no more than this limit.
 const FILES: u32 = 32;
 
+/// Where a datagram's payload is in its frame, and a little further: behind Ethernet's, IPv4's and
+/// UDP's headers.
+const PAYLOAD: usize = 14 + 20 + 8 + 8;
+
 /// What is done.
 #[derive(Clone, Copy, Debug)]
 pub enum Damage {
@@ -32,6 +36,8 @@ pub enum Damage {
     TakeDescriptors,
     /// The process is killed.
     Kill,
+    /// The payloads of frames on their way out are written over, until the process ends.
+    ScribbleOnFrames,
 }
 
 /// Repeats an injection, and does this when the system is up and before the fault is armed.
@@ -45,6 +51,7 @@ pub fn replay_with(out: &std::path::Path, id: u64, damage: Damage) -> InjectionR
         Damage::ForgetRole => flip(&domain, role()),
         Damage::TakeDescriptors => worker.run("prlimit", &[&format!("--nofile={FILES}"), "--pid"]),
         Damage::Kill => worker.run("kill", &["-KILL"]),
+        Damage::ScribbleOnFrames => worker.scribble(),
     }
     replayed(&child.wait_with_output().unwrap()).1
 }
@@ -93,6 +100,18 @@ impl Worker {
         };
         let files = open.map(|file| file.unwrap().path()).filter(is_named);
         files.filter_map(|file| File::options().read(true).write(true).open(file).ok()).collect()
+    }
+
+    /// Writes into the payload of every transmit buffer, over and over, while the process lives.
+    fn scribble(&self) {
+        let pool = self.memory("warmspare-tx").pop().expect("there is a transmit pool");
+        while PathBuf::from(format!("/proc/{}/fd/0", self.0)).exists() {
+            for buffer in 0..layout::TX_BUFFERS {
+                let payload = buffer * layout::BUFFER_BYTES + PAYLOAD;
+                pool.write_all_at(&[0xa5; 4], payload as u64).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Runs a program with these arguments, and the process's number behind them.

@@ -149,9 +149,11 @@ impl Engine {
     }
 
     pub(super) fn confirm(&mut self, now_ns: u64) {
-        if let Some(active) = self.active {
-            let nic = &self.lanes[active].slot.nic;
-            self.confirmations.ask(&**nic, &mut self.tx, now_ns, &self.shared.counters);
+        let Some(active) = self.active else { return };
+        let nic = &self.lanes[active].slot.nic;
+        let asked = self.confirmations.ask(&**nic, &mut self.tx, now_ns, &self.shared.counters);
+        if let Err(violation) = asked {
+            self.violate(active, violation);
         }
     }
 

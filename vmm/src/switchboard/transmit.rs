@@ -359,6 +359,8 @@ impl TxPool {
     /// The NIC counted `sent` more frames with the link up: frees as many claimed frames from the
     /// head of the line. Credit for frames that are not claimed yet is kept, but never for more
     /// frames than there are. Says how many were confirmed.
+    ///
+    /// [`Self::surplus`] tells before whether `sent` is possible.
     pub(crate) fn confirm(&mut self, sent: u32) -> u64 {
         self.credit = self.credit.saturating_add(sent).min(self.frames);
         let mut confirmed = 0;
@@ -368,6 +370,11 @@ impl TxPool {
             confirmed += 1;
         }
         confirmed
+    }
+
+    /// Frames that a NIC which counted `sent` more has sent beyond those it was given.
+    pub(crate) fn surplus(&self, sent: u32) -> u32 {
+        self.credit.saturating_add(sent).saturating_sub(self.frames)
     }
 
     /// The NIC counted `lost` frames while the link was down: as many claimed frames from the head

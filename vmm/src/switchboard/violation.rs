@@ -110,6 +110,12 @@ pub enum Violation {
         /// How many.
         entries: u32,
     },
+    /// The NIC counts more frames than the domain was given to send: old ones, or its own.
+    #[error("the NIC sent {frames} frames more than it was given")]
+    Surplus {
+        /// How many.
+        frames: u32,
+    },
 }
 
 impl Violation {

@@ -63,6 +63,43 @@ fn a_claimed_frame_is_confirmed_only_by_the_nic_and_its_link() {
     assert_eq!(rig.engine.deadline_ns(rig.now), None, "nothing left to wake up for");
 }
 
+/// A wrong tail: old descriptors go out again, and none of the frames is known to be among them.
+#[test]
+fn a_nic_that_sends_more_than_it_was_given_is_found_and_confirms_nothing() {
+    let (mut rig, mut domain) = Rig::new();
+    rig.send(0..3);
+    domain.take_posted(3);
+    domain.claim(3);
+    rig.turn();
+    rig.nics[0].send(300);
+    rig.tick();
+    assert_eq!(rig.violation(), Violation::Surplus { frames: 297 });
+    assert_eq!(rig.shared.counters.tx_confirmed.get(), 0);
+    assert_eq!(rig.engine.deadline_ns(rig.now), None, "it is not asked again");
+    let mut spare = rig.install(1, 2);
+    rig.nics[0].send(100);
+    rig.take_over(1, 2);
+    let posted = spare.take_posted(4);
+    assert!(is_announcement(&posted[0]));
+    assert_eq!(numbers(&posted[1..]), [0, 1, 2], "all go out again");
+}
+
+/// As a management controller's on the same NIC would be.
+#[test]
+fn a_frame_of_somebody_elses_now_and_then_is_no_failure() {
+    let (mut rig, mut domain) = Rig::new();
+    for n in 0..100 {
+        rig.send(n..n + 1);
+        domain.take_posted(1);
+        domain.claim(1);
+        rig.turn();
+        rig.nics[0].send(if n % 2 == 0 { 3 } else { 1 });
+        rig.tick();
+    }
+    assert_eq!(rig.shared.counters.tx_confirmed.get(), 100);
+    rig.assert_no_violation();
+}
+
 #[test]
 fn frames_counted_on_a_dead_link_are_sent_again() {
     let (mut rig, mut domain) = Rig::new();

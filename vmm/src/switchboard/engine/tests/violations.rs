@@ -1,7 +1,6 @@
 //! Each malformed entry is a violation, reported once, and costs the guest nothing.
 
 use super::*;
-use crate::switchboard::Violation;
 use crate::switchboard::fakes::FakeDomain;
 
 fn after(act: impl FnOnce(&mut Rig, &mut FakeDomain)) -> (Rig, Violation) {
