@@ -53,6 +53,8 @@ counters! {
     tx_frames,
     /// Bytes of these.
     tx_bytes,
+    /// Frames of the guest that were cut into segments; these are counted as frames.
+    tx_cut,
     /// Handed from guest to guest, once for each that got one.
     local_frames,
     /// Lost between guests: the other had no room or is not there.

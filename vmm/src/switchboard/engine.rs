@@ -340,7 +340,7 @@ impl Engine {
 
     /// Asks a guest for kicks; `true` if there is something to do already.
     fn arm_guest(&mut self, guest: usize, serves: bool, awaited: bool) -> bool {
-        let room = self.tx.has_room(guest) && !self.tx.is_waiting();
+        let room = self.has_room(guest) && !self.tx.is_waiting();
         let port = &mut self.guests[guest].port;
         let mut wanted = [false; RINGS];
         wanted[RX_RING] = awaited && port.receives();

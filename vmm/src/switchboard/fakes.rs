@@ -1,6 +1,7 @@
 //! The other sides of the switchboard, played by tests: a NIC, a domain, a guest.
 
 pub(crate) mod rig;
+pub(crate) mod tcp;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,6 +15,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::port::doorbell::{Call, Kick};
+use super::port::header::Offloads;
 use super::port::memory::{GuestMemory, MappedRegion, RegionSpec};
 use super::port::vring::{Vring, VringConfig};
 use super::{Violation, ViolationSink};
@@ -149,6 +151,9 @@ pub(crate) const GUEST_BYTES: u64 = 4 << 20;
 /// Where a fake guest's memory begins, guest-physical; not zero, so that offsets show.
 pub(crate) const GUEST_BASE: u64 = 0x10_0000;
 
+/// Bytes of the buffer of a descriptor's own.
+const BUFFER_OF_DESCRIPTOR: usize = 4096;
+
 /// The driver's side of a virtqueue. Descriptor *i* has a buffer of 4 KiB of its own.
 pub(crate) struct FakeRing {
     memory: Arc<GuestMemoryMmap<()>>,
@@ -191,7 +196,7 @@ impl FakeRing {
 
     /// Address of a descriptor's own buffer.
     pub(crate) fn buffer(&self, descriptor: u16) -> u64 {
-        self.buffers + u64::from(descriptor) * 0x1000
+        self.buffers + u64::from(descriptor) * BUFFER_OF_DESCRIPTOR as u64
     }
 
     pub(crate) fn set_descriptor(&self, n: u16, address: u64, len: u32, flags: u16, next: u16) {
@@ -230,18 +235,22 @@ impl FakeRing {
         (0..parts.len()).map(at).collect()
     }
 
-    /// Sends a frame behind an empty header, in one buffer.
+    /// Sends a frame behind an empty header.
     pub(crate) fn send(&mut self, frame: &[u8]) {
         self.send_behind(&[0; 12], frame);
     }
 
-    /// Sends a frame behind a header, in one buffer.
+    /// Sends a frame behind a header, in as few buffers as hold both.
     pub(crate) fn send_behind(&mut self, header: &[u8; 12], frame: &[u8]) {
-        let descriptor = self.chain(&[(12 + frame.len() as u32, false)])[0];
-        let address = self.buffer(descriptor);
-        self.memory.write_slice(header, GuestAddress(address)).unwrap();
-        self.memory.write_slice(frame, GuestAddress(address + 12)).unwrap();
-        self.offer(descriptor);
+        let bytes = [header.as_slice(), frame].concat();
+        let pieces: Vec<&[u8]> = bytes.chunks(BUFFER_OF_DESCRIPTOR).collect();
+        let parts: Vec<_> = pieces.iter().map(|piece| (piece.len() as u32, false)).collect();
+        let chain = self.chain(&parts);
+        for (descriptor, piece) in chain.iter().zip(&pieces) {
+            let address = GuestAddress(self.buffer(*descriptor));
+            self.memory.write_slice(piece, address).unwrap();
+        }
+        self.offer(chain[0]);
     }
 
     /// The next chain that came back: head and bytes.
@@ -369,7 +378,7 @@ impl FakeGuest {
             event_idx: self.event_idx,
             mergeable: self.mergeable,
             header_bytes: 12,
-            checksums: true,
+            offloads: Offloads { checksums: true, tcp4: true, tcp6: true },
         }
     }
 

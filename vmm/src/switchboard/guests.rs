@@ -12,6 +12,7 @@ use shared_ring::layout::MAX_GUESTS;
 use vm_memory::VolatileSlice;
 
 use super::port::{Delivery, GuestPort};
+use super::transmit::MAX_FRAME_BUFFERS;
 
 /// A set of guests, by number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub(crate) struct Guest {
     pub(crate) port: GuestPort,
     /// A frame of it found no free buffer.
     pub(crate) tx_blocked: bool,
+    /// Transmit buffers that must be free before its next chain is taken.
+    pub(crate) needs_buffers: usize,
 }
 
 /// All guests; at least one, at most [`MAX_GUESTS`], and never another number.
@@ -69,7 +72,12 @@ pub(crate) struct Guests(Vec<Guest>);
 
 impl Guests {
     pub(crate) fn new(macs: &[[u8; 6]]) -> Self {
-        let guest = |mac: &[u8; 6]| Guest { mac: *mac, port: GuestPort::new(), tx_blocked: false };
+        let guest = |mac: &[u8; 6]| Guest {
+            mac: *mac,
+            port: GuestPort::new(),
+            tx_blocked: false,
+            needs_buffers: MAX_FRAME_BUFFERS,
+        };
         Self(macs.iter().take(MAX_GUESTS).map(guest).collect())
     }
 

@@ -10,7 +10,7 @@ use super::addresses::{GLANCE_BYTES, LEARN_BYTES};
 use super::engine::{Engine, TURN_FRAMES};
 use super::guests::GuestSet;
 use super::port::{Delivery, Taken};
-use super::transmit::Staged;
+use super::transmit::{MAX_FRAME_BUFFERS, Staged, buffers_of};
 
 /// Frames taken from one guest before the next has its turn.
 const VISIT_FRAMES: usize = 32;
@@ -59,11 +59,12 @@ impl Engine {
         let mut taken = 0;
         let mut blocked = stuck;
         while !blocked && taken < most {
-            blocked = !self.tx.has_room(guest);
-            if blocked || !self.take_frame(guest) {
+            let frames = if self.has_room(guest) { self.take_chain(guest) } else { 0 };
+            blocked = !self.has_room(guest);
+            if frames == 0 {
                 break;
             }
-            taken += 1;
+            taken += frames;
         }
         if blocked && !self.guests[guest].tx_blocked {
             self.shared.counters.tx_backpressure.add(1);
@@ -72,30 +73,51 @@ impl Engine {
         taken
     }
 
-    /// Takes the next frame of a guest; `false` if it has none.
-    fn take_frame(&mut self, guest: usize) -> bool {
-        let counters = &self.shared.counters;
-        let port = &mut self.guests[guest].port;
-        let (head, bytes, staged) = match port.take_frame() {
-            Taken::Nothing => return false,
+    /// Whether there are buffers for what the guest sends next.
+    pub(super) fn has_room(&self, guest: usize) -> bool {
+        self.tx.has_room(guest, self.guests[guest].needs_buffers)
+    }
+
+    /// Takes the next chain of a guest. Says how many frames it was; 0 if there is none, or no room
+    /// for it.
+    fn take_chain(&mut self, guest: usize) -> usize {
+        let place = &mut self.guests[guest];
+        let (frames, longest_bytes) = match place.port.take_chain() {
+            Taken::Nothing => return 0,
             Taken::Rejected => {
-                counters.tx_malformed.add(1);
-                return true;
+                self.shared.counters.tx_malformed.add(1);
+                return 1;
             }
-            Taken::Frame(mut frame) => {
-                let (bytes, checksum) = (frame.bytes, frame.checksum);
-                let staged = self.tx.stage(bytes, checksum, |slice| frame.copy_to(slice));
-                (frame.head, frame.bytes, staged)
-            }
+            Taken::Chain { frames, longest_bytes } => (frames, longest_bytes),
         };
-        port.return_frame(head);
-        match staged {
-            Ok(staged) => {
-                counters.tx_frames.add(1);
-                counters.tx_bytes.add(bytes as u64);
-                self.send(guest, staged);
-            }
-            Err(_) => counters.tx_malformed.add(1),
+        let buffers = buffers_of(frames, longest_bytes);
+        if !self.tx.has_room(guest, buffers) && buffers <= self.tx.quota() {
+            place.needs_buffers = buffers;
+            place.port.leave_chain();
+            return 0;
+        }
+        place.needs_buffers = MAX_FRAME_BUFFERS;
+        // More segments than there are buffers for, ever: a TCP that sends so small ones gains
+        // nothing by leaving the cutting to us, and Linux's does not.
+        let sent = buffers <= self.tx.quota() && self.send_frames(guest);
+        let counters = &self.shared.counters;
+        counters.tx_malformed.add(u64::from(!sent));
+        let was_cut = self.guests[guest].port.return_chain();
+        counters.tx_cut.add(u64::from(was_cut && sent));
+        frames
+    }
+
+    /// Sends the frames of the chain that was taken; `false` if one cannot be read.
+    fn send_frames(&mut self, guest: usize) -> bool {
+        while let Some(mut frame) = self.guests[guest].port.next_frame() {
+            let (bytes, checksum) = (frame.bytes, frame.checksum);
+            let Ok(staged) = self.tx.stage(bytes, checksum, |slice| frame.copy_to(slice)) else {
+                return false;
+            };
+            let counters = &self.shared.counters;
+            counters.tx_frames.add(1);
+            counters.tx_bytes.add(bytes as u64);
+            self.send(guest, staged);
         }
         true
     }
@@ -136,13 +158,12 @@ impl Engine {
         let port = &mut self.guests[guest].port;
         let mut taken = 0;
         while taken < TURN_FRAMES {
-            let head = match port.take_frame() {
+            match port.take_chain() {
                 Taken::Nothing => break,
-                Taken::Rejected => None,
-                Taken::Frame(frame) => Some(frame.head),
-            };
-            if let Some(head) = head {
-                port.return_frame(head);
+                Taken::Rejected => {}
+                Taken::Chain { .. } => {
+                    port.return_chain();
+                }
             }
             taken += 1;
         }

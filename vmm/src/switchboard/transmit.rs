@@ -34,6 +34,11 @@ pub(crate) const MIN_FRAME_BYTES: usize = 60;
 /// Buffers of the longest frame.
 pub(crate) const MAX_FRAME_BUFFERS: usize = MAX_FRAME_BYTES.div_ceil(BUFFER_BYTES);
 
+/// Buffers that so many frames take, none longer than `longest_bytes`.
+pub(crate) fn buffers_of(frames: usize, longest_bytes: usize) -> usize {
+    frames * longest_bytes.max(MIN_FRAME_BYTES).div_ceil(BUFFER_BYTES)
+}
+
 /// Failures at which a frame in hand is poison.
 const POISON_FAILURES: u8 = 2;
 
@@ -135,10 +140,15 @@ impl TxPool {
         }
     }
 
-    /// Whether a frame of this guest of any length fits.
-    pub(crate) fn has_room(&self, guest: usize) -> bool {
-        let most = MAX_FRAME_BUFFERS;
-        self.free.len() >= most && usize::from(self.held[guest]) + most <= usize::from(self.quota)
+    /// Whether so many buffers are there for this guest; [`MAX_FRAME_BUFFERS`] hold any frame.
+    pub(crate) fn has_room(&self, guest: usize, buffers: usize) -> bool {
+        let held = usize::from(self.held[guest]);
+        self.free.len() >= buffers && held + buffers <= usize::from(self.quota)
+    }
+
+    /// Most buffers that a guest can ever have.
+    pub(crate) fn quota(&self) -> usize {
+        self.quota.into()
     }
 
     /// Whether somebody has so few buffers left that it pays to ask the NIC before the tick.

@@ -4,7 +4,8 @@ use crate::switchboard::port::memory::MAX_REGIONS;
 use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures as Protocol};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net::{
-    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS,
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_MAC,
+    VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS,
 };
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
@@ -14,6 +15,8 @@ pub(super) const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
 pub(super) const MRG_RXBUF: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
 pub(super) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 pub(super) const CSUM: u64 = 1 << VIRTIO_NET_F_CSUM;
+pub(super) const HOST_TSO4: u64 = 1 << VIRTIO_NET_F_HOST_TSO4;
+pub(super) const HOST_TSO6: u64 = 1 << VIRTIO_NET_F_HOST_TSO6;
 
 /// Virtio features that are offered. GUEST_CSUM is not: no domain's word on a checksum is passed on,
 /// and computing it here would save the guest nothing.
@@ -24,6 +27,8 @@ pub(super) const FEATURES: u64 = VERSION_1
     | 1 << VIRTIO_NET_F_STATUS
     | MRG_RXBUF
     | CSUM
+    | HOST_TSO4
+    | HOST_TSO6
     | PROTOCOL_FEATURES;
 
 /// Protocol features that are offered.

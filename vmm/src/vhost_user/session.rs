@@ -18,8 +18,11 @@ use vhost::vhost_user::message::{
 use vm_memory::ByteValued;
 
 use super::message::{BAD_SIZE, ConnectionError, Message};
-use super::request::{self, CSUM, EVENT_IDX, FEATURES, MRG_RXBUF, OFFERED_PROTOCOL, VERSION_1};
+use super::request::{
+    self, CSUM, EVENT_IDX, FEATURES, HOST_TSO4, HOST_TSO6, MRG_RXBUF, OFFERED_PROTOCOL, VERSION_1,
+};
 use crate::switchboard::port::doorbell::{Call, Kick};
+use crate::switchboard::port::header::Offloads;
 use crate::switchboard::port::memory::{GuestMemory, MAX_REGIONS, MappedRegion, RegionSpec};
 use crate::switchboard::port::vring::{Vring, VringConfig};
 use crate::switchboard::port::{RINGS, RX_RING, TX_RING};
@@ -430,7 +433,7 @@ impl Session {
             event_idx: has(EVENT_IDX),
             mergeable: has(MRG_RXBUF),
             header_bytes: if has(VERSION_1) || has(MRG_RXBUF) { 12 } else { 10 },
-            checksums: has(CSUM),
+            offloads: Offloads { checksums: has(CSUM), tcp4: has(HOST_TSO4), tcp6: has(HOST_TSO6) },
         };
         let vring = Vring::new(config).map_err(|error| error.to_string())?;
         // The switchboard hears only of faults that happen while it has the ring. One that was

@@ -1,6 +1,7 @@
 mod guests;
 mod notifications;
 mod receive;
+mod segments;
 mod transmit;
 mod violations;
 

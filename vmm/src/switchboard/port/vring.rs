@@ -15,6 +15,7 @@ use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::doorbell::{Call, Kick};
+use super::header::Offloads;
 use super::memory::GuestMemory;
 use super::scatter::{MalformedChain, Segments, load_u16};
 
@@ -62,8 +63,8 @@ pub struct VringConfig {
     pub mergeable: bool,
     /// Bytes of the header before each frame (virtio 1.3, 5.1.6).
     pub header_bytes: usize,
-    /// `VIRTIO_NET_F_CSUM` was negotiated: the guest may leave checksums to be computed.
-    pub checksums: bool,
+    /// What the guest may leave to be done, as negotiated.
+    pub offloads: Offloads,
 }
 
 /// What [`Vring::pop`] found.
@@ -88,7 +89,7 @@ pub struct Vring {
     pub(crate) enabled: bool,
     pub(crate) mergeable: bool,
     pub(crate) header_bytes: usize,
-    pub(crate) checksums: bool,
+    pub(crate) offloads: Offloads,
     /// Cleared when the guest's indices make no sense, until the ring is started anew.
     intact: bool,
     /// [`Self::newly_broken`] has said so.
@@ -130,7 +131,7 @@ impl Vring {
             enabled: config.enabled,
             mergeable: config.mergeable,
             header_bytes: config.header_bytes,
-            checksums: config.checksums,
+            offloads: config.offloads,
             intact: true,
             told: false,
             looked: 0,

@@ -71,7 +71,7 @@ proptest! {
         let mut pool = TxPool::new(slot.tx_pool.clone(), 1);
         for step in steps {
             match step {
-                Step::Fill(bytes) if pool.has_room(0) => {
+                Step::Fill(bytes) if pool.has_room(0, MAX_FRAME_BUFFERS) => {
                     fill(&mut pool, bytes);
                 }
                 Step::Fill(_) => {}
@@ -123,7 +123,7 @@ fn a_copy_that_fails_takes_nothing() {
 fn announcements_have_buffers_of_their_own() {
     let (slots, _) = slots();
     let mut pool = TxPool::new(slots[0].tx_pool.clone(), 1);
-    while pool.has_room(0) {
+    while pool.has_room(0, MAX_FRAME_BUFFERS) {
         fill(&mut pool, 100);
     }
     for number in FIRST_RESERVED..FIRST_RESERVED + 4 {
@@ -142,7 +142,7 @@ fn a_guest_cannot_take_the_buffers_of_another() {
         let mut pool = TxPool::new(slots[0].tx_pool.clone(), guests);
         for guest in 0..guests {
             let mut frames = 0;
-            while pool.has_room(guest) {
+            while pool.has_room(guest, MAX_FRAME_BUFFERS) {
                 let staged = pool.stage(1514, None, |_| Ok::<_, ()>(())).unwrap();
                 pool.queue(guest, &staged);
                 frames += 1;
