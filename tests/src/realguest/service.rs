@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use warmspare::fault::{Cause, Victim};
 use warmspare::supervisor::{Event, FailoverReport, System, Wires};
+use warmspare::switchboard::Counters;
 use warmspare::topology::{Policy, Topology};
 
 use super::lan::Namespace;
@@ -50,6 +51,11 @@ impl InProcess {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// What its switchboard counts.
+    pub(crate) fn counters(&self) -> &Counters {
+        self.system.switchboard().counters()
     }
 
     /// Index of the domain that serves.

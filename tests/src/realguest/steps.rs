@@ -179,6 +179,8 @@ impl<'a> Bench<'a> {
         let host = self.lan.host();
         let quiet =
             [stream::send(host, GUEST, QUIET_BLOCKS)?, stream::receive(host, GUEST, QUIET_BLOCKS)?];
+        let cut = self.service()?.counters().tx_cut.get();
+        ensure!(cut > 0, "the guest leaves no segmentation to us");
         let mut crashes = 0;
         let rates = std::thread::scope(|scope| -> Result<[f64; 2]> {
             let streams = scope.spawn(|| -> Result<[f64; 2]> {
@@ -193,6 +195,7 @@ impl<'a> Bench<'a> {
         })?;
         Ok(json!({
             "quiet_mb_s": { "to_guest": quiet[0], "from_guest": quiet[1] },
+            "cut_frames": cut,
             "crashes": crashes,
             "crashing_mb_s": { "to_guest": rates[0], "from_guest": rates[1] },
         }))
