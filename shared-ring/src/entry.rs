@@ -17,14 +17,10 @@ impl EntryFlags {
     pub const MORE: Self = Self(1 << 0);
     /// Transmit: fill in the checksum at `csum_start + csum_offset`.
     pub const CHECKSUM: Self = Self(1 << 1);
-    /// Transmit: cut into TCP segments of `segment_len` payload bytes, IPv4.
-    pub const TSO4: Self = Self(1 << 2);
-    /// Transmit: the same, IPv6.
-    pub const TSO6: Self = Self(1 << 3);
     /// Receive: the NIC reported an error with this frame.
     pub const ERROR: Self = Self(1 << 4);
 
-    const KNOWN: u16 = 0x1f;
+    const KNOWN: u16 = Self::MORE.0 | Self::CHECKSUM.0 | Self::ERROR.0;
 
     /// Whether all bits of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
@@ -61,10 +57,6 @@ pub struct Entry {
     pub csum_start: u16,
     /// Offset of the checksum field from `csum_start`.
     pub csum_offset: u16,
-    /// TCP payload bytes of one segment.
-    pub segment_len: u16,
-    /// Bytes of all headers before the TCP payload.
-    pub header_len: u16,
     /// Application guest that the frame comes from.
     pub guest: u16,
     /// Bytes of the whole frame, on its first entry.
@@ -93,7 +85,7 @@ impl Slot {
         let words = [
             e.iova,
             pack(e.buffer, e.len, e.flags.0, e.epoch),
-            pack(e.csum_start, e.csum_offset, e.segment_len, e.header_len),
+            pack(e.csum_start, e.csum_offset, 0, 0),
             u64::from(e.guest) | u64::from(e.frame_len) << 32,
         ];
         for (cell, word) in self.0.iter().zip(words) {
@@ -106,7 +98,7 @@ impl Slot {
         let word = |i: usize| self.0[i].load(Ordering::Relaxed);
         let iova = word(0);
         let [buffer, len, flags, epoch] = unpack(word(1));
-        let [csum_start, csum_offset, segment_len, header_len] = unpack(word(2));
+        let [csum_start, csum_offset, ..] = unpack(word(2));
         let last = word(3);
         Entry {
             iova,
@@ -116,8 +108,6 @@ impl Slot {
             epoch,
             csum_start,
             csum_offset,
-            segment_len,
-            header_len,
             guest: last as u16,
             frame_len: (last >> 32) as u32,
         }
@@ -134,7 +124,7 @@ mod tests {
         fn an_entry_survives_its_slot(
             iova: u64,
             four in any::<[u16; 4]>(),
-            offload in any::<[u16; 4]>(),
+            offload in any::<[u16; 2]>(),
             guest: u16,
             frame_len: u32,
         ) {
@@ -146,8 +136,6 @@ mod tests {
                 epoch: four[3],
                 csum_start: offload[0],
                 csum_offset: offload[1],
-                segment_len: offload[2],
-                header_len: offload[3],
                 guest,
                 frame_len,
             };

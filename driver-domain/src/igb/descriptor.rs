@@ -32,12 +32,10 @@ pub(crate) mod command {
     pub(crate) const INSERT_FCS: u32 = 1 << 25;
     pub(crate) const REPORT_STATUS: u32 = 1 << 27;
     pub(crate) const ADVANCED: u32 = 1 << 29;
-    pub(crate) const SEGMENT: u32 = 1 << 31;
 }
 
 /// High half of the second word of a transmit data descriptor.
 pub(crate) mod option {
-    pub(crate) const INSERT_IP_CHECKSUM: u32 = 1 << 8;
     pub(crate) const INSERT_L4_CHECKSUM: u32 = 1 << 9;
     pub(crate) const PAYLEN_SHIFT: u32 = 14;
 }

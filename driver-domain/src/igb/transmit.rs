@@ -22,8 +22,6 @@ const _: () = assert!(SIZE.is_power_of_two());
 pub const MIN_FRAME_BYTES: u32 = 17;
 /// Longest frame of the NIC, bytes (§7.2.2.1.2).
 pub const MAX_FRAME_BYTES: u32 = 9728;
-/// Longest frame that is cut into segments: a full IP datagram and its link header.
-const MAX_SEGMENTED_BYTES: u32 = 65_535 + 18;
 /// Most buffers of a frame (QEMU gathers 64).
 pub const MAX_PARTS: u32 = 64;
 /// Descriptors that must be free before a part is pushed: its own, and a context before it.
@@ -125,21 +123,15 @@ impl<'m> TransmitQueue<'m> {
     fn begin(&mut self, entry: &Entry) -> Result<(OpenFrame, u64), EntryError> {
         let more = entry.flags.contains(EntryFlags::MORE);
         let bytes = if more { entry.frame_len } else { u32::from(entry.len) };
-        let offload = Offload::of(entry)?;
-        let segmented = offload.is_some_and(|o| o.header_bytes > 0);
-        let longest = if segmented { MAX_SEGMENTED_BYTES } else { MAX_FRAME_BYTES };
-        if !(MIN_FRAME_BYTES..=longest).contains(&bytes) {
+        if !(MIN_FRAME_BYTES..=MAX_FRAME_BYTES).contains(&bytes) {
             return Err(EntryError::Length);
         }
-        let mut word = DATA;
-        let mut payload = bytes;
-        if let Some(offload) = offload {
+        let mut word = DATA | u64::from(bytes << option::PAYLEN_SHIFT) << 32;
+        if let Some(offload) = Offload::of(entry)? {
             let [first, second] = offload.context;
             self.write(first, second, NO_BUFFER);
-            payload -= offload.header_bytes;
-            word |= u64::from(offload.command) | u64::from(offload.options) << 32;
+            word |= u64::from(offload.options) << 32;
         }
-        word |= u64::from(payload << option::PAYLEN_SHIFT) << 32;
         Ok((OpenFrame { bytes_left: bytes, parts: 0 }, word))
     }
 
