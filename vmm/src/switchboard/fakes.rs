@@ -14,6 +14,7 @@ use shared_ring::{Entry, EntryFlags};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::port::dirty::{DirtyLog, Marks};
 use super::port::doorbell::{Call, Kick};
 use super::port::header::Offloads;
 use super::port::memory::{GuestMemory, MappedRegion, RegionSpec};
@@ -148,6 +149,8 @@ impl FakeDomain {
 pub(crate) const QUEUE: u16 = 256;
 /// Bytes of a fake guest's memory.
 pub(crate) const GUEST_BYTES: u64 = 4 << 20;
+/// Bytes of a log that covers it.
+pub(crate) const LOG_BYTES: u64 = (GUEST_BASE + GUEST_BYTES) / 4096 / 8;
 /// Where a fake guest's memory begins, guest-physical; not zero, so that offsets show.
 pub(crate) const GUEST_BASE: u64 = 0x10_0000;
 
@@ -322,6 +325,10 @@ pub(crate) struct FakeGuest {
     pub(crate) tx: FakeRing,
     pub(crate) mergeable: bool,
     pub(crate) event_idx: bool,
+    /// Where writes are marked, of [`LOG_BYTES`].
+    pub(crate) log: Option<File>,
+    /// Signalled after marks.
+    pub(crate) logged: EventFd,
 }
 
 /// A memfd of so many bytes.
@@ -334,6 +341,13 @@ pub(crate) fn memfd(bytes: u64) -> File {
     };
     file.set_len(bytes).unwrap();
     file
+}
+
+/// The pages that are marked in a log that a whole file is.
+pub(crate) fn marked_pages(file: &File) -> Vec<usize> {
+    let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+    std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0).unwrap();
+    (0..8 * bytes.len()).filter(|page| bytes[page / 8] >> (page % 8) & 1 != 0).collect()
 }
 
 /// A duplicate of a descriptor.
@@ -349,7 +363,8 @@ impl FakeGuest {
         let range = (GuestAddress(GUEST_BASE), GUEST_BYTES as usize, Some(offset));
         let memory = Arc::new(GuestMemoryMmap::from_ranges_with_files([range]).unwrap());
         let (rx, tx) = (FakeRing::new(&memory, 0), FakeRing::new(&memory, 1));
-        Self { file, memory, rx, tx, mergeable: true, event_idx: false }
+        let (log, logged) = (None, EventFd::new(EFD_NONBLOCK).unwrap());
+        Self { file, memory, rx, tx, mergeable: true, event_idx: false, log, logged }
     }
 
     /// The memory as a back-end maps it.
@@ -379,7 +394,16 @@ impl FakeGuest {
             mergeable: self.mergeable,
             header_bytes: 12,
             offloads: Offloads { checksums: true, tcp4: true, tcp6: true },
+            marks: self.marks(ring),
         }
+    }
+
+    /// Everything is marked once there is a log.
+    fn marks(&self, ring: &FakeRing) -> Marks {
+        let log = self.log.as_ref();
+        let log = log.map(|file| Arc::new(DirtyLog::map(LOG_BYTES, 0, file).unwrap()));
+        let used = log.clone().map(|log| (log, ring.used()));
+        Marks { frames: log, used, call: Call::new(duplicate(&self.logged)).unwrap() }
     }
 
     /// Both virtqueues, as a connection would start them.

@@ -44,8 +44,9 @@ pub(super) enum ConnectionError {
     /// Half a message, and then nothing; or replies that nobody reads.
     #[error("the front-end is too slow in the middle of a message or reply")]
     Slow,
-    /// The guest's memory has become shorter than the front-end said.
-    #[error("the guest's memory was truncated")]
+    /// The guest's memory, or the log of its written pages, has become shorter than the front-end
+    /// said.
+    #[error("the guest's memory or its log was truncated")]
     Truncated,
 }
 

@@ -11,6 +11,8 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 /// Bit of the virtio features that says: protocol features can be negotiated.
 pub(super) const PROTOCOL_FEATURES: u64 = 1 << 30;
+/// `VHOST_F_LOG_ALL`: the pages of received frames are marked in the log.
+pub(super) const LOG_ALL: u64 = 1 << 26;
 pub(super) const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
 pub(super) const MRG_RXBUF: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
 pub(super) const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
@@ -29,6 +31,7 @@ pub(super) const FEATURES: u64 = VERSION_1
     | CSUM
     | HOST_TSO4
     | HOST_TSO6
+    | LOG_ALL
     | PROTOCOL_FEATURES;
 
 /// Protocol features that are offered.
@@ -38,7 +41,8 @@ pub(super) const OFFERED_PROTOCOL: Protocol = Protocol::MQ
     .union(Protocol::RESET_DEVICE)
     .union(Protocol::CONFIGURE_MEM_SLOTS)
     .union(Protocol::STATUS)
-    .union(Protocol::RARP);
+    .union(Protocol::RARP)
+    .union(Protocol::LOG_SHMFD);
 
 /// The request with this number, of those that are known at all.
 pub(super) fn by_number(number: u32) -> Option<FrontendReq> {
@@ -76,13 +80,11 @@ pub(super) fn most_files(request: FrontendReq) -> usize {
         // REM_MEM_REG needs none, but some front-ends send one, which the document allows.
         R::ADD_MEM_REG | R::REM_MEM_REG => 1,
         R::SET_VRING_KICK | R::SET_VRING_CALL | R::SET_VRING_ERR => 1,
+        R::SET_LOG_BASE | R::SET_LOG_FD => 1,
         // Not offered; refused by name rather than as malformed.
-        R::SET_LOG_BASE
-        | R::SET_LOG_FD
-        | R::SET_BACKEND_REQ_FD
-        | R::SET_INFLIGHT_FD
-        | R::GPU_SET_SOCKET
-        | R::SET_DEVICE_STATE_FD => 1,
+        R::SET_BACKEND_REQ_FD | R::SET_INFLIGHT_FD | R::GPU_SET_SOCKET | R::SET_DEVICE_STATE_FD => {
+            1
+        }
         _ => 0,
     }
 }

@@ -8,12 +8,11 @@
 //! unfinished descriptors are neither skipped nor run twice. SET_VRING_BASE has nothing to add to
 //! that; it is only told back if the ring never runs.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use vhost::vhost_user::message::{
-    FrontendReq, VhostUserConfig as ConfigHead, VhostUserMemory, VhostUserMemoryRegion,
-    VhostUserU64, VhostUserVringAddr, VhostUserVringState,
+    FrontendReq, VhostUserConfig as ConfigHead, VhostUserU64, VhostUserVringAddr,
+    VhostUserVringState,
 };
 use vm_memory::ByteValued;
 
@@ -23,7 +22,7 @@ use super::request::{
 };
 use crate::switchboard::port::doorbell::{Call, Kick};
 use crate::switchboard::port::header::Offloads;
-use crate::switchboard::port::memory::{GuestMemory, MAX_REGIONS, MappedRegion, RegionSpec};
+use crate::switchboard::port::memory::{GuestMemory, MAX_REGIONS, MappedRegion};
 use crate::switchboard::port::vring::{Vring, VringConfig};
 use crate::switchboard::port::{RINGS, RX_RING, TX_RING};
 use crate::switchboard::{PortHandle, RingChange};
@@ -53,6 +52,8 @@ struct Ring {
     size: u32,
     /// Descriptors, available, used, in the front-end's own address space.
     addresses: Option<[u64; 3]>,
+    /// Where the used ring's marks go in the log, if there are to be any.
+    used_in_log: Option<u64>,
     kick: Option<Kick>,
     call: Call,
     error: Call,
@@ -74,6 +75,7 @@ pub(super) struct Session {
     regions: Vec<Arc<MappedRegion>>,
     memory: Option<Arc<GuestMemory>>,
     rings: [Ring; RINGS],
+    log: log::Log,
     /// Requests that were refused.
     refusals: u32,
 }
@@ -89,6 +91,7 @@ impl Session {
             regions: Vec::new(),
             memory: None,
             rings: Default::default(),
+            log: log::Log::default(),
             refusals: 0,
         }
     }
@@ -147,6 +150,8 @@ impl Session {
             R::SET_MEM_TABLE => self.set_memory(message)?,
             R::ADD_MEM_REG => self.add_region(message)?,
             R::REM_MEM_REG => self.remove_region(message)?,
+            R::SET_LOG_BASE => self.set_log_base(message)?,
+            R::SET_LOG_FD => self.set_log_call(message)?,
             R::SET_VRING_NUM => self.set_size(message.value()?),
             R::SET_VRING_ADDR => self.set_addresses(message.value()?),
             R::SET_VRING_BASE => self.set_base(message.value()?),
@@ -205,82 +210,6 @@ impl Session {
         self.sync([true; RINGS])
     }
 
-    fn set_memory(
-        &mut self,
-        message: &mut Message,
-    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
-        let head: VhostUserMemory = message.value_at(0).ok_or(BAD_SIZE)?;
-        let count = head.num_regions as usize;
-        let size = size_of::<VhostUserMemory>() + count * size_of::<VhostUserMemoryRegion>();
-        if count > MAX_REGIONS || message.body.len() != size || message.files.len() != count {
-            return Err(ConnectionError::Malformed("memory table and descriptors do not agree"));
-        }
-        let mut regions = Vec::with_capacity(count);
-        for (i, file) in message.files.iter().enumerate() {
-            let offset = size_of::<VhostUserMemory>() + i * size_of::<VhostUserMemoryRegion>();
-            let region = message.value_at(offset).ok_or(BAD_SIZE)?;
-            match map_region(region, file) {
-                Ok(region) => regions.push(region),
-                Err(why) => return Ok(Err(why)),
-            }
-        }
-        Ok(self.use_regions(regions))
-    }
-
-    fn add_region(
-        &mut self,
-        message: &mut Message,
-    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
-        let region = single_region(message)?;
-        let Some(file) = message.single_file()? else {
-            return Err(ConnectionError::Malformed("a region without a descriptor"));
-        };
-        Ok(map_region(region, &File::from(file)).and_then(|region| {
-            let mut regions = self.regions.clone();
-            regions.push(region);
-            self.use_regions(regions)
-        }))
-    }
-
-    fn remove_region(
-        &mut self,
-        message: &mut Message,
-    ) -> Result<Result<Answer, Refusal>, ConnectionError> {
-        let gone = spec_of(single_region(message)?);
-        let mut regions = self.regions.clone();
-        // The offset in the file is not repeated by all front-ends.
-        regions.retain(|region| {
-            let spec = region.spec();
-            (spec.guest_address, spec.user_address, spec.bytes)
-                != (gone.guest_address, gone.user_address, gone.bytes)
-        });
-        if regions.len() == self.regions.len() {
-            return Ok(Err("no such region".into()));
-        }
-        Ok(self.use_regions(regions))
-    }
-
-    /// Swaps the guest's memory; rings that run are started anew in it, or stop while it lacks them.
-    /// That is no refusal: a front-end may take a region away and add its successor right after.
-    fn use_regions(&mut self, regions: Vec<Arc<MappedRegion>>) -> Result<Answer, Refusal> {
-        let memory = if regions.is_empty() {
-            None
-        } else {
-            Some(Arc::new(GuestMemory::new(&regions).map_err(|e| e.to_string())?))
-        };
-        self.memory = memory;
-        self.regions = regions;
-        let changes = [0, 1].map(|index| match self.build(index) {
-            Ok(Some(vring)) => RingChange::Start(Box::new(vring)),
-            Ok(None) => RingChange::Stop,
-            Err(why) => {
-                tracing::debug!(ring = index, why, "a virtqueue waits for its memory");
-                RingChange::Stop
-            }
-        });
-        self.change(changes)
-    }
-
     fn ring_index(&self, index: u32) -> Result<usize, Refusal> {
         match index as usize {
             index @ (RX_RING | TX_RING) => Ok(index),
@@ -305,7 +234,9 @@ impl Session {
 
     fn set_addresses(&mut self, address: VhostUserVringAddr) -> Result<Answer, Refusal> {
         let index = self.ring_index(address.index)?;
-        self.rings[index].addresses = Some([address.descriptor, address.available, address.used]);
+        let ring = &mut self.rings[index];
+        ring.addresses = Some([address.descriptor, address.available, address.used]);
+        ring.used_in_log = log::used_address(&address);
         self.sync_ring(index)
     }
 
@@ -397,6 +328,9 @@ impl Session {
 
     /// Has the switchboard change its rings, and waits for its loop boundary.
     fn change(&mut self, changes: [RingChange; RINGS]) -> Result<Answer, Refusal> {
+        if changes.iter().any(|change| matches!(change, RingChange::Start(_))) {
+            self.note_missing_marks();
+        }
         let done = self.port.set_rings(changes).map_err(|error| error.to_string())?;
         for (ring, position) in self.rings.iter_mut().zip(done.positions) {
             ring.position = position.unwrap_or(ring.position);
@@ -434,12 +368,13 @@ impl Session {
             mergeable: has(MRG_RXBUF),
             header_bytes: if has(VERSION_1) || has(MRG_RXBUF) { 12 } else { 10 },
             offloads: Offloads { checksums: has(CSUM), tcp4: has(HOST_TSO4), tcp6: has(HOST_TSO6) },
+            marks: self.marks(ring),
         };
         let vring = Vring::new(config).map_err(|error| error.to_string())?;
         // The switchboard hears only of faults that happen while it has the ring. One that was
         // mended before would leave it with a page of zeroes that the guest does not have.
-        if memory.is_truncated() {
-            return Err("the guest's memory was truncated".to_owned());
+        if memory.is_truncated() || self.log.is_truncated() {
+            return Err("the guest's memory or its log was truncated".to_owned());
         }
         // Without protocol features there is no SET_VRING_ENABLE: started is enabled. With them a
         // ring begins disabled, and what is in a disabled transmit ring is to be thrown away. But
@@ -469,27 +404,7 @@ fn reply(value: u64) -> Result<Answer, Refusal> {
     Ok(Answer::Reply(u64_body(value)))
 }
 
-/// The region of ADD_MEM_REG and REM_MEM_REG, behind eight bytes of padding.
-fn single_region(message: &Message) -> Result<VhostUserMemoryRegion, ConnectionError> {
-    const PADDING: usize = 8;
-    if message.body.len() != PADDING + size_of::<VhostUserMemoryRegion>() {
-        return Err(BAD_SIZE);
-    }
-    message.value_at(PADDING).ok_or(BAD_SIZE)
-}
-
-fn spec_of(region: VhostUserMemoryRegion) -> RegionSpec {
-    RegionSpec {
-        guest_address: region.guest_phys_addr,
-        bytes: region.memory_size,
-        user_address: region.user_addr,
-        file_offset: region.mmap_offset,
-    }
-}
-
-fn map_region(region: VhostUserMemoryRegion, file: &File) -> Result<Arc<MappedRegion>, Refusal> {
-    MappedRegion::map(spec_of(region), file).map(Arc::new).map_err(|error| error.to_string())
-}
-
+mod log;
+mod regions;
 #[cfg(test)]
 mod tests;

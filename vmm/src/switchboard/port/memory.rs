@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
@@ -126,6 +127,17 @@ impl MappedRegion {
     /// Whether the file has become shorter than the region, as far as accesses have shown.
     pub fn is_truncated(&self) -> bool {
         self.guard.as_ref().is_some_and(Registration::faulted)
+    }
+
+    /// The region's bytes, one by one, for what is written by others at the same time.
+    pub(super) fn bytes(&self) -> &[AtomicU8] {
+        // SAFETY: `lead` and the region's bytes lie within the mapping, which `self` keeps and which
+        // can be written to; atomics may change under their references. A file holds no more than
+        // `i64::MAX` bytes, and a byte is aligned anywhere.
+        unsafe {
+            let first = self.mapping.as_ptr().cast::<AtomicU8>().add(self.lead);
+            std::slice::from_raw_parts(first, self.spec.bytes as usize)
+        }
     }
 
     fn as_guest_region(&self) -> Result<GuestRegionMmap<()>, GuestMemoryError> {

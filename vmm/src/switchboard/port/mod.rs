@@ -4,6 +4,7 @@
 //! header. A guest may leave TCP's and UDP's checksums to be computed, and long frames of TCP to be
 //! cut; what it receives is never vouched for, and never longer than on the wire.
 
+pub mod dirty;
 pub mod doorbell;
 mod guard;
 pub mod header;
@@ -40,7 +41,7 @@ const MAX_MERGED: usize = 64;
 pub(crate) struct PortEvents {
     /// Readable when something below changed.
     pub(crate) event: EventFd,
-    /// The guest's memory lost pages: the connection must end.
+    /// The guest's memory lost pages, or its log did: the connection must end.
     pub(crate) truncated: AtomicBool,
     /// A virtqueue is corrupt and was stopped.
     pub(crate) broken: [AtomicBool; RINGS],
@@ -282,6 +283,10 @@ impl GuestPort {
                 .and_then(|()| scatter.write(head))
                 .and_then(|()| rest.iter().try_for_each(|part| scatter.copy_from(part)))
                 .is_ok();
+        if enough {
+            // Copied or not: what was begun is written.
+            vring.marks.frame(self.segments.all(), need);
+        }
         let mut left = if copied { need } else { 0 };
         for span in spans.iter().filter(|span| span.bytes == 0) {
             vring.give_back(span.head, 0);
@@ -327,7 +332,7 @@ impl GuestPort {
         if faults != self.faults_seen {
             self.faults_seen = faults;
             for vring in self.rings.iter_mut().flatten() {
-                if vring.memory.is_truncated() {
+                if vring.is_truncated() {
                     vring.break_off();
                     events.raise(&events.truncated);
                 }

@@ -14,6 +14,7 @@ use std::sync::atomic::{Ordering, fence};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::dirty::Marks;
 use super::doorbell::{Call, Kick};
 use super::header::Offloads;
 use super::memory::GuestMemory;
@@ -65,6 +66,8 @@ pub struct VringConfig {
     pub header_bytes: usize,
     /// What the guest may leave to be done, as negotiated.
     pub offloads: Offloads,
+    /// What of the writes to the guest's memory is marked.
+    pub marks: Marks,
 }
 
 /// What [`Vring::pop`] found.
@@ -90,6 +93,7 @@ pub struct Vring {
     pub(crate) mergeable: bool,
     pub(crate) header_bytes: usize,
     pub(crate) offloads: Offloads,
+    pub(super) marks: Marks,
     /// Cleared when the guest's indices make no sense, until the ring is started anew.
     intact: bool,
     /// [`Self::newly_broken`] has said so.
@@ -132,6 +136,7 @@ impl Vring {
             mergeable: config.mergeable,
             header_bytes: config.header_bytes,
             offloads: config.offloads,
+            marks: config.marks,
             intact: true,
             told: false,
             looked: 0,
@@ -176,6 +181,11 @@ impl Vring {
         if std::mem::replace(&mut self.intact, false) {
             self.error.signal();
         }
+    }
+
+    /// Whether a file of the front-end's was truncated under it.
+    pub(super) fn is_truncated(&self) -> bool {
+        self.memory.is_truncated() || self.marks.is_truncated()
     }
 
     /// Whether the ring is corrupt. Says so once.
@@ -230,10 +240,11 @@ impl Vring {
     /// Gives a chain back with `bytes` written to it; the guest sees it after [`Self::publish`].
     pub(crate) fn give_back(&mut self, head: u16, bytes: usize) {
         let element = u64::from(head) | (bytes as u64) << 32;
-        let index = u64::from(self.used % self.queue.size());
-        let address = self.queue.used_ring() + 4 + 8 * index;
+        let offset = 4 + 8 * u64::from(self.used % self.queue.size());
+        let address = GuestAddress(self.queue.used_ring() + offset);
         // Whole in one store of eight bytes only if aligned, which need not be: the index does it.
-        let written = self.memory.map().write_obj(element.to_le(), GuestAddress(address));
+        let written = self.memory.map().write_obj(element.to_le(), address);
+        self.marks.used(offset, 8);
         if written.is_err() {
             self.break_off();
         }
@@ -249,6 +260,8 @@ impl Vring {
         let index = GuestAddress(self.queue.used_ring() + 2);
         let stored = self.memory.map().store(self.used.to_le(), index, Ordering::Release);
         self.queue.set_next_used(self.used);
+        self.marks.used(2, 2);
+        self.marks.tell();
         // The guest publishes how it wants to be interrupted, then looks at the index; here the
         // other way round. One of the two sees the other (virtio 1.3, 2.7.10).
         fence(Ordering::SeqCst);
@@ -295,14 +308,15 @@ impl Vring {
 
     fn try_arm(&self) -> Result<bool, MalformedChain> {
         let memory = self.memory.map();
-        let (address, value) = if self.queue.event_idx_enabled() {
-            (self.queue.used_ring() + 4 + 8 * u64::from(self.queue.size()), self.looked)
+        let (offset, value) = if self.queue.event_idx_enabled() {
+            (4 + 8 * u64::from(self.queue.size()), self.looked)
         } else {
-            (self.queue.used_ring(), 0)
+            (0, 0)
         };
-        memory
-            .store(value.to_le(), GuestAddress(address), Ordering::Relaxed)
-            .map_err(|_| MalformedChain)?;
+        let address = GuestAddress(self.queue.used_ring() + offset);
+        memory.store(value.to_le(), address, Ordering::Relaxed).map_err(|_| MalformedChain)?;
+        self.marks.used(offset, 2);
+        self.marks.tell();
         // The guest stores its index, then looks whether it should kick; here the other way round.
         fence(Ordering::SeqCst);
         Ok(load_u16(memory, self.queue.avail_ring() + 2)? != self.looked)
@@ -310,8 +324,16 @@ impl Vring {
 
     /// Asks for no kicks while the loop runs anyway.
     pub(crate) fn disarm(&mut self) {
-        if self.intact && self.queue.disable_notification(self.memory.map()).is_err() {
+        if !self.intact {
+            return;
+        }
+        if self.queue.disable_notification(self.memory.map()).is_err() {
             self.break_off();
+        }
+        // With event indices there is nothing to write: they ask for one kick each.
+        if !self.queue.event_idx_enabled() {
+            self.marks.used(0, 2);
+            self.marks.tell();
         }
     }
 }
