@@ -91,7 +91,10 @@ impl GuestRam {
 }
 
 /// A memfd of so many bytes, without seals.
-fn memfd(bytes: u64) -> File {
+///
+/// # Panics
+/// The operating system refuses.
+pub fn memfd(bytes: u64) -> File {
     // SAFETY: a C string; the result is checked, and the fresh descriptor has one owner.
     let file = unsafe {
         let fd = libc::memfd_create(c"test-guest".as_ptr(), libc::MFD_CLOEXEC);

@@ -8,8 +8,8 @@ mod ring;
 mod station;
 
 pub use connection::Connection;
-pub use memory::{GUEST_BASE, GuestRam, USER_BASE};
-pub use raw::{Fd, NEED_REPLY, RawFrontend, Reply, Request, body, open_fds};
+pub use memory::{GUEST_BASE, GuestRam, USER_BASE, memfd};
+pub use raw::{FEATURES, Fd, NEED_REPLY, RawFrontend, Reply, Request, body, open_fds};
 pub use ring::{DriverRing, NEXT, WRITE};
 pub use station::{GUEST_MAC, Station, frame, number_of};
 

@@ -20,7 +20,7 @@ pub const NEED_REPLY: u32 = 1 << 3;
 /// In SET_VRING_KICK, CALL and ERR: no descriptor follows.
 const NO_DESCRIPTOR: u64 = 1 << 8;
 /// Virtio features: VERSION_1, EVENT_IDX, INDIRECT_DESC, MRG_RXBUF and the protocol features' bit.
-const FEATURES: u64 = 1 << 32 | 1 << 29 | 1 << 28 | 1 << 15 | 1 << 30;
+pub const FEATURES: u64 = 1 << 32 | 1 << 29 | 1 << 28 | 1 << 15 | 1 << 30;
 
 /// A descriptor to send along.
 pub type Fd = RawFd;

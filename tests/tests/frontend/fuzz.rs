@@ -11,7 +11,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use warmspare_tests::frontend::{
-    Connection, GUEST_BASE, NEED_REPLY, RawFrontend, Request, TestGuest, USER_BASE, body, open_fds,
+    Connection, FEATURES, GUEST_BASE, NEED_REPLY, RawFrontend, Request, TestGuest, USER_BASE, body,
+    open_fds,
 };
 
 use crate::Bench;
@@ -46,6 +47,9 @@ fn settle(bench: &mut Bench) {
     bench.assert_serves();
 }
 
+/// `VHOST_F_LOG_ALL`.
+const LOG_ALL: u64 = 1 << 26;
+
 /// Numbers at which things go wrong.
 fn edgy() -> impl Strategy<Value = u64> {
     prop_oneof![
@@ -54,6 +58,7 @@ fn edgy() -> impl Strategy<Value = u64> {
         2 => prop::sample::select(vec![u64::MAX, u64::MAX - 4095, 1 << 63, u64::from(u32::MAX)]),
         2 => (0..0x40_0000u64).prop_map(|offset| GUEST_BASE + offset),
         2 => (0..0x8000u64).prop_map(|offset| USER_BASE + (offset & !15)),
+        1 => prop::sample::select(vec![FEATURES, FEATURES | LOG_ALL]),
         1 => any::<u64>(),
     ]
 }
@@ -67,9 +72,10 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
         2 => Just(Vec::new()),
         4 => edgy().prop_map(body::number),
         6 => (0..3u32, word()).prop_map(|(ring, value)| body::state(ring, value)),
-        3 => (0..3u32, words(4)).prop_map(move |(ring, words)| {
-            [body::state(ring, 0), flat(words)].concat()
+        3 => (0..3u32, 0..3u32, words(4)).prop_map(move |(ring, flags, words)| {
+            [body::state(ring, flags), flat(words)].concat()
         }),
+        2 => words(2).prop_map(flat),
         3 => words(5).prop_map(flat),
         3 => (0..4u32, words(4)).prop_map(move |(count, words)| {
             [body::state(count, 0), flat(words)].concat()
@@ -82,7 +88,9 @@ fn bodies() -> impl Strategy<Value = Vec<u8>> {
 type Message = (u32, bool, Vec<u8>, Vec<usize>);
 
 fn messages() -> impl Strategy<Value = Vec<Message>> {
-    let request = prop_oneof![20 => 0..46u32, 1 => any::<u32>()];
+    let log =
+        prop::sample::select(vec![Request::SET_LOG_BASE as u32, Request::SET_FEATURES as u32]);
+    let request = prop_oneof![20 => 0..46u32, 2 => log, 1 => any::<u32>()];
     let fds = prop_oneof![
         4 => Just(vec![]),
         5 => (0..6usize).prop_map(|kind| vec![kind]),

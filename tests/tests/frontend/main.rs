@@ -7,6 +7,7 @@ mod fuzz;
 mod habits;
 mod memory;
 mod messages;
+mod migration;
 mod rings;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -77,8 +77,7 @@ fn malformed_headers_and_bodies_end_their_connection() {
 #[test]
 fn requests_that_are_unknown_or_not_offered_are_refused() {
     let mut bench = Bench::new();
-    for request in [0, 45, 1000, u32::MAX, Request::SET_LOG_BASE as u32, Request::IOTLB_MSG as u32]
-    {
+    for request in [0, 45, 1000, u32::MAX, Request::NET_SET_MTU as u32, Request::IOTLB_MSG as u32] {
         // With an acknowledgement: refused, and the connection lives.
         let raw = RawFrontend::negotiate(bench.rig.socket());
         raw.send_raw(request, VERSION | NEED_REPLY, &[0; 16], &[]);
@@ -165,6 +164,9 @@ fn wrong_numbers_of_descriptors_end_their_connection_and_none_stay_open() {
         (Request::SET_MEM_TABLE, table, 33),
         (Request::ADD_MEM_REG, region.clone(), 0),
         (Request::ADD_MEM_REG, region, 2),
+        (Request::SET_LOG_BASE, vec![0; 16], 0),
+        (Request::SET_LOG_BASE, vec![0; 16], 2),
+        (Request::SET_LOG_FD, vec![], 0),
         (Request::SET_VRING_KICK, body::number(0), 0),
         (Request::SET_VRING_KICK, body::number(0), 2),
         (Request::SET_VRING_CALL, body::number(0x100), 1),

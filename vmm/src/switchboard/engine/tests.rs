@@ -1,4 +1,5 @@
 mod guests;
+mod marks;
 mod notifications;
 mod receive;
 mod segments;

@@ -1,3 +1,6 @@
+mod log;
+
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
