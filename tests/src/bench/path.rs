@@ -80,6 +80,7 @@ struct Sample {
     /// Nanoseconds by thread.
     threads: BTreeMap<String, u64>,
     sleeps: u64,
+    copies: u64,
     kicks: u64,
     guest_kicks: u64,
     exits: Exits,
@@ -156,6 +157,7 @@ fn whole_figures(row: &str, samples: &[Sample], target: f64) -> Vec<Figure> {
             s.per_thousand(s.exits.kicks)
         }),
         figure(row, often("switchboard's sleeps"), samples, |s| s.per_thousand(s.sleeps)),
+        figure(row, often("switchboard's copies"), samples, |s| s.per_thousand(s.copies)),
         figure(row, often("kicks of the domain"), samples, |s| s.per_thousand(s.kicks)),
     ]
 }
@@ -193,15 +195,18 @@ fn drive(load: &mut Load, way: Way, time: Duration) -> u64 {
 fn measure(load: &mut Load, way: Way, time: Duration, counters: &Counters) -> Sample {
     drive(load, way, WARM_UP);
     let (threads, began) = (usage::threads(), Instant::now());
-    let before = [counters.sleeps.get(), counters.kicks.get(), load.kicks];
+    let count = || [counters.sleeps.get(), counters.kicks.get(), counters.copies.get()];
+    let (before, kicked) = (count(), load.kicks);
     let frames = drive(load, way, time);
+    let after = count();
     Sample {
         frames,
         seconds: began.elapsed().as_secs_f64(),
         threads: usage::since(&threads),
-        sleeps: counters.sleeps.get() - before[0],
-        kicks: counters.kicks.get() - before[1],
-        guest_kicks: load.kicks - before[2],
+        sleeps: after[0] - before[0],
+        kicks: after[1] - before[1],
+        copies: after[2] - before[2],
+        guest_kicks: load.kicks - kicked,
         exits: Exits::default(),
     }
 }

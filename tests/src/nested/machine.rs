@@ -176,7 +176,7 @@ fn spawn(order: &Order<'_>, sockets: &SocketFolder) -> Result<Child> {
 fn arguments(order: &Order<'_>, sockets: &SocketFolder) -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |words: &str| list.extend(words.split(' ').map(str::to_owned));
-    add("-nodefaults -no-user-config -display none -no-reboot -m 2048 -smp 2");
+    add("-nodefaults -no-user-config -display none -no-reboot -d cpu_reset -m 2048 -smp 2");
     add("-M q35,kernel-irqchip=split -accel tcg,thread=multi");
     add("-cpu qemu64,+svm,+npt,+x2apic,+pdpe1gb");
     add("-device intel-iommu,intremap=on,caching-mode=on");

@@ -55,6 +55,9 @@ counters! {
     tx_bytes,
     /// Frames of the guest that were cut into segments; these are counted as frames.
     tx_cut,
+    /// Copied, each way and once for each guest that got one. The emulated NIC's own copies, between
+    /// pool and wire, are not the switchboard's.
+    copies,
     /// Handed from guest to guest, once for each that got one.
     local_frames,
     /// Lost between guests: the other had no room or is not there.

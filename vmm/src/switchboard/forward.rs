@@ -146,6 +146,7 @@ impl Forwarder<'_> {
         match delivery {
             Delivery::Done => {
                 counters.rx_frames.add(1);
+                counters.copies.add(1);
                 counters.rx_bytes.add(frame.len as u64);
                 counters.rx_groups.add(u64::from(frame.head[0] & 1));
             }

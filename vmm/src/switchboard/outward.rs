@@ -117,6 +117,7 @@ impl Engine {
             let counters = &self.shared.counters;
             counters.tx_frames.add(1);
             counters.tx_bytes.add(bytes as u64);
+            counters.copies.add(1);
             self.send(guest, staged);
         }
         true
@@ -144,7 +145,10 @@ impl Engine {
         for target in targets.each() {
             let mut malformed = 0;
             match self.guests.deliver(target, &[], &parts[..count], &mut malformed) {
-                Delivery::Done => counters.local_frames.add(1),
+                Delivery::Done => {
+                    counters.local_frames.add(1);
+                    counters.copies.add(1);
+                }
                 Delivery::NoRoom | Delivery::NoGuest | Delivery::TooLarge => {
                     counters.local_lost.add(1);
                 }
