@@ -40,6 +40,7 @@ fn obey(request: &str, address: Ipv4Addr, listener: &mut Option<Listener>) -> io
     match request {
         "status" => status(&with()?),
         "errors" => Ok(kernel_errors()),
+        "identity" => identity(&with()?),
         "groups start" => {
             *listener = Some(Listener::start(&with()?)?);
             Ok(String::new())
@@ -79,6 +80,15 @@ fn status(interface: &str) -> io::Result<String> {
         words.push(format!("{name}={}", value.trim()));
     }
     Ok(words.join(" "))
+}
+
+/// What stays what it is as long as the guest runs, wherever that is; and since when it runs.
+fn identity(interface: &str) -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let mac = fs::read_to_string(format!("/sys/class/net/{interface}/address"))?;
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    let seconds = uptime.split('.').next().unwrap_or_default();
+    Ok(format!("boot={} mac={} uptime={seconds}", boot.trim(), mac.trim()))
 }
 
 /// How many lines of the kernel's log are errors or worse, and the last of them.

@@ -125,7 +125,15 @@ impl FrameSocket {
     /// # Errors
     /// There is no such interface, or it is not permitted.
     pub fn open(interface: &CStr) -> io::Result<Self> {
-        let socket = Self::bound(interface, libc::ETH_P_ALL as u16)?;
+        Self::open_for(interface, libc::ETH_P_ALL as u16)
+    }
+
+    /// The same for frames of one EtherType.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_for(interface: &CStr, ether_type: u16) -> io::Result<Self> {
+        let socket = Self::bound(interface, ether_type)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
         let second = libc::timeval { tv_sec: 1, tv_usec: 0 };
         socket.set(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &second)?;

@@ -6,11 +6,12 @@ use std::net::Ipv4Addr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::network::Network;
 use crate::nested::qmp::Qmp;
@@ -20,6 +21,10 @@ pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// From power-on to `ready`: 4 to 7 s are usual, ten times that on a busy machine.
 const BOOT_DEADLINE: Duration = Duration::from_secs(90);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+/// Moving takes a second or two.
+const MOVE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long QEMU may stop the guest for the rest of its memory.
+const DOWNTIME_MS: u64 = 100;
 /// Lines of the console that tell why it ended.
 const LAST_WORDS: usize = 20;
 /// Sockets in the guest's folder.
@@ -38,6 +43,8 @@ pub(crate) struct Order<'a> {
     pub network: &'a Network,
     /// Where its console goes.
     pub console: &'a Path,
+    /// It does not boot, but waits for a running guest that comes in here.
+    pub incoming: Option<&'a Path>,
 }
 
 /// A running guest. Dropping it ends it.
@@ -55,7 +62,10 @@ impl LinuxGuest {
     /// # Errors
     /// QEMU does not start.
     pub(crate) fn boot(order: &Order<'_>) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("warmspare-guest-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("warmspare-guest-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).context("no folder for the guest's control socket")?;
         let listener = UnixListener::bind(folder.join(CONTROL))?;
@@ -132,8 +142,34 @@ impl LinuxGuest {
     /// # Errors
     /// QEMU refuses.
     pub(crate) fn set_link(&self, nic: &str, up: bool) -> Result<()> {
+        self.qmp()?.execute("set_link", &json!({ "name": nic, "up": up })).map(drop)
+    }
+
+    fn qmp(&self) -> Result<Qmp> {
         let stream = UnixStream::connect(self.folder.join(QMP)).context("QEMU has no QMP")?;
-        Qmp::new(stream)?.execute("set_link", &json!({ "name": nic, "up": up })).map(drop)
+        Qmp::new(stream)
+    }
+
+    /// Moves it to the QEMU that waits at a socket, while it runs; what QEMU says about it. Nothing
+    /// runs here afterwards.
+    ///
+    /// # Errors
+    /// QEMU refuses, gives up, or takes too long.
+    pub(crate) fn move_to(&self, socket: &Path) -> Result<Value> {
+        let mut qmp = self.qmp()?;
+        let parameters = json!({ "max-bandwidth": 1_u64 << 30, "downtime-limit": DOWNTIME_MS });
+        qmp.execute("migrate-set-parameters", &parameters)?;
+        qmp.execute("migrate", &json!({ "uri": format!("unix:{}", socket.display()) }))?;
+        let end = Instant::now() + MOVE_DEADLINE;
+        loop {
+            let said = qmp.execute("query-migrate", &json!({}))?;
+            match said["status"].as_str() {
+                Some("completed") => return Ok(said),
+                Some("failed" | "cancelled") => bail!("QEMU did not move its guest: {said}"),
+                _ => ensure!(Instant::now() < end, "QEMU is still moving its guest: {said}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Lets the guest's threads go before everything of normal priority, or not: what is measured
@@ -187,6 +223,9 @@ fn arguments(order: &Order<'_>, folder: &Path) -> Vec<String> {
     add(format!("-chardev socket,id=ctl,path={} -serial chardev:ctl", control.display()));
     add(format!("-qmp unix:{},server=on,wait=off", folder.join(QMP).display()));
     add(format!("-kernel {} -initrd {}", order.kernel.display(), order.initramfs.display()));
+    if let Some(socket) = order.incoming {
+        list.extend(["-incoming".into(), format!("unix:{}", socket.display())]);
+    }
     list.push("-append".into());
     let words = "console=ttyS0 reboot=k panic=-1 quiet tsc=reliable";
     let nics = order.network.boot_word();

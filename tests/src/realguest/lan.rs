@@ -1,4 +1,5 @@
-//! A LAN of network namespaces: a bridge with the two TAPs of the NICs, and a host behind it.
+//! A LAN of network namespaces: a bridge with the two TAPs of the NICs (and of a second pair, for a
+//! guest that moves), and a host behind it.
 //!
 //! ```text
 //!   namespace ws-PID-N                      namespace ws-PID-N-h
@@ -21,6 +22,9 @@ pub(crate) const HOST: &str = "10.77.0.1";
 pub(crate) const HOST_INTERFACE: &CStr = c"v1";
 /// The TAPs of the examples.
 pub(crate) const TAPS: [&str; 2] = ["ws-a", "ws-b"];
+
+/// Those of a second machine that runs warmspare, for a guest that moves there.
+pub(crate) const OTHER_TAPS: [&str; 2] = ["ws-c", "ws-d"];
 
 /// A third TAP, for DPDK's driver, which attaches to such with several queues only.
 pub(crate) const MULTI_QUEUE_TAP: &str = "ws-m";
@@ -104,11 +108,11 @@ impl Lan {
         bridge.ip("link add br0 type bridge")?;
         bridge.ip("link set br0 up")?;
         bridge.ip(&format!("link add v0 type veth peer name v1 netns {}", host.name()))?;
-        for tap in TAPS {
+        for tap in TAPS.iter().chain(&OTHER_TAPS) {
             bridge.ip(&format!("tuntap add {tap} mode tap"))?;
         }
         bridge.ip(&format!("tuntap add {MULTI_QUEUE_TAP} mode tap multi_queue"))?;
-        for port in ["v0", TAPS[0], TAPS[1], MULTI_QUEUE_TAP] {
+        for port in ["v0", MULTI_QUEUE_TAP].iter().chain(&TAPS).chain(&OTHER_TAPS) {
             bridge.ip(&format!("link set {port} master br0 up"))?;
         }
         host.ip(&format!("addr add {HOST}/24 dev v1"))?;

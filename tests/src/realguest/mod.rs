@@ -13,6 +13,7 @@
 pub(crate) mod guest;
 mod image;
 pub(crate) mod lan;
+mod migrate;
 pub(crate) mod network;
 pub(crate) mod ping;
 pub(crate) mod service;
@@ -80,6 +81,21 @@ impl Parts {
 
     /// A guest on another network.
     pub(crate) fn boot_on(&self, network: &Network) -> Result<LinuxGuest> {
+        self.start(network, None)
+    }
+
+    /// A QEMU that waits at a socket for a guest which runs elsewhere, for another back-end.
+    pub(crate) fn await_guest(&self, backend: &Path, incoming: &Path) -> Result<LinuxGuest> {
+        let socket = backend.to_owned();
+        let network = Network::VhostUser { socket, mac: self.mac(), reconnect_ms: 10 };
+        self.start(&network, Some(incoming))
+    }
+
+    fn start(&self, network: &Network, incoming: Option<&Path>) -> Result<LinuxGuest> {
+        let console = match incoming {
+            None => "linux-guest-console.log",
+            Some(_) => "linux-guest-moved-console.log",
+        };
         let other;
         let initramfs = match network.driver() {
             Driver::Virtio => &self.initramfs,
@@ -93,7 +109,8 @@ impl Parts {
             kernel: &self.kernel.image,
             initramfs,
             network,
-            console: &self.cache.join("linux-guest-console.log"),
+            console: &self.cache.join(console),
+            incoming,
         })
     }
 }
@@ -114,6 +131,21 @@ pub(crate) fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> 
     topology.limits.link_flaps = 1000;
     topology.apps[0].socket = folder.join(format!("{name}.sock"));
     let file = folder.join(format!("{name}.json"));
+    std::fs::write(&file, serde_json::to_string_pretty(&topology)?)?;
+    Ok((topology, file))
+}
+
+/// The same service on a second machine of the same LAN: the guest's address is the same, the TAPs
+/// and the socket are not. Without drills: those of two machines that serve one address would meet.
+pub(crate) fn elsewhere(topology: &Topology, folder: &Path) -> Result<(Topology, PathBuf)> {
+    let mut text = serde_json::to_string_pretty(topology)?;
+    for (here, there) in lan::TAPS.iter().zip(lan::OTHER_TAPS) {
+        text = text.replace(&format!("\"{here}\""), &format!("\"{there}\""));
+    }
+    let mut topology: Topology = serde_json::from_str(&text)?;
+    topology.drill.every_s = 0;
+    topology.apps[0].socket = folder.join("elsewhere.sock");
+    let file = folder.join("elsewhere.json");
     std::fs::write(&file, serde_json::to_string_pretty(&topology)?)?;
     Ok((topology, file))
 }

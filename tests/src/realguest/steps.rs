@@ -43,7 +43,7 @@ pub(super) struct Bench<'a> {
     pub(super) parts: &'a Parts,
     failovers: u32,
     pub(super) service: Option<InProcess>,
-    guest: Option<LinuxGuest>,
+    pub(super) guest: Option<LinuxGuest>,
     boot: Duration,
     witness: Witness,
 }
@@ -66,6 +66,7 @@ pub(super) fn all<'a>() -> Vec<Step<'a>> {
         ("rebind", Bench::rebind),
         ("reboot", Bench::reboot),
         ("front-end", Bench::front_end_again),
+        ("migrate", Bench::migrate),
         ("dead-ports", Bench::dead_ports),
         ("restart", Bench::restart),
     ]
@@ -296,7 +297,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn millis(time: Duration) -> f64 {
+pub(super) fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
 }
 

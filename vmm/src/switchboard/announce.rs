@@ -69,6 +69,11 @@ struct Known {
     addresses: Addresses,
     /// Places to be announced, as bits.
     pending: u32,
+    /// Its rings run. One whose rings do not may have moved to another machine, and the network must
+    /// not be told otherwise.
+    is_here: bool,
+    /// To be announced when it is.
+    owed: bool,
 }
 
 impl Known {
@@ -100,8 +105,13 @@ impl Announcer {
         let mut again = config.again.clone();
         again.truncate(MAX_AGAIN);
         let done = again.len();
-        let known =
-            |mac: &[u8; 6]| Known { mac: *mac, addresses: Addresses::new(*mac), pending: 0 };
+        let known = |mac: &[u8; 6]| Known {
+            mac: *mac,
+            addresses: Addresses::new(*mac),
+            pending: 0,
+            is_here: false,
+            owed: false,
+        };
         Self {
             guests: macs.iter().map(known).collect(),
             again,
@@ -133,7 +143,23 @@ impl Announcer {
     }
 
     fn mark_all(&mut self) {
-        self.guests.iter_mut().for_each(|guest| guest.pending = guest.all());
+        for guest in &mut self.guests {
+            match guest.is_here {
+                true => guest.pending = guest.all(),
+                false => guest.owed = true,
+            }
+        }
+    }
+
+    /// A guest's rings run from now on, or do not any more.
+    pub(crate) fn set_here(&mut self, guest: usize, is_here: bool) {
+        let known = &mut self.guests[guest];
+        known.is_here = is_here;
+        if !is_here {
+            known.owed |= std::mem::take(&mut known.pending) != 0;
+        } else if std::mem::take(&mut known.owed) {
+            known.pending = known.all();
+        }
     }
 
     /// Puts one announcement of each guest before everything that waits. Says how many that were.
@@ -222,7 +248,9 @@ mod tests {
 
     fn announcer() -> (Announcer, TxPool) {
         let pool = DomainSlot::new_tx_pool().unwrap();
-        (Announcer::new(&[MAC], &AnnounceConfig::default()), TxPool::new(pool, 1))
+        let mut announcer = Announcer::new(&[MAC], &AnnounceConfig::default());
+        announcer.set_here(0, true);
+        (announcer, TxPool::new(pool, 1))
     }
 
     /// An ARP request of the guest for an address of its own.
@@ -275,6 +303,7 @@ mod tests {
         let macs = [MAC, [2, 0, 0, 0, 0, 10]];
         let (_, mut tx) = announcer();
         let mut announcer = Announcer::new(&macs, &AnnounceConfig::default());
+        (0..2).for_each(|guest| announcer.set_here(guest, true));
         (1..=3).for_each(|last| claim(&mut announcer, last));
         announcer.start(0);
         assert_eq!(announcer.lead(&mut tx), 2);
@@ -282,6 +311,25 @@ mod tests {
         assert_eq!(announcer.due_ns(), Some(MS));
         let written: Vec<_> = announcer.written.iter().flatten().map(|w| w.guest).collect();
         assert_eq!(written, [0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_guest_that_has_left_is_announced_when_it_is_back() {
+        let (mut announcer, mut tx) = announcer();
+        claim(&mut announcer, 1);
+        announcer.start(0);
+        announcer.set_here(0, false);
+        assert_eq!((announcer.lead(&mut tx), announcer.tick(&mut tx, MS)), (0, 0));
+        announcer.start(2 * MS);
+        assert_eq!(announcer.lead(&mut tx), 0);
+        while announcer.due_ns().is_some() {
+            assert_eq!(announcer.tick(&mut tx, 1000 * MS), 0);
+        }
+        announcer.set_here(0, true);
+        assert_eq!(announcer.tick(&mut tx, 1000 * MS), 1);
+        announcer.set_here(0, false);
+        announcer.set_here(0, true);
+        assert_eq!(announcer.due_ns(), None, "nothing has happened since");
     }
 
     #[test]

@@ -398,6 +398,8 @@ impl Engine {
             }
             self.shared.port_events[guest].broken[ring].store(false, Ordering::Relaxed);
         }
+        let is_here = self.guests[guest].port.rings[TX_RING].is_some();
+        self.announcements.set_here(guest, is_here);
         done
     }
 

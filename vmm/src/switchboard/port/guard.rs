@@ -14,8 +14,9 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-/// Most regions that can be registered at a time.
-const PLACES: usize = 512;
+/// Most regions and logs that can be registered at a time: eight guests' with those that take their
+/// place.
+const PLACES: usize = 544;
 
 struct Place {
     /// Claimed by a registration.

@@ -238,3 +238,19 @@ fn the_spare_is_kicked_if_it_is_parked() {
     rig.take_over(1, 2);
     assert_eq!(rig.slots[1].kick.read().unwrap(), 1);
 }
+
+#[test]
+fn a_guest_that_is_not_here_is_announced_when_it_comes() {
+    let mut rig = Rig::bare(FakeGuest::new());
+    rig.install(0, 1);
+    rig.engine.activate(0, 1).unwrap();
+    let mut spare = rig.install(1, 2);
+    rig.take_over(1, 2);
+    rig.now = rig.shared.report.read().published_ns;
+    (0..30).for_each(|_| rig.tick());
+    assert_eq!(spare.take_posted(9).len(), 0, "it may serve elsewhere");
+    rig.connect();
+    rig.turn();
+    let frames = spare.take_posted(9);
+    assert!(frames.len() == 1 && is_announcement(&frames[0]), "{frames:?}");
+}

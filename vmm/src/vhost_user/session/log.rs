@@ -25,6 +25,8 @@ pub(super) struct Log {
     call: Call,
     /// Rings that were to be marked have run without a place for it.
     missed: bool,
+    /// It has been said that a log is too short.
+    warned: bool,
 }
 
 impl Log {
@@ -111,10 +113,10 @@ impl Session {
 
     /// The document leaves it to the front-end that its log covers the guest's memory. One that does
     /// not will move a damaged guest, which should be said by somebody.
-    fn warn_of_short_log(&self, log: &DirtyLog) {
+    fn warn_of_short_log(&mut self, log: &DirtyLog) {
         let ends = self.regions.iter().map(|it| it.spec().guest_address + it.spec().bytes);
         let (memory_end, log_end) = (ends.max().unwrap_or(0), log.end());
-        if log_end < memory_end {
+        if log_end < memory_end && !std::mem::replace(&mut self.log.warned, true) {
             tracing::warn!(
                 log_end,
                 memory_end,
