@@ -58,7 +58,7 @@ impl Bench<'_> {
         let away = self.move_guest(&ping, &there, OTHER_TAPS).context("on the way there")?;
         let between = Identity::of(self)?;
         ensure!(between.continues(&before), "the guest was {before:?} and is {between:?}");
-        self.fail_behind()?;
+        let [failed_from, failed_to] = self.fail_behind()?;
         let back = self.move_guest(&ping, &here, TAPS).context("on the way back")?;
         let after = Identity::of(self)?;
         ensure!(after.continues(&between), "the guest was {between:?} and is {after:?}");
@@ -66,13 +66,16 @@ impl Bench<'_> {
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
         Ok(json!({
             "there": away.report(&ledger),
+            "lost_while_the_first_machine_fails": ledger.lost_between(failed_from, failed_to),
             "back": back.report(&ledger),
             "traffic": books(&ledger),
         }))
     }
 
-    /// A failover on the machine that the guest has left must not call its frames back there.
-    fn fail_behind(&mut self) -> Result<()> {
+    /// A failover on the machine that the guest has left must not call its frames back there. Says
+    /// from when to when.
+    fn fail_behind(&mut self) -> Result<[u64; 2]> {
+        let from_ns = monotonic_ns();
         let listener = Listener::open(self.lan)?;
         let service = self.service()?;
         service.inject(Cause::Crash, 0)?;
@@ -80,7 +83,8 @@ impl Bench<'_> {
         service.wait_redundant()?;
         let heard = listener.announcements(&self.parts.mac());
         ensure!(heard == [0, 0], "announced where it is not any more: {heard:?}");
-        self.expect_at(OTHER_TAPS)
+        self.expect_at(OTHER_TAPS)?;
+        Ok([from_ns, monotonic_ns()])
     }
 
     /// The bridge has the guest behind one of these ports.

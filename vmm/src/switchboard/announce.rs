@@ -326,7 +326,7 @@ mod tests {
             assert_eq!(announcer.tick(&mut tx, 1000 * MS), 0);
         }
         announcer.set_here(0, true);
-        assert_eq!(announcer.tick(&mut tx, 1000 * MS), 1);
+        assert_eq!(announcer.tick(&mut tx, 2000 * MS), 1);
         announcer.set_here(0, false);
         announcer.set_here(0, true);
         assert_eq!(announcer.due_ns(), None, "nothing has happened since");
