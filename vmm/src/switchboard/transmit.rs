@@ -331,7 +331,6 @@ impl TxPool {
                 epoch: epoch as u16,
                 frame_len: if buffer.first { buffer.frame_len } else { 0 },
                 guest: u16::from(buffer.guest),
-                ..Entry::default()
             };
             let cursor = ring.cursor();
             match ring.push(entry) {
