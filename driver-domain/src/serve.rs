@@ -72,7 +72,7 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
 ) -> Result<Domain<'m, R, H>, DomainError> {
     // SAFETY: as the caller promises.
     let mut domain = unsafe { Domain::new(memory, bar, calls)? };
-    await_nic(&domain);
+    await_nic(&domain, clock)?;
     let attached = domain.attach(clock)?;
     say_attached(&domain, attached);
     memory.status.state.store(DomainState::Attached as u32, Ordering::Release);
@@ -81,11 +81,18 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
     Ok(domain)
 }
 
-/// Leaves the NIC alone for as long as the role says so. Each wake is a sign of life.
-fn await_nic<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>) {
-    let Domain { memory, calls, .. } = domain;
+/// Leaves the NIC alone for as long as the role says so, but has its link up by then if it has it for
+/// itself: to negotiate one takes seconds. Each wake is a sign of life.
+fn await_nic<R: Registers, H: Hypercalls>(
+    domain: &Domain<'_, R, H>,
+    clock: &impl Clock,
+) -> Result<(), DomainError> {
+    let Domain { memory, calls, nic, .. } = domain;
     if memory.control.role() != Role::Unattached {
-        return;
+        return Ok(());
+    }
+    if memory.control.nic_is_shared.load(Ordering::Relaxed) == 0 {
+        nic.prepare_link(clock)?;
     }
     calls.ready();
     while memory.control.role() == Role::Unattached {
@@ -95,6 +102,7 @@ fn await_nic<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>) {
         calls.wait();
         memory.status.parked.store(0, Ordering::Release);
     }
+    Ok(())
 }
 
 fn say_attached<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>, attached: Attached) {

@@ -17,8 +17,9 @@ pub enum Role {
     /// Prove the NIC with a probe, without the ring, once for each number in
     /// [`ControlPage::drill`], then WAIT.
     Drill = 2,
-    /// Leave the NIC alone: call READY, then WAIT. Any other role ends that: attach, call READY
-    /// again, and go on as in that role.
+    /// Leave the NIC alone, but for a link that is down, unless [`ControlPage::nic_is_shared`]: call
+    /// READY, then WAIT. Any other role ends that: attach, call READY again, and go on as in that
+    /// role.
     Unattached = 3,
 }
 
@@ -88,6 +89,8 @@ pub struct ControlPage {
     pub rx_done_consumed: Cursor,
     /// MAC addresses of further application guests, as `mac`; zero for none.
     pub other_macs: [AtomicU64; MAX_GUESTS - 1],
+    /// Not zero: another domain drives the same NIC, and [`Role::Unattached`] means not a register.
+    pub nic_is_shared: AtomicU32,
 }
 
 #[cfg(not(loom))]

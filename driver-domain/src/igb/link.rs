@@ -6,9 +6,20 @@ use crate::budget;
 use crate::clock::Clock;
 use crate::error::DomainError;
 use crate::registers as reg;
-use crate::registers::{mdic, semaphore, status};
+use crate::registers::{ctrl, mdic, semaphore, status};
 
 impl<R: Registers> Igb<'_, R> {
+    /// Has the link come up before anything else is done with the NIC, and touches nothing that is not
+    /// the link's.
+    ///
+    /// # Errors
+    /// The NIC is gone.
+    pub fn prepare_link(&self, clock: &impl Clock) -> Result<(), DomainError> {
+        let forced = ctrl::FRCSPD | ctrl::FRCDPLX | ctrl::RFCE | ctrl::TFCE;
+        self.modify(reg::CTRL, forced, ctrl::SLU)?;
+        self.start_link(clock).map(|_| ())
+    }
+
     /// Starts negotiation if the link is down; whether it is up. Does not wait for it: on copper
     /// that takes seconds, and the VMM watches the link anyway.
     ///

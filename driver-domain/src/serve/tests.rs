@@ -56,8 +56,26 @@ fn a_standby_holds_until_it_is_released_and_takes_buffers_meanwhile() {
 }
 
 #[test]
-fn an_unattached_domain_touches_no_register_until_it_is_released() {
+fn an_unattached_domain_with_a_nic_of_its_own_has_its_link_up_and_touches_nothing_else() {
+    use crate::registers::{CTRL, MDIC, SW_FW_SYNC, SWSM};
     let memory = TestMemory::new(Role::Unattached);
+    let nic = ModelNic::new(Personality::Qemu, memory.domain.nic);
+    nic.drop_link();
+    let calls = FakeCalls::default();
+    let (control, waiting) = (memory.domain.control, nic.clone());
+    calls.on_wait(move |_| {
+        let of_the_link = [CTRL, MDIC, SWSM, SW_FW_SYNC];
+        assert!(waiting.writes().iter().all(|(register, _)| of_the_link.contains(register)));
+        control.role.store(Role::Active as u32, Ordering::Relaxed);
+    });
+    start_on(&memory, &nic, &calls).unwrap();
+    assert_eq!(memory.log_text(), "attached by re-attach, link up\n");
+}
+
+#[test]
+fn an_unattached_domain_touches_no_register_of_a_shared_nic_until_it_is_released() {
+    let memory = TestMemory::new(Role::Unattached);
+    memory.domain.control.nic_is_shared.store(1, Ordering::Relaxed);
     let nic = ModelNic::new(Personality::Hardware, memory.domain.nic);
     let calls = FakeCalls::default();
     let (control, untouched, said) = (memory.domain.control, nic.clone(), calls.clone());

@@ -15,6 +15,8 @@ pub struct PrepareConfig<'a> {
     pub epoch: u32,
     /// As what it starts.
     pub role: Role,
+    /// Another domain drives the same NIC.
+    pub shares_nic: bool,
     /// MAC addresses of the application guests.
     pub macs: &'a [[u8; 6]],
 }
@@ -47,6 +49,7 @@ impl DomainSlot {
         control.role.store(config.role as u32, Ordering::Relaxed);
         control.dma_iova.store(self.dma_iova(), Ordering::Relaxed);
         control.rx_pool_iova.store(self.rx_pool_iova(), Ordering::Relaxed);
+        control.nic_is_shared.store(config.shares_nic.into(), Ordering::Relaxed);
         control.set_macs(config.macs);
         control.magic.store(CONTROL_MAGIC, Ordering::Release);
         Ok(())

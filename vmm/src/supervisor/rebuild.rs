@@ -327,7 +327,8 @@ impl Rebuilder {
         // First, while the old life's cursors and descriptors still stand in its memory: what it had
         // in hand is counted, and what it had received is salvaged.
         shop.switchboard.detach(slot.id).map_err(BuildError::Install)?;
-        slot.prepare(&PrepareConfig { epoch, role: shop.first_role, macs: &shop.macs })
+        let (role, shares_nic) = (shop.first_role, shop.failover.shares_nic);
+        slot.prepare(&PrepareConfig { epoch, role, shares_nic, macs: &shop.macs })
             .map_err(BuildError::Prepare)?;
         shop.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
         if free {

@@ -178,7 +178,7 @@ impl Stage {
     }
 
     fn prepare(&self, epoch: u32, role: Role) {
-        self.slot.prepare(&PrepareConfig { epoch, role, macs: &[MAC] }).unwrap();
+        self.slot.prepare(&PrepareConfig { epoch, role, shares_nic: false, macs: &[MAC] }).unwrap();
     }
 
     fn try_start(&self, image: Image, epoch: u32) -> Result<Life, LifeError> {
