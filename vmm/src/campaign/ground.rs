@@ -9,6 +9,7 @@ use super::error::CampaignError;
 use super::judge;
 use super::order::Order;
 use super::record::InjectionRecord;
+use super::run::ATTEMPTS;
 use super::spec::{CampaignSpec, Configuration};
 use super::target::Target;
 use super::trial;
@@ -85,17 +86,20 @@ impl<'a> Direct<'a> {
         Ok(Self { spec, target, faults, ground, folder })
     }
 
-    /// Carries out the injection with this number, from 1, in a fresh system.
+    /// Carries out the injection with this number, from 1, in a fresh system, as often as a campaign
+    /// tries.
     ///
     /// # Errors
     /// The system does not come up, or the fault cannot be injected.
     pub fn inject(&self, id: u64) -> Result<InjectionRecord, CampaignError> {
         let order = Order::of(&self.spec, self.faults.injection(id));
-        let seen = trial::carry_out(&order, &self.target, self.ground, &self.folder);
-        let seen = seen.map_err(|error| {
-            let why = crate::one_line::one_line(&error);
-            CampaignError::Trial { id, why }
-        })?;
-        Ok(judge::record(&order, &seen))
+        let mut why = String::new();
+        for _ in 0..ATTEMPTS {
+            match trial::carry_out(&order, &self.target, self.ground, &self.folder) {
+                Ok(seen) => return Ok(judge::record(&order, &seen)),
+                Err(error) => why = crate::one_line::one_line(&error),
+            }
+        }
+        Err(CampaignError::Trial { id, why })
     }
 }

@@ -19,7 +19,7 @@ use super::{machine, tally::Tally};
 use crate::signals::Termination;
 
 /// How often in a row an injection is tried that could not be carried out at all.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 /// Between two looks at signals and the display.
 const LOOK: Duration = Duration::from_millis(100);
 
