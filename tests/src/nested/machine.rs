@@ -208,7 +208,7 @@ fn arguments(order: &Order<'_>, sockets: &SocketFolder) -> Vec<String> {
     // Without IPv6 addresses: the sender's Linux would put neighbour discovery on the wire, which
     // every NIC with open filters receives.
     let command_line = format!(
-        "console=ttyS0 reboot=k panic=-1 quiet loglevel=5 intel_iommu=on iommu=pt tsc=reliable \
+        "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt tsc=reliable \
          ipv6.disable_ipv6=1 rcupdate.rcu_cpu_stall_timeout=10 \
          softlockup_panic=1 sysctl.kernel.panic_on_rcu_stall=1 sysctl.kernel.max_rcu_stall_to_panic=2{steps}"
     );
