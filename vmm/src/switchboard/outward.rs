@@ -60,8 +60,8 @@ impl Engine {
         let mut blocked = stuck;
         while !blocked && taken < most {
             let frames = if self.has_room(guest) { self.take_chain(guest) } else { 0 };
-            blocked = !self.has_room(guest);
             if frames == 0 {
+                blocked = !self.has_room(guest);
                 break;
             }
             taken += frames;

@@ -110,6 +110,9 @@ pub(crate) struct GuestFrame<'a> {
 impl GuestFrame<'_> {
     /// Copies the next bytes out, filling `to`.
     pub(crate) fn copy_to(&mut self, to: VolatileSlice<'_>) -> Result<(), MalformedChain> {
+        if self.headers.is_empty() {
+            return self.scatter.copy_to(to);
+        }
         let (here, later) = self.headers.split_at(self.headers.len().min(to.len()));
         to.copy_from(here);
         self.headers = later;
