@@ -29,7 +29,7 @@ const EXIT_LOOK: Duration = Duration::from_millis(10);
 const LOST_INTERRUPT: [&str; 3] =
     ["timer wakeup didn't happen for", "/0/0x0 softirq=", "Kernel panic - not syncing: RCU Stall"];
 /// What a kernel says that ends of its own accord: it fails, or is told to.
-const LAST_WORD: [&str; 4] = ["Kernel panic", "BUG:", "Oops", "reboot: "];
+const FAREWELLS: [&str; 4] = ["Kernel panic", "BUG:", "Oops", "reboot: "];
 /// Parts of a processor's state that tell nothing.
 const NUMBERS: [&str; 3] = ["FPR", "XMM", "FCW"];
 /// Lines of its console that tell why it ended.
@@ -110,7 +110,7 @@ impl Machine {
         }
         let console = fs::read(&self.console).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
-        if status.success() && !LAST_WORD.iter().any(|text| console.contains(text)) {
+        if status.success() && !FAREWELLS.iter().any(|text| console.contains(text)) {
             return Some("its processors were reset without a word of the kernel".to_owned());
         }
         let died = LOST_INTERRUPT.iter().all(|text| console.contains(text));

@@ -90,7 +90,8 @@ impl Confirmations {
         counters: &Counters,
     ) -> u64 {
         let sent = nic.take_sent();
-        let good = attached && nic.link_up() && self.link_was_up && self.lost + self.surplus == 0;
+        let good =
+            attached && nic.link_up() && self.link_was_up && (self.lost, self.surplus) == (0, 0);
         *self = Self::default();
         let confirmed = if good { tx.confirm(sent) } else { 0 };
         counters.tx_confirmed.add(confirmed);

@@ -82,29 +82,29 @@ impl Engine {
     /// for it.
     fn take_chain(&mut self, guest: usize) -> usize {
         let place = &mut self.guests[guest];
-        let (frames, longest_bytes) = match place.port.take_chain() {
+        let frames = match place.port.take_chain() {
             Taken::Nothing => return 0,
             Taken::Rejected => {
                 self.shared.counters.tx_malformed.add(1);
                 return 1;
             }
-            Taken::Chain { frames, longest_bytes } => (frames, longest_bytes),
+            Taken::Chain(frames) => frames,
         };
-        let buffers = buffers_of(frames, longest_bytes);
-        if !self.tx.has_room(guest, buffers) && buffers <= self.tx.quota() {
+        let buffers = buffers_of(frames.count, frames.longest_bytes);
+        // Segments so small that there are never buffers for all of them are refused like nonsense.
+        let is_possible = buffers <= self.tx.quota();
+        if is_possible && !self.tx.has_room(guest, buffers) {
             place.needs_buffers = buffers;
             place.port.leave_chain();
             return 0;
         }
         place.needs_buffers = MAX_FRAME_BUFFERS;
-        // More segments than there are buffers for, ever: a TCP that sends so small ones gains
-        // nothing by leaving the cutting to us, and Linux's does not.
-        let sent = buffers <= self.tx.quota() && self.send_frames(guest);
+        let sent = is_possible && self.send_frames(guest);
+        self.guests[guest].port.return_chain();
         let counters = &self.shared.counters;
         counters.tx_malformed.add(u64::from(!sent));
-        let was_cut = self.guests[guest].port.return_chain();
-        counters.tx_cut.add(u64::from(was_cut && sent));
-        frames
+        counters.tx_cut.add(u64::from(sent && frames.count > 1));
+        frames.count
     }
 
     /// Sends the frames of the chain that was taken; `false` if one cannot be read.
@@ -165,9 +165,7 @@ impl Engine {
             match port.take_chain() {
                 Taken::Nothing => break,
                 Taken::Rejected => {}
-                Taken::Chain { .. } => {
-                    port.return_chain();
-                }
+                Taken::Chain(_) => port.return_chain(),
             }
             taken += 1;
         }

@@ -45,12 +45,19 @@ impl Rig {
         Self { engine, shared, violations, slots, nics, guest, others: Vec::new(), now: MS }
     }
 
-    /// Domain 0 active in epoch 1, a connected guest with 64 empty receive buffers.
-    pub(crate) fn new() -> (Self, FakeDomain) {
-        let mut rig = Self::bare(FakeGuest::new());
+    /// Domain 0 active in epoch 1, this guest connected.
+    pub(crate) fn serving(guest: FakeGuest) -> (Self, FakeDomain) {
+        let mut rig = Self::bare(guest);
         rig.connect();
         let domain = rig.install(0, 1);
         rig.engine.activate(0, 1).unwrap();
+        rig.turn();
+        (rig, domain)
+    }
+
+    /// The same with 64 empty receive buffers.
+    pub(crate) fn new() -> (Self, FakeDomain) {
+        let (mut rig, domain) = Self::serving(FakeGuest::new());
         for _ in 0..64 {
             rig.guest.rx.add(&[(2048, true)]);
         }

@@ -9,6 +9,7 @@ pub mod doorbell;
 mod guard;
 pub mod header;
 pub mod memory;
+mod outgoing;
 mod scatter;
 pub(crate) mod segmentation;
 mod signal;
@@ -19,12 +20,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vm_memory::VolatileSlice;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use self::header::{Asked, Checksum, MAX_HEADER_BYTES};
+use self::header::MAX_HEADER_BYTES;
+use self::outgoing::Current;
+pub(crate) use self::outgoing::Taken;
 use self::scatter::{MalformedChain, Scatter, Segments};
-use self::segmentation::{MAX_HEADERS_BYTES, MAX_UNCUT_BYTES, Segmenter};
+use self::segmentation::Segmenter;
 use self::vring::{Popped, Vring};
-use super::lane::ETHERNET_HEADER_BYTES;
-use crate::wire::MAX_FRAME_BYTES;
 
 /// Index of the virtqueue on which the guest receives.
 pub const RX_RING: usize = 0;
@@ -80,58 +81,6 @@ pub(crate) enum Delivery {
     TooLarge,
 }
 
-/// What [`GuestPort::take_chain`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// Nothing to send.
-    Nothing,
-    /// A chain without sense; it was given back.
-    Rejected,
-    /// A chain. Then come its frames, by [`GuestPort::next_frame`], and [`GuestPort::return_chain`].
-    Chain {
-        /// Frames that it becomes.
-        frames: usize,
-        /// Bytes of the longest of them.
-        longest_bytes: usize,
-    },
-}
-
-/// A frame to be sent, still in the guest's memory.
-pub(crate) struct GuestFrame<'a> {
-    /// Headers that are not as in the guest's memory; then comes what is there.
-    headers: &'a [u8],
-    scatter: Scatter<'a>,
-    /// Bytes without the virtio-net header.
-    pub(crate) bytes: usize,
-    /// What the guest left to be computed.
-    pub(crate) checksum: Option<Checksum>,
-}
-
-impl GuestFrame<'_> {
-    /// Copies the next bytes out, filling `to`.
-    pub(crate) fn copy_to(&mut self, to: VolatileSlice<'_>) -> Result<(), MalformedChain> {
-        if self.headers.is_empty() {
-            return self.scatter.copy_to(to);
-        }
-        let (here, later) = self.headers.split_at(self.headers.len().min(to.len()));
-        to.copy_from(here);
-        self.headers = later;
-        self.scatter.copy_to(to.offset(here.len()).map_err(|_| MalformedChain)?)
-    }
-}
-
-/// The chain whose frames are being sent.
-#[derive(Clone, Copy)]
-struct Current {
-    head: u16,
-    checksum: Option<Checksum>,
-    /// Where the rest begins, bytes from the chain's start.
-    at: usize,
-    /// Bytes of the one frame that it is; none if it is cut, or when that was taken.
-    whole_bytes: Option<usize>,
-    is_cut: bool,
-}
-
 /// One chain of those that a frame is merged from.
 #[derive(Clone, Copy, Default)]
 struct Span {
@@ -180,80 +129,6 @@ impl GuestPort {
     /// Whether the guest's transmit ring is running; its frames are thrown away if `Some(false)`.
     pub(crate) fn transmits(&mut self) -> Option<bool> {
         self.running(TX_RING).map(|vring| vring.enabled)
-    }
-
-    /// Takes the next chain that the guest sends.
-    pub(crate) fn take_chain(&mut self) -> Taken {
-        let Self { rings, segments, .. } = self;
-        let Some(vring) = rings[TX_RING].as_deref_mut() else { return Taken::Nothing };
-        segments.clear();
-        let (head, bytes) = match vring.pop(segments, false) {
-            Popped::Empty => return Taken::Nothing,
-            Popped::Chain { head, bytes } => (head, bytes),
-            Popped::Malformed { head } => {
-                vring.give_back(head, 0);
-                return Taken::Rejected;
-            }
-        };
-        let header_bytes = vring.header_bytes.min(MAX_HEADER_BYTES);
-        let frame_bytes = bytes.saturating_sub(header_bytes);
-        let asked = read_header(vring, segments, header_bytes, frame_bytes);
-        let begun = asked.and_then(|asked| match asked.cut {
-            None => {
-                let sized = (ETHERNET_HEADER_BYTES..=MAX_FRAME_BYTES).contains(&frame_bytes);
-                sized.then_some((1, frame_bytes))
-            }
-            Some(_) => begin_cut(&mut self.segmenter, vring, segments, asked, frame_bytes),
-        });
-        let (Some(asked), Some((frames, longest_bytes))) = (asked, begun) else {
-            vring.give_back(head, 0);
-            return Taken::Rejected;
-        };
-        let is_cut = asked.cut.is_some();
-        self.current = Some(Current {
-            head,
-            checksum: asked.checksum,
-            at: header_bytes + if is_cut { self.segmenter.headers().len() } else { 0 },
-            whole_bytes: (!is_cut).then_some(frame_bytes),
-            is_cut,
-        });
-        Taken::Chain { frames, longest_bytes }
-    }
-
-    /// The next frame of the chain that was taken; `None` if that was all.
-    pub(crate) fn next_frame(&mut self) -> Option<GuestFrame<'_>> {
-        let vring = self.rings[TX_RING].as_deref()?;
-        let current = self.current.as_mut()?;
-        let (headers, body_bytes) = match current.is_cut {
-            false => (&[][..], current.whole_bytes.take()?),
-            true => {
-                let payload_bytes = self.segmenter.advance()?;
-                (self.segmenter.headers(), payload_bytes)
-            }
-        };
-        let mut scatter = Scatter::new(vring.memory.map(), self.segments.all());
-        scatter.skip(current.at);
-        current.at += body_bytes;
-        let bytes = headers.len() + body_bytes;
-        Some(GuestFrame { headers, scatter, bytes, checksum: current.checksum })
-    }
-
-    /// Leaves the chain that was taken in the guest's ring after all; nothing of it was sent.
-    pub(crate) fn leave_chain(&mut self) {
-        if self.current.take().is_some()
-            && let Some(vring) = &mut self.rings[TX_RING]
-        {
-            vring.unpop(1);
-        }
-    }
-
-    /// Gives back the chain that was taken. Says whether it was cut.
-    pub(crate) fn return_chain(&mut self) -> bool {
-        let Some(current) = self.current.take() else { return false };
-        if let Some(vring) = &mut self.rings[TX_RING] {
-            vring.give_back(current.head, 0);
-        }
-        current.is_cut
     }
 
     /// Copies a frame into the guest's memory: its checked head, then the `rest` from a pool. Says
@@ -396,40 +271,6 @@ fn gather(
             return Gathered::TooSmall(count);
         }
     }
-}
-
-/// What the virtio-net header at the head of a chain asks for; `None` if it makes no sense.
-fn read_header(
-    vring: &Vring,
-    segments: &Segments,
-    header_bytes: usize,
-    frame_bytes: usize,
-) -> Option<Asked> {
-    let mut header = [0; MAX_HEADER_BYTES];
-    Scatter::new(vring.memory.map(), segments.all()).read(&mut header[..header_bytes]).ok()?;
-    header::read(&header, frame_bytes, vring.offloads).ok()
-}
-
-/// Prepares to cut the frame behind the virtio-net header. Says how many frames it becomes, and how
-/// long they are; `None` if it makes no sense.
-fn begin_cut(
-    segmenter: &mut Segmenter,
-    vring: &Vring,
-    segments: &Segments,
-    asked: Asked,
-    frame_bytes: usize,
-) -> Option<(usize, usize)> {
-    let (cut, checksum) = (asked.cut?, asked.checksum?);
-    if frame_bytes > MAX_UNCUT_BYTES {
-        return None;
-    }
-    let mut start = [0; MAX_HEADERS_BYTES];
-    let start = &mut start[..frame_bytes.min(MAX_HEADERS_BYTES)];
-    let mut scatter = Scatter::new(vring.memory.map(), segments.all());
-    scatter.skip(vring.header_bytes.min(MAX_HEADER_BYTES));
-    scatter.read(start).ok()?;
-    segmenter.begin(cut, checksum, start, frame_bytes).ok()?;
-    Some((segmenter.left(), segmenter.segment_bytes()))
 }
 
 /// Writes the virtio-net header: no offload, and how many chains the frame takes.

@@ -18,17 +18,8 @@ fn logging() -> (Rig, FakeDomain, File) {
     let file = memfd(LOG_BYTES);
     let mut guest = FakeGuest::new();
     guest.log = Some(file.try_clone().unwrap());
-    let (rig, domain) = serving(guest);
+    let (rig, domain) = Rig::serving(guest);
     (rig, domain, file)
-}
-
-fn serving(guest: FakeGuest) -> (Rig, FakeDomain) {
-    let mut rig = Rig::bare(guest);
-    rig.connect();
-    let domain = rig.install(0, 1);
-    rig.engine.activate(0, 1).unwrap();
-    rig.turn();
-    (rig, domain)
 }
 
 /// Starts both rings with changes to how they are described.
@@ -127,7 +118,7 @@ fn asking_for_kicks_marks_what_it_writes_to() {
         guest.event_idx = event_idx;
         let log = memfd(LOG_BYTES);
         guest.log = Some(log.try_clone().unwrap());
-        let (mut rig, _domain) = serving(guest);
+        let (mut rig, _domain) = Rig::serving(guest);
         // In the log the used ring begins so that its last word, at 2052, has a page of its own.
         let base = 5 * 4096 - 2052;
         reconnect(&mut rig, |_, config| {

@@ -3,12 +3,7 @@ use super::*;
 fn with_event_idx() -> (Rig, crate::switchboard::fakes::FakeDomain) {
     let mut guest = FakeGuest::new();
     guest.event_idx = true;
-    let mut rig = Rig::bare(guest);
-    rig.connect();
-    let domain = rig.install(0, 1);
-    rig.engine.activate(0, 1).unwrap();
-    rig.turn();
-    (rig, domain)
+    Rig::serving(guest)
 }
 
 #[test]

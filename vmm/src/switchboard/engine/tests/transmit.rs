@@ -218,15 +218,16 @@ fn chains_without_sense_come_back_and_nothing_is_sent() {
 fn an_offload_that_was_not_offered_is_refused() {
     use vm_memory::{Bytes, GuestAddress};
     let (mut rig, mut domain) = Rig::new();
-    for header in [[0u8, 1], [1, 1], [0, 4]] {
+    // UDP, TCP with ECN, UDP by the newer way; and TCP without its checksum.
+    for header in [[1u8, 3], [1, 0x81], [1, 5], [0, 1]] {
         rig.guest.tx.send(&frame(true, 1, 100));
         let last = rig.guest.tx.available.wrapping_sub(1) % QUEUE;
         let address = GuestAddress(rig.guest.tx.buffer(last));
         rig.guest.memory.write_slice(&header, address).unwrap();
     }
     rig.turn();
-    assert_eq!(rig.shared.counters.tx_malformed.get(), 3);
-    assert!(domain.take_posted(3).is_empty());
+    assert_eq!(rig.shared.counters.tx_malformed.get(), 4);
+    assert!(domain.take_posted(4).is_empty());
 }
 
 #[test]
