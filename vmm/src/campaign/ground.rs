@@ -51,7 +51,7 @@ impl Ground for Emulated {
             topology.domains.truncate(1);
         }
         // A drill would be one more thing that happens by the clock.
-        topology.drill = DrillSpec { every_s: 0, probe_ms: 0 };
+        topology.drill = DrillSpec { every_s: 0, ..DrillSpec::default() };
         topology
     }
 

@@ -23,7 +23,7 @@ use super::failover::{Failover, Verdict};
 use super::roles::RoleState;
 use super::rules::Need;
 use super::switch::wait_until;
-use crate::budget::{CONFIRM_TICK, DRILL_ATTEMPTS, DRILL_LIMIT, ROLE_DEADLINE};
+use crate::budget::{CONFIRM_TICK, DRILL_ATTEMPTS, ROLE_DEADLINE};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, DomainSlot, Life};
 use crate::switchboard::{DrillSeen, QUESTION_BUFFER, SwitchboardError};
@@ -290,7 +290,7 @@ impl Failover {
             began_ns
         })?;
         let over = || slot.status().drill.load(Ordering::Acquire) == number;
-        wait_until(DRILL_LIMIT, over);
+        wait_until(self.drill_limit, over);
         let round_trip_ns = monotonic_ns() - began_ns;
         self.while_standby(life, || life.set_role(Role::Standby))?;
         let ended = wait_until(ROLE_DEADLINE, over);

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::detect::Finding;
 use super::drill::Blame;
@@ -129,6 +130,8 @@ pub(super) struct FailoverConfig {
     /// Told `true` at each change, `false` at the end; room for one.
     pub(super) nudges: SyncSender<bool>,
     pub(super) limits: Limits,
+    /// How long a drill may last.
+    pub(super) drill_limit: Duration,
     /// Whether a standby's driver has its NIC attached, see `Policy::attaches_early`.
     pub(super) attaches_early: bool,
     /// Whether all domains have one NIC between them.
@@ -146,6 +149,7 @@ pub struct Failover {
     pub(super) drills: AtomicU32,
     jobs: Vec<SyncSender<Job>>,
     nudges: SyncSender<bool>,
+    pub(super) drill_limit: Duration,
     pub(super) attaches_early: bool,
     pub(super) shares_nic: bool,
 }
@@ -155,7 +159,7 @@ impl Failover {
     pub(super) fn new(config: FailoverConfig) -> io::Result<Self> {
         let seats = Seats::new(config.slots.len(), config.limits)?;
         let FailoverConfig { slots, switchboard, jobs, nudges, .. } = config;
-        let FailoverConfig { attaches_early, shares_nic, .. } = config;
+        let FailoverConfig { drill_limit, attaches_early, shares_nic, .. } = config;
         let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
         Ok(Self {
             slots,
@@ -165,6 +169,7 @@ impl Failover {
             drills,
             jobs,
             nudges,
+            drill_limit,
             attaches_early,
             shares_nic,
         })

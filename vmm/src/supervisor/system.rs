@@ -152,6 +152,7 @@ impl System {
             jobs: jobs.clone(),
             nudges: nudges.clone(),
             limits: topology.limits,
+            drill_limit: millis(topology.drill.answer_within_ms),
             attaches_early: topology.policy.attaches_early(),
             shares_nic: slots.iter().skip(1).any(|slot| slot.shares_nic(&slots[0])),
         })?);

@@ -37,6 +37,7 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
         .or_else(|| check_dashboard(topology))
         .or_else(|| check_notify(topology))
         .or_else(|| check_announce(&topology.announce))
+        .or_else(|| check_drills(topology))
         .or_else(|| check_probes(topology))
         .or_else(|| check_fail_back(topology))
         .or_else(|| check_limits(&topology.limits))
@@ -64,6 +65,19 @@ fn check_announce(announce: &AnnounceSpec) -> Option<Mistake> {
     mistake(format!("{at}[{late}]"), what, "use 1 to 60000 ms")
 }
 
+/// Milliseconds that a drill waits for its answer. While it does, the VMM holds off other planned
+/// operations.
+const ANSWER_WITHIN_MS: std::ops::RangeInclusive<u32> = 1..=100;
+
+fn check_drills(topology: &Topology) -> Option<Mistake> {
+    let limit_ms = topology.drill.answer_within_ms;
+    if ANSWER_WITHIN_MS.contains(&limit_ms) {
+        return None;
+    }
+    let what = format!("{limit_ms} ms is no time to wait for an answer");
+    mistake("drill.answer_within_ms", what, "use 1 to 100 ms, or leave it out for 1")
+}
+
 /// Milliseconds between two probes: one takes up to a millisecond, and a dead port that is found
 /// after a second might as well wait for a drill.
 const PROBE_MS: std::ops::RangeInclusive<u32> = 3..=1000;
@@ -76,6 +90,11 @@ fn check_probes(topology: &Topology) -> Option<Mistake> {
     if !PROBE_MS.contains(&every_ms) {
         let what = format!("{every_ms} ms is no time between two probes");
         return mistake(at, what, "use 3 to 1000 ms, or 0 for none");
+    }
+    let limit_ms = topology.drill.answer_within_ms;
+    if every_ms <= limit_ms {
+        let what = format!("a probe every {every_ms} ms cannot wait {limit_ms} ms for its answer");
+        return mistake(at, what, "make it longer than drill.answer_within_ms");
     }
     if topology.policy != Policy::FastSpare {
         let what = format!("the policy {} has no spare that could probe", topology.policy.name());

@@ -174,6 +174,9 @@ impl Default for AnnounceSpec {
 pub struct DrillSpec {
     /// Seconds between two drills of a standby; 0 for none.
     pub every_s: u32,
+    /// Milliseconds, 1 to 100, in which question and answer of a drill must have gone through the
+    /// network and both domains.
+    pub answer_within_ms: u32,
     /// Milliseconds, 3 to 1000, between two probes of the network between the NICs, which find a
     /// switch port that is dead while its link is up; 0 for none.
     pub probe_ms: u32,
@@ -181,7 +184,8 @@ pub struct DrillSpec {
 
 impl Default for DrillSpec {
     fn default() -> Self {
-        Self { every_s: crate::budget::DRILL_EVERY.as_secs() as u32, probe_ms: 0 }
+        let answer_within_ms = crate::budget::DRILL_LIMIT.as_millis() as u32;
+        Self { every_s: crate::budget::DRILL_EVERY.as_secs() as u32, answer_within_ms, probe_ms: 0 }
     }
 }
 

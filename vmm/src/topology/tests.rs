@@ -160,6 +160,21 @@ fn thresholds_that_cannot_work_are_refused() {
 }
 
 #[test]
+fn drills_and_probes_have_time_for_their_answers() {
+    for (drill, at) in [
+        (serde_json::json!({ "answer_within_ms": 0 }), "drill.answer_within_ms"),
+        (serde_json::json!({ "answer_within_ms": 101 }), "drill.answer_within_ms"),
+        (serde_json::json!({ "probe_ms": 2 }), "drill.probe_ms"),
+        (serde_json::json!({ "probe_ms": 5, "answer_within_ms": 5 }), "drill.probe_ms"),
+    ] {
+        let text = message(|v| v["drill"] = drill.clone());
+        assert!(text.contains(at), "{drill}: {text}");
+    }
+    let drill = serde_json::json!({ "probe_ms": 5, "answer_within_ms": 4 });
+    assert_eq!(demo_with(|v| v["drill"] = drill).unwrap().drill.answer_within_ms, 4);
+}
+
+#[test]
 fn text_behind_the_document_is_refused() {
     let whole = serde_json::to_string(&Topology::demo(Path::new("/tmp/x.sock"))).unwrap();
     let error = Topology::parse(&format!("{whole} {{}}"), "t.json").unwrap_err();
