@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::protocol::{FromGuest, PORT_NAME, ToGuest};
+use super::protocol::{FromGuest, PORT_NAME, PROCESSORS, ToGuest};
 use super::qmp::Qmp;
 
 /// QEMU connects to its sockets before it starts the machine.
@@ -20,12 +20,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 /// A process that has closed its sockets is about to end.
 const EXIT_DEADLINE: Duration = Duration::from_secs(5);
 const EXIT_LOOK: Duration = Duration::from_millis(10);
-/// What the machine's kernel says when a processor that sleeps is not woken by its timer any more,
-/// and nobody else's fault that can be: QEMU 10.0.2 was seen with an interrupt in service at the
-/// local APIC of such a processor that its handler had ended long ago (ISR 251; IRR 236, its timer's,
-/// 251 and 253), while both emulating threads waited for work. It lets nothing through after that.
-/// The second text says that the processor is idle: one that does not get on with its work has
-/// another reason.
+/// What the machine's kernel says when a processor that sleeps is not woken by its timer any more.
+/// It is nobody's fault but QEMU's: the write that ends an interrupt, or sets the timer, has gone
+/// elsewhere (see `eim` below), and the local APIC lets nothing through after that. The second text
+/// says that the processor is idle: one that does not get on with its work has another reason.
 const LOST_INTERRUPT: [&str; 3] =
     ["timer wakeup didn't happen for", "/0/0x0 softirq=", "Kernel panic - not syncing: RCU Stall"];
 /// What a kernel says that ends of its own accord: it fails, or is told to.
@@ -182,10 +180,14 @@ fn spawn(order: &Order<'_>, sockets: &SocketFolder) -> Result<Child> {
 fn arguments(order: &Order<'_>, sockets: &SocketFolder) -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |words: &str| list.extend(words.split(' ').map(str::to_owned));
-    add("-nodefaults -no-user-config -display none -no-reboot -d cpu_reset -m 2048 -smp 2");
+    add("-nodefaults -no-user-config -display none -no-reboot -d cpu_reset -m 2048");
+    add(&format!("-smp {}", PROCESSORS.end));
     add("-M q35,kernel-irqchip=split -accel tcg,thread=multi");
     add("-cpu qemu64,+svm,+npt,+x2apic,+pdpe1gb");
-    add("-device intel-iommu,intremap=on,caching-mode=on");
+    // `eim` lets Linux reach its local APICs by MSRs. Their registers in memory have been missed: with
+    // one processor changing the memory map, as each write to a PCI command register does, another's
+    // write to its APIC's timer went to the IOMMU (QEMU 10.0.2), and it slept for ever.
+    add("-device intel-iommu,intremap=on,eim=on,caching-mode=on");
     for (number, nic) in ["nic0", "nic1"].iter().enumerate() {
         add(&format!("-device pcie-root-port,id=rp{number},chassis={0},slot={0}", number + 1));
         add(&format!("-netdev hubport,id=hub-{nic},hubid=0"));
@@ -205,11 +207,13 @@ fn arguments(order: &Order<'_>, sockets: &SocketFolder) -> Vec<String> {
     };
     // A processor that sleeps for ever ends the machine, at the second complaint: a machine that only
     // stood still, for 40 s once, gets the first and goes on.
+    // The first processor is kept free of programs and interrupts: see `PROCESSORS`.
     // Without IPv6 addresses: the sender's Linux would put neighbour discovery on the wire, which
     // every NIC with open filters receives.
+    let (first, last) = (PROCESSORS.start, PROCESSORS.end - 1);
     let command_line = format!(
         "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt tsc=reliable \
-         ipv6.disable_ipv6=1 rcupdate.rcu_cpu_stall_timeout=10 \
+         ipv6.disable_ipv6=1 isolcpus=domain,0 irqaffinity={first}-{last} rcupdate.rcu_cpu_stall_timeout=10 \
          softlockup_panic=1 sysctl.kernel.panic_on_rcu_stall=1 sysctl.kernel.max_rcu_stall_to_panic=2{steps}"
     );
     let pairs = [

@@ -8,6 +8,16 @@ pub const PORT_NAME: &str = "warmspare.results";
 /// Where the tests lie inside, if they were asked for.
 pub const TESTS_FOLDER: &str = "/target/release";
 
+/// Processors of the machine that its programs may use; the first is left to the kernel.
+///
+/// QEMU's `cpu_clear_ignne`, which every instruction that clears floating-point exceptions calls,
+/// rewrites a word of the *first* processor's state from whichever processor it is on, without a
+/// lock (10.0.2 and later). In the same word is whether interrupts are masked by a guest's VMCB: a
+/// first processor that runs guests loses such a bit now and then, takes interrupts where they are
+/// disabled, and with it goes the kernel, by deadlock or triple fault, in every second minute. One
+/// that runs no guests has nothing in that word that changes.
+pub const PROCESSORS: std::ops::Range<usize> = 1..3;
+
 /// From the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

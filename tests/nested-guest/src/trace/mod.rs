@@ -19,6 +19,7 @@ use warmspare::nic::registers::{self as reg, queue};
 use warmspare::nic::vfio::VfioNic;
 use warmspare::nic::{BarRegisters, Nic};
 use warmspare::wire::{EthernetSwitch, MAX_FRAME_BYTES, Port, Wire};
+use warmspare_tests::nested::protocol::PROCESSORS;
 
 pub(crate) use differences::{Difference, EXPECTED};
 
@@ -38,8 +39,6 @@ const fn station(last: u8) -> [u8; 6] {
 /// How long everything that was set off may take to come to rest, in naps on each processor: moments
 /// in which it did not stand still.
 const REST_NAPS: u32 = 20;
-/// Of the machine.
-const PROCESSORS: usize = 2;
 const NAP: Duration = Duration::from_millis(1);
 /// A nap that lasts longer is none: the machine stood still.
 const LONG_NAP: Duration = Duration::from_millis(3);
@@ -156,7 +155,7 @@ impl Tracer<'_> {
 
     fn rest(&self) {
         let begin = Instant::now();
-        for processor in 0..PROCESSORS {
+        for processor in PROCESSORS {
             let mut naps = 0;
             while naps < REST_NAPS && begin.elapsed() < REST_DEADLINE {
                 let nap = Instant::now();
@@ -165,7 +164,7 @@ impl Tracer<'_> {
                 naps += u32::from(nap.elapsed() < LONG_NAP);
             }
         }
-        sys::stay_on(0..PROCESSORS);
+        sys::stay_on(PROCESSORS);
     }
 
     /// Notes some bits of a register.
