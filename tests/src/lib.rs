@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod browser;
 pub mod campaign;
+pub mod emulation;
 pub mod frontend;
 pub mod man;
 pub mod nested;

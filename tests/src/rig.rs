@@ -14,6 +14,8 @@ use warmspare::topology::{Policy, Topology};
 use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
 use warmspare::wire::Port;
 
+use crate::emulation;
+
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Some dozen datagrams.
@@ -137,6 +139,9 @@ impl Rig {
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).expect("a folder for the socket");
         let mut topology = Topology::demo(&folder.join("app.sock"));
+        if emulation::is_here() {
+            emulation::be_patient(&mut topology);
+        }
         change(&mut topology);
         let mut wires = Wires::default();
         let system = System::start(&topology, &mut wires).expect("the system");

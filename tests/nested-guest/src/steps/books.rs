@@ -9,7 +9,7 @@ use warmspare::fault::Cause;
 use warmspare::observe::Stall;
 use warmspare::supervisor::FailoverReport;
 use warmspare::topology::Policy;
-use warmspare::traffic::Ledger;
+use warmspare::traffic::{Ledger, percentile};
 use warmspare_tests::nested::protocol::{FromGuest, Row, Summary};
 
 use crate::report::Report;
@@ -42,6 +42,8 @@ pub(super) struct Books {
     /// Frames that were accepted from the guest and are to reach the sender.
     pub(super) accepted: u64,
     pub(super) poisoned: u64,
+    /// Round trips of the drills before the faults.
+    pub(super) drills_us: Vec<f64>,
     pub(super) first_echo_ms: f64,
 }
 
@@ -114,6 +116,12 @@ impl Books {
         (missing.saturating_sub(self.ledger.total_duplicated()), missing.min(unanswered))
     }
 
+    /// The median of all datagrams: what the machine takes for one way there and back, with nothing
+    /// wrong.
+    fn round_trip_us(&self) -> Option<f64> {
+        percentile(&self.ledger.round_trips_ns(), 0.5).map(|ns| ns as f64 / 1000.0)
+    }
+
     /// Reports each failover as a line, and judges.
     pub(super) fn close(&self, report: &Report) -> Result<Value> {
         let rows = self.rows();
@@ -132,6 +140,8 @@ impl Books {
             "accepted_lost": [lost_at_least, lost_at_most],
             "duplicated": ledger.total_duplicated(),
             "poisoned": self.poisoned,
+            "drills_us": self.drills_us,
+            "round_trip_us": self.round_trip_us(),
             "failovers_nobody_caused": self.unasked,
             "stalls_ms": first.zip(last).map_or(0.0, |(first, last)| {
                 stalled_ns(&self.stalls, first.due_ns, last.woke_ns) as f64 / 1e6

@@ -13,13 +13,14 @@ use warmspare::nic::pci::PciAddress;
 use warmspare::supervisor::Wires;
 use warmspare::topology::{NicSpec, Topology};
 use warmspare::wire::Wire;
+use warmspare_tests::emulation;
 
-use super::service::{PATIENT, nics};
+use super::service::nics;
 use crate::pump::PumpedWire;
 use crate::report::Report;
 
 const INJECTIONS: u64 = 20;
-/// Emulated processors: see [`PATIENT`].
+/// Emulated processors: see [`emulation`].
 const SLOWNESS: u32 = 10;
 
 /// The NICs of this machine, and the sender's host beside them.
@@ -28,7 +29,7 @@ struct RealNics([PciAddress; 2]);
 impl Ground for RealNics {
     fn topology(&self, configuration: Configuration, folder: &Path) -> Topology {
         let mut topology = Emulated.topology(configuration, folder);
-        topology.detect = PATIENT;
+        topology.detect = emulation::PATIENT;
         for (domain, nic) in topology.domains.iter_mut().zip(self.0) {
             domain.nic = NicSpec::Vfio(nic);
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use warmspare::app::{App, AppConfig};
 use warmspare::clock::monotonic_ns;
 use warmspare::domain::{DomainId, DomainSlot, Life};
@@ -11,12 +11,12 @@ use warmspare::fault::{Cause, Victim};
 use warmspare::nic::discovery;
 use warmspare::nic::pci::PciAddress;
 use warmspare::observe::Witness;
-use warmspare::supervisor::detect::Thresholds;
 use warmspare::supervisor::{
     DomainView, Event, FailoverRecord, FailoverReport, RoleState, System, Wires,
 };
 use warmspare::topology::{NicSpec, Policy, Topology};
 use warmspare::traffic::{Addresses, Sender};
+use warmspare_tests::emulation;
 
 use super::books::{Books, Outcome};
 use crate::pump::PumpedWire;
@@ -37,24 +37,6 @@ const RECOVERED: u64 = 10;
 const LINGER: Duration = Duration::from_secs(3);
 /// Names of the cables, by the place of their NICs.
 pub(super) const CABLES: [&str; 2] = ["nic0", "nic1"];
-
-/// Thresholds for a machine whose processors are emulated: code runs fifty times slower, an exit
-/// takes up to a millisecond, and a vCPU's clock runs on while its processor is taken away.
-pub(super) const PATIENT: Thresholds = Thresholds {
-    // Code that is run for the first time is translated first: 15 ms have been seen.
-    hang_cpu_us: 50_000,
-    second_looks: 4,
-    second_look_us: 3_000,
-    wall_cap_us: 1_000_000,
-    spin_cpu_us: 40_000,
-    stall_us: 40_000,
-    silent_transmit_us: 40_000,
-    silent_receive_us: 40_000,
-    masked_us: 100_000,
-    device_us: 10_000,
-    lost_wakeups: 8,
-    ..Thresholds::DEFAULT
-};
 
 /// The NICs of this machine that are the domains'.
 pub(super) fn nics() -> Result<[PciAddress; 2]> {
@@ -90,9 +72,8 @@ impl Setup {
     fn topology(&self) -> Topology {
         let mut topology = Topology::demo(Path::new("/tmp/app.sock"));
         topology.policy = self.policy;
-        topology.detect = PATIENT;
-        // A drill has a millisecond, which is not enough here.
-        topology.drill.every_s = 0;
+        // Drills come before each fault instead of by the clock.
+        emulation::be_patient(&mut topology);
         topology.domains.truncate(self.nics.len());
         for (domain, nic) in topology.domains.iter_mut().zip(&self.nics) {
             domain.nic = NicSpec::Vfio(*nic);
@@ -113,6 +94,7 @@ pub(super) struct Service<'a> {
     outcomes: Vec<Outcome>,
     /// Failovers that nobody caused.
     unasked: Vec<String>,
+    drills_us: Vec<f64>,
     first_echo_ms: f64,
 }
 
@@ -132,7 +114,8 @@ impl<'a> Service<'a> {
         let sender =
             Sender::spawn(PumpedWire::start()?, Addresses::DEFAULT, setup.period, 100_000)?;
         let sender = Some(sender);
-        let (policy, outcomes, unasked) = (setup.policy, Vec::new(), Vec::new());
+        let (policy, outcomes, unasked, drills_us) =
+            (setup.policy, Vec::new(), Vec::new(), Vec::new());
         let mut service = Self {
             report,
             policy,
@@ -142,6 +125,7 @@ impl<'a> Service<'a> {
             witness,
             outcomes,
             unasked,
+            drills_us,
             first_echo_ms: 0.0,
         };
         service.wait("the first echo", |s| {
@@ -204,6 +188,18 @@ impl<'a> Service<'a> {
         Ok(&self.system.slots()[active.index()])
     }
 
+    /// Has the standby prove itself, where it has attached its NIC: as in a service that has run for
+    /// more than the minute between two drills.
+    fn drill(&mut self) -> Result<()> {
+        if self.policy != Policy::FastSpare {
+            return Ok(());
+        }
+        let report = self.system.failover().drill(None)?;
+        ensure!(report.passed(), "the standby has not passed its drill: {report:?}");
+        self.drills_us.push(report.round_trip_ns as f64 / 1000.0);
+        Ok(())
+    }
+
     /// Waits until the guest is heard again: that, and no role, is what recovery means.
     fn wait_traffic(&self) -> Result<()> {
         let sent = |s: &Self| s.system.switchboard().counters().tx_frames.get();
@@ -245,6 +241,7 @@ impl<'a> Service<'a> {
     ) -> Result<DomainId> {
         self.wait_whole()?;
         self.wait_traffic()?;
+        self.drill()?;
         std::thread::sleep(HEALTHY);
         self.drain_events();
         let failover = self.system.failover().clone();
@@ -309,6 +306,7 @@ impl<'a> Service<'a> {
             policy: self.policy,
             outcomes: std::mem::take(&mut self.outcomes),
             unasked: std::mem::take(&mut self.unasked),
+            drills_us: std::mem::take(&mut self.drills_us),
             stalls: self.witness.stalls(),
             ledger,
             accepted: self.app.report().datagrams_echoed,
