@@ -22,8 +22,8 @@ use crate::runner::workspace;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Programs of the machine: binary, path inside.
 const PROGRAMS: [(&str, &str); 2] = [("nested-init", "init"), ("warmspare", "bin/warmspare")];
-/// Packages whose tests run inside, as cargo names them: those with tests on real KVM.
-const TESTED: [&str; 2] = ["#warmspare@", "#warmspare-tests@"];
+/// What has tests on real KVM: package and kind of program, as cargo names them.
+const TESTED: [(&str, &str); 2] = [("#warmspare@", "lib"), ("#warmspare-tests@", "test")];
 
 /// Builds the programs and writes the initramfs; says where it is.
 pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<PathBuf> {
@@ -75,6 +75,11 @@ pub(crate) fn build_programs(programs: &[(&str, &str)]) -> Result<PathBuf> {
     Ok(target_folder().join(TARGET).join("release"))
 }
 
+/// Test programs that stay here, and why.
+const LEFT_OUT: [(&str, &str); 1] = [("dashboard", "there is no browser in the machine")];
+/// Programs of this machine that tests call.
+const TOOLS: [&str; 5] = ["kill", "mount", "prlimit", "touch", "umount"];
+
 /// The archive, and what is still to go into it.
 struct Image {
     archive: Archive<BufWriter<File>>,
@@ -111,11 +116,26 @@ impl Image {
         add_folders(&mut self.archive, &format!("{folder}/deps"))?;
         self.add_program(&format!("{folder}/warmspare"), &binaries.join("warmspare"))?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
-            if let Some((name, program)) = test_program(line) {
+            let Some((name, program)) = test_program(line) else { continue };
+            if let Some((_, why)) = LEFT_OUT.iter().find(|(left_out, _)| *left_out == name) {
+                println!("nested: LEFT OUT: the tests in {name}: {why}");
+            } else {
                 self.add_program(&format!("{folder}/deps/{name}"), &program)?;
             }
         }
+        self.add_tools()?;
         self.add_sources()
+    }
+
+    /// What tests expect of any Linux.
+    fn add_tools(&mut self) -> Result<()> {
+        add_folders(&mut self.archive, "usr/bin")?;
+        for tool in TOOLS {
+            let program = find_program(tool).with_context(|| format!("{tool} is missing"))?;
+            self.add_program(&format!("usr/bin/{tool}"), &program)?;
+        }
+        self.archive.folder("etc")?;
+        Ok(self.archive.file("etc/passwd", b"root:x:0:0::/:/bin/sh\n")?)
     }
 
     /// What tests read of the source tree, at the place where they were told it is.
@@ -168,6 +188,12 @@ fn library(line: &str) -> Option<PathBuf> {
     path.starts_with('/').then(|| path.into())
 }
 
+/// Where the shell would find a program.
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
 /// A folder and all that it lies in.
 fn add_folders(archive: &mut Archive<BufWriter<File>>, path: &str) -> Result<()> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
@@ -180,12 +206,14 @@ fn add_folders(archive: &mut Archive<BufWriter<File>>, path: &str) -> Result<()>
 /// Name and place of a test program, from a line of cargo's messages.
 fn test_program(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
-    let package = message["package_id"].as_str()?;
+    let (target, package) = (&message["target"], message["package_id"].as_str()?);
+    let kind = target["kind"][0].as_str()?;
     let is_test = message["profile"]["test"].as_bool()?
-        && TESTED.iter().any(|tested| package.contains(tested));
+        && TESTED.iter().any(|(tested, of)| package.contains(tested) && kind == *of);
     let program = PathBuf::from(message["executable"].as_str()?);
-    let name = program.file_name()?.to_str()?.to_owned();
-    is_test.then_some((name, program))
+    // The library and the program beside it have one name.
+    let name = if kind == "lib" { "units" } else { target["name"].as_str()? };
+    is_test.then_some((name.to_owned(), program))
 }
 
 fn cargo() -> Command {
@@ -218,10 +246,12 @@ mod tests {
     #[test]
     fn only_test_programs_are_taken_from_cargos_messages() {
         let line = r##"{"package_id":"path+file:///t/tests#warmspare-tests@0.1.0",
-            "executable":"/t/deps/cli-1","profile":{"test":true}}"##;
-        assert_eq!(test_program(line), Some(("cli-1".into(), "/t/deps/cli-1".into())));
+            "target":{"kind":["test"],"name":"cli"},"executable":"/t/deps/cli-1",
+            "profile":{"test":true}}"##;
+        assert_eq!(test_program(line), Some(("cli".into(), "/t/deps/cli-1".into())));
         let other = line.replace("#warmspare-tests@0.1.0", "/shared-ring#0.1.0");
         assert_eq!(test_program(&other), None);
+        assert_eq!(test_program(&line.replace(r#"["test"]"#, r#"["bin"]"#)), None);
         assert_eq!(test_program(&line.replace("true", "false")), None);
         assert_eq!(test_program(&line.replace(r#""/t/deps/cli-1""#, "null")), None);
     }

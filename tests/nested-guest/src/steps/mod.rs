@@ -26,10 +26,12 @@ use crate::report::Report;
 use crate::sys;
 use crate::watchdog::Watchdog;
 
-/// A step: what it measured, or why it failed.
-type Step = fn(&Report) -> Result<Value>;
+/// A step of our own: what it measured, or why it failed.
+type OwnStep = fn(&Report) -> Result<Value>;
+/// One of these, or a test program.
+type Step = Box<dyn Fn(&Report) -> Result<Value>>;
 
-const STEPS: [(&str, Step); 19] = [
+const STEPS: [(&str, OwnStep); 18] = [
     ("modules", basics::modules),
     ("kvm", basics::kvm),
     ("devices", devices::list_and_refuse),
@@ -48,7 +50,6 @@ const STEPS: [(&str, Step); 19] = [
     ("shared", failover::shared),
     ("aim", aim::aim),
     ("campaign", campaign::campaign),
-    ("tests", tests::run),
 ];
 /// Steps that the others need, whatever was chosen.
 const ALWAYS: [&str; 2] = ["modules", "bind"];
@@ -57,17 +58,22 @@ const ALWAYS: [&str; 2] = ["modules", "bind"];
 pub(crate) fn chosen() -> Vec<String> {
     let asked = sys::boot_argument("warmspare.steps");
     let asked: Option<Vec<&str>> = asked.as_deref().map(|names| names.split(',').collect());
-    let wanted = |name: &str| {
-        let by_default = name != "tests" || tests::are_here();
-        ALWAYS.contains(&name) || asked.as_ref().map_or(by_default, |asked| asked.contains(&name))
+    let wanted = |name: &String| {
+        let name = name.as_str();
+        ALWAYS.contains(&name) || asked.as_ref().is_none_or(|asked| asked.contains(&name))
     };
-    let known = STEPS.iter().map(|(name, _)| *name).filter(|name| wanted(name));
-    let unknown = asked.iter().flatten().copied().filter(|name| step(name).is_none());
-    known.chain(unknown).map(str::to_owned).collect()
+    let own = STEPS.iter().map(|(name, _)| (*name).to_owned());
+    let known = own.chain(tests::steps()).filter(wanted);
+    let unknown = asked.iter().flatten().filter(|name| step(name).is_none());
+    known.chain(unknown.map(|name| (*name).to_owned())).collect()
 }
 
 fn step(name: &str) -> Option<Step> {
-    STEPS.iter().find(|(known, _)| *known == name).map(|(_, step)| *step)
+    if let Some((_, own)) = STEPS.iter().find(|(known, _)| *known == name) {
+        return Some(Box::new(own));
+    }
+    let program = tests::program_of(name)?;
+    Some(Box::new(move |_| tests::run(&program)))
 }
 
 /// Runs these steps: how many passed, and which failed.
@@ -98,11 +104,14 @@ pub(crate) fn run_all(report: &Arc<Report>, names: &[String]) -> Result<(usize, 
 
 /// How long a step may take: a few times what it takes on two busy processors.
 fn deadline_of(step: &str) -> Duration {
-    Duration::from_secs(match step {
+    let own = Duration::from_secs(match step {
         "failover" | "causes" | "policies" | "shared" | "aim" | "campaign" => 240,
-        "tests" => 600,
         _ => 60,
-    })
+    });
+    match tests::program_of(step) {
+        Some(_) => tests::PROGRAM_DEADLINE + own,
+        None => own,
+    }
 }
 
 fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
