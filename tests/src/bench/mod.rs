@@ -6,11 +6,12 @@
 //! | `cost` | memory, processor time at rest and at 1,000 frames/s, time to the first echo and to redundancy |
 //! | `interruption` | crash, hang, pulled cable; the policy `reboot` |
 //! | `peers` | how long what a user has without warmspare is interrupted: restarted back-ends, bonding, a watcher; with a Linux guest behind a bridge |
-//! | `peers-path` | what others move in the same place: TCP and UDP with that guest, frames of testpmd |
+//! | `peers-path` | what others move in the same place: TCP and UDP with that guest, frames of testpmd; the switchboard alone with testpmd's frames |
 //!
 //! One JSON document on standard output (`warmspare.bench/1`), one table on standard error. Nothing
 //! is judged here: figures of a busy machine are the machine's.
 
+mod alone;
 mod cost;
 mod ends;
 mod interruption;
@@ -18,6 +19,7 @@ mod load;
 mod null;
 mod path;
 pub mod peers;
+mod sample;
 mod table;
 mod usage;
 

@@ -1,20 +1,17 @@
 //! Frames per second and what each costs, through the switchboard alone and all the way.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use warmspare::domain::DomainId;
 use warmspare::switchboard::{Counters, Switchboard};
-use warmspare::vhost_user::{VhostUserConfig, VhostUserServer};
 use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
 
-use super::ends::EPOCH;
+use super::alone::Alone;
 use super::load::Load;
-use super::null::NullSlot;
-use super::{BenchArgs, Figure, usage};
+use super::sample::{Exits, Row, Sample};
+use super::{BenchArgs, Figure};
 use crate::frontend::{Connection, GUEST_MAC};
 use crate::rig::Rig;
 
@@ -34,8 +31,6 @@ const PAUSE: Duration = Duration::from_micros(20);
 /// Before the clock starts.
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// Wanted of the switchboard alone, frames of 64 bytes per second of one core.
-const ALONE_64: f64 = 4e6;
 /// Wanted of the whole path, frames per second: of 64 bytes, and a gigabit link's rate of 1500.
 const WHOLE: [f64; 2] = [5e5, 81_274.0];
 
@@ -54,63 +49,24 @@ impl Way {
     }
 }
 
-/// Times that the domain's vCPU left its guest.
-#[derive(Default)]
-struct Exits {
-    waits: u64,
-    registers: u64,
-    kicks: u64,
-}
-
-impl Exits {
-    fn since(&self, before: &Self) -> Self {
-        Self {
-            waits: self.waits - before.waits,
-            registers: self.registers - before.registers,
-            kicks: self.kicks - before.kicks,
-        }
-    }
-}
-
-/// What one run gave.
-#[derive(Default)]
-struct Sample {
-    frames: u64,
-    seconds: f64,
-    /// Nanoseconds by thread.
-    threads: BTreeMap<String, u64>,
-    sleeps: u64,
-    copies: u64,
-    kicks: u64,
-    guest_kicks: u64,
-    exits: Exits,
-}
-
-impl Sample {
-    fn per_frame_ns(&self, wanted: impl Fn(&str) -> bool) -> f64 {
-        let ns: u64 = self.threads.iter().filter(|(name, _)| wanted(name)).map(|(_, ns)| ns).sum();
-        ns as f64 / self.frames.max(1) as f64
-    }
-
-    fn per_thousand(&self, count: u64) -> f64 {
-        count as f64 * 1000.0 / self.frames.max(1) as f64
-    }
-}
-
 pub(super) fn run(args: &BenchArgs) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (size, bytes) in SIZES {
         for way in [Way::Out, Way::In] {
             let row = format!("switchboard alone, {size}, {}", way.name());
             let samples = repeat(args, || alone(args.time(), bytes, way))?;
-            figures.extend(alone_figures(&row, &samples, size == "64 B"));
+            let row = Row { group: GROUP, name: &row, samples: &samples };
+            figures.extend(row.alone(size == "64 B"));
+            let kicks = ("guest's kicks", "per 1000 frames");
+            figures.push(row.figure(kicks, |s| s.per_thousand(s.guest_kicks)));
         }
     }
     for (n, (size, bytes)) in SIZES.into_iter().enumerate() {
         for way in [Way::Out, Way::In] {
             let row = format!("whole path, {size}, {}", way.name());
             let samples = repeat(args, || whole(args.time(), bytes, way))?;
-            figures.extend(whole_figures(&row, &samples, WHOLE[n]));
+            let row = Row { group: GROUP, name: &row, samples: &samples };
+            figures.extend(whole_figures(&row, WHOLE[n]));
         }
     }
     Ok(figures)
@@ -120,45 +76,21 @@ fn repeat(args: &BenchArgs, mut run: impl FnMut() -> Result<Sample>) -> Result<V
     (0..args.runs).map(|_| run()).collect()
 }
 
-fn figure(
-    row: &str,
-    name: (&'static str, &'static str),
-    samples: &[Sample],
-    of: impl Fn(&Sample) -> f64,
-) -> Figure {
-    Figure::new(GROUP, row, name, samples.iter().map(of).collect())
-}
-
-fn alone_figures(row: &str, samples: &[Sample], has_target: bool) -> Vec<Figure> {
-    let cost = |sample: &Sample| sample.per_frame_ns(|name| name == "switchboard");
-    let per_core = figure(row, ("per second of its core", "frames/s"), samples, |s| 1e9 / cost(s));
-    vec![
-        figure(row, ("rate", "frames/s"), samples, |s| s.frames as f64 / s.seconds),
-        if has_target { per_core.wanted(ALONE_64) } else { per_core },
-        figure(row, ("sleeps", "per 1000 frames"), samples, |s| s.per_thousand(s.sleeps)),
-        figure(row, ("guest's kicks", "per 1000 frames"), samples, |s| {
-            s.per_thousand(s.guest_kicks)
-        }),
-    ]
-}
-
-fn whole_figures(row: &str, samples: &[Sample], target: f64) -> Vec<Figure> {
+fn whole_figures(row: &Row<'_>, target: f64) -> Vec<Figure> {
     let cpu = |wanted: fn(&str) -> bool| move |sample: &Sample| sample.per_frame_ns(wanted);
     let ns = |what| (what, "ns/frame");
     let often = |what| (what, "per 1000 frames");
     vec![
-        figure(row, ("rate", "frames/s"), samples, |s| s.frames as f64 / s.seconds).wanted(target),
-        figure(row, ns("switchboard"), samples, cpu(|name| name == "switchboard")),
-        figure(row, ns("domain's vCPU"), samples, cpu(|name| name.starts_with("vcpu-"))),
-        figure(row, ns("NIC's engine"), samples, cpu(|name| name.starts_with("nic-"))),
-        figure(row, often("exits to wait"), samples, |s| s.per_thousand(s.exits.waits)),
-        figure(row, often("exits for registers"), samples, |s| s.per_thousand(s.exits.registers)),
-        figure(row, often("exits by kicks and signals"), samples, |s| {
-            s.per_thousand(s.exits.kicks)
-        }),
-        figure(row, often("switchboard's sleeps"), samples, |s| s.per_thousand(s.sleeps)),
-        figure(row, often("switchboard's copies"), samples, |s| s.per_thousand(s.copies)),
-        figure(row, often("kicks of the domain"), samples, |s| s.per_thousand(s.kicks)),
+        row.figure(("rate", "frames/s"), Sample::rate).wanted(target),
+        row.figure(ns("switchboard"), cpu(|name| name == "switchboard")),
+        row.figure(ns("domain's vCPU"), cpu(|name| name.starts_with("vcpu-"))),
+        row.figure(ns("NIC's engine"), cpu(|name| name.starts_with("nic-"))),
+        row.figure(often("exits to wait"), |s| s.per_thousand(s.exits.waits)),
+        row.figure(often("exits for registers"), |s| s.per_thousand(s.exits.registers)),
+        row.figure(often("exits by kicks and signals"), |s| s.per_thousand(s.exits.kicks)),
+        row.figure(often("switchboard's sleeps"), |s| s.per_thousand(s.sleeps)),
+        row.figure(often("switchboard's copies"), |s| s.per_thousand(s.copies)),
+        row.figure(often("kicks of the domain"), |s| s.per_thousand(s.kicks)),
     ]
 }
 
@@ -194,37 +126,18 @@ fn drive(load: &mut Load, way: Way, time: Duration) -> u64 {
 /// Drives the load with everything counted that can be.
 fn measure(load: &mut Load, way: Way, time: Duration, counters: &Counters) -> Sample {
     drive(load, way, WARM_UP);
-    let (threads, began) = (usage::threads(), Instant::now());
-    let count = || [counters.sleeps.get(), counters.kicks.get(), counters.copies.get()];
-    let (before, kicked) = (count(), load.kicks);
-    let frames = drive(load, way, time);
-    let after = count();
-    Sample {
-        frames,
-        seconds: began.elapsed().as_secs_f64(),
-        threads: usage::since(&threads),
-        sleeps: after[0] - before[0],
-        kicks: after[1] - before[1],
-        copies: after[2] - before[2],
-        guest_kicks: load.kicks - kicked,
-        exits: Exits::default(),
-    }
+    let kicked = load.kicks;
+    let mut sample = Sample::take(counters, || drive(load, way, time));
+    sample.guest_kicks = load.kicks - kicked;
+    sample
 }
 
 /// The switchboard between a guest and nothing.
 fn alone(time: Duration, bytes: usize, way: Way) -> Result<Sample> {
-    let null = NullSlot::new()?;
-    let switchboard = null.switchboard(GUEST_MAC)?;
-    let socket = std::env::temp_dir().join(format!("warmspare-bench-{}.sock", std::process::id()));
-    let config = VhostUserConfig { socket: socket.clone(), mac: GUEST_MAC };
-    let _server = VhostUserServer::spawn(config, switchboard.port(0).context("no port")?)?;
-    switchboard.install(DomainId(0), EPOCH)?;
-    let source = (way == Way::In).then(|| frame(bytes, way));
-    let _domain = null.start(source)?;
-    switchboard.activate(DomainId(0), EPOCH)?;
+    let alone = Alone::start((way == Way::In).then(|| frame(bytes, way)))?;
     let mut load = Load::new(&frame(bytes, way));
-    let _connection = Connection::start(&socket, load.guest());
-    Ok(measure(&mut load, way, time, switchboard.counters()))
+    let _connection = Connection::start(alone.socket(), load.guest());
+    Ok(measure(&mut load, way, time, alone.counters()))
 }
 
 /// A thread that does something over and over until it is dropped.

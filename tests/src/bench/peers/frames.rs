@@ -1,20 +1,17 @@
 //! Frames through each back-end between its socket and a TAP of the bridge. At the socket is
 //! testpmd's virtio front-end, behind the bridge the host: it takes what comes, and floods.
 
-use std::fs::{self, File};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use super::flood::{Flood, STATION};
 use super::killed::{Backend, Place};
-use super::testpmd::{self, Mode};
+use super::testpmd::{self, Frontend, Mode};
 use crate::bench::path::SIZES;
 use crate::bench::{Figure, usage};
 use crate::realguest::lan::Lan;
-use crate::realguest::service::Program;
 
 use super::{PATH_GROUP as GROUP, beside, medians};
 
@@ -22,10 +19,6 @@ use super::{PATH_GROUP as GROUP, beside, medians};
 const WARM_UP: Duration = Duration::from_secs(1);
 /// For which frames are counted.
 const WINDOW: Duration = Duration::from_secs(3);
-/// testpmd looks each second, and starts within two; on a busy machine it may wait for its turn.
-const LOOK_DEADLINE: Duration = Duration::from_secs(30);
-/// For a front-end that has been asked to end.
-const END_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What the front-end does, and what that is called.
 const MODES: [(Mode, &str); 3] = [
@@ -92,11 +85,7 @@ fn rows(row: &str, samples: &[Sample]) -> Vec<Figure> {
 fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Sample> {
     let backend = place.start_afresh()?;
     let _known = Stations::announce(place)?;
-    let log = place.socket.with_extension("testpmd.log");
-    let mut command = testpmd::frontend(&place.socket, &place.mac, mode, bytes);
-    command.stdout(Stdio::from(File::create(&log)?));
-    let frontend = Program::spawn(place.lan.host(), &mut command)?;
-    wait_for_looks(&log, 0, 1)?;
+    let frontend = Frontend::start(place.lan.host(), &place.socket, &place.mac, mode, bytes)?;
     let flood = match mode {
         Mode::Send => None,
         Mode::Receive | Mode::Return => Some(Flood::start(place.lan.host(), &place.mac, bytes)?),
@@ -107,14 +96,14 @@ fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Sample> {
         let sent = place.lan.received_from(place.tap())?;
         Ok([sent, usage::process_ns(pid), usage::process_sleeps(pid)])
     };
-    let looks = fs::read_to_string(&log)?.len();
+    let looks = frontend.written()?;
     let (before, began) = (count()?, Instant::now());
     std::thread::sleep(WINDOW);
     let (after, seconds) = (count()?, began.elapsed().as_secs_f64());
     // The first look began before the window.
-    let received = wait_for_looks(&log, looks, 2)?.split_off(1);
+    let received = frontend.wait_for_looks(looks, 2)?.split_off(1);
     drop(flood);
-    frontend.interrupt(END_DEADLINE)?;
+    frontend.end()?;
     let [sent, ns, sleeps] = [0, 1, 2].map(|n: usize| (after[n] - before[n]) as f64);
     let rate = match mode {
         Mode::Send | Mode::Return => sent / seconds,
@@ -124,25 +113,6 @@ fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Sample> {
     ensure!(rate > 0.0, "no frame arrived");
     let frames = rate * seconds;
     Ok(Sample { rate, ns_per_frame: ns / frames, sleeps: sleeps * 1000.0 / frames })
-}
-
-/// Waits until testpmd has looked at its figures so often from a place in its log on: what it
-/// received each time, frames per second.
-fn wait_for_looks(log: &Path, from: usize, looks: usize) -> Result<Vec<f64>> {
-    let end = Instant::now() + LOOK_DEADLINE;
-    loop {
-        let text = fs::read_to_string(log)?;
-        let seen = testpmd::received_per_second(text.get(from..).unwrap_or_default());
-        if seen.len() >= looks {
-            return Ok(seen);
-        }
-        ensure!(Instant::now() < end, "testpmd does not run: {}", last_line(&text));
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn last_line(text: &str) -> &str {
-    text.trim_end().lines().last().unwrap_or("it says nothing")
 }
 
 /// The bridge's knowledge of who is where, so that it floods nobody else.

@@ -8,6 +8,7 @@
 //! | bonding | two igb in the guest, active-backup, a cable pulled |
 //! | watcher | two igb in the guest, and a program that polls the link and moves address and route |
 
+mod alone;
 mod felt;
 mod flood;
 mod frames;
@@ -73,6 +74,7 @@ pub(super) fn run_path(args: &BenchArgs) -> Result<Vec<Figure>> {
     let (file, mac) = (&stage.parts.topology_file, stage.parts.mac());
     match testpmd::find_or_install() {
         Ok(()) => {
+            figures.extend(alone::measure(stage.lan.host(), args));
             let backends = frames::backends(&stage.lan, file, socket, &mac);
             figures.extend(frames::measure(&backends, args.runs));
         }

@@ -1,17 +1,30 @@
 //! DPDK's testpmd: as a vhost back-end on a TAP, and as the load of a virtio front-end.
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::flood::STATION;
+use crate::realguest::lan::Namespace;
+use crate::realguest::service::Program;
 
 const PROGRAM: &str = "dpdk-testpmd";
 const PACKAGES: &str = "dpdk dpdk-dev";
 /// No huge pages, no devices; rings and buffers in memory of its own.
 const EAL: &str = "--no-huge -m 512 --no-pci --no-telemetry";
 const APP: &str = "--auto-start --stats-period 1 --nb-cores=1 --total-num-mbufs=16384";
+
+/// Where a front-end polls, and where what it polls does.
+const FRONTEND_PROCESSOR: usize = 0;
+pub(super) const BACKEND_PROCESSOR: usize = 1;
+
+/// testpmd looks each second, and starts within two; on a busy machine it may wait for its turn.
+const LOOK_DEADLINE: Duration = Duration::from_secs(30);
+/// For a front-end that has been asked to end.
+const END_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Whether it is there; installed if that is permitted.
 ///
@@ -37,13 +50,13 @@ fn is_there() -> bool {
     command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// A back-end on a socket that hands frames to a TAP and back, polling one processor.
+/// A back-end on a socket that hands frames to a TAP and back, polling [`BACKEND_PROCESSOR`].
 pub(super) fn backend(socket: &Path, tap: &str) -> Command {
     let devices = [
         format!("--vdev=net_vhost0,iface={},queues=1", socket.display()),
         format!("--vdev=net_tap0,iface={tap}"),
     ];
-    testpmd("backend", 1, &devices, "--forward-mode=io")
+    testpmd("backend", BACKEND_PROCESSOR, &devices, "--forward-mode=io")
 }
 
 /// What a front-end does.
@@ -57,9 +70,70 @@ pub(super) enum Mode {
     Return,
 }
 
-/// A front-end on a socket, with frames of so many bytes, check sequence apart, polling the other
-/// processor. Its figures go to standard output.
-pub(super) fn frontend(socket: &Path, mac: &str, mode: Mode, bytes: usize) -> Command {
+/// A front-end that runs, on [`FRONTEND_PROCESSOR`].
+pub(super) struct Frontend {
+    program: Program,
+    log: PathBuf,
+}
+
+impl Frontend {
+    /// Starts one on a socket, with frames of so many bytes, check sequence apart, and waits for its
+    /// first figures.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub(super) fn start(
+        namespace: &Namespace,
+        socket: &Path,
+        mac: &str,
+        mode: Mode,
+        bytes: usize,
+    ) -> Result<Self> {
+        let log = socket.with_extension("testpmd.log");
+        let mut command = frontend(socket, mac, mode, bytes);
+        command.stdout(Stdio::from(File::create(&log)?));
+        let this = Self { program: Program::spawn(namespace, &mut command)?, log };
+        this.wait_for_looks(0, 1)?;
+        Ok(this)
+    }
+
+    /// Bytes that it has written so far.
+    pub(super) fn written(&self) -> Result<usize> {
+        Ok(fs::read_to_string(&self.log)?.len())
+    }
+
+    /// Waits until it has looked at its figures so often from a place in what it wrote on: what it
+    /// received each time, frames per second.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(super) fn wait_for_looks(&self, from: usize, looks: usize) -> Result<Vec<f64>> {
+        let end = Instant::now() + LOOK_DEADLINE;
+        loop {
+            let text = fs::read_to_string(&self.log)?;
+            let seen = received_per_second(text.get(from..).unwrap_or_default());
+            if seen.len() >= looks {
+                return Ok(seen);
+            }
+            ensure!(Instant::now() < end, "testpmd does not run: {}", last_line(&text));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(super) fn end(self) -> Result<()> {
+        self.program.interrupt(END_DEADLINE)
+    }
+}
+
+fn last_line(text: &str) -> &str {
+    text.trim_end().lines().last().unwrap_or("it says nothing")
+}
+
+fn frontend(socket: &Path, mac: &str, mode: Mode, bytes: usize) -> Command {
     let device = format!(
         "--vdev=net_virtio_user0,path={},queues=1,queue_size=256,mac={mac}",
         socket.display()
@@ -69,7 +143,8 @@ pub(super) fn frontend(socket: &Path, mac: &str, mode: Mode, bytes: usize) -> Co
         Mode::Receive => "--forward-mode=rxonly".to_owned(),
         Mode::Return => "--forward-mode=macswap".to_owned(),
     };
-    testpmd("frontend", 0, &[device], &format!("{forward} --eth-peer=0,{STATION}"))
+    let forward = format!("{forward} --eth-peer=0,{STATION}");
+    testpmd("frontend", FRONTEND_PROCESSOR, &[device], &forward)
 }
 
 fn testpmd(name: &str, processor: usize, devices: &[String], forward: &str) -> Command {
@@ -88,7 +163,7 @@ fn testpmd(name: &str, processor: usize, devices: &[String], forward: &str) -> C
 }
 
 /// Frames per second that a front-end received, each from one look to the next, from what it wrote.
-pub(super) fn received_per_second(text: &str) -> Vec<f64> {
+fn received_per_second(text: &str) -> Vec<f64> {
     let rates = text.lines().filter_map(|line| line.trim().strip_prefix("Rx-pps:"));
     rates.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect()
 }

@@ -1,0 +1,84 @@
+//! The switchboard alone, with testpmd's virtio front-end as the source: it polls, and each frame
+//! that it sends was written anew by another processor, as a guest's are.
+//!
+//! testpmd has a processor for itself. The switchboard and the sink behind it share the other: the
+//! switchboard goes first, and sleeps when the pool is full of frames that the sink has not taken. So
+//! the rate is that of both in turn, and what the switchboard itself could do stands beside it, from
+//! the time that its own thread ran.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use warmspare::topology::MacAddress;
+
+use super::PATH_GROUP as GROUP;
+use super::testpmd::{BACKEND_PROCESSOR, Frontend, Mode};
+use crate::bench::alone::Alone;
+use crate::bench::path::SIZES;
+use crate::bench::sample::{Row, Sample};
+use crate::bench::{BenchArgs, Figure};
+use crate::frontend::GUEST_MAC;
+use crate::realguest::lan::Namespace;
+
+/// From the front-end's first figures until traffic flows evenly.
+const WARM_UP: Duration = Duration::from_millis(200);
+
+/// Its rows.
+pub(super) fn measure(namespace: &Namespace, args: &BenchArgs) -> Vec<Figure> {
+    let rows = SIZES.into_iter().flat_map(|(size, bytes)| {
+        let row = format!("switchboard alone, testpmd, {size}, guest to wire");
+        eprintln!("bench: {row}");
+        let samples: Result<Vec<_>> =
+            (0..args.runs).map(|_| sample(namespace, args.time(), bytes)).collect();
+        match samples {
+            Ok(samples) => {
+                Row { group: GROUP, name: &row, samples: &samples }.alone(size == "64 B")
+            }
+            Err(why) => {
+                vec![Figure::missing(GROUP, &row, ("rate", "frames/s"), &format!("{why:#}"))]
+            }
+        }
+    });
+    rows.collect()
+}
+
+fn sample(namespace: &Namespace, time: Duration, bytes: usize) -> Result<Sample> {
+    let alone = on_processor(BACKEND_PROCESSOR, || Alone::start(None))?;
+    let mac = MacAddress(GUEST_MAC).to_string();
+    let frontend = Frontend::start(namespace, alone.socket(), &mac, Mode::Send, bytes)?;
+    std::thread::sleep(WARM_UP);
+    let counters = alone.counters();
+    let sample = Sample::take(counters, || {
+        let before = counters.tx_frames.get();
+        std::thread::sleep(time);
+        counters.tx_frames.get() - before
+    });
+    frontend.end()?;
+    ensure!(sample.frames > 0, "no frame arrived");
+    Ok(sample)
+}
+
+/// Runs something where it, and every thread that it starts, stays on one processor.
+fn on_processor<T: Send>(processor: usize, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pinned = || {
+        stay_on(processor)?;
+        run()
+    };
+    std::thread::scope(|scope| match scope.spawn(pinned).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// Keeps the calling thread on a processor; threads inherit that.
+fn stay_on(processor: usize) -> Result<()> {
+    // SAFETY: a set of zeroes is an empty one, the number is far below its size, and the call only
+    // reads it; 0 is the calling thread.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(processor, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    ensure!(result == 0, "processor {processor} may not be used");
+    Ok(())
+}
