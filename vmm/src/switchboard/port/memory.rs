@@ -1,4 +1,8 @@
 //! A guest's memory: what a front-end shares, mapped once and checked against its file.
+//!
+//! Six times a frame something in it is looked up, and nearly always lies in one region. So the table
+//! is our own, and [`vm_memory::GuestMemory`] is implemented on it for those who know only that: the
+//! general way through `GuestMemoryMmap` takes as long as everything else that a short frame needs.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -7,10 +11,15 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
-use vm_memory::mmap::MmapRegion;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{
+    GuestAddress, GuestMemoryError as AccessError, GuestMemoryMmap, Permissions, VolatileSlice,
+    guest_memory::GuestMemorySliceIterator,
+};
 
 use super::guard::Registration;
+
+/// Where mappings begin.
+const PAGE_BYTES: usize = 4096;
 
 /// Most regions of one guest.
 pub const MAX_REGIONS: usize = 32;
@@ -140,20 +149,21 @@ impl MappedRegion {
         }
     }
 
-    fn as_guest_region(&self) -> Result<GuestRegionMmap<()>, GuestMemoryError> {
-        // SAFETY: `lead` and the region's bytes lie within the mapping; [`GuestMemory`] keeps
-        // `self`, and so the mapping, longer than the region made from it.
-        let region = unsafe {
-            MmapRegion::build_raw(
-                self.mapping.as_ptr().cast::<u8>().add(self.lead),
-                self.spec.bytes as usize,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-            )
-        };
-        let unaligned = |_| GuestMemoryError::Impossible(self.spec);
-        GuestRegionMmap::new(region.map_err(unaligned)?, GuestAddress(self.spec.guest_address))
-            .ok_or(GuestMemoryError::Impossible(self.spec))
+    /// Bytes from an offset on, at most so many; `None` if there is not even one.
+    #[inline]
+    fn slice(&self, offset: u64, most: usize) -> Option<VolatileSlice<'_>> {
+        let room = self.spec.bytes.checked_sub(offset).filter(|room| *room > 0)? as usize;
+        // SAFETY: `lead` and the region's bytes lie within the mapping, which `self` keeps and which
+        // can be written to; `offset` and the length were just found to lie within the region.
+        Some(unsafe {
+            let first = self.mapping.as_ptr().cast::<u8>().add(self.lead + offset as usize);
+            VolatileSlice::new(first, most.min(room))
+        })
+    }
+
+    /// First address behind the region; that it is none beyond all was checked.
+    fn guest_end(&self) -> u64 {
+        self.spec.guest_address + self.spec.bytes
     }
 }
 
@@ -201,8 +211,7 @@ fn map_shared(file: &File, offset: u64, bytes: usize) -> std::io::Result<NonNull
 /// All memory of a guest, immutable: a change makes a new one, swapped at a loop boundary.
 #[derive(Debug)]
 pub struct GuestMemory {
-    /// Raw views of `regions`; declared first, so dropped first.
-    map: GuestMemoryMmap<()>,
+    /// By address; none overlaps the next.
     regions: Vec<Arc<MappedRegion>>,
 }
 
@@ -210,21 +219,41 @@ impl GuestMemory {
     /// Puts regions together.
     ///
     /// # Errors
-    /// None, too many, or overlapping ones.
+    /// None, too many, overlapping ones, or one that begins within a page.
     pub fn new(regions: &[Arc<MappedRegion>]) -> Result<Self, GuestMemoryError> {
-        if regions.len() > MAX_REGIONS {
+        if regions.is_empty() || regions.len() > MAX_REGIONS {
             return Err(GuestMemoryError::Table);
+        }
+        if let Some(askew) = regions.iter().find(|region| region.lead % PAGE_BYTES != 0) {
+            return Err(GuestMemoryError::Impossible(askew.spec));
         }
         let mut regions = regions.to_vec();
         regions.sort_by_key(|region| region.spec.guest_address);
-        let views = regions.iter().map(|r| r.as_guest_region()).collect::<Result<Vec<_>, _>>()?;
-        let map = GuestMemoryMmap::from_regions(views).map_err(|_| GuestMemoryError::Table)?;
-        Ok(Self { map, regions })
+        let overlap = |pair: &[Arc<MappedRegion>]| pair[0].guest_end() > pair[1].spec.guest_address;
+        if regions.windows(2).any(overlap) {
+            return Err(GuestMemoryError::Table);
+        }
+        Ok(Self { regions })
     }
 
-    /// The memory by guest-physical address.
-    pub fn map(&self) -> &GuestMemoryMmap<()> {
-        &self.map
+    /// Bytes from a guest-physical address on that lie together, at most so many; `None` if not even
+    /// the first is memory.
+    #[inline]
+    pub(super) fn piece(&self, address: u64, most: usize) -> Option<VolatileSlice<'_>> {
+        let after = self.regions.partition_point(|region| region.spec.guest_address <= address);
+        let region = self.regions.get(after.checked_sub(1)?)?;
+        region.slice(address - region.spec.guest_address, most)
+    }
+
+    /// Whether all of a range is memory.
+    #[inline]
+    pub(super) fn holds(&self, address: u64, bytes: usize) -> bool {
+        self.pieces(address, bytes).all(|piece| piece.is_ok())
+    }
+
+    #[inline]
+    fn pieces(&self, address: u64, bytes: usize) -> Pieces<'_> {
+        Pieces { memory: self, address, left: bytes }
     }
 
     /// Whether a file was truncated under a region.
@@ -241,6 +270,57 @@ impl GuestMemory {
         Some(region.spec.guest_address + (user_address - region.spec.user_address))
     }
 }
+
+impl vm_memory::GuestMemory for GuestMemory {
+    /// None: what this is made of is nobody's business.
+    type PhysicalMemory = GuestMemoryMmap<()>;
+    type Bitmap = ();
+
+    #[inline]
+    fn check_range(&self, address: GuestAddress, count: usize, _access: Permissions) -> bool {
+        self.holds(address.0, count)
+    }
+
+    #[inline]
+    fn get_slices<'a>(
+        &'a self,
+        address: GuestAddress,
+        count: usize,
+        _access: Permissions,
+    ) -> Result<impl GuestMemorySliceIterator<'a, ()>, AccessError> {
+        Ok(self.pieces(address.0, count))
+    }
+}
+
+/// A range of guest memory, piece by piece; ends behind the first that is not memory.
+struct Pieces<'a> {
+    memory: &'a GuestMemory,
+    address: u64,
+    left: usize,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Result<VolatileSlice<'a>, AccessError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        let Some(piece) = self.memory.piece(self.address, self.left) else {
+            self.left = 0;
+            return Some(Err(AccessError::InvalidGuestAddress(GuestAddress(self.address))));
+        };
+        self.left -= piece.len();
+        // No region reaches beyond the last address.
+        self.address += piece.len() as u64;
+        Some(Ok(piece))
+    }
+}
+
+impl std::iter::FusedIterator for Pieces<'_> {}
+
+impl<'a> GuestMemorySliceIterator<'a, ()> for Pieces<'a> {}
 
 #[cfg(test)]
 mod tests;

@@ -155,7 +155,7 @@ impl GuestPort {
         let spans = &self.spans[..chains];
         *malformed += spans.iter().filter(|span| span.bytes == 0).count() as u64;
         let buffers = spans.iter().filter(|span| span.bytes != 0).count() as u16;
-        let mut scatter = Scatter::new(vring.memory.map(), self.segments.all());
+        let mut scatter = Scatter::new(&vring.memory, self.segments.all());
         let copied = enough
             && write_header(&mut scatter, vring.header_bytes, buffers)
                 .and_then(|()| scatter.write(head))

@@ -117,7 +117,7 @@ impl GuestPort {
                 (self.segmenter.headers(), payload_bytes)
             }
         };
-        let mut scatter = Scatter::new(vring.memory.map(), self.segments.all());
+        let mut scatter = Scatter::new(&vring.memory, self.segments.all());
         scatter.skip(current.at);
         current.at += body_bytes;
         let bytes = headers.len() + body_bytes;
@@ -152,7 +152,7 @@ fn begin(
     (header_bytes, bytes): (usize, usize),
 ) -> Option<(Option<Checksum>, Rest, Frames)> {
     let frame_bytes = bytes.checked_sub(header_bytes)?;
-    let mut scatter = Scatter::new(vring.memory.map(), segments.all());
+    let mut scatter = Scatter::new(&vring.memory, segments.all());
     let mut header = [0; MAX_HEADER_BYTES];
     scatter.read(&mut header[..header_bytes]).ok()?;
     let Asked { checksum, cut } = header::read(&header, frame_bytes, vring.offloads).ok()?;

@@ -1,9 +1,9 @@
 //! The buffers of a descriptor chain, checked once, and a cursor that copies through them.
 
 use virtio_queue::DescriptorChain;
-use vm_memory::{
-    Bytes, GuestAddress, GuestMemory as _, GuestMemoryMmap, Permissions, VolatileSlice,
-};
+use vm_memory::{Bytes, GuestAddress, VolatileSlice};
+
+use super::memory::GuestMemory;
 
 /// Most buffers that one frame may be scattered over. Linux uses 19 at most, DPDK fewer.
 pub(crate) const MAX_SEGMENTS: usize = 128;
@@ -42,8 +42,8 @@ impl Segments {
     /// bytes they have. On an error the list is as before.
     pub(crate) fn add(
         &mut self,
-        memory: &GuestMemoryMmap<()>,
-        chain: DescriptorChain<&GuestMemoryMmap<()>>,
+        memory: &GuestMemory,
+        chain: DescriptorChain<&GuestMemory>,
         writable: bool,
     ) -> Result<usize, MalformedChain> {
         let before = self.len;
@@ -56,11 +56,10 @@ impl Segments {
 
     fn try_add(
         &mut self,
-        memory: &GuestMemoryMmap<()>,
-        chain: DescriptorChain<&GuestMemoryMmap<()>>,
+        memory: &GuestMemory,
+        chain: DescriptorChain<&GuestMemory>,
         writable: bool,
     ) -> Result<usize, MalformedChain> {
-        let access = if writable { Permissions::Write } else { Permissions::Read };
         let mut bytes = 0;
         // The iterator ends alike at the end of a chain, at a descriptor that cannot be read and
         // after as many descriptors as the ring has (a loop): only the first has no next.
@@ -72,7 +71,7 @@ impl Segments {
                 // Empty ones count too: a ring of them must not hold the loop up.
                 || n == MAX_SEGMENTS
                 || self.len == MAX_SEGMENTS
-                || !memory.check_range(descriptor.addr(), len, access)
+                || !memory.holds(descriptor.addr().0, len)
             {
                 return Err(MalformedChain);
             }
@@ -88,13 +87,13 @@ impl Segments {
 
 /// A position in a list of segments.
 pub(crate) struct Scatter<'a> {
-    memory: &'a GuestMemoryMmap<()>,
+    memory: &'a GuestMemory,
     segments: &'a [Segment],
     offset: usize,
 }
 
 impl<'a> Scatter<'a> {
-    pub(crate) fn new(memory: &'a GuestMemoryMmap<()>, segments: &'a [Segment]) -> Self {
+    pub(crate) fn new(memory: &'a GuestMemory, segments: &'a [Segment]) -> Self {
         Self { memory, segments, offset: 0 }
     }
 
@@ -150,14 +149,11 @@ impl<'a> Scatter<'a> {
         while done < bytes {
             let segment = self.segments.first().ok_or(MalformedChain)?;
             let here = (segment.len - self.offset).min(bytes - done);
-            let address = GuestAddress(segment.address + self.offset as u64);
-            let slices = self.memory.get_slices(address, here, Permissions::ReadWrite);
-            for slice in slices.map_err(|_| MalformedChain)? {
-                let slice = slice.map_err(|_| MalformedChain)?;
-                each(slice, done);
-                done += slice.len();
-            }
-            self.offset += here;
+            let address = segment.address + self.offset as u64;
+            let piece = self.memory.piece(address, here).ok_or(MalformedChain)?;
+            each(piece, done);
+            done += piece.len();
+            self.offset += piece.len();
             if self.offset == segment.len {
                 self.segments = &self.segments[1..];
                 self.offset = 0;
@@ -168,7 +164,7 @@ impl<'a> Scatter<'a> {
 }
 
 /// Reads a little-endian word that both sides use, once.
-pub(crate) fn load_u16(memory: &GuestMemoryMmap<()>, address: u64) -> Result<u16, MalformedChain> {
+pub(crate) fn load_u16(memory: &GuestMemory, address: u64) -> Result<u16, MalformedChain> {
     memory
         .load(GuestAddress(address), std::sync::atomic::Ordering::Acquire)
         .map(u16::from_le)

@@ -123,7 +123,7 @@ impl Vring {
             .map_err(|_| VringError::Address)?;
         queue.set_event_idx(config.event_idx);
         queue.set_ready(true);
-        if config.available == 0 || !queue.is_valid(config.memory.map()) {
+        if config.available == 0 || !queue.is_valid(&*config.memory) {
             return Err(VringError::Address);
         }
         let mut vring = Self {
@@ -154,7 +154,7 @@ impl Vring {
 
     /// Continues at the used index that stands in the guest's memory.
     pub(crate) fn find_position(&mut self) {
-        match self.queue.used_idx(self.memory.map(), Ordering::Acquire) {
+        match self.queue.used_idx(&*self.memory, Ordering::Acquire) {
             Ok(position) => {
                 self.queue.set_next_avail(position.0);
                 self.queue.set_next_used(position.0);
@@ -198,7 +198,7 @@ impl Vring {
         if !self.intact {
             return false;
         }
-        match self.queue.avail_idx(self.memory.map(), Ordering::Acquire) {
+        match self.queue.avail_idx(&*self.memory, Ordering::Acquire) {
             Ok(index) => index.0 != self.queue.next_avail(),
             Err(_) => {
                 self.break_off();
@@ -212,7 +212,7 @@ impl Vring {
         if !self.intact {
             return Popped::Empty;
         }
-        let memory = self.memory.map();
+        let memory = &*self.memory;
         let popped = self.queue.iter(memory).map(|mut chains| chains.next());
         self.looked = self.queue.next_avail();
         match popped {
@@ -243,7 +243,7 @@ impl Vring {
         let offset = 4 + 8 * u64::from(self.used % self.queue.size());
         let address = GuestAddress(self.queue.used_ring() + offset);
         // Whole in one store of eight bytes only if aligned, which need not be: the index does it.
-        let written = self.memory.map().write_obj(element.to_le(), address);
+        let written = self.memory.write_obj(element.to_le(), address);
         self.marks.used(offset, 8);
         if written.is_err() {
             self.break_off();
@@ -258,7 +258,7 @@ impl Vring {
         }
         let old = std::mem::replace(&mut self.published, self.used);
         let index = GuestAddress(self.queue.used_ring() + 2);
-        let stored = self.memory.map().store(self.used.to_le(), index, Ordering::Release);
+        let stored = self.memory.store(self.used.to_le(), index, Ordering::Release);
         self.queue.set_next_used(self.used);
         self.marks.used(2, 2);
         self.marks.tell();
@@ -280,7 +280,7 @@ impl Vring {
 
     /// Whether the guest wants to hear that the used index went from `old` to where it is.
     fn wants_call(&self, old: u16) -> Result<bool, MalformedChain> {
-        let (memory, available) = (self.memory.map(), self.queue.avail_ring());
+        let (memory, available) = (&*self.memory, self.queue.avail_ring());
         if self.queue.event_idx_enabled() {
             let event = load_u16(memory, available + 4 + 2 * u64::from(self.queue.size()))?;
             let passed = self.used.wrapping_sub(event).wrapping_sub(1);
@@ -307,7 +307,7 @@ impl Vring {
     }
 
     fn try_arm(&self) -> Result<bool, MalformedChain> {
-        let memory = self.memory.map();
+        let memory = &*self.memory;
         let (offset, value) = if self.queue.event_idx_enabled() {
             (4 + 8 * u64::from(self.queue.size()), self.looked)
         } else {
@@ -327,7 +327,7 @@ impl Vring {
         if !self.intact {
             return;
         }
-        if self.queue.disable_notification(self.memory.map()).is_err() {
+        if self.queue.disable_notification(&*self.memory).is_err() {
             self.break_off();
         }
         // With event indices there is nothing to write: they ask for one kick each.

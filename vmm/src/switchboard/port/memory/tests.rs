@@ -47,8 +47,8 @@ fn addresses_are_translated_within_regions_only() {
     assert_eq!(memory.from_user_address(0x7000_0010), Some(0x10_0010));
     assert_eq!(memory.from_user_address(0x7000_0000 + 2 * PAGE), None);
     assert_eq!(memory.from_user_address(0x6fff_ffff), None);
-    assert!(memory.map().read_obj::<u64>(GuestAddress(0x10_0000)).is_ok());
-    assert!(memory.map().read_obj::<u64>(GuestAddress(0)).is_err());
+    assert!(memory.read_obj::<u64>(GuestAddress(0x10_0000)).is_ok());
+    assert!(memory.read_obj::<u64>(GuestAddress(0)).is_err());
 }
 
 #[test]
@@ -67,20 +67,47 @@ fn overlapping_and_too_many_regions_are_refused() {
 }
 
 #[test]
+fn a_range_may_go_on_in_the_next_region_but_not_over_a_gap() {
+    let file = memfd(8 * PAGE);
+    let region = |page: u64| {
+        let spec = RegionSpec { guest_address: page * PAGE, ..spec(PAGE, page * PAGE) };
+        Arc::new(MappedRegion::map(spec, &file).unwrap())
+    };
+    let memory = GuestMemory::new(&[region(4), region(1), region(2)]).unwrap();
+    let bytes: Vec<u8> = (0..=255).collect();
+    memory.write_slice(&bytes, GuestAddress(2 * PAGE - 100)).unwrap();
+    let mut back = [0; 256];
+    memory.read_slice(&mut back, GuestAddress(2 * PAGE - 100)).unwrap();
+    assert_eq!(back, bytes[..]);
+    assert_eq!(memory.piece(2 * PAGE - 100, 256).unwrap().len(), 100);
+    assert!(memory.holds(PAGE, 2 * PAGE as usize) && memory.holds(0, 0));
+    assert!(!memory.holds(PAGE, 2 * PAGE as usize + 1) && !memory.holds(PAGE - 1, 2));
+    assert!(!memory.holds(4 * PAGE, usize::MAX) && !memory.holds(u64::MAX, 2));
+    assert!(memory.write_slice(&bytes, GuestAddress(3 * PAGE - 100)).is_err());
+}
+
+#[test]
+fn a_region_that_begins_within_a_page_is_no_memory() {
+    let file = memfd(4 * PAGE);
+    let askew = Arc::new(MappedRegion::map(spec(PAGE, 512), &file).unwrap());
+    assert!(matches!(GuestMemory::new(&[askew]), Err(GuestMemoryError::Impossible(_))));
+}
+
+#[test]
 fn a_truncated_file_reads_as_zeroes_and_shows() {
     let file = memfd(4 * PAGE);
     let memory = memory(&file, 4 * PAGE);
     let at = |page: u64| GuestAddress(0x10_0000 + page * PAGE);
-    memory.map().write_obj(7u64, at(0)).unwrap();
-    memory.map().write_obj(7u64, at(3)).unwrap();
+    memory.write_obj(7u64, at(0)).unwrap();
+    memory.write_obj(7u64, at(3)).unwrap();
     file.set_len(PAGE).unwrap();
     assert!(!memory.is_truncated(), "nobody has looked yet");
-    assert_eq!(memory.map().read_obj::<u64>(at(0)).unwrap(), 7);
+    assert_eq!(memory.read_obj::<u64>(at(0)).unwrap(), 7);
     assert!(!memory.is_truncated());
-    assert_eq!(memory.map().read_obj::<u64>(at(3)).unwrap(), 0);
+    assert_eq!(memory.read_obj::<u64>(at(3)).unwrap(), 0);
     assert!(memory.is_truncated());
-    memory.map().write_slice(&[1; 2 * PAGE as usize], at(1)).unwrap();
-    assert_eq!(memory.map().read_obj::<u8>(at(2)).unwrap(), 1);
+    memory.write_slice(&[1; 2 * PAGE as usize], at(1)).unwrap();
+    assert_eq!(memory.read_obj::<u8>(at(2)).unwrap(), 1);
 }
 
 /// In a process of its own, which must die of it.
