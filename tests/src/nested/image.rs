@@ -10,7 +10,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::cpio::Archive;
@@ -119,8 +119,10 @@ impl Image {
         let folder = TESTS_FOLDER.trim_start_matches('/');
         add_folders(&mut self.archive, &format!("{folder}/deps"))?;
         self.add_program(&format!("{folder}/warmspare"), &binaries.join("warmspare"))?;
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            let Some((name, program)) = test_program(line) else { continue };
+        let lines = String::from_utf8_lossy(&output.stdout);
+        let programs: Vec<_> = lines.lines().filter_map(test_program).collect();
+        ensure!(!programs.is_empty(), "cargo names no test program");
+        for (name, program) in programs {
             if let Some((_, why)) = LEFT_OUT.iter().find(|(left_out, _)| *left_out == name) {
                 println!("nested: LEFT OUT: the tests in {name}: {why}");
             } else {
