@@ -1,6 +1,8 @@
 //! Tests on emulated processors, as in the nested machine: code runs fifty times slower there, an
 //! exit takes up to a millisecond, and a vCPU's clock runs on while its processor is taken away.
 
+use std::path::Path;
+
 use warmspare::supervisor::detect::Thresholds;
 use warmspare::topology::{DrillSpec, Topology};
 
@@ -27,9 +29,13 @@ pub const PATIENT: Thresholds = Thresholds {
 /// What a drill may take there: a hundred times as long as elsewhere.
 const DRILL_MS: u32 = 100;
 
-/// Whether this is such a program.
-pub fn is_here() -> bool {
-    std::env::var_os(VARIABLE).is_some()
+/// The demo's topology with this socket; patient in programs that run there.
+pub fn demo(socket: &Path) -> Topology {
+    let mut topology = Topology::demo(socket);
+    if std::env::var_os(VARIABLE).is_some() {
+        be_patient(&mut topology);
+    }
+    topology
 }
 
 /// Gives a topology the patience that is needed there. Drills by the clock are off: each would be

@@ -138,10 +138,7 @@ impl Rig {
         let name = format!("warmspare-rig-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).expect("a folder for the socket");
-        let mut topology = Topology::demo(&folder.join("app.sock"));
-        if emulation::is_here() {
-            emulation::be_patient(&mut topology);
-        }
+        let mut topology = emulation::demo(&folder.join("app.sock"));
         change(&mut topology);
         let mut wires = Wires::default();
         let system = System::start(&topology, &mut wires).expect("the system");

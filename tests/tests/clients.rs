@@ -7,8 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use warmspare_tests::program;
 use warmspare_tests::rig::PATIENCE;
+use warmspare_tests::{emulation, program};
 
 /// A running service in a folder of its own; stopped when dropped.
 struct Service {
@@ -28,10 +28,9 @@ impl Service {
             std::env::temp_dir().join(format!("warmspare-service-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        let mut topology: Value =
-            serde_json::from_str(include_str!("../../examples/demo.json")).unwrap();
-        topology["apps"][0]["socket"] = folder.join("app.sock").to_str().unwrap().into();
-        std::fs::write(folder.join("topology.json"), topology.to_string()).unwrap();
+        let topology = emulation::demo(&folder.join("app.sock"));
+        let text = serde_json::to_string(&topology).unwrap();
+        std::fs::write(folder.join("topology.json"), text).unwrap();
         let manager = UnixDatagram::bind(folder.join("notify.sock")).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut command = Command::new(program());

@@ -53,8 +53,8 @@ pub const ROLE_DEADLINE: Duration = Duration::from_millis(50);
 /// and a millisecond of a sleeping thread; a fault in a spare lies hidden for at most so long.
 pub const DRILL_EVERY: Duration = Duration::from_secs(60);
 
-/// How long a drill may last, unless the topology says otherwise. A round trip takes 0.5 ms on a development machine, most of it
-/// register accesses that leave the guest.
+/// How long a drill may last, unless the topology says otherwise. A round trip takes 0.5 ms on a
+/// development machine, most of it register accesses that leave the guest.
 pub const DRILL_LIMIT: Duration = Duration::from_millis(1);
 
 /// Drills that must fail in a row before a standby has failed: this machine may have stood still

@@ -1,5 +1,6 @@
-//! Real-time scheduling of the threads on the failover path.
+//! Real-time scheduling of the threads on the failover path, and where threads run.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
@@ -50,6 +51,23 @@ pub fn enter(priority: Priority) {
              milliseconds longer"
         );
     }
+}
+
+/// Keeps the calling thread, and those that it starts, on these processors, as the kernel numbers
+/// them.
+///
+/// # Errors
+/// None of them may be used.
+pub fn stay_on(processors: Range<usize>) -> std::io::Result<()> {
+    // SAFETY: a zeroed set is an empty one, what lies beyond it is not set, and the call only reads
+    // it; 0 is the calling thread.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        let within = processors.start..processors.end.min(libc::CPU_SETSIZE as usize);
+        within.for_each(|processor| libc::CPU_SET(processor, &mut set));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Starts a named thread, at `priority` where permitted.

@@ -110,16 +110,6 @@ fn control(what: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
     checked(unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_ref(request)) })
 }
 
-/// Has the calling thread run on these processors only. Where that is refused it runs where it may.
-pub(crate) fn stay_on(processors: std::ops::Range<usize>) {
-    // SAFETY: a zeroed set is a valid one, the numbers are within it, and the call only reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        processors.for_each(|processor| libc::CPU_SET(processor, &mut set));
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-    }
-}
-
 /// What the kernel has logged so far.
 pub(crate) fn kernel_log() -> String {
     const READ_ALL: i32 = 3;

@@ -24,6 +24,14 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAMS: [(&str, &str); 2] = [("nested-init", "init"), ("warmspare", "bin/warmspare")];
 /// What has tests on real KVM: package and kind of program, as cargo names them.
 const TESTED: [(&str, &str); 2] = [("#warmspare@", "lib"), ("#warmspare-tests@", "test")];
+/// Test programs that stay here, and why.
+const LEFT_OUT: [(&str, &str); 3] = [
+    ("campaign", "its programs judge by what real processors can; the step `campaign` is for this"),
+    ("dashboard", "there is no browser in the machine"),
+    ("examine", "there is no gdb in the machine"),
+];
+/// Programs of this machine that tests call.
+const TOOLS: [&str; 5] = ["kill", "mount", "prlimit", "touch", "umount"];
 
 /// Builds the programs and writes the initramfs; says where it is.
 pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<PathBuf> {
@@ -74,15 +82,6 @@ pub(crate) fn build_programs(programs: &[(&str, &str)]) -> Result<PathBuf> {
     run_cargo(&mut command)?;
     Ok(target_folder().join(TARGET).join("release"))
 }
-
-/// Test programs that stay here, and why.
-const LEFT_OUT: [(&str, &str); 3] = [
-    ("campaign", "its programs judge by what real processors can; the step `campaign` is for this"),
-    ("dashboard", "there is no browser in the machine"),
-    ("examine", "there is no gdb in the machine"),
-];
-/// Programs of this machine that tests call.
-const TOOLS: [&str; 5] = ["kill", "mount", "prlimit", "touch", "umount"];
 
 /// The archive, and what is still to go into it.
 struct Image {

@@ -62,7 +62,8 @@ impl Witness {
         for processor in processors() {
             let (stalls, stop) = (witness.stalls.clone(), witness.stop.clone());
             let thread = realtime::spawn("witness", Some(Priority::Witness), move || {
-                stay_on(processor);
+                // Where that is refused it watches whichever it is on.
+                let _ = realtime::stay_on(processor..processor + 1);
                 watch(&stalls, &stop);
             })?;
             witness.threads.push(thread);
@@ -98,17 +99,6 @@ fn processors() -> Vec<usize> {
     // SAFETY: the number is within the set.
     let allowed = |processor: &usize| unsafe { libc::CPU_ISSET(*processor, &set) };
     (0..libc::CPU_SETSIZE as usize).filter(allowed).take(MAX_PROCESSORS).collect()
-}
-
-/// Keeps the calling thread on one processor; where that is refused it watches whichever it is on.
-fn stay_on(processor: usize) {
-    // SAFETY: a zeroed set is a valid one, the number came from such a set, and the call only
-    // reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(processor, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
-    }
 }
 
 fn watch(stalls: &Mutex<Vec<Stall>>, stop: &AtomicBool) {

@@ -97,6 +97,7 @@ pub(super) struct Service<'a> {
     outcomes: Vec<Outcome>,
     /// Failovers that nobody caused.
     unasked: Vec<String>,
+    /// Round trips of the drills before the faults.
     drills_us: Vec<f64>,
     first_echo_ms: f64,
 }
@@ -117,18 +118,16 @@ impl<'a> Service<'a> {
         let sender =
             Sender::spawn(PumpedWire::start()?, Addresses::DEFAULT, setup.period, 100_000)?;
         let sender = Some(sender);
-        let (policy, outcomes, unasked, drills_us) =
-            (setup.policy, Vec::new(), Vec::new(), Vec::new());
         let mut service = Self {
             report,
-            policy,
+            policy: setup.policy,
             sender,
             app,
             system,
             witness,
-            outcomes,
-            unasked,
-            drills_us,
+            outcomes: Vec::new(),
+            unasked: Vec::new(),
+            drills_us: Vec::new(),
             first_echo_ms: 0.0,
         };
         service.wait("the first echo", |s| {

@@ -18,6 +18,7 @@ use warmspare::nic::emulated::EmulatedNic;
 use warmspare::nic::registers::{self as reg, queue};
 use warmspare::nic::vfio::VfioNic;
 use warmspare::nic::{BarRegisters, Nic};
+use warmspare::realtime::stay_on;
 use warmspare::wire::{EthernetSwitch, MAX_FRAME_BYTES, Port, Wire};
 use warmspare_tests::nested::protocol::PROCESSORS;
 
@@ -25,7 +26,6 @@ pub(crate) use differences::{Difference, EXPECTED};
 
 use crate::link::{RawWire, STATIONS, test_frame};
 use crate::rig::{BUFFER, RAM_IOVA, RX_BUFFERS, RX_RING, Rig, TX_BUFFERS, TX_RING};
-use crate::sys;
 
 /// Address of the NIC under test, and of its peer.
 pub(crate) const NIC: [u8; 6] = station(0xa);
@@ -159,12 +159,13 @@ impl Tracer<'_> {
             let mut naps = 0;
             while naps < REST_NAPS && begin.elapsed() < REST_DEADLINE {
                 let nap = Instant::now();
-                sys::stay_on(processor..processor + 1);
+                // Where that is refused it naps wherever it is.
+                let _ = stay_on(processor..processor + 1);
                 std::thread::sleep(NAP);
                 naps += u32::from(nap.elapsed() < LONG_NAP);
             }
         }
-        sys::stay_on(PROCESSORS);
+        let _ = stay_on(PROCESSORS);
     }
 
     /// Notes some bits of a register.

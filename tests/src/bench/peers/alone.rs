@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use warmspare::realtime;
 use warmspare::topology::MacAddress;
 
 use super::PATH_GROUP as GROUP;
@@ -61,24 +62,12 @@ fn sample(namespace: &Namespace, time: Duration, bytes: usize) -> Result<Sample>
 /// Runs something where it, and every thread that it starts, stays on one processor.
 fn on_processor<T: Send>(processor: usize, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pinned = || {
-        stay_on(processor)?;
+        let pinned = realtime::stay_on(processor..processor + 1);
+        pinned.with_context(|| format!("processor {processor} may not be used"))?;
         run()
     };
     std::thread::scope(|scope| match scope.spawn(pinned).join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     })
-}
-
-/// Keeps the calling thread on a processor; threads inherit that.
-fn stay_on(processor: usize) -> Result<()> {
-    // SAFETY: a set of zeroes is an empty one, the number is far below its size, and the call only
-    // reads it; 0 is the calling thread.
-    let result = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(processor, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
-    };
-    ensure!(result == 0, "processor {processor} may not be used");
-    Ok(())
 }
