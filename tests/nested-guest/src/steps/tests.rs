@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use warmspare_tests::emulation::VARIABLE;
 use warmspare_tests::nested::protocol::TESTS_FOLDER;
@@ -57,6 +57,7 @@ pub(super) fn run(program: &Path) -> Result<Value> {
     if status.is_some_and(|status| status.success()) {
         let result = lines.iter().find_map(|line| line.strip_prefix("test result: "));
         let result = result.context("the program does not say what came of its tests")?;
+        ensure!(!result.starts_with("ok. 0 passed"), "no test was run: {result}");
         return Ok(json!({ "result": result, "left_out": CANNOT_HOLD }));
     }
     let why = status.map_or_else(|| "not done in time".to_owned(), |status| status.to_string());
