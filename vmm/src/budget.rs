@@ -38,11 +38,13 @@ pub const HANDOVER_DRAIN: Duration = Duration::from_millis(5);
 /// How often the NIC is asked during that: a NIC may report a frame done before it counts it.
 pub const HANDOVER_LOOK: Duration = Duration::from_micros(50);
 
-/// How long both NICs receive after the ring has changed hands: until the last switch on the way has
-/// learned the guest's new port, and what it had forwarded to the old one has arrived.
-pub const HANDOVER_OVERLAP: Duration = Duration::from_millis(2);
+/// How long both NICs receive at most after the ring has changed hands. It ends when the guests'
+/// announcements have come round to the port that was left, a fraction of a millisecond as a rule;
+/// this is for a network that does not bring them there.
+pub const HANDOVER_OVERLAP: Duration = Duration::from_millis(50);
 
-/// From shutting a NIC's filters until the frames that had passed them are with its domain.
+/// From shutting a NIC's filters until the frames that had passed them are with its domain; and how
+/// far frames may overtake each other on a switch that is a program on several processors.
 pub const FILTERS_SETTLE: Duration = Duration::from_micros(300);
 
 /// How long a domain may take to change its role in a planned switch: a wake-up, 0.1 ms as a rule.

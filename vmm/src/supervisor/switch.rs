@@ -6,7 +6,8 @@
 //!   2.                                  released, filters open
 //!   3.     guest's frames wait                                          sends what it has
 //!   4.     ring changes hands           serves, announces the guest
-//!   5.                                                                  a moment later: filters shut
+//!   5.                                                                  hears the announcements:
+//!                                                                       filters shut
 //!   6.                                                                  stands by
 //!   7.     reads one
 //! ```
@@ -145,7 +146,9 @@ impl Failover {
         let switched = self.hand_over(pair);
         let result = switched.and_then(|waited_ns| {
             let switched_ns = monotonic_ns();
-            std::thread::sleep(HANDOVER_OVERLAP);
+            // What has come in behind the guests' announcements is the heir's too.
+            wait_until(HANDOVER_OVERLAP, || self.switchboard.is_settled());
+            std::thread::sleep(FILTERS_SETTLE);
             self.relieve(pair, pair.from)?;
             Ok((waited_ns, switched_ns))
         });

@@ -20,6 +20,7 @@ use shared_ring::layout::TX_BUFFERS;
 
 use super::addresses::{ADDRESSES, Addresses};
 use super::announcement::{Announced, Announcement};
+use super::guests::GuestSet;
 use super::transmit::TxPool;
 use crate::budget::{ANNOUNCE_AGAIN, ANNOUNCE_PACE};
 
@@ -160,6 +161,12 @@ impl Announcer {
         } else if std::mem::take(&mut known.owed) {
             known.pending = known.all();
         }
+    }
+
+    /// Guests that are announced: those whose rings run.
+    pub(crate) fn here(&self) -> GuestSet {
+        let here = (0..self.guests.len()).filter(|guest| self.guests[*guest].is_here);
+        here.fold(GuestSet::NONE, |set, guest| set.with(GuestSet::of(guest)))
     }
 
     /// Puts one announcement of each guest before everything that waits. Says how many that were.

@@ -9,7 +9,7 @@ use super::confirm::Confirmations;
 use super::drill::Drill;
 use super::forward::Forwarder;
 use super::guests::{GuestSet, Guests};
-use super::handover::Handover;
+use super::handover::{Handover, Returned};
 use super::lane::{Lane, LaneLife};
 use super::port::vring::Vring;
 use super::port::{RINGS, RX_RING, TX_RING};
@@ -33,6 +33,7 @@ pub(crate) struct Engine {
     pub(super) confirmations: Confirmations,
     pub(super) announcements: Announcer,
     pub(super) handover: Option<Handover>,
+    pub(super) returned: Returned,
     pub(super) twice: Twice,
     pub(super) drill: Option<Drill>,
     /// Number of a drill whose question came in and was not answered yet.
@@ -63,6 +64,7 @@ impl Engine {
             confirmations: Confirmations::default(),
             announcements: Announcer::new(macs, announce),
             handover: None,
+            returned: Returned::default(),
             twice: Twice::new(),
             drill: None,
             question: None,
@@ -99,6 +101,7 @@ impl Engine {
         let sent = self.transmit();
         let received = self.receive();
         self.watch_silent();
+        self.see_settled();
         self.flush();
         claimed | sent | received
     }
@@ -236,6 +239,7 @@ impl Engine {
             counters: &self.shared.counters,
             lane,
             question: &mut self.question,
+            returned: &mut self.returned,
         };
         (slot, life.as_deref_mut(), forwarder)
     }

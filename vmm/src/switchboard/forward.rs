@@ -4,6 +4,7 @@ use shared_ring::probe::{PROBE_ETHERTYPE, PROBE_HEAD_BYTES, Probe, ProbeKind, pr
 
 use super::counters::Counters;
 use super::guests::{GuestSet, Guests};
+use super::handover::Returned;
 use super::lane::{LaneLife, RxFrame, body};
 use super::port::Delivery;
 use super::twice::Twice;
@@ -18,6 +19,7 @@ pub(super) struct Forwarder<'a> {
     pub(super) lane: usize,
     /// Number of the last drill's question that came in here.
     pub(super) question: &'a mut Option<u32>,
+    pub(super) returned: &'a mut Returned,
 }
 
 impl Forwarder<'_> {
@@ -104,8 +106,9 @@ impl Forwarder<'_> {
             counters.rx_damaged.add(1);
             return GuestSet::NONE;
         }
-        if self.guests.is_own(frame.source()) {
+        if let Some(guest) = self.guests.owner(frame.source()) {
             counters.rx_own.add(1);
+            self.returned.note(self.lane, guest);
             return GuestSet::NONE;
         }
         if frame.head[12..14] == PROBE_ETHERTYPE.to_be_bytes() && self.take_probe(frame) {

@@ -89,9 +89,9 @@ impl Guests {
         self.0.len() == 1
     }
 
-    /// Whether the address is a guest's own.
-    pub(crate) fn is_own(&self, mac: &[u8]) -> bool {
-        self.0.iter().any(|guest| guest.mac == mac)
+    /// Whose address it is.
+    pub(crate) fn owner(&self, mac: &[u8]) -> Option<usize> {
+        self.0.iter().position(|guest| guest.mac == mac)
     }
 
     /// Who gets a frame of the wire with this destination.
@@ -99,7 +99,7 @@ impl Guests {
         if self.is_single() || destination[0] & 1 != 0 {
             return GuestSet::first(self.count());
         }
-        self.owner(destination)
+        self.target(destination)
     }
 
     /// Who gets a frame of a guest with this destination, beside the wire or instead of it.
@@ -108,15 +108,14 @@ impl Guests {
             return GuestSet::NONE;
         }
         let all = match destination[0] & 1 {
-            0 => self.owner(destination),
+            0 => self.target(destination),
             _ => GuestSet::first(self.count()),
         };
         all.without(GuestSet::of(from))
     }
 
-    fn owner(&self, destination: &[u8]) -> GuestSet {
-        let owner = self.0.iter().position(|guest| guest.mac == destination);
-        owner.map_or(GuestSet::NONE, GuestSet::of)
+    fn target(&self, destination: &[u8]) -> GuestSet {
+        self.owner(destination).map_or(GuestSet::NONE, GuestSet::of)
     }
 
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Guest> {
@@ -172,7 +171,7 @@ mod tests {
         let to = |mac: [u8; 6]| numbers(guests.of_wire(&mac));
         assert_eq!([to(A), to(C), to([2; 6])], [vec![0], vec![2], vec![]]);
         assert_eq!([to(GROUP), to([0xff; 6])], [vec![0, 1, 2], vec![0, 1, 2]]);
-        assert!(guests.is_own(&B) && !guests.is_own(&[2; 6]));
+        assert_eq!((guests.owner(&B), guests.owner(&[2; 6])), (Some(1), None));
     }
 
     #[test]

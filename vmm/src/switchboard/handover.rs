@@ -7,20 +7,25 @@
 //!                      both receive         guest's frames       the other sends,
 //!                                           wait in its ring     the first's late
 //!                                                                receptions are taken
+//!                                                                until it is settled
 //! ```
 //! - *Transmit*: nothing new is given to the first while it drains, and the other gets its first
 //!   frame only when the first one's NIC has confirmed every frame. So none is in two hands, and the
 //!   order is kept.
 //! - *Receive*: between opening the other's filters and shutting the first one's, both domains'
 //!   rings are read, the first one's before the other's; a frame that both received is recognised
-//!   (`twice`) and handed on once.
+//!   (`twice`) and handed on once. The first one's filters stay open until announcements that the
+//!   other sent have come in there: a switch that sends one to the old port has learned the new one,
+//!   and what it sent to the old one before is in front of it ([`Returned`]).
 //!
 //! A first domain that does not drain in time keeps the ring. A takeover, whoever orders it, ends a
 //! handover at any step.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use super::engine::Engine;
+use super::guests::GuestSet;
 use super::lane::{Lane, LaneLife};
 use super::shared::Reply;
 use super::takeover::Refused;
@@ -52,6 +57,23 @@ impl Handover {
             lane if lane == self.from => Some(self.to),
             lane if lane == self.to => Some(self.from),
             _ => None,
+        }
+    }
+}
+
+/// Guests of whom frames that the heir sent have come in through the lane that was left.
+#[derive(Default)]
+pub(crate) struct Returned {
+    /// That lane, once the ring has changed hands.
+    lane: Option<usize>,
+    guests: GuestSet,
+}
+
+impl Returned {
+    /// A frame that a guest had sent came in.
+    pub(super) fn note(&mut self, lane: usize, guest: usize) {
+        if self.lane == Some(lane) {
+            self.guests = self.guests.with(GuestSet::of(guest));
         }
     }
 }
@@ -131,11 +153,13 @@ impl Engine {
         self.active = None;
         let begun = self.begin(to, epoch);
         debug_assert!(begun, "looked at by the caller");
+        self.shared.settled.store(false, Ordering::Release);
         self.announcements.start(now_ns);
         self.announce_first();
         self.publish_all(to);
         self.shared.counters.handovers.add(1);
         let Some(handover) = &mut self.handover else { return };
+        self.returned = Returned { lane: Some(handover.from), guests: GuestSet::NONE };
         let phase = std::mem::replace(&mut handover.phase, Phase::Leaving);
         if let Phase::Draining { began_ns, reply } = phase {
             // Who gave up waiting needs no answer.
@@ -143,8 +167,18 @@ impl Engine {
         }
     }
 
+    /// Tells whoever waits for it when announcements of all guests have come round.
+    pub(super) fn see_settled(&self) {
+        if self.returned.lane.is_some()
+            && self.announcements.here().without(self.returned.guests).is_empty()
+        {
+            self.shared.settled.store(true, Ordering::Release);
+        }
+    }
+
     /// Ends a handover where it is; the lanes stay as they are.
     pub(super) fn cancel_handover(&mut self, why: Refused) -> Option<Handover> {
+        self.returned = Returned::default();
         let mut handover = self.handover.take()?;
         let phase = std::mem::replace(&mut handover.phase, Phase::Leaving);
         if let Phase::Draining { reply, .. } = phase {

@@ -1,5 +1,7 @@
 //! Planned switches and drills, as the supervisor asks for them.
 
+use std::sync::atomic::Ordering;
+
 use super::shared::{Command, Reply};
 use super::takeover::Refused;
 use super::{DrillSeen, Switchboard, SwitchboardError};
@@ -65,6 +67,14 @@ impl Switchboard {
             Reply::HandedOver(Err(refused)) => Err(HandoverError::of(refused, epoch)),
             _ => Err(HandoverError::Busy),
         }
+    }
+
+    /// Third step: whether all that the network had sent to the port that was left is with its domain.
+    /// For as long as it is not, that NIC's filters stay open. The last switch on the way sends the
+    /// guests' announcements there too, behind all that; so it is known by their coming. A network
+    /// that keeps them back never says so.
+    pub fn is_settled(&self) -> bool {
+        self.shared.settled.load(Ordering::Acquire)
     }
 
     /// Last step: the domain that does not serve has its filters shut and is quiet; from here on it

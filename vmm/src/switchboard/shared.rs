@@ -86,6 +86,9 @@ pub(crate) struct Shared {
     pub(crate) quarantine: Mutex<Quarantine>,
     /// One for each guest.
     pub(crate) port_events: Vec<PortEvents>,
+    /// Since the ring changed hands in a planned switch, the announcements of all guests have come
+    /// round to the port that was left.
+    pub(crate) settled: AtomicBool,
     pub(crate) stop: AtomicBool,
     /// The thread has ended, by request or by a panic.
     pub(crate) ended: AtomicBool,
@@ -103,6 +106,7 @@ impl Shared {
             report: ReportCell::default(),
             quarantine: Mutex::new(Quarantine::new()),
             port_events: (0..guests).map(|_| PortEvents::new()).collect::<Result<_, _>>()?,
+            settled: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             commands: Mutex::new(VecDeque::with_capacity(8)),

@@ -185,6 +185,33 @@ fn a_domain_that_does_not_drain_keeps_the_ring() {
 }
 
 #[test]
+fn a_switch_is_settled_when_the_guest_is_heard_at_the_port_that_was_left() {
+    let (mut rig, mut first, mut heir) = overlapping();
+    let settled = |rig: &Rig| rig.shared.settled.load(Ordering::Relaxed);
+    // What comes before the ring changes hands says nothing of the new port.
+    first.receive(&frame(true, 1, 60));
+    rig.turn();
+    let answer = hand_over(&mut rig);
+    assert!(handed_over(&answer).unwrap().is_ok());
+    heir.receive(&frame(true, 2, 60));
+    first.receive(&frame(false, 3, 60));
+    rig.turn();
+    assert!(!settled(&rig));
+    first.receive(&frame(true, 4, 60));
+    rig.turn();
+    assert!(settled(&rig));
+    assert_eq!(received(&mut rig), [3]);
+    rig.engine.end_handover(rig.now);
+    rig.engine.overlap(0, 1).unwrap();
+    send_all(&mut rig, &mut heir, 1);
+    let answer = hand_over(&mut rig);
+    assert!(handed_over(&answer).unwrap().is_ok());
+    rig.turn();
+    assert!(!settled(&rig), "that was another switch");
+    rig.assert_no_violation();
+}
+
+#[test]
 fn after_the_end_the_first_must_be_silent_and_can_take_over_again() {
     let (mut rig, mut first, mut heir) = overlapping();
     rig.send(0..2);
