@@ -1,6 +1,7 @@
 //! Several application guests on one pair of NICs: each is served, none can harm another, and all
 //! fail over together.
 
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -210,4 +211,21 @@ fn whatever_one_guest_writes_into_its_rings_the_other_is_served_meanwhile() {
             pair.connections[0] = Some(Connection::start(&socket, hostile));
         }
     }
+}
+
+#[test]
+fn an_application_guest_ends_with_whoever_started_it() {
+    let _turn = turn();
+    let rig = Rig::start_with(add_second);
+    let mut guest = Command::new(warmspare_tests::program())
+        .args(["app", "--leash", "--socket"])
+        .arg(&rig.topology.apps[1].socket)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    rig.run_for(Duration::from_millis(200));
+    assert_eq!(guest.try_wait().unwrap(), None, "it serves");
+    // As when the process that holds the other end is killed.
+    drop(guest.stdin.take());
+    assert!(guest.wait().unwrap().success());
 }

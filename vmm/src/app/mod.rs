@@ -19,7 +19,7 @@ mod mmio;
 mod wait;
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -204,17 +204,18 @@ fn build(config: &AppConfig, shared: &Arc<Shared>) -> Result<Machine, AppError> 
     Machine::new(shared.clone(), guest_images::APP_GUEST, device, line, config)
 }
 
-/// Runs the application guest until SIGINT or SIGTERM.
+/// Runs the application guest until SIGINT or SIGTERM, or until `leash` is hung up.
 ///
 /// # Errors
 /// It could not be started ([`AppError::is_usage`] tells whose fault that is), or it failed.
-pub fn run(config: &AppConfig) -> Result<(), AppError> {
+pub fn run(config: &AppConfig, leash: Option<BorrowedFd<'_>>) -> Result<(), AppError> {
     // Before any thread starts, so that all inherit the mask and the signals wait for us.
     let signals = stop_signals()
         .map_err(|source| AppError::System { what: "to hand over signals", source })?;
     let app = App::start(config)?;
-    let fds = [signals.as_raw_fd(), app.ended().as_raw_fd()];
-    wait::readable(fds, None).map_err(AppError::Wait)?;
+    let leash = leash.map_or(-1, |fd| fd.as_raw_fd());
+    wait::readable([signals.as_raw_fd(), app.ended().as_raw_fd(), leash], None)
+        .map_err(AppError::Wait)?;
     let report = app.stop()?;
     tracing::info!(
         "stopped: {} frames in, {} out, {} datagrams echoed, {} waits, {} notifications",

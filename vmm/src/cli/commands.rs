@@ -1,10 +1,11 @@
 //! What each command does.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{DemoArgs, Failure, Format, ImageArgs, RunArgs, mistake};
-use crate::app::{self, AppConfig};
+use super::{AppArgs, DemoArgs, Failure, Format, ImageArgs, RunArgs, mistake};
+use crate::app;
 use crate::control::{Plane, Reloaded};
 use crate::demo::{self, DemoConfig, DemoError};
 use crate::domain::SlotError;
@@ -230,8 +231,10 @@ pub(super) fn schema() -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn app(config: &AppConfig) -> Result<(), Failure> {
-    app::run(config).map_err(|error| match error.is_usage() {
+pub(super) fn app(args: &AppArgs) -> Result<(), Failure> {
+    let stdin = std::io::stdin();
+    let leash = args.leash.then(|| stdin.as_fd());
+    app::run(&args.config, leash).map_err(|error| match error.is_usage() {
         true => mistake(&error),
         false => Failure::Run(one_line(&error)),
     })

@@ -76,12 +76,21 @@ enum Command {
     /// List the NICs of the igb family, and what each lacks before it can be used; bind and unbind
     Devices(devices::DevicesArgs),
     /// Run the built-in application guest on a vhost-user socket
-    App(AppConfig),
+    App(AppArgs),
     /// Carry out injections for a campaign
     #[command(name = crate::campaign::WORKER_COMMAND, hide = true)]
     CampaignWorker,
     /// Write the program of a domain to a file, as a debugger wants it
     Image(ImageArgs),
+}
+
+#[derive(Debug, Args)]
+struct AppArgs {
+    #[command(flatten)]
+    config: AppConfig,
+    /// End when standard input ends, as it does with the process that holds it
+    #[arg(long = crate::traffic::LEASH, hide = true)]
+    leash: bool,
 }
 
 #[derive(Debug, Args)]
@@ -221,7 +230,7 @@ pub fn main() -> ExitCode {
         Command::Validate { topology } => commands::validate(&topology),
         Command::Schema => commands::schema(),
         Command::Devices(args) => devices::run(&args),
-        Command::App(config) => commands::app(&config),
+        Command::App(args) => commands::app(&args),
         Command::Image(args) => commands::image(&args),
     };
     let (status, why) = match done {

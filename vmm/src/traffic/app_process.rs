@@ -6,7 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use crate::topology::MacAddress;
 
-/// A running application guest; killed when dropped.
+/// Option of `warmspare app`: it ends when its standard input does.
+pub const LEASH: &str = "leash";
+
+/// A running application guest; killed when dropped. It does not outlive this process, however that
+/// ends: its standard input is a pipe from here.
 pub struct AppProcess {
     child: Child,
 }
@@ -22,7 +26,8 @@ impl AppProcess {
             .arg("--socket")
             .arg(socket)
             .args(["--mac", &mac.to_string(), "--ip", ip])
-            .stdin(Stdio::null())
+            .arg(format!("--{LEASH}"))
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()?;
         Ok(Self { child })
