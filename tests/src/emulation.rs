@@ -23,6 +23,8 @@ pub const PATIENT: Thresholds = Thresholds {
     masked_us: 100_000,
     device_us: 10_000,
     lost_wakeups: 8,
+    // A look takes a quarter of a millisecond, and what is looked for lasts ten of these.
+    look_us: 5_000,
     ..Thresholds::DEFAULT
 };
 

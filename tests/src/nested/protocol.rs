@@ -92,6 +92,8 @@ pub struct Row {
     pub switch_us: f64,
     /// The longest time between two echoes around the fault, microseconds.
     pub interruption_us: f64,
+    /// The same with nothing wrong: in as long a time right before the fault, microseconds.
+    pub healthy_us: f64,
     /// For how much of the interruption a processor of the machine stood still, microseconds.
     pub stalled_us: f64,
     /// Datagrams around the fault that were never echoed.
@@ -119,6 +121,8 @@ pub struct Summary {
     pub switch_us: f64,
     /// Median of [`Row::interruption_us`].
     pub interruption_us: f64,
+    /// Median of [`Row::healthy_us`].
+    pub healthy_us: f64,
     /// Median of the interruptions less what the machine stood still in them.
     pub less_stalls_us: f64,
     /// The longest interruption.
@@ -153,6 +157,7 @@ impl Summary {
             detect_us: median(|row| row.detect_us),
             switch_us: median(|row| row.switch_us),
             interruption_us: median(|row| row.interruption_us),
+            healthy_us: median(|row| row.healthy_us),
             less_stalls_us: median(|row| (row.interruption_us - row.stalled_us).max(0.0)),
             worst_us: rows.iter().map(|row| row.interruption_us).fold(0.0, f64::max),
             redundant_again_ms: median(|row| row.redundant_again_ms),
@@ -162,13 +167,14 @@ impl Summary {
     /// Heads of the columns of [`Self::line`].
     pub fn head() -> String {
         format!(
-            "{:<10} {:<10} {:>5} {:>10} {:>10} {:>13} {:>12} {:>10} {:>12}",
+            "{:<10} {:<10} {:>5} {:>10} {:>10} {:>13} {:>10} {:>12} {:>10} {:>12}",
             "policy",
             "injected",
             "count",
             "detect",
             "switch",
             "interruption",
+            "healthy",
             "less stalls",
             "worst",
             "spare again"
@@ -179,13 +185,14 @@ impl Summary {
     pub fn line(&self) -> String {
         let ms = |us: f64| format!("{:.1} ms", us / 1000.0);
         format!(
-            "{:<10} {:<10} {:>5} {:>10} {:>10} {:>13} {:>12} {:>10} {:>12}",
+            "{:<10} {:<10} {:>5} {:>10} {:>10} {:>13} {:>10} {:>12} {:>10} {:>12}",
             self.policy,
             self.injected,
             self.count,
             ms(self.detect_us),
             ms(self.switch_us),
             ms(self.interruption_us),
+            ms(self.healthy_us),
             ms(self.less_stalls_us),
             ms(self.worst_us),
             ms(1000.0 * self.redundant_again_ms),
@@ -208,6 +215,7 @@ mod tests {
             detect_us: 1.0,
             switch_us: 2.0,
             interruption_us,
+            healthy_us: 4.0,
             stalled_us,
             lost: 0,
             resent: 0,

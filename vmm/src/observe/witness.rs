@@ -1,6 +1,6 @@
 //! The witness: notices when the machine itself stood still.
 //!
-//! On each processor a thread of the highest priority here asks to be woken every millisecond and
+//! On each processor a thread of the highest priority here asks to be woken every millisecond, and
 //! notes by how much it was late. One for all would not do: a processor that its hypervisor takes
 //! away, or that is deep in a kernel that cannot be preempted, stops the threads that wait for it
 //! and no others. Every figure of an interruption is reported beside what they saw, so that a stall
@@ -10,11 +10,13 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::clock::monotonic_ns;
 use crate::realtime::{self, Priority};
 
-const PERIOD_NS: u64 = 1_000_000;
+/// Between two wakes of a thread, as a rule.
+const PERIOD: Duration = Duration::from_millis(1);
 /// Being this late is a stall. Timer slack and an ordinary exit of another thread stay below.
 const STALL_NS: u64 = 2_000_000;
 /// Stalls that are kept; more are a machine on which nothing can be measured.
@@ -56,6 +58,15 @@ impl Witness {
     /// # Errors
     /// The operating system refuses another thread.
     pub fn spawn() -> io::Result<Self> {
+        Self::spawn_each(PERIOD)
+    }
+
+    /// The same with another pause between two wakes. The longer it is the less each of the threads
+    /// takes from the others, and the more of the short stalls pass unseen.
+    ///
+    /// # Errors
+    /// As for [`Self::spawn`].
+    pub fn spawn_each(period: Duration) -> io::Result<Self> {
         let stalls = Arc::new(Mutex::new(Vec::with_capacity(MAX_STALLS)));
         let stop = Arc::new(AtomicBool::new(false));
         let mut witness = Self { stalls, stop, threads: Vec::new() };
@@ -64,7 +75,7 @@ impl Witness {
             let thread = realtime::spawn("witness", Some(Priority::Witness), move || {
                 // Where that is refused it watches whichever it is on.
                 let _ = realtime::stay_on(processor..processor + 1);
-                watch(&stalls, &stop);
+                watch(period, &stalls, &stop);
             })?;
             witness.threads.push(thread);
         }
@@ -101,8 +112,9 @@ fn processors() -> Vec<usize> {
     (0..libc::CPU_SETSIZE as usize).filter(allowed).take(MAX_PROCESSORS).collect()
 }
 
-fn watch(stalls: &Mutex<Vec<Stall>>, stop: &AtomicBool) {
-    let mut due_ns = monotonic_ns() + PERIOD_NS;
+fn watch(period: Duration, stalls: &Mutex<Vec<Stall>>, stop: &AtomicBool) {
+    let period_ns = period.as_nanos() as u64;
+    let mut due_ns = monotonic_ns() + period_ns;
     while !stop.load(Ordering::Relaxed) {
         sleep_until(due_ns);
         let woke_ns = monotonic_ns();
@@ -112,7 +124,7 @@ fn watch(stalls: &Mutex<Vec<Stall>>, stop: &AtomicBool) {
                 kept.push(Stall { due_ns, woke_ns });
             }
         }
-        due_ns = woke_ns + PERIOD_NS;
+        due_ns = woke_ns + period_ns;
     }
 }
 

@@ -92,12 +92,20 @@ impl Books {
             detect_us: micros(fault_ns, record.verdict_ns),
             switch_us: micros(record.verdict_ns, self.served_again_ns(record.verdict_ns)),
             interruption_us: micros(from_ns, to_ns),
+            healthy_us: self.healthy_us(fault_ns),
             stalled_us: micros(0, stalled_ns(stalls, from_ns, to_ns)),
             lost: self.ledger.lost_between(fault_ns - UNDER_WAY_NS, lost_until_ns),
             resent: outcome.report.resent,
             salvaged: outcome.report.salvaged,
             redundant_again_ms: micros(record.verdict_ns, outcome.whole_ns) / 1000.0,
         }
+    }
+
+    /// The longest time between two echoes up to the last one before a fault.
+    fn healthy_us(&self, fault_ns: u64) -> f64 {
+        let last_ns = self.ledger.longest_gap(fault_ns, fault_ns + 1).map_or(fault_ns, |gap| gap.0);
+        let before = self.ledger.longest_gap(last_ns - AFTERMATH_NS, last_ns - 1);
+        before.map_or(0.0, |(from_ns, to_ns)| micros(from_ns, to_ns))
     }
 
     /// The first echo after a verdict.

@@ -22,6 +22,9 @@ use super::books::{Books, Outcome};
 use crate::pump::PumpedWire;
 use crate::report::Report;
 
+/// Between two wakes of the threads that notice stalls: one costs each processor a fifth of a
+/// millisecond here.
+const STALL_LOOK: Duration = Duration::from_millis(2);
 /// Between two datagrams, as a rule.
 pub(super) const PERIOD: Duration = Duration::from_millis(1);
 /// End of patience, no promise: a machine under load stands still for tenths of a second here.
@@ -105,7 +108,7 @@ pub(super) struct Service<'a> {
 impl<'a> Service<'a> {
     /// Starts it and waits for the first echo.
     pub(super) fn start(report: &'a Report, setup: &Setup) -> Result<Self> {
-        let (witness, began) = (Witness::spawn()?, Instant::now());
+        let (witness, began) = (Witness::spawn_each(STALL_LOOK)?, Instant::now());
         let topology = setup.topology();
         let system = System::start(&topology, &mut Wires::default())?;
         let app = &topology.apps[0];
