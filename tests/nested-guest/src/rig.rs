@@ -34,7 +34,7 @@ const RCTL_EN_SECRC: u32 = 1 << 1 | 1 << 26;
 const TCTL_EN: u32 = 1 << 24 | 0x40 << 12 | 0xf << 4 | 1 << 3 | 1 << 1;
 const SRRCTL_ONE_BUFFER_2K: u32 = 0x0200_0002;
 /// One descriptor, whole frame: DEXT, RS, IFCS, EOP, data type.
-const TX_COMMAND: u32 = 0x2b30_0000;
+pub(crate) const TX_COMMAND: u32 = 0x2b30_0000;
 const DD: u32 = 1;
 
 /// Times that QEMU's emulation of a link, or a loaded machine, may take.

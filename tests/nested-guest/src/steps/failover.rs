@@ -3,10 +3,12 @@
 
 use std::sync::atomic::Ordering;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use shared_ring::status::attach;
-use warmspare::fault::Cause;
+use warmspare::domain::Life;
+use warmspare::fault::{Cause, Victim};
+use warmspare::nic::registers::{RXDCTL, queue};
 use warmspare::topology::Policy;
 
 use super::service::{Service, Setup};
@@ -36,7 +38,8 @@ pub(super) fn causes(report: &Report) -> Result<Value> {
     service.finish()?.close(report)
 }
 
-/// Both domains on one NIC: each takes it over from the other, without a reset.
+/// Both domains on one NIC: each takes it over from the other, without a reset; by one where its
+/// queues do not come up.
 pub(super) fn shared(report: &Report) -> Result<Value> {
     let mut service = Service::start(report, &Setup::shared()?)?;
     for number in 0..SHARED_CRASHES {
@@ -45,7 +48,46 @@ pub(super) fn shared(report: &Report) -> Result<Value> {
         let path = slot.status().attach_path.load(Ordering::Relaxed);
         ensure!(path == attach::REATTACH, "takeover {number} took a full reset");
     }
+    refuse_once(&mut service)?;
+    let slot = service.serving_slot()?;
+    let path = slot.status().attach_path.load(Ordering::Relaxed);
+    ensure!(path == attach::RESET, "queues that did not come up were no reason for a reset");
     service.finish()?.close(report)
+}
+
+/// A crash, and the NIC's receive queue does not come up when the other domain attaches it: in the
+/// moment in which the driver has enabled it, it is disabled again, once.
+fn refuse_once(service: &mut Service<'_>) -> Result<()> {
+    service.suffer("refusal", |service, id, life| {
+        let slot = service.system.slots()[1 - id.index()].clone();
+        let heir = service.system.failover().life(slot.id).context("nobody stands by")?;
+        let behind = behind_enable(&heir)?;
+        let mut code = [0];
+        slot.ram.read(behind, &mut code)?;
+        let nic = slot.nic.clone();
+        heir.inject_registers(behind, &code, Box::new(move |_| nic.poke(RXDCTL, 0)))?;
+        let failed = Victim { slot: &service.system.slots()[id.index()], life, port: None };
+        let injected = failed.inject(Cause::Crash, 0)?;
+        Ok((injected.site, injected.at_ns))
+    })?;
+    Ok(())
+}
+
+/// The instruction behind the one that enables the receive queue: that one ends with the value.
+fn behind_enable(life: &Life) -> Result<u64> {
+    const VALUE: u32 = queue::ENABLE | 8 << 8 | 8;
+    let mut found = Vec::new();
+    for segment in life.image().segments() {
+        let places = (0u64..).zip(segment.data.windows(4));
+        let places = places.filter(|(_, word)| **word == VALUE.to_le_bytes());
+        found.extend(places.map(|(offset, word)| segment.address + offset + word.len() as u64));
+    }
+    match found[..] {
+        [behind] => Ok(behind),
+        _ => {
+            bail!("the driver enables its receive queue with {VALUE:#x} in {} places", found.len())
+        }
+    }
 }
 
 /// The three policies, each with the same faults.

@@ -9,6 +9,7 @@ mod devices;
 mod failover;
 mod frames;
 mod isolation;
+mod leak;
 mod scene;
 mod service;
 mod tests;
@@ -31,7 +32,7 @@ type OwnStep = fn(&Report) -> Result<Value>;
 /// One of these, or a test program.
 type Step = Box<dyn Fn(&Report) -> Result<Value>>;
 
-const STEPS: [(&str, OwnStep); 18] = [
+const STEPS: [(&str, OwnStep); 19] = [
     ("modules", basics::modules),
     ("kvm", basics::kvm),
     ("devices", devices::list_and_refuse),
@@ -49,6 +50,7 @@ const STEPS: [(&str, OwnStep); 18] = [
     ("policies", failover::policies),
     ("shared", failover::shared),
     ("aim", aim::aim),
+    ("leak", leak::leak),
     ("campaign", campaign::campaign),
 ];
 /// Steps that the others need, whatever was chosen.
@@ -105,7 +107,7 @@ pub(crate) fn run_all(report: &Arc<Report>, names: &[String]) -> Result<(usize, 
 /// How long a step may take: a few times what it takes on two busy processors.
 fn deadline_of(step: &str) -> Duration {
     let own = Duration::from_secs(match step {
-        "failover" | "causes" | "policies" | "shared" | "aim" | "campaign" => 240,
+        "failover" | "causes" | "policies" | "shared" | "aim" | "leak" | "campaign" => 240,
         _ => 60,
     });
     match tests::program_of(step) {
