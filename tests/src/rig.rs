@@ -9,7 +9,10 @@ use warmspare::app::{App, AppConfig, AppReport};
 use warmspare::clock::monotonic_ns;
 use warmspare::domain::{DomainId, DomainSlot};
 use warmspare::fault::{self, Site};
-use warmspare::supervisor::{Event, FailoverReport, RoleState, System, SystemState, Wires};
+use warmspare::supervisor::{
+    Event, FailoverReport, RoleState, SwitchError, SwitchReport, System, SystemState, Wires,
+};
+use warmspare::switchboard::HandoverError;
 use warmspare::topology::{Policy, Topology};
 use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
 use warmspare::wire::Port;
@@ -18,6 +21,8 @@ use crate::emulation;
 
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Planned switches that may be refused in a row.
+const SWITCH_ATTEMPTS: usize = 5;
 /// Some dozen datagrams.
 const A_WHILE: Duration = Duration::from_millis(60);
 
@@ -207,11 +212,19 @@ impl Rig {
     /// # Panics
     /// There is none, within [`PATIENCE`].
     pub fn wait_failover(&self) -> FailoverReport {
-        let end = Instant::now() + PATIENCE;
+        self.failover_within(PATIENCE).expect("a failover")
+    }
+
+    /// The next failover, if it comes in time.
+    ///
+    /// # Panics
+    /// A domain could not be built.
+    pub fn failover_within(&self, time: Duration) -> Option<FailoverReport> {
+        let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            match self.system.events().recv_timeout(left).expect("a failover") {
-                Event::Failover(report) => return *report,
+            match self.system.events().recv_timeout(left).ok()? {
+                Event::Failover(report) => return Some(*report),
                 Event::BuildFailed { reason, .. } => {
                     panic!("a domain could not be built: {reason}")
                 }
@@ -266,6 +279,16 @@ impl Rig {
         &self.system.slots()[id.index()]
     }
 
+    /// Waits for an echo from now on.
+    ///
+    /// # Panics
+    /// There is none, within [`PATIENCE`].
+    pub fn wait_echo(&self) {
+        let now_ns = monotonic_ns();
+        let last_echo = |rig: &Self| rig.sender.as_ref().and_then(Sender::last_echo_ns);
+        self.wait("echoes", |rig| last_echo(rig) > Some(now_ns));
+    }
+
     /// Lets traffic run for a while.
     pub fn run_for(&self, time: Duration) {
         std::thread::sleep(time);
@@ -282,11 +305,30 @@ impl Rig {
         let from_ns = monotonic_ns();
         self.run_for(A_WHILE);
         let until_ns = monotonic_ns();
-        let last_echo = |rig: &Self| rig.sender.as_ref().and_then(Sender::last_echo_ns);
-        self.wait("echoes", |rig| last_echo(rig) > Some(until_ns));
+        self.wait_echo();
         let ledger = self.finish_traffic();
         assert_eq!(ledger.total_corrupted(), 0);
         assert_eq!(ledger.lost_between(from_ns, until_ns), 0, "sent after all was over, and lost");
+    }
+
+    /// Hands the ring to the other domain. Where processors stand still, one that serves may not be
+    /// rid of its frames in time and keeps the ring, or the other may not answer in time and is built
+    /// anew: then nothing has happened, and it is asked for again.
+    ///
+    /// # Panics
+    /// It cannot be, or not in some attempts.
+    pub fn switch(&self) -> SwitchReport {
+        for _ in 0..SWITCH_ATTEMPTS {
+            self.wait_whole();
+            match self.system.operator().switch_to(None) {
+                Ok(report) => return report,
+                Err(
+                    SwitchError::Handover(HandoverError::NotDrained) | SwitchError::Unready { .. },
+                ) => {}
+                Err(error) => panic!("no switch: {error}"),
+            }
+        }
+        panic!("none of {SWITCH_ATTEMPTS} switches was carried out");
     }
 
     /// Corrupts the loop of the domain that serves, so that it crashes at its next turn. Which one

@@ -58,7 +58,7 @@ fn each_broadcast_comes_once_whatever_is_switched() {
     let mut rig = Rig::start();
     let (sent, came) = under_broadcasts(&mut rig, |rig| {
         for _ in 0..20 {
-            rig.system.operator().switch_to(None).unwrap();
+            rig.switch();
             rig.run_for(Duration::from_millis(2));
         }
     });
