@@ -5,7 +5,9 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
+use warmspare::fault::{Cause, Victim};
 use warmspare_tests::frontend::{
     DriverRing, FEATURES, GUEST_BASE, GUEST_MAC, GuestRam, RawFrontend, Request, TestGuest, body,
     frame, memfd, open_fds, wait,
@@ -16,6 +18,10 @@ use crate::Bench;
 /// `VHOST_F_LOG_ALL`.
 const LOG_ALL: u64 = 1 << 26;
 const PAGE: u64 = 4096;
+/// Variant of a hang: the transmit path.
+const IN_TRANSMIT: usize = 1;
+/// In which a frame that is called back would come.
+const QUIET: Duration = Duration::from_millis(50);
 
 fn log_bytes(guest: &TestGuest) -> u64 {
     (GUEST_BASE + guest.ram.bytes()) / PAGE / 8
@@ -242,4 +248,40 @@ fn logs_that_are_not_there_are_refused_and_others_short_or_askew_hold_nobody_up(
     }
     set_logging(&raw, &guest, true);
     bench.exchange(&mut guest);
+}
+
+/// From the answer to GET_VRING_BASE on the guest may run elsewhere, with the same address.
+#[test]
+fn what_a_guest_sent_last_is_out_when_it_has_left_and_nothing_follows() {
+    let mut bench = Bench::new();
+    for _ in 0..5 {
+        let mut guest = TestGuest::new();
+        let raw = RawFrontend::start(bench.rig.socket(), &guest);
+        bench.exchange(&mut guest);
+        let numbers = [0; 8].map(|_| bench.fresh_number());
+        bench.lan.take_seen();
+        // Its driver hangs over the last frames, which takes milliseconds to be found.
+        let failed = bench.rig.active();
+        let life = bench.rig.system.failover().life(failed).unwrap();
+        let victim = Victim { slot: bench.rig.slot(failed), life: &life, port: None };
+        victim.inject(Cause::Hang, IN_TRANSMIT).unwrap();
+        numbers.iter().for_each(|n| guest.queue(&frame(bench.lan.mac, GUEST_MAC, *n)));
+        guest.tx.kick();
+        wait("the frames to be taken", || guest.tx.outstanding() == 0);
+        for ring in guest.rings() {
+            raw.get(Request::GET_VRING_BASE, &body::state(ring.index, 0));
+        }
+        let seen: BTreeSet<_> = bench.lan.take_seen().into_iter().collect();
+        assert_eq!(seen, BTreeSet::from(numbers), "accepted, and not out");
+        let counters = bench.rig.system.switchboard().counters();
+        let announced = counters.announced.get();
+        assert_eq!(bench.rig.wait_failover().record.from, failed);
+        bench.rig.wait_whole();
+        bench.rig.crash_active();
+        bench.rig.wait_failover();
+        bench.rig.wait_whole();
+        bench.lan.expect_silence(QUIET);
+        assert_eq!(counters.announced.get(), announced, "it is called back");
+    }
+    bench.assert_serves();
 }

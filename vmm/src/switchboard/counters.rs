@@ -74,6 +74,8 @@ counters! {
     tx_malformed,
     /// Thrown away because the guest's ring is disabled.
     tx_discarded,
+    /// Not sent, or not again, because the guest may be at another machine.
+    tx_left_behind,
     /// Times the guest's ring had to wait for free buffers.
     tx_backpressure,
     /// Gauge: buffers of frames that are not confirmed.

@@ -97,6 +97,7 @@ impl Engine {
         self.shared.counters.turns.add(1);
         let claimed = self.reclaim(now_ns);
         self.drain(now_ns);
+        self.see_off(now_ns);
         self.tick(now_ns);
         let sent = self.transmit();
         let received = self.receive();
@@ -375,7 +376,8 @@ impl Engine {
             self.guests.iter().any(|guest| guest.port.has_deaf_ring()) || self.is_posting_blocked();
         let poll = poll.then(|| now_ns + DEAF_KICK_POLL.as_nanos() as u64);
         let drain = self.drain_due_ns(now_ns);
-        let dues = [self.confirmations.due_ns(), self.announcements.due_ns(), poll, drain];
+        let leave = self.departure_due_ns(now_ns);
+        let dues = [self.confirmations.due_ns(), self.announcements.due_ns(), poll, drain, leave];
         dues.into_iter().flatten().min()
     }
 
@@ -384,8 +386,8 @@ impl Engine {
         self.tx.is_waiting() && life.is_some_and(|life| life.trusted)
     }
 
-    /// Changes a guest's virtqueues. Everything was published at the end of the last turn, so
-    /// nothing is in flight.
+    /// Changes a guest's virtqueues; [`Self::answer_rings`] follows. Everything was published at the
+    /// end of the last turn, so no chain is in flight.
     pub(crate) fn set_rings(&mut self, guest: usize, changes: [RingChange; RINGS]) -> RingsDone {
         let mut done = RingsDone::default();
         for (ring, change) in changes.into_iter().enumerate() {
@@ -402,8 +404,10 @@ impl Engine {
             }
             self.shared.port_events[guest].broken[ring].store(false, Ordering::Relaxed);
         }
-        let is_here = self.guests[guest].port.rings[TX_RING].is_some();
-        self.announcements.set_here(guest, is_here);
+        if self.is_connected(guest) {
+            self.announcements.set_here(guest, true);
+            self.tx.come(guest);
+        }
         done
     }
 

@@ -11,6 +11,7 @@
 use shared_ring::layout::MAX_GUESTS;
 use vm_memory::VolatileSlice;
 
+use super::departure::Departure;
 use super::port::{Delivery, GuestPort};
 use super::transmit::MAX_FRAME_BUFFERS;
 
@@ -65,6 +66,8 @@ pub(crate) struct Guest {
     pub(crate) tx_blocked: bool,
     /// Transmit buffers that must be free before its next chain is taken.
     pub(crate) needs_buffers: usize,
+    /// It leaves.
+    pub(crate) departure: Option<Departure>,
 }
 
 /// All guests; at least one, at most [`MAX_GUESTS`], and never another number.
@@ -77,6 +80,7 @@ impl Guests {
             port: GuestPort::new(),
             tx_blocked: false,
             needs_buffers: MAX_FRAME_BUFFERS,
+            departure: None,
         };
         Self(macs.iter().take(MAX_GUESTS).map(guest).collect())
     }

@@ -21,6 +21,7 @@
 //! | `forward`, `twice` | the last step of a received frame; that it is taken once |
 //! | `engine` | one turn of the loop; `takeover`: who is active; `worker`: the thread |
 //! | `handover`, `drill` | planned switches, and the active side of a drill |
+//! | `departure` | guests that leave |
 //! | `addresses`, `announce` | what the guests' addresses are, and telling the network where they are |
 //!
 //! Nothing here allocates, logs or waits for a lock between a guest's kick and a NIC's doorbell, or
@@ -32,6 +33,7 @@ mod announcement;
 mod backlog;
 mod confirm;
 mod counters;
+mod departure;
 mod drill;
 mod engine;
 #[cfg(test)]
@@ -283,7 +285,8 @@ pub struct PortHandle {
 }
 
 impl PortHandle {
-    /// Changes this guest's virtqueues at the next loop boundary and waits for that.
+    /// Changes this guest's virtqueues at the next loop boundary and waits for that; where the
+    /// transmit ring is stopped, also for the guest's last frames, [`crate::budget::DEPARTURE`] at most.
     ///
     /// # Errors
     /// The switchboard does not answer.

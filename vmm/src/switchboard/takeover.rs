@@ -180,6 +180,7 @@ impl Engine {
         });
         report.poisoned = failed.poisoned;
         counters.tx_poisoned.add(failed.poisoned);
+        counters.tx_left_behind.add(failed.left_behind);
     }
 
     /// Takes everything that a domain received which goes on as a standby; what finds no room in the

@@ -13,6 +13,7 @@
 //! frames it sent, so confirmations free frames from the head. A frame is a run of buffers.
 
 mod checksum;
+mod leaving;
 mod staging;
 
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ use vm_memory::VolatileSlice;
 
 pub(crate) use self::staging::Staged;
 use super::announce::FIRST_RESERVED;
+use super::guests::GuestSet;
 use super::port::header::Checksum;
 use super::violation::{RingName, Violation};
 use crate::domain::DomainSlot;
@@ -93,6 +95,8 @@ pub(crate) struct Failed {
     pub(crate) kept: u64,
     /// Frames recognised as poison.
     pub(crate) poisoned: u64,
+    /// Frames of guests that are away.
+    pub(crate) left_behind: u64,
 }
 
 /// The pool's book-keeping. Nothing in it allocates after [`TxPool::new`].
@@ -114,6 +118,8 @@ pub(crate) struct TxPool {
     /// Buffers that each guest's frames hold, and how many they may.
     held: [u16; MAX_GUESTS],
     quota: u16,
+    /// Guests that may be at another machine.
+    away: GuestSet,
 }
 
 impl TxPool {
@@ -130,6 +136,7 @@ impl TxPool {
             poison: Vec::with_capacity(TX_BUFFERS),
             held: [0; MAX_GUESTS],
             quota: quota(guests),
+            away: GuestSet::NONE,
         }
     }
 
@@ -319,9 +326,9 @@ impl TxPool {
     pub(crate) fn send_again(&mut self, lost: u32) -> u64 {
         let mut again = 0;
         while again < u64::from(lost) && self.head_is_claimed() {
-            let announcement = self.line.front().is_some_and(|n| *n >= FIRST_RESERVED);
+            let stays = self.line.front().is_some_and(|number| self.may_go_again(*number));
             self.take_head(|pool, number| {
-                if announcement {
+                if !stays {
                     pool.release(number);
                 } else {
                     pool.claimed -= 1;
@@ -330,7 +337,7 @@ impl TxPool {
                     pool.waiting += 1;
                 }
             });
-            self.frames += u32::from(!announcement);
+            self.frames += u32::from(stays);
             again += 1;
         }
         self.credit = self.credit.min(self.frames);
@@ -338,7 +345,8 @@ impl TxPool {
     }
 
     /// The domain that the frames were posted to is gone; `in_hand` says whether it had taken the
-    /// entry at a cursor. All frames wait to be posted again, except announcements and poison.
+    /// entry at a cursor. All frames wait to be posted again, except announcements, poison, and those
+    /// of guests that are away.
     pub(crate) fn fail(&mut self, in_hand: impl Fn(u32) -> bool) -> Failed {
         let mut failed = Failed::default();
         let mut fate = State::Waiting;
@@ -348,19 +356,22 @@ impl TxPool {
             if buffer.first {
                 let taken = matches!(buffer.state, State::Posted | State::Claimed);
                 buffer.failures += u8::from(taken && in_hand(buffer.cursor));
+                let is_away = is_guests(number) && self.away.contains(buffer.guest.into());
                 fate = match buffer.failures {
-                    _ if number >= FIRST_RESERVED => State::Free,
+                    _ if !is_guests(number) => State::Free,
                     POISON_FAILURES.. => State::Poison,
+                    _ if is_away => State::Free,
                     _ => State::Waiting,
                 };
                 failed.kept += u64::from(fate == State::Waiting);
                 failed.poisoned += u64::from(fate == State::Poison);
+                failed.left_behind += u64::from(fate == State::Free && is_away);
             }
             buffer.state = fate;
             match fate {
                 State::Waiting => self.line.push_back(number),
                 State::Poison => self.poison.push(number),
-                State::Free | State::Posted | State::Claimed => {}
+                State::Free | State::Posted | State::Claimed => self.set_free(number),
             }
         }
         self.waiting = self.line.len();
@@ -419,11 +430,16 @@ impl TxPool {
     fn set_free(&mut self, number: u16) {
         let buffer = &mut self.buffers[usize::from(number)];
         buffer.state = State::Free;
-        if number < FIRST_RESERVED {
+        if is_guests(number) {
             self.held[usize::from(buffer.guest)] -= 1;
             self.free.push(number);
         }
     }
+}
+
+/// Whether a buffer is for the guests' frames.
+fn is_guests(number: u16) -> bool {
+    number < FIRST_RESERVED
 }
 
 #[cfg(test)]

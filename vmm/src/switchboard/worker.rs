@@ -101,13 +101,19 @@ impl Worker {
             self.engine.take_over(&order);
         }
         while let Some(envelope) = self.shared.next_command() {
-            if let Command::HandOver = envelope.command {
-                self.engine.hand_over(monotonic_ns(), envelope.reply);
-                continue;
+            let (now_ns, reply) = (monotonic_ns(), envelope.reply);
+            match envelope.command {
+                Command::HandOver => self.engine.hand_over(now_ns, reply),
+                Command::SetRings { guest, changes } => {
+                    let done = self.set_rings(guest, changes);
+                    self.engine.answer_rings(guest, now_ns, done, reply);
+                }
+                command => {
+                    let answer = self.carry_out(command);
+                    // Who gave up waiting needs no answer.
+                    let _ = reply.try_send(answer);
+                }
             }
-            let reply = self.carry_out(envelope.command);
-            // Who gave up waiting needs no answer.
-            let _ = envelope.reply.try_send(reply);
         }
         if self.engine.turn(monotonic_ns()) {
             return;
@@ -163,7 +169,6 @@ impl Worker {
                 Reply::Activated(self.engine.activate(lane, epoch))
             }
             Command::Detach { lane } => Reply::Lane(self.engine.detach(lane)),
-            Command::SetRings { guest, changes } => Reply::Rings(self.set_rings(guest, changes)),
             Command::Overlap { lane, epoch } => Reply::Overlap(self.engine.overlap(lane, epoch)),
             Command::EndHandover => {
                 self.engine.end_handover(monotonic_ns());
@@ -177,8 +182,8 @@ impl Worker {
                 self.engine.announce_now(monotonic_ns());
                 Reply::Done
             }
-            // Answered when the ring has changed hands.
-            Command::HandOver => Reply::Done,
+            // Answered when the ring has changed hands, and when the guest's last frames are out.
+            Command::HandOver | Command::SetRings { .. } => Reply::Done,
         }
     }
 

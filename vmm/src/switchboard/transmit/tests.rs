@@ -14,6 +14,8 @@ enum Step {
     Confirm(u32),
     LinkLost(u32),
     Fail,
+    Leave,
+    Come,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -27,6 +29,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0u32..9).prop_map(Step::Confirm),
         1 => (0u32..4).prop_map(Step::LinkLost),
         1 => Just(Step::Fail),
+        1 => Just(Step::Leave),
+        1 => Just(Step::Come),
     ]
 }
 
@@ -92,6 +96,8 @@ proptest! {
                 }
                 Step::Confirm(sent) => { pool.confirm(sent); }
                 Step::LinkLost(lost) => { pool.send_again(lost); }
+                Step::Leave => { pool.leave(0); }
+                Step::Come => pool.come(0),
                 Step::Fail => {
                     let taken = domain.rings.tx_post.cursor();
                     pool.fail(|cursor| taken.wrapping_sub(cursor + 1) as i32 >= 0);
