@@ -116,6 +116,10 @@ pub const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// even where nothing happens.
 pub const NIC_HEARTBEAT: Duration = Duration::from_millis(100);
 
+/// How long the engine of an emulated NIC lets frames gather on the wire that come one upon the other:
+/// some dozens of a gigabit's flood, and far below what an interruption takes.
+pub const NIC_GATHER: Duration = Duration::from_micros(50);
+
 /// How long a NIC's queues may take to send what they had fetched when they are switched off:
 /// 24 frames of full size take 0.3 ms at 1 Gb/s; the budget is that of the igb drivers. With the
 /// link down they never finish, and the bus is cut instead.

@@ -89,6 +89,7 @@ fn whole_figures(row: &Row<'_>, target: f64) -> Vec<Figure> {
         row.figure(often("exits for registers"), |s| s.per_thousand(s.exits.registers)),
         row.figure(often("exits by kicks and signals"), |s| s.per_thousand(s.exits.kicks)),
         row.figure(often("switchboard's sleeps"), |s| s.per_thousand(s.sleeps)),
+        row.figure(often("NIC's sleeps"), |s| s.sleeps_of(|name| name.starts_with("nic-"))),
         row.figure(often("switchboard's copies"), |s| s.per_thousand(s.copies)),
         row.figure(often("kicks of the domain"), |s| s.per_thousand(s.kicks)),
     ]

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use warmspare::switchboard::Counters;
 
-use super::{Figure, usage};
+use super::Figure;
+use super::usage::{self, Thread};
 
 /// Wanted of the switchboard alone, frames of 64 bytes per second of one core.
 const ALONE_64: f64 = 4e6;
@@ -33,8 +34,8 @@ impl Exits {
 pub(super) struct Sample {
     pub(super) frames: u64,
     pub(super) seconds: f64,
-    /// Nanoseconds by thread.
-    threads: BTreeMap<String, u64>,
+    /// By name.
+    threads: BTreeMap<String, Thread>,
     pub(super) sleeps: u64,
     pub(super) copies: u64,
     pub(super) kicks: u64,
@@ -61,8 +62,14 @@ impl Sample {
     }
 
     pub(super) fn per_frame_ns(&self, wanted: impl Fn(&str) -> bool) -> f64 {
-        let ns: u64 = self.threads.iter().filter(|(name, _)| wanted(name)).map(|(_, ns)| ns).sum();
-        ns as f64 / self.frames.max(1) as f64
+        let wanted = self.threads.iter().filter(|(name, _)| wanted(name));
+        wanted.map(|(_, thread)| thread.ns).sum::<u64>() as f64 / self.frames.max(1) as f64
+    }
+
+    /// Times that threads went to sleep, per 1,000 frames.
+    pub(super) fn sleeps_of(&self, wanted: impl Fn(&str) -> bool) -> f64 {
+        let wanted = self.threads.iter().filter(|(name, _)| wanted(name));
+        self.per_thousand(wanted.map(|(_, thread)| thread.sleeps).sum())
     }
 
     pub(super) fn per_thousand(&self, count: u64) -> f64 {

@@ -3,24 +3,37 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-/// Nanoseconds that each thread of this process has run, by name; threads of one name together.
-pub(super) fn threads() -> BTreeMap<String, u64> {
-    let mut all = BTreeMap::new();
+/// What a thread has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Thread {
+    /// Nanoseconds that it has run.
+    pub(super) ns: u64,
+    /// Times that it went to sleep by itself, to be woken.
+    pub(super) sleeps: u64,
+}
+
+/// What each thread of this process has done, by name; threads of one name together.
+pub(super) fn threads() -> BTreeMap<String, Thread> {
+    let mut all: BTreeMap<String, Thread> = BTreeMap::new();
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return all };
     for task in tasks.flatten() {
         let read = |file: &str| fs::read_to_string(task.path().join(file)).ok();
         // A thread may end meanwhile.
         let (Some(name), Some(stat)) = (read("comm"), read("schedstat")) else { continue };
-        *all.entry(name.trim().to_owned()).or_default() += first_number(&stat);
+        let thread = all.entry(name.trim().to_owned()).or_default();
+        thread.ns += first_number(&stat);
+        thread.sleeps += read("status").map_or(0, |status| sleeps(&status));
     }
     all
 }
 
-/// What each thread has run since.
-pub(super) fn since(before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+/// What each thread has done since.
+pub(super) fn since(before: &BTreeMap<String, Thread>) -> BTreeMap<String, Thread> {
     let mut now = threads();
-    for (name, ns) in &mut now {
-        *ns = ns.saturating_sub(before.get(name).copied().unwrap_or(0));
+    for (name, thread) in &mut now {
+        let before = before.get(name).copied().unwrap_or_default();
+        thread.ns = thread.ns.saturating_sub(before.ns);
+        thread.sleeps = thread.sleeps.saturating_sub(before.sleeps);
     }
     now
 }
@@ -36,11 +49,13 @@ pub(super) fn process_ns(pid: u32) -> u64 {
 pub(super) fn process_sleeps(pid: u32) -> u64 {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).ok();
-    let sleeps = |status: String| {
-        let mut lines = status.lines();
-        lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:").map(first_number))
-    };
-    tasks.flatten().filter_map(status).filter_map(sleeps).sum()
+    tasks.flatten().filter_map(status).map(|status| sleeps(&status)).sum()
+}
+
+fn sleeps(status: &str) -> u64 {
+    let mut lines = status.lines();
+    let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.map_or(0, first_number)
 }
 
 /// Of the last minute.
@@ -62,7 +77,7 @@ mod tests {
         assert!(process_ns(std::process::id()) > 0);
         std::thread::sleep(std::time::Duration::from_millis(1));
         assert!(process_sleeps(std::process::id()) > 0);
-        assert!(since(&BTreeMap::new()).values().sum::<u64>() > 0);
+        assert!(since(&BTreeMap::new()).values().any(|thread| thread.ns > 0));
         assert_eq!((first_number("12 3"), first_number("x")), (12, 0));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::device::Device;
+use super::gather::Gathering;
 use super::rx::Receiver;
 use super::tx::Transmitter;
 use super::wait::wait;
@@ -18,12 +19,22 @@ pub(super) struct Engine {
     rx: Receiver,
     tx: Transmitter,
     link_up: bool,
+    gathering: Gathering,
+    /// Frames were taken from the wire since the last sleep.
+    took: bool,
 }
 
 impl Engine {
     pub(super) fn new(device: Arc<Device>) -> Self {
         let link_up = device.link_up();
-        Self { device, rx: Receiver::new(), tx: Transmitter::new(), link_up }
+        Self {
+            device,
+            rx: Receiver::new(),
+            tx: Transmitter::new(),
+            link_up,
+            gathering: Gathering::default(),
+            took: false,
+        }
     }
 
     /// Runs until the device is told to stop. If it breaks, the device looks unplugged afterwards.
@@ -39,7 +50,6 @@ impl Engine {
 
     fn serve(&mut self) -> std::io::Result<()> {
         let device = self.device.clone();
-        let wire = device.wire.clone();
         let mut rung = false;
         loop {
             device.doorbell.answer(rung);
@@ -51,20 +61,29 @@ impl Engine {
             self.follow_link();
             let more = self.move_frames();
             let timer_ns = device.interrupts.fire_deferred();
-            if more {
-                rung = false;
-                continue;
-            }
-            let events = [Some(device.doorbell.fd()), wire.readable(), wire.link_changed()];
-            let [doorbell, readable, link_changed] = wait(events, self.timeout(timer_ns))?;
-            rung = doorbell;
-            if readable {
-                wire.begin_receive();
-            }
-            if link_changed {
-                wire.follow_link();
-            }
+            rung = !more && self.sleep(&device, timer_ns)?;
         }
+    }
+
+    /// Sleeps until something wants the engine; whether that was the doorbell.
+    fn sleep(&mut self, device: &Device, timer_ns: Option<u64>) -> std::io::Result<bool> {
+        let (wire, now_ns) = (&device.wire, monotonic_ns());
+        if std::mem::take(&mut self.took) {
+            self.gathering.taken(now_ns);
+        }
+        let gather_ns = self.gathering.until_ns(now_ns);
+        let readable = if gather_ns.is_some() { None } else { wire.readable() };
+        let events = [Some(device.doorbell.fd()), readable, wire.link_changed()];
+        let timeout = self.timeout(now_ns, [timer_ns, gather_ns]);
+        let [doorbell, readable, link_changed] = wait(events, timeout)?;
+        // After a pause nobody has said whether there is anything.
+        if readable || gather_ns.is_some() {
+            wire.begin_receive();
+        }
+        if link_changed {
+            wire.follow_link();
+        }
+        Ok(doorbell)
     }
 
     /// Raises LSC when the link has changed since the last look.
@@ -79,15 +98,15 @@ impl Engine {
     fn move_frames(&mut self) -> bool {
         let dma = self.device.dma.view();
         let sends = self.tx.turn(&self.device, &dma);
-        let receives = self.rx.turn(&self.device, &dma);
-        sends || receives
+        let received = self.rx.turn(&self.device, &dma);
+        self.took |= received.any;
+        sends || received.more
     }
 
     /// How long to sleep at most: until the next timer, and never without a sign of life.
-    fn timeout(&self, timer_ns: Option<u64>) -> Duration {
-        let now_ns = monotonic_ns();
+    fn timeout(&self, now_ns: u64, timers_ns: [Option<u64>; 2]) -> Duration {
         let negotiated_ns = self.device.phy.pending_ns(now_ns);
-        let next_ns = timer_ns.into_iter().chain(negotiated_ns).min();
+        let next_ns = timers_ns.into_iter().flatten().chain(negotiated_ns).min();
         let left = next_ns.map(|at| Duration::from_nanos(at.saturating_sub(now_ns)));
         left.map_or(NIC_HEARTBEAT, |left| left.min(NIC_HEARTBEAT))
     }

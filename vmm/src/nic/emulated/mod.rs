@@ -28,6 +28,7 @@ mod doorbell;
 mod engine;
 mod filter;
 mod frame_check;
+mod gather;
 mod interrupts;
 mod offload;
 mod phy;

@@ -33,6 +33,14 @@ enum Fate {
     Dropped,
 }
 
+/// What a turn found on the wire.
+pub(super) struct Received {
+    /// Frames, wanted or not.
+    pub(super) any: bool,
+    /// There may be more.
+    pub(super) more: bool,
+}
+
 /// Receive queue 0.
 pub(super) struct Receiver {
     cache: DescriptorCache<FETCHED>,
@@ -45,27 +53,20 @@ impl Receiver {
         Self { cache: DescriptorCache::new(), frame }
     }
 
-    /// Takes what is on the wire; says whether there may be more.
-    pub(super) fn turn(&mut self, device: &Device, dma: &DmaView<'_>) -> bool {
+    /// Takes what is on the wire. One interrupt at its end: the driver goes before this engine, and
+    /// would come in between for the first frame alone.
+    pub(super) fn turn(&mut self, device: &Device, dma: &DmaView<'_>) -> Received {
         self.follow(device, dma);
-        let mut received = 0;
-        let mut more = true;
-        for _ in 0..BATCH {
-            let Some(len) = device.wire.receive(&mut self.frame[..MAX_FRAME_BYTES]) else {
-                more = false;
-                break;
-            };
-            if let Fate::Received = self.accept(device, dma, len) {
-                received += 1;
-                if received == 1 {
-                    device.interrupts.raise_receive();
-                }
-            }
+        let (mut taken, mut wanted) = (0, false);
+        while taken < BATCH {
+            let Some(len) = device.wire.receive(&mut self.frame[..MAX_FRAME_BYTES]) else { break };
+            taken += 1;
+            wanted |= matches!(self.accept(device, dma, len), Fate::Received);
         }
-        if received > 1 {
+        if wanted {
             device.interrupts.raise_receive();
         }
-        more
+        Received { any: taken > 0, more: taken == BATCH }
     }
 
     /// Follows the queue's registers: fetches ahead while it is on, lets go when it goes off.
