@@ -79,7 +79,29 @@ fn status(interface: &str) -> io::Result<String> {
         let name = name.rsplit('/').next().unwrap_or(name);
         words.push(format!("{name}={}", value.trim()));
     }
+    let overflows = full_sockets(&fs::read_to_string("/proc/net/snmp")?);
+    words.push(format!("udp_overflows={}", overflows.unwrap_or_default()));
     Ok(words.join(" "))
+}
+
+/// Datagrams for which a socket had no room: a column of the table of UDP.
+fn full_sockets(snmp: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let place = names.split_whitespace().position(|name| name == "RcvbufErrors")?;
+    values.split_whitespace().nth(place)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_sockets_are_found() {
+        let text = "Ip: Forwarding\nIp: 1\nUdp: InDatagrams NoPorts RcvbufErrors SndbufErrors\n\
+            Udp: 10 2 7 0\n";
+        assert_eq!((full_sockets(text), full_sockets("")), (Some(7), None));
+    }
 }
 
 /// What stays what it is as long as the guest runs, wherever that is; and since when it runs.

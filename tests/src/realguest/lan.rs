@@ -8,9 +8,10 @@
 //! ```
 
 use std::ffi::CStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -172,6 +173,19 @@ impl Lan {
         Ok(())
     }
 
+    /// Watches the bridge's table, with a log at this place.
+    ///
+    /// # Errors
+    /// iproute2 is missing.
+    pub(crate) fn watch(&self, log: PathBuf) -> Result<Watch> {
+        let monitor = Command::new("stdbuf")
+            .args(["--output=L", "bridge", "-n", self.bridge.name(), "monitor", "fdb"])
+            .stdout(File::create(&log)?)
+            .spawn()
+            .context("iproute2's `bridge` is missing")?;
+        Ok(Watch { monitor, log })
+    }
+
     /// Which port the bridge has learned a station behind.
     ///
     /// # Errors
@@ -185,6 +199,35 @@ impl Lan {
         let line = text.lines().find(|line| line.starts_with(mac));
         let mut words = line.unwrap_or_default().split(' ').skip_while(|word| *word != "dev");
         Ok(words.nth(1).map(str::to_owned))
+    }
+}
+
+/// The bridge's table, as it changes; until dropped.
+pub(crate) struct Watch {
+    monitor: Child,
+    log: PathBuf,
+}
+
+impl Watch {
+    /// Ports that a station was learned behind since the beginning, in their order.
+    ///
+    /// # Errors
+    /// There is nothing to read.
+    pub(crate) fn ports_of(&self, mac: &str) -> Result<Vec<String>> {
+        let text = fs::read_to_string(&self.log)?;
+        let learned = text.lines().filter(|line| line.starts_with(mac));
+        let port = |line: &str| {
+            line.split(' ').skip_while(|word| *word != "dev").nth(1)?.to_owned().into()
+        };
+        Ok(learned.filter_map(port).collect())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.monitor.kill();
+        let _ = self.monitor.wait();
+        let _ = fs::remove_file(&self.log);
     }
 }
 

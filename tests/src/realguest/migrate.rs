@@ -10,7 +10,7 @@ use warmspare::fault::Cause;
 use warmspare::traffic::Ledger;
 use warmspare_linux_guest::groups::FrameSocket;
 
-use super::lan::{HOST_INTERFACE, Lan, OTHER_TAPS, TAPS};
+use super::lan::{HOST_INTERFACE, Lan, OTHER_TAPS, TAPS, Watch};
 use super::ping::Ping;
 use super::service::Program;
 use super::steps::{Bench, PATIENCE, SETTLE, books};
@@ -26,6 +26,8 @@ struct Move {
     to_ns: u64,
     said: Value,
     announcements: [u64; 2],
+    /// Ports that the bridge learned the guest behind meanwhile.
+    learned: Vec<String>,
 }
 
 impl Move {
@@ -38,7 +40,30 @@ impl Move {
             "qemu_downtime_ms": self.said["downtime"],
             "qemu_total_ms": self.said["total-time"],
             "memory_passes": self.said["ram"]["dirty-sync-count"],
+            "bridge_learned": self.learned,
             "announced": { "reverse_arp": self.announcements[0], "arp": self.announcements[1] },
+        })
+    }
+}
+
+/// A failover where the guest is not any more.
+struct Behind {
+    from_ns: u64,
+    to_ns: u64,
+    /// Ports that the bridge learned the guest behind meanwhile.
+    learned: Vec<String>,
+    /// Datagrams that reached the guest, and not the program in it.
+    full_sockets: u64,
+}
+
+impl Behind {
+    fn report(&self, ledger: &Ledger) -> Value {
+        let gap = ledger.longest_gap(self.from_ns, self.to_ns);
+        json!({
+            "lost": ledger.lost_between(self.from_ns, self.to_ns),
+            "lost_to_full_sockets_of_the_guest": self.full_sockets,
+            "longest_silence_ms": gap.map(|(from, to)| (to - from) as f64 / 1e6),
+            "bridge_learned": self.learned,
         })
     }
 }
@@ -58,7 +83,7 @@ impl Bench<'_> {
         let away = self.move_guest(&ping, &there, OTHER_TAPS).context("on the way there")?;
         let between = Identity::of(self)?;
         ensure!(between.continues(&before), "the guest was {before:?} and is {between:?}");
-        let [failed_from, failed_to] = self.fail_behind()?;
+        let behind = self.fail_behind()?;
         let back = self.move_guest(&ping, &here, TAPS).context("on the way back")?;
         let after = Identity::of(self)?;
         ensure!(after.continues(&between), "the guest was {between:?} and is {after:?}");
@@ -66,15 +91,16 @@ impl Bench<'_> {
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
         Ok(json!({
             "there": away.report(&ledger),
-            "lost_while_the_first_machine_fails": ledger.lost_between(failed_from, failed_to),
+            "while_the_first_machine_fails": behind.report(&ledger),
             "back": back.report(&ledger),
             "traffic": books(&ledger),
         }))
     }
 
-    /// A failover on the machine that the guest has left must not call its frames back there. Says
-    /// from when to when.
-    fn fail_behind(&mut self) -> Result<[u64; 2]> {
+    /// A failover on the machine that the guest has left must not call its frames back there.
+    fn fail_behind(&mut self) -> Result<Behind> {
+        let full_before = self.guest()?.figure("udp_overflows")?;
+        let watch = self.watch()?;
         let from_ns = monotonic_ns();
         let listener = Listener::open(self.lan)?;
         let service = self.service()?;
@@ -84,7 +110,12 @@ impl Bench<'_> {
         let heard = listener.announcements(&self.parts.mac());
         ensure!(heard == [0, 0], "announced where it is not any more: {heard:?}");
         self.expect_at(OTHER_TAPS)?;
-        Ok([from_ns, monotonic_ns()])
+        let learned = watch.ports_of(&self.parts.mac())?;
+        let is_left = |port: &String| TAPS.contains(&port.as_str());
+        ensure!(!learned.iter().any(is_left), "the bridge had the guest at {learned:?}");
+        let to_ns = monotonic_ns();
+        let full_sockets = self.guest()?.figure("udp_overflows")? - full_before;
+        Ok(Behind { from_ns, to_ns, learned, full_sockets })
     }
 
     /// The bridge has the guest behind one of these ports.
@@ -102,6 +133,7 @@ impl Bench<'_> {
         let heir = self.parts.await_guest(backend, &incoming)?;
         wait_for(&incoming)?;
         let listener = Listener::open(self.lan)?;
+        let watch = self.watch()?;
         let from_ns = monotonic_ns();
         let said = self.guest()?.move_to(&incoming)?;
         // Which ends the QEMU that it ran in.
@@ -112,7 +144,12 @@ impl Bench<'_> {
         let announcements = listener.announcements(&self.parts.mac());
         ensure!(announcements != [0, 0], "the guest's new place was not announced");
         std::thread::sleep(SETTLE);
-        Ok(Move { from_ns, to_ns, said, announcements })
+        let learned = watch.ports_of(&self.parts.mac())?;
+        Ok(Move { from_ns, to_ns, said, announcements, learned })
+    }
+
+    fn watch(&self) -> Result<Watch> {
+        self.lan.watch(scratch()?.join("bridge.log"))
     }
 }
 
