@@ -7,6 +7,7 @@
 //! | `interruption` | crash, hang, pulled cable; the policy `reboot` |
 //! | `peers` | how long what a user has without warmspare is interrupted: restarted back-ends, bonding, a watcher; with a Linux guest behind a bridge |
 //! | `peers-path` | what others move in the same place: TCP and UDP with that guest, frames of testpmd; the switchboard alone with testpmd's frames |
+//! | `peers-loss` | what is lost there below saturation |
 //!
 //! One JSON document on standard output (`warmspare.bench/1`), one table on standard error. Nothing
 //! is judged here: figures of a busy machine are the machine's.
@@ -34,7 +35,8 @@ const SCHEMA: &str = "warmspare.bench/1";
 /// What may be said on the command line.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// Run only these groups: data-path, cost, interruption, peers, peers-path
+    /// Run only these groups: data-path, cost, interruption, peers, peers-path,
+    /// peers-loss
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
     /// Runs of each row; the median is shown
@@ -147,12 +149,13 @@ const PEERS: &str = "peers";
 
 type Group = (&'static str, fn(&BenchArgs) -> Result<Vec<Figure>>);
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 6] = [
     ("data-path", path::run),
     ("cost", cost::run),
     ("interruption", interruption::run),
     ("peers", peers::run),
     ("peers-path", peers::run_path),
+    ("peers-loss", peers::run_loss),
 ];
 
 /// Runs the groups, and prints.

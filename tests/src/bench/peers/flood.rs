@@ -1,10 +1,12 @@
-//! A station behind the bridge that sends frames as fast as its processor allows.
+//! A station behind the bridge that sends frames as fast as its processor allows, or at an even rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
+use warmspare::realtime::{self, Priority};
 use warmspare::topology::MacAddress;
 use warmspare_linux_guest::groups::FrameSocket;
 
@@ -14,6 +16,10 @@ use crate::realguest::lan::{HOST_INTERFACE, Namespace};
 pub(super) const STATION: &str = "02:77:73:00:00:21";
 /// A protocol for experiments (IEEE 802, local experimental EtherType 1).
 const ETHER_TYPE: [u8; 2] = [0x88, 0xb5];
+/// Between two groups of frames at an even rate.
+const TICK: Duration = Duration::from_micros(500);
+/// By how much it may be late.
+const LATE: Duration = Duration::from_millis(4);
 
 /// The flood; ends when dropped.
 pub(super) struct Flood {
@@ -24,11 +30,7 @@ pub(super) struct Flood {
 impl Flood {
     /// Starts to send frames of so many bytes to an address, from inside a namespace.
     pub(super) fn start(namespace: &Namespace, to: &str, bytes: usize) -> Result<Self> {
-        let address = |text: &str| text.parse::<MacAddress>().map(|mac| mac.0).map_err(Error::msg);
-        let mut frame = [&address(to)?[..], &address(STATION)?, &ETHER_TYPE].concat();
-        frame.resize(bytes, 0x5a);
-        let socket = namespace.run(|| FrameSocket::sender(HOST_INTERFACE))?;
-        let socket = socket.context("no packet socket")?;
+        let (socket, frame) = open(namespace, to, bytes)?;
         let stop = Arc::new(AtomicBool::new(false));
         let ended = stop.clone();
         let thread = std::thread::Builder::new().name("flood".into()).spawn(move || {
@@ -38,6 +40,61 @@ impl Flood {
             }
         })?;
         Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+/// A socket, and the frame to send by it.
+fn open(namespace: &Namespace, to: &str, bytes: usize) -> Result<(FrameSocket, Vec<u8>)> {
+    let address = |text: &str| text.parse::<MacAddress>().map(|mac| mac.0).map_err(Error::msg);
+    let mut frame = [&address(to)?[..], &address(STATION)?, &ETHER_TYPE].concat();
+    frame.resize(bytes, 0x5a);
+    let socket = namespace.run(|| FrameSocket::sender(HOST_INTERFACE))?;
+    Ok((socket.context("no packet socket")?, frame))
+}
+
+/// So many frames a second.
+pub(super) struct Paced {
+    socket: FrameSocket,
+    frame: Vec<u8>,
+    rate: f64,
+}
+
+impl Paced {
+    /// To an address, from inside a namespace.
+    pub(super) fn start(namespace: &Namespace, to: &str, bytes: usize, rate: f64) -> Result<Self> {
+        let (socket, frame) = open(namespace, to, bytes)?;
+        Ok(Self { socket, frame, rate })
+    }
+
+    /// Sends for so long; says how many frames.
+    pub(super) fn run(&self, time: Duration) -> Result<u64> {
+        let paced = || {
+            // Else it would wait for those that it keeps busy.
+            realtime::enter(Priority::Nic);
+            self.send(time)
+        };
+        std::thread::scope(|scope| match scope.spawn(paced).join() {
+            Ok(sent) => sent,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+
+    /// What a sender that had to wait for a processor has missed is not made up for: it would come as
+    /// a flood.
+    fn send(&self, time: Duration) -> Result<u64> {
+        let (began, mut sent, mut missed) = (Instant::now(), 0, 0);
+        let most = (self.rate * LATE.as_secs_f64()) as u64 + 1;
+        while began.elapsed() < time {
+            let due = (began.elapsed().as_secs_f64() * self.rate) as u64;
+            let late = due - sent - missed;
+            missed += late.saturating_sub(most);
+            for _ in 0..late.min(most) {
+                self.socket.send(&self.frame).context("a frame cannot be sent")?;
+                sent += 1;
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(sent)
     }
 }
 

@@ -28,9 +28,9 @@ const MODES: [(Mode, &str); 3] = [
 ];
 
 /// One run.
-struct Sample {
+pub(super) struct Sample {
     /// Frames per second.
-    rate: f64,
+    pub(super) rate: f64,
     /// Of the back-end's process.
     ns_per_frame: f64,
     /// Times that a thread of the back-end went to sleep, per 1,000 frames.
@@ -82,7 +82,7 @@ fn rows(row: &str, samples: &[Sample]) -> Vec<Figure> {
     ]
 }
 
-fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Sample> {
+pub(super) fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Sample> {
     let backend = place.start_afresh()?;
     let _known = Stations::announce(place)?;
     let frontend = Frontend::start(place.lan.host(), &place.socket, &place.mac, mode, bytes)?;
@@ -116,13 +116,13 @@ fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Sample> {
 }
 
 /// The bridge's knowledge of who is where, so that it floods nobody else.
-struct Stations<'a> {
+pub(super) struct Stations<'a> {
     lan: &'a Lan,
     places: [(String, &'static str); 2],
 }
 
 impl<'a> Stations<'a> {
-    fn announce(place: &Place<'a>) -> Result<Self> {
+    pub(super) fn announce(place: &Place<'a>) -> Result<Self> {
         let places = [(place.mac.clone(), place.tap()), (STATION.to_owned(), "v0")];
         for (mac, port) in &places {
             place.lan.fix(mac, port, true)?;

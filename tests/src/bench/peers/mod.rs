@@ -13,6 +13,7 @@ mod felt;
 mod flood;
 mod frames;
 mod killed;
+mod loss;
 mod ours;
 mod pair;
 pub mod plain;
@@ -38,6 +39,8 @@ use pair::Pulled;
 const GROUP: &str = "peers";
 /// What they move, in the same place.
 const PATH_GROUP: &str = "peers-path";
+/// What is lost there below saturation.
+const LOSS_GROUP: &str = "peers-loss";
 /// After how long QEMU connects again, milliseconds.
 const RECONNECT_MS: [u32; 2] = [1, 1000];
 /// Between two looks of bonding at the link, milliseconds.
@@ -84,6 +87,11 @@ pub(super) fn run_path(args: &BenchArgs) -> Result<Vec<Figure>> {
         }
     }
     Ok(figures)
+}
+
+/// What warmspare loses below saturation.
+pub(super) fn run_loss(args: &BenchArgs) -> Result<Vec<Figure>> {
+    loss::measure(&Stage::new(args)?, args)
 }
 
 /// The first row, ours, is held beside all others.

@@ -127,6 +127,42 @@ impl Frontend {
     pub(super) fn end(self) -> Result<()> {
         self.program.interrupt(END_DEADLINE)
     }
+
+    /// The same, and what it has counted.
+    ///
+    /// # Errors
+    /// It does not end, or say so.
+    pub(super) fn end_and_count(self) -> Result<Totals> {
+        let log = self.log.clone();
+        self.end()?;
+        totals(&fs::read_to_string(log)?).context("testpmd does not say what it has forwarded")
+    }
+}
+
+/// Frames that a front-end has handled from its start to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) received: u64,
+    /// Put into its ring.
+    pub(super) sent: u64,
+    /// For which there was no room in it.
+    pub(super) dropped: u64,
+}
+
+/// From its last words. Its figures of each second do not speak of dropped frames.
+fn totals(text: &str) -> Option<Totals> {
+    let number = |line: &str, name: &str| -> Option<u64> {
+        line.split_once(name)?.1.split_whitespace().next()?.parse().ok()
+    };
+    let last = |name: &str| {
+        text.lines().rev().find(|line| line.contains(name) && line.contains("-dropped:"))
+    };
+    let (rx, tx) = (last("RX-packets:")?, last("TX-packets:")?);
+    Some(Totals {
+        received: number(rx, "RX-packets:")?,
+        sent: number(tx, "TX-packets:")?,
+        dropped: number(tx, "TX-dropped:")?,
+    })
 }
 
 fn last_line(text: &str) -> &str {
@@ -177,6 +213,16 @@ pub(super) fn median(mut values: Vec<f64>) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn totals_are_read() {
+        let text = "  RX-packets: 7   RX-missed: 0   RX-bytes:  9\n\
+            ---- Forward statistics for port 0  ----\n\
+            RX-packets: 12  RX-dropped: 0  RX-total: 12\n\
+            TX-packets: 10  TX-dropped: 2  TX-total: 12\n";
+        assert_eq!(totals(text), Some(Totals { received: 12, sent: 10, dropped: 2 }));
+        assert_eq!(totals("RX-packets: 7   RX-missed: 0\n"), None);
+    }
 
     #[test]
     fn rates_are_read() {
