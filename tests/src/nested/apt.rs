@@ -46,13 +46,13 @@ impl Apt {
     }
 
     fn update(&self) -> Result<()> {
-        println!("nested: fetching the package index");
+        eprintln!("nested: fetching the package index");
         run(self.command("apt-get").args(["-qq", "update"]))
     }
 
     /// Installs a package; needs root.
     pub(super) fn install(&self, package: &str) -> Result<()> {
-        println!("nested: installing {package}");
+        eprintln!("nested: installing {package}");
         let mut command = self.command("apt-get");
         command.args(["-qq", "-y", "--no-install-recommends", "install", package]);
         run(command.env("DEBIAN_FRONTEND", "noninteractive"))
@@ -68,7 +68,7 @@ impl Apt {
 
     /// Downloads a package into a folder and says where it is. Needs no root.
     pub(super) fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
-        println!("nested: fetching {package}");
+        eprintln!("nested: fetching {package}");
         run(self.command("apt-get").args(["-qq", "download", package]).current_dir(into))?;
         let debs = fs::read_dir(into)?.flatten().map(|entry| entry.path());
         let deb = debs.filter(|path| path.extension().is_some_and(|end| end == "deb")).max();

@@ -68,7 +68,7 @@ pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<P
 /// Static programs by cargo (package, binary), and the folder they are in: for a guest that has no
 /// libraries.
 pub(crate) fn build_programs(programs: &[(&str, &str)]) -> Result<PathBuf> {
-    println!("building programs for the machine");
+    eprintln!("building programs for the machine");
     let mut command = cargo();
     // `--target` keeps the flags from build scripts and procedural macros, which must stay dynamic.
     command.args(["build", "--quiet", "--release", "--target", TARGET]);
