@@ -92,18 +92,6 @@ fn full_sockets(snmp: &str) -> Option<u64> {
     values.split_whitespace().nth(place)?.parse().ok()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn full_sockets_are_found() {
-        let text = "Ip: Forwarding\nIp: 1\nUdp: InDatagrams NoPorts RcvbufErrors SndbufErrors\n\
-            Udp: 10 2 7 0\n";
-        assert_eq!((full_sockets(text), full_sockets("")), (Some(7), None));
-    }
-}
-
 /// What stays what it is as long as the guest runs, wherever that is; and since when it runs.
 fn identity(interface: &str) -> io::Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
@@ -147,4 +135,16 @@ fn virtio_devices(folder: &str) -> io::Result<Vec<String>> {
     let mut names: Vec<_> = names.filter(|name| name.starts_with("virtio")).collect();
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_sockets_are_found() {
+        let text = "Ip: Forwarding\nIp: 1\nUdp: InDatagrams NoPorts RcvbufErrors SndbufErrors\n\
+            Udp: 10 2 7 0\n";
+        assert_eq!((full_sockets(text), full_sockets("")), (Some(7), None));
+    }
 }
