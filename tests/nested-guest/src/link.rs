@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use warmspare::wire::MAX_FRAME_BYTES;
 
 use crate::sys;
 
@@ -150,7 +151,14 @@ impl RawWire {
 
     /// A frame, if there is one; those of other stations than the tests' are passed over.
     pub(crate) fn receive(&self) -> Option<Vec<u8>> {
-        let mut bytes = vec![0u8; 10_000];
+        let mut bytes = vec![0; MAX_FRAME_BYTES];
+        let len = self.receive_into(&mut bytes)?;
+        bytes.truncate(len);
+        Some(bytes)
+    }
+
+    /// The same into a buffer of [`MAX_FRAME_BYTES`] or more; says how long it is.
+    pub(crate) fn receive_into(&self, bytes: &mut [u8]) -> Option<usize> {
         loop {
             // SAFETY: all-zero bytes are a valid address, and it is written by the call.
             let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -168,18 +176,9 @@ impl RawWire {
             };
             let len = usize::try_from(len).ok()?;
             if from.sll_pkttype != libc::PACKET_OUTGOING && is_test_frame(&bytes[..len]) {
-                bytes.truncate(len);
-                return Some(bytes);
+                return Some(len);
             }
         }
-    }
-
-    /// Waits until there may be a frame, or the time is over.
-    pub(crate) fn wait(&self, deadline: Duration) {
-        let mut poll =
-            libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one entry, which outlives the call.
-        unsafe { libc::poll(&mut poll, 1, deadline.as_millis() as i32) };
     }
 
     /// A frame that comes within a time.
@@ -197,6 +196,12 @@ impl RawWire {
     /// Forgets what has come.
     pub(crate) fn clear(&self) {
         while self.receive().is_some() {}
+    }
+}
+
+impl AsFd for RawWire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

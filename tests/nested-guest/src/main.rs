@@ -1,13 +1,13 @@
 //! Init of the nested machine: sets Linux up, runs the steps, reports each, and switches off.
 
 mod link;
-mod pump;
 mod report;
 mod rig;
 mod steps;
 mod sys;
 mod trace;
 mod watchdog;
+mod wire;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -16,8 +16,8 @@ use warmspare::wire::Wire;
 use warmspare_tests::emulation;
 
 use super::service::nics;
-use crate::pump::PumpedWire;
 use crate::report::Report;
+use crate::wire::SenderWire;
 
 const INJECTIONS: u64 = 20;
 /// Emulated processors: see [`emulation`].
@@ -37,7 +37,7 @@ impl Ground for RealNics {
     }
 
     fn wire(&self, _: &mut Wires) -> io::Result<Arc<dyn Wire>> {
-        Ok(PumpedWire::start().map_err(io::Error::other)?)
+        Ok(SenderWire::open().map_err(io::Error::other)?)
     }
 
     fn slowness(&self) -> u32 {

@@ -19,8 +19,8 @@ use warmspare::traffic::{Addresses, Sender};
 use warmspare_tests::emulation;
 
 use super::books::{Books, Outcome};
-use crate::pump::PumpedWire;
 use crate::report::Report;
+use crate::wire::SenderWire;
 
 /// Between two wakes of the threads that notice stalls: one costs each processor a fifth of a
 /// millisecond here.
@@ -118,8 +118,7 @@ impl<'a> Service<'a> {
             address: Addresses::DEFAULT_GUEST_NET.parse()?,
             udp_port: Addresses::DEFAULT.guest_port,
         })?;
-        let sender =
-            Sender::spawn(PumpedWire::start()?, Addresses::DEFAULT, setup.period, 100_000)?;
+        let sender = Sender::spawn(SenderWire::open()?, Addresses::DEFAULT, setup.period, 100_000)?;
         let sender = Some(sender);
         let mut service = Self {
             report,
