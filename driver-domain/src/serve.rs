@@ -81,8 +81,9 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
     Ok(domain)
 }
 
-/// Leaves the NIC alone for as long as the role says so, but has its link up by then if it has it for
-/// itself: to negotiate one takes seconds. Each wake is a sign of life.
+/// Leaves the NIC alone for as long as the role says so, but for what attaching would have to wait
+/// for: each page of registers has been read once, and the link is up by then if the domain has the
+/// NIC for itself (to negotiate one takes seconds). Each wake is a sign of life.
 fn await_nic<R: Registers, H: Hypercalls>(
     domain: &Domain<'_, R, H>,
     clock: &impl Clock,
@@ -91,6 +92,7 @@ fn await_nic<R: Registers, H: Hypercalls>(
     if memory.control.role() != Role::Unattached {
         return Ok(());
     }
+    nic.touch()?;
     if memory.control.nic_is_shared.load(Ordering::Relaxed) == 0 {
         nic.prepare_link(clock)?;
     }

@@ -44,6 +44,16 @@ impl<R: Registers> Igb<'_, R> {
         }
     }
 
+    /// Reads a register of each page that attaching uses; none of them changes by that. A first access
+    /// to a page has to be resolved by the hypervisor, and that is not for a takeover.
+    ///
+    /// # Errors
+    /// The NIC is gone.
+    pub fn touch(&self) -> Result<(), DomainError> {
+        let pages = [reg::STATUS, reg::EIMS, reg::RXCSUM, reg::RXDCTL, reg::TXDCTL];
+        pages.into_iter().try_for_each(|register| self.read(register).map(|_| ()))
+    }
+
     fn reattach(&mut self, plan: &AttachPlan, clock: &impl Clock) -> Result<bool, DomainError> {
         self.read(reg::STATUS)?;
         self.mask_all();
