@@ -128,6 +128,8 @@ fn a_port_that_dies_under_the_standby_makes_it_unfit_and_nothing_else() {
         _ => None,
     });
     assert_eq!(blame, Some(Blame::Wire));
+    // What is told may have been before, when the machine stood still.
+    rig.wait("an unfit standby", |rig| !is_fit(rig, standby));
     assert!(!rig.system.failover().is_redundant());
     rig.set_port_dead(standby, false);
     rig.wait("a fit standby", |rig| is_fit(rig, standby));
