@@ -53,6 +53,22 @@ impl InProcess {
         Ok(())
     }
 
+    /// Waits until it is redundant, and says loudly what has failed since somebody asked last: nobody
+    /// caused that, and the next fault must not be taken for it.
+    ///
+    /// # Errors
+    /// As for [`Self::wait_redundant`].
+    pub(crate) fn settle(&self) -> Result<()> {
+        self.wait_redundant()?;
+        for event in self.system.events().try_iter() {
+            if let Event::Failover(report) = event {
+                let verdict = report.record.verdict;
+                eprintln!("linux-guest: NOBODY CAUSED THIS FAILOVER: {verdict}: {verdict:?}");
+            }
+        }
+        Ok(())
+    }
+
     /// What its switchboard counts.
     pub(crate) fn counters(&self) -> &Counters {
         self.system.switchboard().counters()

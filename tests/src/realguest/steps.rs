@@ -206,6 +206,7 @@ impl<'a> Bench<'a> {
     /// guest's address at the other port.
     pub(super) fn fail_once(&self, mac: &str, cause: Cause, variant: usize) -> Result<Failure> {
         let service = self.service()?;
+        service.settle()?;
         let failed = service.active()?;
         let tap = TAPS[failed];
         let injected_ns = monotonic_ns();
