@@ -9,7 +9,7 @@ use super::confirm::Confirmations;
 use super::drill::Drill;
 use super::forward::Forwarder;
 use super::guests::{GuestSet, Guests};
-use super::handover::{Handover, Returned};
+use super::handover::Handover;
 use super::lane::{Lane, LaneLife};
 use super::port::vring::Vring;
 use super::port::{RINGS, RX_RING, TX_RING};
@@ -33,7 +33,6 @@ pub(crate) struct Engine {
     pub(super) confirmations: Confirmations,
     pub(super) announcements: Announcer,
     pub(super) handover: Option<Handover>,
-    pub(super) returned: Returned,
     pub(super) twice: Twice,
     pub(super) drill: Option<Drill>,
     /// Number of a drill whose question came in and was not answered yet.
@@ -64,7 +63,6 @@ impl Engine {
             confirmations: Confirmations::default(),
             announcements: Announcer::new(macs, announce),
             handover: None,
-            returned: Returned::default(),
             twice: Twice::new(),
             drill: None,
             question: None,
@@ -240,7 +238,7 @@ impl Engine {
             counters: &self.shared.counters,
             lane,
             question: &mut self.question,
-            returned: &mut self.returned,
+            handover: self.handover.as_mut(),
         };
         (slot, life.as_deref_mut(), forwarder)
     }

@@ -4,7 +4,7 @@ use shared_ring::probe::{PROBE_ETHERTYPE, PROBE_HEAD_BYTES, Probe, ProbeKind, pr
 
 use super::counters::Counters;
 use super::guests::{GuestSet, Guests};
-use super::handover::Returned;
+use super::handover::Handover;
 use super::lane::{LaneLife, RxFrame, body};
 use super::port::Delivery;
 use super::twice::Twice;
@@ -19,7 +19,7 @@ pub(super) struct Forwarder<'a> {
     pub(super) lane: usize,
     /// Number of the last drill's question that came in here.
     pub(super) question: &'a mut Option<u32>,
-    pub(super) returned: &'a mut Returned,
+    pub(super) handover: Option<&'a mut Handover>,
 }
 
 impl Forwarder<'_> {
@@ -108,7 +108,9 @@ impl Forwarder<'_> {
         }
         if let Some(guest) = self.guests.owner(frame.source()) {
             counters.rx_own.add(1);
-            self.returned.note(self.lane, guest);
+            if let Some(handover) = &mut self.handover {
+                handover.note_own(self.lane, guest);
+            }
             return GuestSet::NONE;
         }
         if frame.head[12..14] == PROBE_ETHERTYPE.to_be_bytes() && self.take_probe(frame) {

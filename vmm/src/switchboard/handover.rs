@@ -16,7 +16,7 @@
 //!   rings are read, the first one's before the other's; a frame that both received is recognised
 //!   (`twice`) and handed on once. The first one's filters stay open until announcements that the
 //!   other sent have come in there: a switch that sends one to the old port has learned the new one,
-//!   and what it sent to the old one before is in front of it ([`Returned`]).
+//!   and what it sent to the old one before is in front of it ([`Handover::note_own`]).
 //!
 //! A first domain that does not drain in time keeps the ring. A takeover, whoever orders it, ends a
 //! handover at any step.
@@ -48,6 +48,8 @@ pub(crate) struct Handover {
     pub(crate) to: usize,
     epoch: u32,
     pub(crate) phase: Phase,
+    /// Guests of whom frames that the heir sent have come in through the lane that was left.
+    returned: GuestSet,
 }
 
 impl Handover {
@@ -59,21 +61,11 @@ impl Handover {
             _ => None,
         }
     }
-}
 
-/// Guests of whom frames that the heir sent have come in through the lane that was left.
-#[derive(Default)]
-pub(crate) struct Returned {
-    /// That lane, once the ring has changed hands.
-    lane: Option<usize>,
-    guests: GuestSet,
-}
-
-impl Returned {
     /// A frame that a guest had sent came in.
-    pub(super) fn note(&mut self, lane: usize, guest: usize) {
-        if self.lane == Some(lane) {
-            self.guests = self.guests.with(GuestSet::of(guest));
+    pub(super) fn note_own(&mut self, lane: usize, guest: usize) {
+        if lane == self.from && matches!(self.phase, Phase::Leaving) {
+            self.returned = self.returned.with(GuestSet::of(guest));
         }
     }
 }
@@ -91,7 +83,8 @@ impl Engine {
             return Err(Refused::NotInstalled);
         }
         self.twice.start();
-        self.handover = Some(Handover { from, to, epoch, phase: Phase::Overlap });
+        let (phase, returned) = (Phase::Overlap, GuestSet::NONE);
+        self.handover = Some(Handover { from, to, epoch, phase, returned });
         Ok(())
     }
 
@@ -144,8 +137,8 @@ impl Engine {
             self.cancel_handover(Refused::NotDrained);
             // The first keeps the ring; the other's receptions are still looked for until
             // `end_handover` says that its filters are shut.
-            self.handover =
-                self.active.map(|from| Handover { from, to, epoch, phase: Phase::Leaving });
+            let (phase, returned) = (Phase::Leaving, GuestSet::NONE);
+            self.handover = self.active.map(|from| Handover { from, to, epoch, phase, returned });
         }
     }
 
@@ -159,7 +152,6 @@ impl Engine {
         self.publish_all(to);
         self.shared.counters.handovers.add(1);
         let Some(handover) = &mut self.handover else { return };
-        self.returned = Returned { lane: Some(handover.from), guests: GuestSet::NONE };
         let phase = std::mem::replace(&mut handover.phase, Phase::Leaving);
         if let Phase::Draining { began_ns, reply } = phase {
             // Who gave up waiting needs no answer.
@@ -169,8 +161,8 @@ impl Engine {
 
     /// Tells whoever waits for it when announcements of all guests have come round.
     pub(super) fn see_settled(&self) {
-        if self.returned.lane.is_some()
-            && self.announcements.here().without(self.returned.guests).is_empty()
+        if let Some(Handover { phase: Phase::Leaving, returned, .. }) = &self.handover
+            && self.announcements.here().without(*returned).is_empty()
         {
             self.shared.settled.store(true, Ordering::Release);
         }
@@ -178,7 +170,6 @@ impl Engine {
 
     /// Ends a handover where it is; the lanes stay as they are.
     pub(super) fn cancel_handover(&mut self, why: Refused) -> Option<Handover> {
-        self.returned = Returned::default();
         let mut handover = self.handover.take()?;
         let phase = std::mem::replace(&mut handover.phase, Phase::Leaving);
         if let Phase::Draining { reply, .. } = phase {

@@ -33,9 +33,9 @@ const LAST_RX_BUFFER: u64 = RX_BUFFERS as u64 - 1;
 /// One that low traffic never reaches: the lowest free one is taken first.
 const QUIET_TX_BUFFER: u16 = TX_BUFFERS as u16 / 2;
 
-/// Where the DMA is aimed.
-#[derive(Clone, Copy)]
-enum Aim {
+/// Where DMA is aimed.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Aim {
     /// The receive pool of the other domain.
     Neighbour,
     /// The transmit pool, which the NIC may read.
@@ -45,9 +45,9 @@ enum Aim {
 }
 
 impl Aim {
-    const ALL: [Self; 3] = [Self::Neighbour, Self::ReadOnly, Self::Nowhere];
+    pub(super) const ALL: [Self; 3] = [Self::Neighbour, Self::ReadOnly, Self::Nowhere];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Neighbour => "the neighbour's pool",
             Self::ReadOnly => "the transmit pool",
@@ -56,7 +56,7 @@ impl Aim {
     }
 
     /// The I/O address, and the memory that would be hit.
-    fn target(self, neighbour: &DomainSlot) -> (u64, Option<(&SharedMemory, u64)>) {
+    pub(super) fn target(self, neighbour: &DomainSlot) -> (u64, Option<(&SharedMemory, u64)>) {
         let buffer = LAST_RX_BUFFER * BUFFER_BYTES as u64;
         let tx = u64::from(QUIET_TX_BUFFER) * BUFFER_BYTES as u64;
         match self {

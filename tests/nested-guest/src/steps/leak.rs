@@ -3,23 +3,20 @@
 //! The transmit path of the domain that serves becomes code that points every transmit descriptor at
 //! one I/O address and gives the whole ring to the NIC. What is seen of that: the kernel logs a DMA
 //! fault; VFIO tells nobody; what goes on the wire instead, if anything does, is up to the NIC. Where
-//! the NIC may read it is sent: the first aim shows that what is looked for would be found.
+//! the NIC may read it is sent: the aim at the transmit pool shows that what is looked for would be found.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use shared_ring::layout::{
-    BAR_BASE, BUFFER_BYTES, DMA_BASE, DMA_TX_RING_OFFSET, NIC_TX_DESCRIPTORS, RX_BUFFERS,
-    RX_POOL_BASE, TX_BUFFERS,
-};
+use shared_ring::layout::{BAR_BASE, DMA_BASE, DMA_TX_RING_OFFSET, NIC_TX_DESCRIPTORS};
 use warmspare::clock::monotonic_ns;
-use warmspare::domain::DomainSlot;
 use warmspare::fault::Site;
 use warmspare::nic::registers::{TX_QUEUE, queue};
 use warmspare::topology::Policy;
 
-use super::isolation::{NOWHERE_IOVA, fault_lines};
+use super::aim::Aim;
+use super::isolation::fault_lines;
 use super::service::{Service, Setup};
 use crate::link::{RawWire, STATIONS, test_frame};
 use crate::report::Report;
@@ -30,47 +27,6 @@ const PERIOD: Duration = Duration::from_millis(20);
 const SECRET_BYTES: usize = 300;
 /// Until what the NIC was given has arrived with the sender's host.
 const ARRIVAL: Duration = Duration::from_millis(300);
-
-/// What the NIC is told to send.
-#[derive(Clone, Copy, PartialEq)]
-enum Aim {
-    /// A transmit buffer that no traffic reaches: the NIC may read it.
-    TransmitPool,
-    /// The receive pool of the other domain.
-    Neighbour,
-    /// Where nothing is.
-    Nowhere,
-}
-
-impl Aim {
-    const ALL: [Self; 3] = [Self::TransmitPool, Self::Neighbour, Self::Nowhere];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::TransmitPool => "the transmit pool",
-            Self::Neighbour => "the neighbour's pool",
-            Self::Nowhere => "nowhere",
-        }
-    }
-
-    /// Puts the secret where it is aimed at, and says at which I/O address that is.
-    fn hide(self, secret: &[u8], neighbour: &DomainSlot) -> Result<u64> {
-        let buffer = (RX_BUFFERS as u64 - 1) * BUFFER_BYTES as u64;
-        let quiet = TX_BUFFERS as u16 / 2;
-        Ok(match self {
-            Self::TransmitPool => {
-                let offset = u64::from(quiet) * BUFFER_BYTES as u64;
-                neighbour.tx_pool.write(offset, secret)?;
-                DomainSlot::tx_iova(quiet)
-            }
-            Self::Neighbour => {
-                neighbour.ram.write(RX_POOL_BASE + buffer, secret)?;
-                neighbour.rx_pool_iova() + buffer
-            }
-            Self::Nowhere => NOWHERE_IOVA,
-        })
-    }
-}
 
 /// Each aim, to and fro between the domains.
 pub(super) fn leak(report: &Report) -> Result<Value> {
@@ -83,14 +39,17 @@ pub(super) fn leak(report: &Report) -> Result<Value> {
         let secret = test_frame([0xff; 6], station(number), number, SECRET_BYTES);
         wire.clear();
         service.suffer("leak", |service, id, life| {
-            let iova = aim.hide(&secret, &service.system.slots()[1 - id.index()])?;
+            let (iova, hit) = aim.target(&service.system.slots()[1 - id.index()]);
+            if let Some((memory, offset)) = hit {
+                memory.write(offset, &secret)?;
+            }
             let path = life.image().symbol(Site::Tx.symbol()).context("no transmit path")?;
             let at_ns = monotonic_ns();
             life.inject(path.address, &send_everything_from(iova))?;
             Ok((aim.name(), at_ns))
         })?;
         let leaked = is_heard(&wire, &secret);
-        ensure!(leaked == (aim == Aim::TransmitPool), "{}: on the wire: {leaked}", aim.name());
+        ensure!(leaked == (aim == Aim::ReadOnly), "{}: on the wire: {leaked}", aim.name());
         let faults = fault_lines().saturating_sub(faults_before);
         let verdict = service.last_verdict();
         seen.push(json!({ "aim": aim.name(), "verdict": verdict, "kernel_log_lines": faults }));

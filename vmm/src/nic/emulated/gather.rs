@@ -27,9 +27,8 @@ impl Gathering {
     }
 
     /// Until when the wire is not listened to, if it is not.
-    pub(super) fn until_ns(&mut self, now_ns: u64) -> Option<u64> {
-        self.until_ns = self.until_ns.filter(|until_ns| *until_ns > now_ns);
-        self.until_ns
+    pub(super) fn until_ns(&self, now_ns: u64) -> Option<u64> {
+        self.until_ns.filter(|until_ns| *until_ns > now_ns)
     }
 }
 
