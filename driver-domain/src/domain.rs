@@ -25,6 +25,7 @@ use crate::clock::{Clock, Tsc};
 use crate::error::{DomainError, EntryError};
 use crate::hypercalls::Hypercalls;
 use crate::igb::{AttachPlan, Attached, Igb, MAX_PARTS};
+use crate::log;
 use crate::memory::{DomainMemory, DomainRings};
 
 /// A domain whose NIC is attached.
@@ -38,6 +39,8 @@ pub struct Domain<'m, R, H> {
     untold: bool,
     busy_turns: u32,
     masked: bool,
+    /// How the NIC was attached, until the log says so.
+    unlogged: Option<Attached>,
 }
 
 /// Adds to a counter that only this domain writes: no locked instruction needed.
@@ -80,6 +83,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
             untold: false,
             busy_turns: 0,
             masked: false,
+            unlogged: None,
         };
         domain.take_buffers()?;
         Ok(domain)
@@ -102,6 +106,8 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         let attached = self.nic.attach(&plan, clock)?;
         self.memory.status.attach_path.store(attached.path, Ordering::Relaxed);
         self.ring_receive();
+        // Not now: a takeover may wait for this.
+        self.unlogged = Some(attached);
         Ok(attached)
     }
 
@@ -318,6 +324,9 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
     /// # Errors
     /// The VMM asked for a sign of life, and the NIC has none.
     pub(crate) fn wait(&mut self) -> Result<(), DomainError> {
+        if let Some(attached) = self.unlogged.take() {
+            log::line(&self.memory, format_args!("attached by {attached}"));
+        }
         let DomainMemory { status, control, .. } = self.memory;
         status.parked.store(1, Ordering::Relaxed);
         add(&status.counters.parks, 1);

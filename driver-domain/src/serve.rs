@@ -19,7 +19,6 @@ use crate::domain::Domain;
 use crate::drill;
 use crate::error::DomainError;
 use crate::hypercalls::Hypercalls;
-use crate::igb::Attached;
 use crate::log;
 use crate::memory::DomainMemory;
 
@@ -73,8 +72,7 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
     // SAFETY: as the caller promises.
     let mut domain = unsafe { Domain::new(memory, bar, calls)? };
     await_nic(&domain, clock)?;
-    let attached = domain.attach(clock)?;
-    say_attached(&domain, attached);
+    domain.attach(clock)?;
     memory.status.state.store(DomainState::Attached as u32, Ordering::Release);
     domain.calls.ready();
     hold(&mut domain)?;
@@ -105,15 +103,6 @@ fn await_nic<R: Registers, H: Hypercalls>(
         memory.status.parked.store(0, Ordering::Release);
     }
     Ok(())
-}
-
-fn say_attached<R: Registers, H: Hypercalls>(domain: &Domain<'_, R, H>, attached: Attached) {
-    let path = match attached.path {
-        shared_ring::status::attach::RESET => "full reset",
-        _ => "re-attach",
-    };
-    let link = if attached.link_up { "up" } else { "negotiating" };
-    log::line(&domain.memory, format_args!("attached by {path}, link {link}"));
 }
 
 /// Holds while the role is not active. Each wake is a sign of life: takes the receive buffers that

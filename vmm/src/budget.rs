@@ -82,6 +82,10 @@ pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
 /// takeover: they are there within a millisecond, unless the machine stands still.
 pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_millis(500);
 
+/// How long a rebuild lets the service on hardware come back first, where nothing comes in or goes
+/// out that would tell: as long as that takes in the nested machine.
+pub const SERVICE_FIRST: Duration = Duration::from_millis(20);
+
 /// Attempts to build a domain before it is given up.
 pub const BUILD_ATTEMPTS: u32 = 6;
 

@@ -17,9 +17,11 @@ mod receive;
 mod tests;
 mod transmit;
 
+use core::fmt;
 use core::sync::atomic::{AtomicU16, Ordering, fence};
 
 use shared_ring::layout::{MAX_GUESTS, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS};
+use shared_ring::status::attach;
 use shared_ring::{Entry, Role};
 
 pub use receive::{ReceiveQueue, Received};
@@ -60,10 +62,18 @@ pub struct AttachPlan {
 /// How the bring-up went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// One of [`shared_ring::status::attach`].
+    /// One of [`attach`].
     pub path: u32,
     /// Whether the link was up at the end. If not, negotiation is under way.
     pub link_up: bool,
+}
+
+impl fmt::Display for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path == attach::RESET { "full reset" } else { "re-attach" };
+        let link = if self.link_up { "up" } else { "negotiating" };
+        write!(f, "{path}, link {link}")
+    }
 }
 
 /// A NIC, attached or about to be.

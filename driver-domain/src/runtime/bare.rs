@@ -4,12 +4,18 @@ use core::arch::{asm, naked_asm};
 use core::panic::PanicInfo;
 
 use shared_ring::hypercall::PanicCode;
+use shared_ring::layout::{
+    CONTROL_BASE, DMA_BASE, DMA_BYTES, IMAGE_BASE, LOG_BASE, LOG_BYTES, PAGE_BYTES, STATUS_BASE,
+    TX_POST_BASE,
+};
 
 use super::give_up;
 
 unsafe extern "C" {
     /// The program of the image.
     fn domain_main() -> !;
+    /// What lies behind the image, see its link layout.
+    static image_end: u8;
 }
 
 /// Entry point. A zero return address and frame pointer end the debugger's backtrace here.
@@ -20,10 +26,30 @@ unsafe extern "C" fn _start() -> ! {
         "xor ebp, ebp",
         "and rsp, -16",
         "cld",
+        "call {touch}",
         "call {main}",
         "ud2",
+        touch = sym touch_pages,
         main = sym domain_main,
     )
+}
+
+/// Reads a byte of each page that the driver works with, its code included. A first access has to be
+/// resolved by the hypervisor, and for a standby most of them would come in its takeover.
+extern "C" fn touch_pages() {
+    let pages = [
+        (IMAGE_BASE, (&raw const image_end).addr() as u64),
+        (CONTROL_BASE, CONTROL_BASE + PAGE_BYTES),
+        (STATUS_BASE, LOG_BASE + LOG_BYTES),
+        (TX_POST_BASE, DMA_BASE + DMA_BYTES),
+    ];
+    for (from, to) in pages {
+        for page in (from..to).step_by(PAGE_BYTES as usize) {
+            // SAFETY: the layout maps all of it for the life of the domain, readable; an access as
+            // small as this one cannot be torn, whoever else writes there.
+            unsafe { (page as *const u8).read_volatile() };
+        }
+    }
 }
 
 #[panic_handler]

@@ -28,6 +28,7 @@ use super::roles::RoleState;
 use super::workshop::Workshop;
 use crate::budget::{
     BUILD_ATTEMPTS, FIRST_FRAME_DEADLINE, PAUSE_DEADLINE, READY_DEADLINE, REBUILD_BACKOFF,
+    SERVICE_FIRST,
 };
 use crate::clock::monotonic_ns;
 use crate::coredump::{Capture, CaptureConfig};
@@ -173,16 +174,31 @@ impl Rebuilder {
     }
 
     /// Waits, off the path, for the stamp of the spare's first frame; where the NIC stamps none, until
-    /// its link is up. Before that the failed domain, once built anew, would look like the better one.
+    /// the service is back. Not for one that has failed in turn: then this domain is needed.
     fn first_frame(&self, to: DomainId) -> Option<u64> {
-        let slot = &self.shop.slots[to.index()];
-        let (_, epoch) = self.shop.failover.state(to);
-        if slot.nic.stamps_first_sent() {
-            return poll(FIRST_FRAME_DEADLINE, || slot.nic.first_sent_ns());
+        let (nic, (_, epoch)) = (&self.shop.slots[to.index()].nic, self.shop.failover.state(to));
+        let failed = || self.shop.failover.state(to) != (RoleState::Active, epoch);
+        if nic.stamps_first_sent() {
+            let stamp = || nic.first_sent_ns().map(Some).or_else(|| failed().then_some(None));
+            return poll(FIRST_FRAME_DEADLINE, stamp).flatten();
         }
-        let serves = || slot.is_attached(epoch) && slot.nic.link_up();
-        poll(FIRST_FRAME_DEADLINE, || serves().then_some(()));
+        self.await_service(to, epoch, failed);
         None
+    }
+
+    /// Waits until a spare on hardware has its NIC and its link is up: before that this domain, once
+    /// built anew, would look like the better one. Then until a frame has come in and one has gone out
+    /// after it, because building takes the processors and the bus that these need.
+    fn await_service(&self, to: DomainId, epoch: u32, failed: impl Fn() -> bool) {
+        let (slot, counters) = (&self.shop.slots[to.index()], self.shop.switchboard.counters());
+        let serves = || slot.is_attached(epoch) && slot.nic.link_up();
+        poll(FIRST_FRAME_DEADLINE, || (serves() || failed()).then_some(()));
+        let (heard, mut claimed) = (counters.heard(), None);
+        poll(SERVICE_FIRST, || {
+            let now = counters.tx_claimed.get();
+            let answered = counters.heard() > heard && now > *claimed.get_or_insert(now);
+            (answered || failed()).then_some(())
+        });
     }
 
     /// Waits until the switchboard has carried the takeover of this verdict out. Empty if a later one
