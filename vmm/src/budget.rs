@@ -82,6 +82,10 @@ pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
 /// takeover: they are there within a millisecond, unless the machine stands still.
 pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_millis(500);
 
+/// Between two looks of a rebuild thread at what it waits for. It looks while the spare takes over,
+/// and each look takes processor time: in the nested machine a tenth of a millisecond.
+pub const REBUILD_LOOK: Duration = Duration::from_millis(1);
+
 /// How long a rebuild lets the service on hardware come back first, where nothing comes in or goes
 /// out that would tell: as long as that takes in the nested machine.
 pub const SERVICE_FIRST: Duration = Duration::from_millis(20);

@@ -28,7 +28,7 @@ use super::roles::RoleState;
 use super::workshop::Workshop;
 use crate::budget::{
     BUILD_ATTEMPTS, FIRST_FRAME_DEADLINE, PAUSE_DEADLINE, READY_DEADLINE, REBUILD_BACKOFF,
-    SERVICE_FIRST,
+    REBUILD_LOOK, SERVICE_FIRST,
 };
 use crate::clock::monotonic_ns;
 use crate::coredump::{Capture, CaptureConfig};
@@ -383,7 +383,7 @@ fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks every 200 µs until there is an answer or the time is over. For rebuild threads only, where
+/// Asks now and then until there is an answer or the time is over. For rebuild threads only, where
 /// nobody waits for the result.
 fn poll<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
@@ -392,6 +392,6 @@ fn poll<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> 
         if answer.is_some() || Instant::now() >= end {
             return answer;
         }
-        std::thread::sleep(Duration::from_micros(200));
+        std::thread::sleep(REBUILD_LOOK);
     }
 }
