@@ -1,14 +1,14 @@
 //! A system whose NICs refuse to do what a rebuild needs.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::*;
-use crate::budget::BUILD_ATTEMPTS;
+use crate::budget::{BUILD_ATTEMPTS, SERVICE_FIRST};
 use crate::domain::{DomainId, Fault};
 use crate::nic::emulated::EmulatedNic;
 use crate::nic::{BarAccess, DmaArea, Nic, NicError};
@@ -25,6 +25,14 @@ struct StubbornNic {
     nic: Arc<EmulatedNic>,
     restless: AtomicBool,
     refused: AtomicU32,
+    /// Stamps nothing, as hardware does.
+    stampless: AtomicBool,
+    /// Stamps, but has sent nothing yet.
+    mute: AtomicBool,
+    /// How often somebody asked for its stamp.
+    asked: AtomicU32,
+    /// When it was last told to fall silent.
+    quieted: Mutex<Option<Instant>>,
 }
 
 impl StubbornNic {
@@ -73,6 +81,7 @@ impl Nic for StubbornNic {
         self.nic.map_dma(areas)
     }
     fn quiesce(&self) -> Result<(), NicError> {
+        *self.quieted.lock().unwrap() = Some(Instant::now());
         match self.restless.load(Ordering::SeqCst) {
             true => Err(self.refuse()),
             false => self.nic.quiesce(),
@@ -88,13 +97,14 @@ impl Nic for StubbornNic {
         self.nic.bar()
     }
     fn stamps_first_sent(&self) -> bool {
-        self.nic.stamps_first_sent()
+        !self.stampless.load(Ordering::SeqCst)
     }
     fn arm_first_sent(&self) {
         self.nic.arm_first_sent();
     }
     fn first_sent_ns(&self) -> Option<u64> {
-        self.nic.first_sent_ns()
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.nic.first_sent_ns().filter(|_| !self.mute.load(Ordering::SeqCst))
     }
     fn progress(&self) -> u64 {
         self.nic.progress()
@@ -127,7 +137,15 @@ impl Stage {
         let mac = topology.apps[0].mac.0;
         let nics = ["nic-a", "nic-b"].map(|name| {
             let nic = EmulatedNic::new(name, mac, lan.attach(name).unwrap()).unwrap();
-            Arc::new(StubbornNic { nic, restless: false.into(), refused: 0.into() })
+            Arc::new(StubbornNic {
+                nic,
+                restless: false.into(),
+                refused: 0.into(),
+                stampless: false.into(),
+                mute: false.into(),
+                asked: 0.into(),
+                quieted: Mutex::default(),
+            })
         });
         let on = nics.iter().map(|nic| nic.clone() as Arc<dyn Nic>).collect();
         let system = System::start_on(&topology, on).unwrap();
@@ -247,4 +265,31 @@ fn with_nobody_to_serve_the_service_is_in_error_until_one_is_built() {
     stage.nics[1].restless.store(false, Ordering::SeqCst);
     stage.wait("B to serve", |stage| stage.state(B) == RoleState::Active);
     assert_eq!(stage.system.failover().system_state(), SystemState::Normal);
+}
+
+#[test]
+fn on_hardware_a_rebuild_lets_the_service_come_back_first() {
+    let stage = Stage::new();
+    stage.nics[1].stampless.store(true, Ordering::SeqCst);
+    let failed = Instant::now();
+    stage.fail(A);
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    let quieted = stage.nics[0].quieted.lock().unwrap().unwrap();
+    let left_alone = quieted - failed;
+    assert!(left_alone >= SERVICE_FIRST, "nothing came in, so it waits as long: {left_alone:?}");
+}
+
+#[test]
+fn a_rebuild_does_not_wait_for_the_first_frame_of_a_spare_that_has_failed_in_turn() {
+    let stage = Stage::new();
+    stage.nics[1].mute.store(true, Ordering::SeqCst);
+    let asked = |stage: &Stage| stage.nics[1].asked.load(Ordering::SeqCst);
+    stage.fail(A);
+    stage.wait("a first look", |stage| asked(stage) > 0);
+    stage.fail(B);
+    let before = asked(&stage);
+    // Which of the two serves then is not the point.
+    let built = |state| matches!(state, RoleState::Active | RoleState::Standby);
+    stage.wait("A to be built", |stage| built(stage.state(A)));
+    assert!(asked(&stage) - before <= 1, "it went on asking");
 }
