@@ -19,10 +19,11 @@ use shared_ring::Role;
 use shared_ring::probe::probe_mac;
 use shared_ring::status::drill as proof;
 
-use super::failover::{Failover, Verdict};
+use super::failover::Failover;
 use super::roles::RoleState;
 use super::rules::Need;
 use super::switch::wait_until;
+use super::verdict::Verdict;
 use crate::budget::{CONFIRM_TICK, DRILL_ATTEMPTS, ROLE_DEADLINE};
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainId, DomainSlot, Life};

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::drill::DrillReport;
-use super::failover::FailoverRecord;
 use super::roles::RoleState;
 use super::rules::SystemState;
 use super::switch::SwitchReport;
 use super::upgrade::UpgradeReport;
+use super::verdict::FailoverRecord;
 use crate::domain::DomainId;
 
 /// Something that happened.

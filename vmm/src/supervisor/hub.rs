@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::failover::{Failover, Verdict};
+use super::failover::Failover;
+use super::verdict::Verdict;
 use crate::domain::{DomainEvents, DomainId, Fault};
 use crate::switchboard::{Violation, ViolationSink};
 use crate::topology::MAX_DOMAINS;

@@ -30,19 +30,21 @@ mod seats;
 mod switch;
 mod system;
 mod upgrade;
+mod verdict;
 mod watch;
 mod workshop;
 
 pub use drill::{Blame, DrillError, DrillReport, Evidence};
 pub use event::{Event, FailoverReport};
 pub use examine::{Debugged, DumpReport, ExamineError};
-pub use failover::{Failover, FailoverRecord, Verdict};
+pub use failover::Failover;
 pub use operator::Operator;
 pub use roles::{IllegalTransition, RoleEvent, RoleState};
 pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, SystemState};
 pub use switch::{SwitchError, SwitchReport};
 pub use system::{System, SystemError, Wires};
 pub use upgrade::{UpgradeError, UpgradeReport, UpgradeStep};
+pub use verdict::{FailoverRecord, Verdict};
 
 #[cfg(test)]
 mod tests;

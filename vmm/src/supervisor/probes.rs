@@ -20,8 +20,9 @@ use std::sync::atomic::Ordering;
 
 use super::drill::{Blame, DrillError, DrillReport};
 use super::event::Event;
-use super::failover::{Failover, Verdict};
+use super::failover::Failover;
 use super::operator::Operator;
+use super::verdict::Verdict;
 use crate::domain::{DomainId, DomainSlot, Life};
 
 /// Questions in a row without an answer before anybody is blamed: one may be late.

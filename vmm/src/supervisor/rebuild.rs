@@ -22,9 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::event::{Event, FailoverReport};
-use super::failover::{FailoverRecord, Job, Verdict};
+use super::failover::Job;
 use super::flapping::{FailureHistory, Restart};
 use super::roles::RoleState;
+use super::verdict::{FailoverRecord, Verdict};
 use super::workshop::Workshop;
 use crate::budget::{
     BUILD_ATTEMPTS, FIRST_FRAME_DEADLINE, PAUSE_DEADLINE, READY_DEADLINE, REBUILD_BACKOFF,

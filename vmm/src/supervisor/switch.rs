@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use shared_ring::{DomainState, Role};
 
-use super::failover::{Failover, Verdict};
+use super::failover::Failover;
 use super::roles::{RoleEvent, RoleState};
 use super::rules::{Health, Need};
 use super::seats::Seat;
+use super::verdict::Verdict;
 use crate::budget::{
     FILTERS_SETTLE, HANDOVER_OVERLAP, PAUSE_DEADLINE, PLANNED_WAIT, ROLE_DEADLINE,
 };

@@ -13,9 +13,10 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::detect::{Observer, Thresholds};
 use super::event::Event;
-use super::failover::{Failover, Verdict};
+use super::failover::Failover;
 use super::hub::Hub;
 use super::looks::Looks;
+use super::verdict::Verdict;
 use crate::budget::PAUSE_DEADLINE;
 use crate::clock::monotonic_ns;
 use crate::domain::{DomainSlot, Life};
