@@ -1,7 +1,12 @@
 //! What the failed NIC still does after a takeover cannot hurt: its late frames do not keep the
 //! guest's address on the wrong port of a learning switch.
 
+use std::time::Duration;
+
+use warmspare::domain::DomainId;
 use warmspare::fault::{self, Site};
+use warmspare::supervisor::RoleState;
+use warmspare::topology::Limits;
 use warmspare::wire::Wire;
 use warmspare_tests::rig::Rig;
 
@@ -16,29 +21,75 @@ fn late_frame(mac: [u8; 6]) -> Vec<u8> {
     frame
 }
 
+/// Crashes the domain that serves and waits until the other one has its ring. Which it was.
+fn crash(rig: &Rig, site: Site) -> DomainId {
+    let active = rig.active();
+    let life = rig.system.failover().life(active).expect("a life");
+    fault::corrupt_code(rig.slot(active), life.image(), site).expect("a fault");
+    drop(life);
+    assert_eq!(rig.wait_failover().record.from, active);
+    active
+}
+
+/// Sends a frame of the guest's from the port of a domain's NIC.
+fn stray(rig: &Rig, id: DomainId) {
+    let port = rig.wires.port_of(rig.slot(id).nic.name()).expect("a switch port");
+    port.send(&late_frame(rig.topology.apps[0].mac.0));
+}
+
+/// What has come in for the guest.
+fn served(rig: &Rig) -> u64 {
+    rig.system.switchboard().counters().rx_frames.get()
+}
+
+/// Waits for traffic; the guest only answers, so what brings its address back is nothing but an
+/// announcement.
+fn wait_traffic(rig: &Rig) {
+    let before = served(rig);
+    rig.wait("traffic", |rig| served(rig) > before + 30);
+}
+
 #[test]
 fn a_late_frame_of_the_failed_nic_does_not_keep_the_address_on_its_port() {
     let mut rig = Rig::start_with(|topology| {
         // The last ones are for a machine that stands still for seconds.
         topology.announce.again_ms = vec![1, 5, 20, 100, 500, 2_000, 8_000];
     });
-    let mac = rig.topology.apps[0].mac.0;
     for n in 0..FAILOVERS {
-        let active = rig.active();
-        let nic = rig.slot(active).nic.name().to_owned();
-        let life = rig.system.failover().life(active).expect("a life");
-        fault::corrupt_code(rig.slot(active), life.image(), Site::ALL[n % 3]).expect("a fault");
-        drop(life);
-        assert_eq!(rig.wait_failover().record.from, active);
-        // The guest only answers: what brings its address back is nothing but an announcement.
-        rig.wires.port_of(&nic).expect("a switch port").send(&late_frame(mac));
-        let served = rig.system.switchboard().counters().rx_frames.get();
-        rig.wait("traffic", |rig| {
-            rig.system.switchboard().counters().rx_frames.get() > served + 30
-        });
+        let failed = crash(&rig, Site::ALL[n % 3]);
+        stray(&rig, failed);
+        wait_traffic(&rig);
         rig.wait_whole();
     }
     let ledger = rig.finish_traffic();
     assert_eq!(ledger.total_corrupted(), 0);
     assert!(ledger.total_echoed() > 30 * FAILOVERS as u64, "{}", ledger.total_echoed());
+}
+
+/// The failed NIC's thread may have stood still for longer than announcements are repeated. Here the
+/// failed domain is left alone for a while, and with it its NIC.
+#[test]
+fn nor_does_one_that_comes_after_the_last_announcement() {
+    const LEFT_ALONE_S: u32 = 2;
+    let rig = Rig::start_with(|topology| {
+        let (quarantine_s, quarantine_max_s) = (LEFT_ALONE_S, LEFT_ALONE_S);
+        topology.limits = Limits { failures: 1, quarantine_s, quarantine_max_s, ..topology.limits };
+    });
+    let failed = crash(&rig, Site::Loop);
+    let announced = || rig.system.switchboard().counters().announced.get();
+    let mut before = 0;
+    while announced() > before {
+        before = announced();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stray(&rig, failed);
+    // What was on its way.
+    std::thread::sleep(Duration::from_millis(50));
+    let unheard = served(&rig);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(served(&rig), unheard, "the stray frame drew the address to the other port");
+    assert_eq!(rig.system.failover().state(failed).0, RoleState::Quarantined, "this was too slow");
+    wait_traffic(&rig);
+    rig.wait_whole();
+    rig.assert_service_whole();
 }

@@ -47,6 +47,8 @@ pub(super) struct Rebuilder {
     due: Option<Instant>,
     /// The last life that was attached.
     attached_epoch: u32,
+    /// Its NIC may have sent a frame of a guest's after the guests were announced elsewhere.
+    strayed: bool,
     /// Whom to begin with after the first attempt.
     next: Option<SyncSender<Job>>,
 }
@@ -81,7 +83,16 @@ impl Rebuilder {
         next: Option<SyncSender<Job>>,
     ) -> Self {
         let history = FailureHistory::new(shop.limits);
-        Self { shop, slot, history, attempts: 0, due: None, attached_epoch: 0, next }
+        Self {
+            shop,
+            slot,
+            history,
+            attempts: 0,
+            due: None,
+            attached_epoch: 0,
+            strayed: false,
+            next,
+        }
     }
 
     /// Does its jobs until told to stop.
@@ -110,6 +121,7 @@ impl Rebuilder {
         if record.epoch != self.attached_epoch {
             return;
         }
+        self.strayed |= record.was_active;
         let takeover = self.record(record);
         self.dump(&record, takeover);
         if self.shop.abandoned.load(Ordering::Acquire) {
@@ -304,6 +316,7 @@ impl Rebuilder {
         let free = self.free_nic()?;
         if free {
             self.slot.nic.quiesce().map_err(BuildError::Quiesce)?;
+            self.call_back()?;
         }
         drop(old_life);
         if free && self.attempts > 0 {
@@ -318,6 +331,15 @@ impl Rebuilder {
         let state = ready.map_err(|_| BuildError::NotReady(life.epitaph()))?;
         self.attached_epoch = epoch;
         Ok(state)
+    }
+
+    /// A late frame of its NIC may have drawn the guests' addresses back to the wrong switch port, and
+    /// a guest that only answers would never be heard of again. From here on there is no such frame.
+    fn call_back(&mut self) -> Result<(), BuildError> {
+        if std::mem::take(&mut self.strayed) {
+            self.shop.switchboard.call_back().map_err(BuildError::Install)?;
+        }
+        Ok(())
     }
 
     /// Whether the NIC is this domain's alone. If another has it, waits until its driver has it

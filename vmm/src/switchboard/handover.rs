@@ -192,13 +192,6 @@ impl Engine {
         self.twice.fade(now_ns);
     }
 
-    /// Announces the guest as after a takeover, if somebody serves it.
-    pub(crate) fn announce_now(&mut self, now_ns: u64) {
-        if self.active.is_some() && !self.is_draining() {
-            self.announcements.start(now_ns);
-        }
-    }
-
     /// Whether a life could be active.
     pub(super) fn is_fit(&self, lane: usize, epoch: u32) -> bool {
         let life = self.lanes.get(lane).and_then(|lane: &Lane| lane.life.as_deref());

@@ -237,6 +237,15 @@ impl Switchboard {
         self.shared.wake();
     }
 
+    /// The NIC of a domain that failed is silent from now on: announces the guests as after a takeover,
+    /// unless they are to be announced once more anyway.
+    ///
+    /// # Errors
+    /// The switchboard does not answer.
+    pub fn call_back(&self) -> Result<(), SwitchboardError> {
+        self.shared.call(Command::CallBack).map(drop)
+    }
+
     /// What the last takeover did.
     pub fn report(&self) -> TakeOverReport {
         self.shared.report.read()

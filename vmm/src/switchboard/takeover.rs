@@ -144,6 +144,21 @@ impl Engine {
         self.shared.counters.announced.add(announced);
     }
 
+    /// Announces the guest as after a takeover, if somebody serves it.
+    pub(crate) fn announce_now(&mut self, now_ns: u64) {
+        if self.active.is_some() && !self.is_draining() {
+            self.announcements.start(now_ns);
+        }
+    }
+
+    /// A failed NIC is silent. What it sent last may have come after the last announcement, and have
+    /// drawn the guests' addresses to its port.
+    pub(crate) fn call_back(&mut self, now_ns: u64) {
+        if self.announcements.due_ns().is_none() {
+            self.announce_now(now_ns);
+        }
+    }
+
     /// Posts everything that waits to the domain that just became active, and wakes it.
     pub(super) fn publish_all(&mut self, lane: usize) {
         let Lane { slot, life } = &mut self.lanes[lane];

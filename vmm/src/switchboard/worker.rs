@@ -182,6 +182,10 @@ impl Worker {
                 self.engine.announce_now(monotonic_ns());
                 Reply::Done
             }
+            Command::CallBack => {
+                self.engine.call_back(monotonic_ns());
+                Reply::Done
+            }
             // Answered when the ring has changed hands, and when the guest's last frames are out.
             Command::HandOver | Command::SetRings { .. } => Reply::Done,
         }

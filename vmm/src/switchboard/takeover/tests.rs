@@ -231,6 +231,26 @@ fn announcements_follow_by_the_clock_and_are_never_sent_again() {
 }
 
 #[test]
+fn when_the_failed_nic_is_silent_there_is_an_announcement_to_come() {
+    let (mut rig, _a) = Rig::new();
+    let mut b = rig.install(1, 2);
+    rig.take_over(1, 2);
+    let start = rig.shared.report.read().published_ns;
+    let mut announced = |after, silent| {
+        rig.now = start + after * MS;
+        if silent {
+            rig.engine.call_back(rig.now);
+        }
+        rig.turn();
+        b.take_posted(9).len()
+    };
+    assert_eq!(announced(6, false), 2, "the first, and one of the schedule");
+    assert_eq!(announced(7, true), 1, "the schedule's");
+    assert_eq!([announced(20, false), announced(21, false)], [1, 0], "it goes on");
+    assert_eq!([announced(90, true), announced(91, false)], [1, 1], "it was over, and begins anew");
+}
+
+#[test]
 fn the_spare_is_kicked_if_it_is_parked() {
     let (mut rig, _failed) = Rig::new();
     let spare = rig.install(1, 2);
