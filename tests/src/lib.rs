@@ -10,6 +10,7 @@ pub mod nested;
 pub mod realguest;
 pub mod rig;
 pub mod runner;
+pub mod scene;
 
 use std::path::PathBuf;
 

@@ -17,7 +17,7 @@ use warmspare::topology::{Policy, Topology};
 use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
 use warmspare::wire::Port;
 
-use crate::emulation;
+use crate::{emulation, scene};
 
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -191,7 +191,9 @@ impl Rig {
     pub fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !holds(self) {
-            assert!(Instant::now() < end, "waited in vain for {what}");
+            if Instant::now() >= end {
+                panic!("waited in vain for {what}; {}", self.scene());
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -212,7 +214,12 @@ impl Rig {
     /// # Panics
     /// There is none, within [`PATIENCE`].
     pub fn wait_failover(&self) -> FailoverReport {
-        self.failover_within(PATIENCE).expect("a failover")
+        let failover = self.failover_within(PATIENCE);
+        failover.unwrap_or_else(|| panic!("waited in vain for a failover; {}", self.scene()))
+    }
+
+    fn scene(&self) -> String {
+        scene::twice(|| scene::look(&self.system))
     }
 
     /// The next failover, if it comes in time.

@@ -149,9 +149,8 @@ impl<'a> Service<'a> {
             }
             if Instant::now() > end && looks > PATIENT_LOOKS {
                 let events: Vec<_> = self.system.events().try_iter().collect();
-                let views = self.system.failover().views();
                 let state = self.describe();
-                bail!("waited in vain for {what}; views: {views:?}; events: {events:?}; {state}");
+                bail!("waited in vain for {what}; events: {events:?}; {state}");
             }
             std::thread::sleep(Duration::from_millis(1));
         }
