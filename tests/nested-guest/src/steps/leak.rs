@@ -3,7 +3,8 @@
 //! The transmit path of the domain that serves becomes code that points every transmit descriptor at
 //! one I/O address and gives the whole ring to the NIC. What is seen of that: the kernel logs a DMA
 //! fault; VFIO tells nobody; what goes on the wire instead, if anything does, is up to the NIC. Where
-//! the NIC may read it is sent: the aim at the transmit pool shows that what is looked for would be found.
+//! the NIC may read it is sent: the aim at the transmit pool shows that what is looked for would be
+//! found.
 
 use std::time::{Duration, Instant};
 
