@@ -83,7 +83,8 @@ pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
 pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Between two looks of a rebuild thread at what it waits for. It looks while the spare takes over,
-/// and each look takes processor time: in the nested machine a tenth of a millisecond.
+/// which needs the processors: with five times as many looks that took 2 ms longer in the nested
+/// machine.
 pub const REBUILD_LOOK: Duration = Duration::from_millis(1);
 
 /// How long a rebuild lets the service on hardware come back first, where nothing comes in or goes
