@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use warmspare::campaign::{FaultKind, InjectionOutcome, InjectionRecord, read_records};
+use lab::campaign::{FaultKind, InjectionOutcome, InjectionRecord, read_records};
 
 use crate::program;
 use crate::runner::workspace;

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use warmspare::supervisor::detect::Thresholds;
-use warmspare::topology::{DrillSpec, Topology};
+use supervisor::topology::Thresholds;
+use supervisor::topology::{DrillSpec, Topology};
 
 /// Set for programs that run there.
 pub const VARIABLE: &str = "WARMSPARE_EMULATED_PROCESSORS";

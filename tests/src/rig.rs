@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use warmspare::app::{App, AppConfig, AppReport};
-use warmspare::clock::monotonic_ns;
-use warmspare::domain::{DomainId, DomainSlot};
-use warmspare::fault::{self, Site};
-use warmspare::supervisor::{
+use lab::app::{App, AppConfig, AppReport};
+use lab::fault::{self, Site};
+use lab::traffic::{Addresses, AppProcess, Ledger, Sender};
+use microvm::domain::{DomainId, DomainSlot};
+use nic::wire::Port;
+use platform::clock::monotonic_ns;
+use supervisor::topology::{Policy, Topology};
+use supervisor::{
     Event, FailoverReport, RoleState, SwitchError, SwitchReport, System, SystemState, Wires,
 };
-use warmspare::switchboard::HandoverError;
-use warmspare::topology::{Policy, Topology};
-use warmspare::traffic::{Addresses, AppProcess, Ledger, Sender};
-use warmspare::wire::Port;
+use switchboard::HandoverError;
 
 use crate::{emulation, scene};
 

@@ -4,9 +4,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use warmspare::nic::Nic;
-use warmspare::nic::registers::{self as reg, queue};
-use warmspare::supervisor::System;
+use nic::Nic;
+use nic::registers::{self as reg, queue};
+use supervisor::System;
 
 /// Between the two looks: many datagrams, and every repetition of an announcement.
 const APART: Duration = Duration::from_millis(500);

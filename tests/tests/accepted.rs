@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warmspare::fault::{self, Site};
+use lab::fault::{self, Site};
 use warmspare_tests::rig::Rig;
 
 const CRASHES: usize = 45;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use warmspare::clock::monotonic_ns;
-use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
+use nic::wire::{MAX_FRAME_BYTES, Port, Wire};
+use platform::clock::monotonic_ns;
 use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
 
 /// A frame to everybody that the guest ignores, numbered.

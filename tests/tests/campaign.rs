@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use warmspare::campaign::{
+use lab::campaign::{
     FaultSegment, InjectionOutcome, InjectionRecord, Target, WORKER_COMMAND, read_records,
 };
+use serde_json::{Value, json};
 use warmspare_tests::program;
 use warmspare_tests::rig::PATIENCE;
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lab::fault::{self, Site};
+use microvm::domain::{DomainId, DomainSlot};
+use microvm::kvm::Image;
+use nic::registers::{TCTL, tctl};
 use shared_ring::{Role, layout};
-use warmspare::domain::{DomainId, DomainSlot};
-use warmspare::fault::{self, Site};
-use warmspare::kvm::Image;
-use warmspare::nic::registers::{TCTL, tctl};
-use warmspare::supervisor::{
+use supervisor::{
     Blame, DrillError, Event, Failover, RoleState, SwitchError, UpgradeError, UpgradeStep, Verdict,
 };
 use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
@@ -313,7 +313,7 @@ fn image_that_faults_in(symbol: &str) -> Vec<u8> {
     let mut bytes = guest_images::SPARE_DOMAIN.to_vec();
     let image = Image::parse(&bytes).unwrap();
     let address = image.symbol(symbol).unwrap().address;
-    let within = |s: &&warmspare::kvm::Segment| (s.address..s.address + s.len).contains(&address);
+    let within = |s: &&microvm::kvm::Segment| (s.address..s.address + s.len).contains(&address);
     let segment = image.segments().iter().find(within).unwrap();
     let offset = (address - segment.address) as usize;
     let code = &segment.data[offset..offset + 32];

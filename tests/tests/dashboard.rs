@@ -3,11 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use lab::fault::{self, Site};
+use operate::control::client::Client;
+use operate::control::{Plane, PlaneOptions};
+use operate::observe::Snapshot;
 use serde_json::Value;
-use warmspare::control::client::Client;
-use warmspare::control::{Plane, PlaneOptions};
-use warmspare::fault::{self, Site};
-use warmspare::observe::Snapshot;
 use warmspare_tests::browser::{Browser, Look};
 use warmspare_tests::rig::{PATIENCE, Rig};
 

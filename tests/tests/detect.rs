@@ -5,10 +5,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use warmspare::domain::VcpuState;
-use warmspare::fault::{Cause, REGISTER_VARIANTS, Victim};
-use warmspare::supervisor::detect::{Detector, Symptom};
-use warmspare::supervisor::{Event, FailoverReport, Verdict};
+use lab::fault::{Cause, REGISTER_VARIANTS, Victim};
+use microvm::domain::VcpuState;
+use supervisor::detect::{Detector, Symptom};
+use supervisor::{Event, FailoverReport, Verdict};
 use warmspare_tests::rig::{PATIENCE, Rig, alone};
 
 const A_WHILE: Duration = Duration::from_millis(60);

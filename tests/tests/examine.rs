@@ -5,16 +5,16 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use warmspare::control::client::{Client, ClientError};
-use warmspare::control::{
+use lab::fault::{Cause, Victim};
+use microvm::domain::{DomainId, VcpuState};
+use operate::control::client::{Client, ClientError};
+use operate::control::{
     DomainRequest, DrillRequest, Dumped, ErrorCode, GdbRequest, Opened, PauseRequest, Paused,
     Plane, PlaneOptions, Resumed, SwitchRequest, Switched,
 };
-use warmspare::domain::{DomainId, VcpuState};
-use warmspare::fault::{Cause, Victim};
-use warmspare::observe::Snapshot;
-use warmspare::supervisor::{Event, RoleState};
-use warmspare::topology::DumpSpec;
+use operate::observe::Snapshot;
+use supervisor::topology::DumpSpec;
+use supervisor::{Event, RoleState};
 use warmspare_tests::rig::Rig;
 
 /// One after the other: these stop domains for a while, and look at what others do meanwhile.

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use lab::fault::{self, Site};
 use shared_ring::entry::Slot;
 use shared_ring::layout;
 use shared_ring::{Entry, EntryFlags};
-use warmspare::fault::{self, Site};
-use warmspare::supervisor::{Event, FailoverReport, Verdict};
+use supervisor::{Event, FailoverReport, Verdict};
 use warmspare_tests::rig::Rig;
 
 const A_WHILE: Duration = Duration::from_millis(60);
@@ -60,11 +60,11 @@ fn a_crash_while_the_spare_is_being_rebuilt_is_survived() {
 }
 
 /// Switches a NIC's transmit unit off behind its driver's back: what the driver hands it stays there.
-fn jam_transmitter(slot: &warmspare::domain::DomainSlot) {
-    let warmspare::nic::BarAccess::Trapped(registers) = slot.nic.bar() else {
+fn jam_transmitter(slot: &microvm::domain::DomainSlot) {
+    let nic::BarAccess::Trapped(registers) = slot.nic.bar() else {
         panic!("an emulated NIC traps its registers");
     };
-    registers.write(warmspare::nic::registers::TCTL, 0);
+    registers.write(nic::registers::TCTL, 0);
 }
 
 /// Both transmitters are jammed, so the same frames are in hand when the first and when the second

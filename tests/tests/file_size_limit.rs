@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use warmspare::fault::{Cause, Victim};
-use warmspare::supervisor::Event;
-use warmspare::topology::DumpSpec;
+use lab::fault::{Cause, Victim};
+use supervisor::Event;
+use supervisor::topology::DumpSpec;
 use warmspare_tests::rig::Rig;
 
 #[test]
@@ -34,7 +34,7 @@ fn a_limit_of_file_sizes_costs_the_dump_and_not_the_service() {
     drop(life);
     rig.wait_whole();
     rig.run_for(Duration::from_millis(150));
-    let end_ns = warmspare::clock::monotonic_ns();
+    let end_ns = platform::clock::monotonic_ns();
     let ledger = rig.finish_traffic();
     assert_eq!(ledger.lost_between(end_ns - 150_000_000, end_ns - 110_000_000), 0);
     std::fs::remove_dir_all(&dumps).unwrap();

@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lab::fault::{self, Site};
+use lab::traffic::{Addresses, AppProcess, Sender};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use warmspare::fault::{self, Site};
-use warmspare::topology::{AppSpec, MacAddress, Topology};
-use warmspare::traffic::{Addresses, AppProcess, Sender};
+use supervisor::topology::{AppSpec, MacAddress, Topology};
 use warmspare_tests::frontend::{
     Connection, GUEST_BASE, GUEST_MAC, Station, TestGuest, frame, number_of, wait,
 };
@@ -61,7 +61,7 @@ fn both_guests_echo_before_and_after_each_failover() {
         crash(&rig);
         rig.wait_whole();
         rig.run_for(Duration::from_millis(60));
-        since.push(warmspare::clock::monotonic_ns());
+        since.push(platform::clock::monotonic_ns());
     }
     rig.run_for(Duration::from_millis(120));
     let (first, second) = (rig.finish_traffic(), sender.finish());

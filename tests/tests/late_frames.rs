@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use warmspare::domain::DomainId;
-use warmspare::supervisor::RoleState;
-use warmspare::topology::Limits;
-use warmspare::wire::Wire;
+use microvm::domain::DomainId;
+use nic::wire::Wire;
+use supervisor::RoleState;
+use supervisor::topology::Limits;
 use warmspare_tests::rig::Rig;
 
 const FAILOVERS: usize = 6;

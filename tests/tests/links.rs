@@ -4,10 +4,10 @@
 use std::fs;
 use std::time::Duration;
 
-use warmspare::clock::monotonic_ns;
-use warmspare::domain::DomainId;
-use warmspare::supervisor::{Blame, Event, Health, Verdict};
-use warmspare::topology::{DomainSpec, EmulatedSpec, MAX_DOMAINS, NicSpec, WireSpec};
+use microvm::domain::DomainId;
+use platform::clock::monotonic_ns;
+use supervisor::topology::{DomainSpec, EmulatedSpec, MAX_DOMAINS, NicSpec, WireSpec};
+use supervisor::{Blame, Event, Health, Verdict};
 use warmspare_tests::rig::{Rig, alone};
 
 const SILENCE: Duration = Duration::from_millis(600);

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use lab::fault::{self, Site};
+use microvm::domain::DomainId;
+use microvm::kvm::SegmentProtection;
 use shared_ring::status::attach;
-use warmspare::domain::DomainId;
-use warmspare::fault::{self, Site};
-use warmspare::kvm::SegmentProtection;
-use warmspare::supervisor::{Event, RoleState, SystemState, Verdict};
-use warmspare::topology::{
+use supervisor::topology::{
     EmulatedSpec, FailBackSpec, Limits, NicSpec, Policy, Topology, WireSpec,
 };
+use supervisor::{Event, RoleState, SystemState, Verdict};
 use warmspare_tests::rig::{Rig, alone};
 
 const A: DomainId = DomainId(0);
@@ -124,7 +124,7 @@ fn both_domains_crashing_at_once_are_both_rebuilt() {
 fn a_standby_that_crashes_is_rebuilt_and_nobody_notices() {
     let _alone = alone();
     let mut rig = Rig::start();
-    let before_ns = warmspare::clock::monotonic_ns();
+    let before_ns = platform::clock::monotonic_ns();
     ruin(&rig, B);
     let record = rig.wait_failover().record;
     assert_eq!((record.from, record.was_active, record.to), (B, false, None));
@@ -133,7 +133,7 @@ fn a_standby_that_crashes_is_rebuilt_and_nobody_notices() {
     assert_eq!(rig.active(), A);
     rig.run_for(Duration::from_millis(200));
     let ledger = rig.finish_traffic();
-    let until_ns = warmspare::clock::monotonic_ns() - 110_000_000;
+    let until_ns = platform::clock::monotonic_ns() - 110_000_000;
     assert_eq!(ledger.lost_between(before_ns, until_ns), 0);
 }
 
@@ -169,7 +169,7 @@ fn the_service_goes_back_to_the_preferred_domain_without_a_loss() {
     rig.wait_whole();
     assert_eq!(rig.active(), B, "not before the hold time");
     rig.run_for(A_WHILE);
-    let whole_ns = warmspare::clock::monotonic_ns();
+    let whole_ns = platform::clock::monotonic_ns();
     let report = rig.wait_event(|event| match event {
         Event::Switched(report) => Some(report),
         _ => None,
@@ -180,7 +180,7 @@ fn the_service_goes_back_to_the_preferred_domain_without_a_loss() {
     assert_eq!(rig.active(), A);
     rig.run_for(Duration::from_millis(200));
     let ledger = rig.finish_traffic();
-    let until_ns = warmspare::clock::monotonic_ns() - 110_000_000;
+    let until_ns = platform::clock::monotonic_ns() - 110_000_000;
     assert_eq!(ledger.lost_between(whole_ns, until_ns), 0, "a planned switch loses nothing");
 }
 

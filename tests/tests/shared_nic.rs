@@ -4,10 +4,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lab::fault::{self, Site};
+use microvm::domain::DomainId;
 use shared_ring::status::attach;
-use warmspare::domain::DomainId;
-use warmspare::fault::{self, Site};
-use warmspare::topology::{Policy, Topology};
+use supervisor::topology::{Policy, Topology};
 use warmspare_tests::rig::Rig;
 
 const A: DomainId = DomainId(0);
@@ -59,7 +59,7 @@ fn a_standby_that_fails_leaves_the_nic_to_the_domain_that_serves() {
         // Paused, it meets no corrupted code: it is expelled, as by a detector.
         rig.system.failover().life(B).expect("a life").expel();
         let epoch = rig.system.failover().state(B).1;
-        rig.system.failover().verdict(B, epoch, warmspare::supervisor::Verdict::Unready, 0);
+        rig.system.failover().verdict(B, epoch, supervisor::Verdict::Unready, 0);
         rig.wait("the standby's next life", |rig| rig.system.failover().state(B).1 > epoch);
         rig.wait_whole();
         assert_eq!(rig.active(), A);

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use warmspare::control::client::Client;
-use warmspare::control::{Plane, PlaneOptions};
-use warmspare::fault::{self, Site};
-use warmspare::observe::Snapshot;
-use warmspare::observe::event::{FailoverOutcome, FailoverView};
-use warmspare::supervisor::Event;
+use lab::fault::{self, Site};
+use operate::control::client::Client;
+use operate::control::{Plane, PlaneOptions};
+use operate::observe::Snapshot;
+use operate::observe::event::{FailoverOutcome, FailoverView};
+use supervisor::Event;
 use warmspare_tests::rig::{PATIENCE, Rig};
 
 const SUBSCRIBERS: usize = 100;

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 /// The shape of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -23,7 +23,7 @@ static AS_JSON: AtomicBool = AtomicBool::new(false);
 const LEVELS: &str = "WARMSPARE_LOG";
 
 /// Begins to log. Once, at the start of the program.
-pub fn init(format: LogFormat) {
+pub(crate) fn init(format: LogFormat) {
     let levels = EnvFilter::try_from_env(LEVELS).unwrap_or_else(|_| EnvFilter::new("warn"));
     let base = tracing_subscriber::fmt().with_writer(std::io::stderr);
     match format {
@@ -44,7 +44,7 @@ pub fn init(format: LogFormat) {
 }
 
 /// Tells whoever started the program something, on standard error.
-pub fn tell(what: Arguments<'_>) {
+pub(crate) fn tell(what: Arguments<'_>) {
     match AS_JSON.load(Ordering::Relaxed) {
         true => tracing::info!(target: "warmspare::notice", "{what}"),
         false => eprintln!("warmspare: {what}"),
@@ -52,7 +52,7 @@ pub fn tell(what: Arguments<'_>) {
 }
 
 /// Tells why the program ends.
-pub fn failure(why: &str) {
+pub(crate) fn failure(why: &str) {
     match AS_JSON.load(Ordering::Relaxed) {
         true => tracing::error!(target: "warmspare::notice", "{why}"),
         false => eprintln!("warmspare: {why}"),

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use warmspare::wire::MAX_FRAME_BYTES;
+use nic::wire::MAX_FRAME_BYTES;
 
 use crate::sys;
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use warmspare::memory::SharedMemory;
-use warmspare::nic::registers::{self as reg, icr, queue, status};
-use warmspare::nic::{BarRegisters, DmaAccess, DmaArea, Nic};
+use nic::registers::{self as reg, icr, queue, status};
+use nic::{BarRegisters, DmaAccess, DmaArea, Nic};
+use platform::memory::SharedMemory;
 
 /// I/O address of the rig's memory.
 pub(crate) const RAM_IOVA: u64 = 0x1000_0000;

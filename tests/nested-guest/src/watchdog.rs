@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use platform::realtime::{self, Priority};
 use serde_json::{Value, json};
-use warmspare::realtime::{self, Priority};
 use warmspare_tests::nested::protocol::FromGuest;
 
 use crate::report::Report;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use anyhow::Result;
-use warmspare::wire::Wire;
+use nic::wire::Wire;
 
 use crate::link::RawWire;
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use warmspare::domain::DomainId;
-use warmspare::switchboard::{Counters, Switchboard};
-use warmspare::vhost_user::{VhostUserConfig, VhostUserServer};
+use microvm::domain::DomainId;
+use switchboard::vhost_user::{VhostUserConfig, VhostUserServer};
+use switchboard::{Counters, Switchboard};
 
 use super::ends::EPOCH;
 use super::null::{NullDomain, NullSlot};

@@ -97,7 +97,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Vec<Figure>> {
 fn loads(args: &BenchArgs) -> Result<(Vec<f64>, Vec<f64>)> {
     let folder = std::env::temp_dir().join(format!("warmspare-cost-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let topology = warmspare::topology::Topology::demo(&folder.join("app.sock"));
+    let topology = supervisor::topology::Topology::demo(&folder.join("app.sock"));
     let file = folder.join("topology.json");
     std::fs::write(&file, serde_json::to_string(&topology)?)?;
     let path = file.to_str().context("a folder whose name is no text")?.to_owned();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use warmspare::domain::DomainSlot;
+use microvm::domain::DomainSlot;
 
 /// Its number.
 pub(super) const EPOCH: u32 = 1;

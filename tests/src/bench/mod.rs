@@ -186,7 +186,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION"),
         cores: std::thread::available_parallelism().map_or(0, usize::from),
-        realtime: warmspare::realtime::is_realtime(),
+        realtime: platform::realtime::is_realtime(),
         load_before,
         figures,
     };

@@ -7,13 +7,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use microvm::domain::{DomainId, DomainRings, DomainSlot};
+use nic::NullNic;
 use shared_ring::layout::{BUFFER_BYTES, RX_POOL_BASE};
 use shared_ring::{Entry, EntryFlags};
-use warmspare::domain::{DomainId, DomainRings, DomainSlot};
-use warmspare::nic::NullNic;
-use warmspare::switchboard::{
-    AnnounceConfig, Switchboard, SwitchboardConfig, Violation, ViolationSink,
-};
+use switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, Violation, ViolationSink};
 
 use super::ends::{EPOCH, notify};
 

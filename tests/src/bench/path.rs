@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use warmspare::switchboard::{Counters, Switchboard};
-use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
+use nic::wire::{MAX_FRAME_BYTES, Port, Wire};
+use switchboard::{Counters, Switchboard};
 
 use super::alone::Alone;
 use super::load::Load;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use warmspare::switchboard::Counters;
+use switchboard::Counters;
 
 use super::Figure;
 use super::usage::{self, Thread};

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use warmspare::wire::{MAX_FRAME_BYTES, Port, Wire};
+use nic::wire::{MAX_FRAME_BYTES, Port, Wire};
 
 use super::wait;
 use crate::rig::Rig;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use lab::fault::Cause;
+use lab::traffic::Ledger;
+use platform::clock::monotonic_ns;
 use serde_json::{Value, json};
-use warmspare::clock::monotonic_ns;
-use warmspare::fault::Cause;
-use warmspare::traffic::Ledger;
 use warmspare_linux_guest::groups::FrameSocket;
 
 use super::lan::{HOST_INTERFACE, Lan, OTHER_TAPS, TAPS, Watch};

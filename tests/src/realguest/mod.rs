@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use warmspare::topology::Topology;
+use supervisor::topology::Topology;
 
 use crate::nested::kernel::{self, Kernel};
 use crate::nested::qemu;

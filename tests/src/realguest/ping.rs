@@ -9,10 +9,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use lab::traffic::Ledger;
+use platform::clock::monotonic_ns;
+use platform::realtime::{self, Priority};
 use vmm_sys_util::timerfd::TimerFd;
-use warmspare::clock::monotonic_ns;
-use warmspare::realtime::{self, Priority};
-use warmspare::traffic::Ledger;
 use warmspare_linux_guest::ECHO_PORT;
 
 use super::lan::Namespace;

@@ -5,10 +5,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use warmspare::fault::{Cause, Victim};
-use warmspare::supervisor::{Event, FailoverReport, System, Wires};
-use warmspare::switchboard::Counters;
-use warmspare::topology::{Policy, Topology};
+use lab::fault::{Cause, Victim};
+use supervisor::topology::{Policy, Topology};
+use supervisor::{Event, FailoverReport, System, Wires};
+use switchboard::Counters;
 
 use super::lan::Namespace;
 

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::fault::Cause;
+use lab::traffic::{Ledger, percentile};
+use operate::observe::Witness;
+use platform::clock::monotonic_ns;
 use serde_json::{Value, json};
-use warmspare::clock::monotonic_ns;
-use warmspare::fault::Cause;
-use warmspare::observe::Witness;
-use warmspare::supervisor::FailoverReport;
-use warmspare::traffic::{Ledger, percentile};
+use supervisor::FailoverReport;
 
 use super::Parts;
 use super::guest::{GUEST, LinuxGuest};

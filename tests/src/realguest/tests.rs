@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use warmspare::fault::{Cause, Site};
-use warmspare::traffic::{Addresses, AppProcess};
+use lab::fault::{Cause, Site};
+use lab::traffic::{Addresses, AppProcess};
 
 use super::*;
 use guest::GUEST;

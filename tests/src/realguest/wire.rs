@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::fault::Cause;
+use platform::clock::monotonic_ns;
 use serde_json::{Map, Value, json};
-use warmspare::clock::monotonic_ns;
-use warmspare::fault::Cause;
-use warmspare::supervisor::Verdict;
+use supervisor::Verdict;
 use warmspare_linux_guest::groups::{FrameSocket, Kind, MOST, Tally};
 
 use super::lan::{HOST_INTERFACE, Namespace, TAPS};

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lab::campaign::InjectionRecord;
 use shared_ring::{ControlPage, StatusPage, layout};
-use warmspare::campaign::InjectionRecord;
 use warmspare_tests::rig::PATIENCE;
 
 use super::super::{replay_command, replayed, wait_worker};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use warmspare::fault::{self, Site};
+use lab::fault::{self, Site};
 use warmspare_tests::frontend::{
     Connection, GUEST_MAC, RawFrontend, Request, TestGuest, frame, open_fds, wait,
 };

@@ -4,7 +4,7 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use warmspare::fault::{self, Site};
+use lab::fault::{self, Site};
 use warmspare_tests::frontend::{
     DriverRing, GUEST_MAC, RawFrontend, Request, TestGuest, body, frame, number_of, wait,
 };

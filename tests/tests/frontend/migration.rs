@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use warmspare::fault::{Cause, Victim};
+use lab::fault::{Cause, Victim};
 use warmspare_tests::frontend::{
     DriverRing, FEATURES, GUEST_BASE, GUEST_MAC, GuestRam, RawFrontend, Request, TestGuest, body,
     frame, memfd, open_fds, wait,

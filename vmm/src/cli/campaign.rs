@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 
 use super::commands::json;
 use super::{Failure, Format, mistake};
-use crate::campaign::{
+use lab::campaign::{
     self, CampaignError, InjectionOutcome, InjectionRecord, Replayed, RunConfig, Tally,
 };
-use crate::one_line::one_line;
+use platform::one_line::one_line;
 
 /// Most injections to look into that are listed at the end; `report` has them all.
 const LISTED: usize = 10;

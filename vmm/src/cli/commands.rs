@@ -5,16 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{AppArgs, DemoArgs, Failure, Format, ImageArgs, RunArgs, mistake};
-use crate::app;
-use crate::control::{Plane, Reloaded};
-use crate::demo::{self, DemoConfig, DemoError};
-use crate::domain::SlotError;
 use crate::logs::notice;
-use crate::one_line::one_line;
-use crate::service::Service;
-use crate::signals::{Reload, Termination};
-use crate::supervisor::{Event, System, SystemError, Wires};
-use crate::topology::{DumpSpec, Topology};
+use lab::app;
+use lab::demo::{self, DemoConfig, DemoError};
+use microvm::domain::SlotError;
+use operate::control::{Plane, Reloaded};
+use operate::service::Service;
+use platform::one_line::one_line;
+use platform::signals::{Reload, Termination};
+use supervisor::topology::{DumpSpec, Topology};
+use supervisor::{Event, System, SystemError, Wires};
 
 /// How long the main thread waits for an event before it looks at signals and redundancy.
 const EVENT_WAIT: Duration = Duration::from_millis(50);
@@ -129,7 +129,7 @@ fn list(names: &[String]) -> String {
 }
 
 fn print_event(system: &System, event: &Event) {
-    let name = |id: crate::domain::DomainId| system.slots()[id.index()].name.as_str();
+    let name = |id: microvm::domain::DomainId| system.slots()[id.index()].name.as_str();
     match event {
         Event::Link { nic, up } => {
             notice!("link of {nic} is {}", if *up { "up" } else { "down" });

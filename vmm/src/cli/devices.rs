@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 
 use super::{Failure, Format, mistake};
-use crate::nic::bind;
-use crate::nic::discovery::{self, DeviceInfo, Link};
-use crate::nic::pci::PciAddress;
-use crate::one_line::one_line;
+use nic::bind;
+use nic::discovery::{self, DeviceInfo, Link};
+use nic::pci::PciAddress;
+use platform::one_line::one_line;
 
 #[derive(Debug, Args)]
 pub(super) struct DevicesArgs {
@@ -93,7 +93,7 @@ fn text(device: &DeviceInfo) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nic::obstacle::Obstacle;
+    use nic::obstacle::Obstacle;
 
     #[test]
     fn a_device_shows_what_it_lacks_or_how_to_name_it() {

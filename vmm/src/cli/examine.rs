@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::observe::{ClientArgs, failure};
 use super::{Failure, mistake};
-use crate::control::{DomainRequest, Dumped, GdbRequest, Opened, PauseRequest, Paused, Resumed};
+use operate::control::{DomainRequest, Dumped, GdbRequest, Opened, PauseRequest, Paused, Resumed};
 
 #[derive(Debug, Args)]
 pub(super) struct DomainArgs {

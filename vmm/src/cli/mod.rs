@@ -17,13 +17,13 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::app::AppConfig;
-use crate::control::PlaneOptions;
-use crate::demo::{Operation, Plan};
-use crate::fault::Cause;
 use crate::logs::{self, LogFormat};
-use crate::one_line::one_line;
-use crate::topology::Policy;
+use lab::app::AppConfig;
+use lab::demo::{Operation, Plan};
+use lab::fault::Cause;
+use operate::control::PlaneOptions;
+use platform::one_line::one_line;
+use supervisor::topology::Policy;
 
 /// A network interface that outlives its driver.
 #[derive(Debug, Parser)]
@@ -78,7 +78,7 @@ enum Command {
     /// Run the built-in application guest on a vhost-user socket
     App(AppArgs),
     /// Carry out injections for a campaign
-    #[command(name = crate::campaign::WORKER_COMMAND, hide = true)]
+    #[command(name = lab::campaign::WORKER_COMMAND, hide = true)]
     CampaignWorker,
     /// Write the program of a domain to a file, as a debugger wants it
     Image(ImageArgs),
@@ -89,7 +89,7 @@ struct AppArgs {
     #[command(flatten)]
     config: AppConfig,
     /// End when standard input ends, as it does with the process that holds it
-    #[arg(long = crate::traffic::LEASH, hide = true)]
+    #[arg(long = lab::traffic::LEASH, hide = true)]
     leash: bool,
 }
 
@@ -125,7 +125,7 @@ struct DemoArgs {
     #[arg(long, default_value_t = 1000, value_name = "P", value_parser = clap::value_parser!(u64).range(50..=1_000_000))]
     period_us: u64,
     /// What happens when the active domain fails
-    #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
+    #[arg(long, default_value = "fast-spare", value_name = "POLICY", value_parser = policies())]
     policy: Policy,
     /// Keep core file, log and ring cursors of failed domains in this folder
     #[arg(long, value_name = "DIR")]
@@ -153,6 +153,11 @@ enum Format {
 }
 
 /// What `--cause` can be.
+fn policies() -> impl TypedValueParser<Value = Policy> {
+    PossibleValuesParser::new(Policy::ALL.map(Policy::name))
+        .map(|name| Policy::by_name(&name).unwrap_or_default())
+}
+
 fn plans() -> impl TypedValueParser<Value = Plan> {
     let operations = Operation::ALL.map(Operation::name);
     let names = Cause::ALL.map(Cause::name).into_iter().chain(operations).chain(["mixed"]);
@@ -205,7 +210,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let began_ns = crate::clock::monotonic_ns();
+    let began_ns = platform::clock::monotonic_ns();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Failure, Format};
-use crate::control::client::{Client, ClientError};
-use crate::control::{DrillRequest, Drilled, SwitchRequest, Switched, UpgradeRequest, Upgraded};
-use crate::observe::Snapshot;
-use crate::observe::event::FailoverView;
-use crate::observe::histogram::HistogramView;
-use crate::one_line::one_line;
+use operate::control::client::{Client, ClientError};
+use operate::control::{DrillRequest, Drilled, SwitchRequest, Switched, UpgradeRequest, Upgraded};
+use operate::observe::Snapshot;
+use operate::observe::event::FailoverView;
+use operate::observe::histogram::HistogramView;
+use platform::one_line::one_line;
 
 /// Where a packaged service has its control socket.
 const DEFAULT_SOCKET: &str = "/run/warmspare/api.sock";

@@ -9,9 +9,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::{Failure, mistake};
-use crate::control::{DashboardConfig, PageServer, Pages};
-use crate::one_line::one_line;
-use crate::report::{Folder, FolderError, Report};
+use lab::report::{Folder, FolderError, Report};
+use operate::control::{DashboardConfig, PageServer, Pages};
+use platform::one_line::one_line;
 
 /// How long the main thread waits for a signal at a time.
 const SIGNAL_WAIT: Duration = Duration::from_secs(3600);
@@ -94,7 +94,7 @@ fn serve(args: &ReportArgs, address: SocketAddr) -> Result<(), Failure> {
     let config = DashboardConfig::new(address, args.token_file.as_deref());
     let config = config.map_err(|error| mistake(&error))?;
     let signals =
-        crate::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
+        platform::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
     let server = PageServer::spawn(&config, Arc::new(Live(args.folders.clone())));
     let server = server.map_err(|error| mistake(&error))?;
     eprintln!("warmspare: report at http://{}/", server.address());

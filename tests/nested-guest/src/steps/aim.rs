@@ -9,15 +9,15 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use microvm::domain::{DomainId, DomainSlot, Life};
+use platform::clock::monotonic_ns;
+use platform::memory::SharedMemory;
 use serde_json::{Value, json};
 use shared_ring::layout::{
     BUFFER_BYTES, DMA_BASE, DMA_RX_RING_OFFSET, NIC_RX_DESCRIPTORS, RX_BUFFERS, RX_POOL_BASE,
     TX_BUFFERS,
 };
-use warmspare::clock::monotonic_ns;
-use warmspare::domain::{DomainId, DomainSlot, Life};
-use warmspare::memory::SharedMemory;
-use warmspare::topology::Policy;
+use supervisor::topology::Policy;
 
 use super::isolation::{NOWHERE_IOVA, fault_lines};
 use super::service::{Service, Setup};

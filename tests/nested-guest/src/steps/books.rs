@@ -4,12 +4,12 @@
 //! for longer than a failover takes.
 
 use anyhow::{Result, ensure};
+use lab::fault::Cause;
+use lab::traffic::{Ledger, percentile};
+use operate::observe::Stall;
 use serde_json::{Value, json};
-use warmspare::fault::Cause;
-use warmspare::observe::Stall;
-use warmspare::supervisor::FailoverReport;
-use warmspare::topology::Policy;
-use warmspare::traffic::{Ledger, percentile};
+use supervisor::FailoverReport;
+use supervisor::topology::Policy;
 use warmspare_tests::nested::protocol::{FromGuest, Row, Summary};
 
 use crate::report::Report;

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use serde_json::{Map, Value, json};
-use warmspare::campaign::{
+use lab::campaign::{
     CampaignSpec, Configuration, Direct, Emulated, Ground, InjectionOutcome, InjectionRecord,
 };
-use warmspare::nic::pci::PciAddress;
-use warmspare::supervisor::Wires;
-use warmspare::topology::{NicSpec, Topology};
-use warmspare::wire::Wire;
+use nic::pci::PciAddress;
+use nic::wire::Wire;
+use serde_json::{Map, Value, json};
+use supervisor::Wires;
+use supervisor::topology::{NicSpec, Topology};
 use warmspare_tests::emulation;
 
 use super::service::nics;

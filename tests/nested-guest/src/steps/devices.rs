@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use nic::bind;
+use nic::discovery::{self, DeviceInfo};
+use nic::pci::PciAddress;
+use nic::vfio::VfioNic;
 use serde_json::{Value, json};
-use warmspare::nic::bind;
-use warmspare::nic::discovery::{self, DeviceInfo};
-use warmspare::nic::pci::PciAddress;
-use warmspare::nic::vfio::VfioNic;
 
 use super::ms;
 use crate::report::Report;
@@ -78,7 +78,7 @@ pub(super) fn open(_: &Report) -> Result<Value> {
     let start = Instant::now();
     let nics = open_both()?;
     let took = start.elapsed();
-    let again = refusal(warmspare::nic::Nic::name(&*nics[0]))?;
+    let again = refusal(nic::Nic::name(&*nics[0]))?;
     ensure!(again.contains("in use by another program"), "{again}");
     drop(nics);
     // Descriptors are let go in the right order: it opens again.

@@ -4,12 +4,12 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail, ensure};
+use lab::fault::{Cause, Victim};
+use microvm::domain::Life;
+use nic::registers::{RXDCTL, queue};
 use serde_json::{Value, json};
 use shared_ring::status::attach;
-use warmspare::domain::Life;
-use warmspare::fault::{Cause, Victim};
-use warmspare::nic::registers::{RXDCTL, queue};
-use warmspare::topology::Policy;
+use supervisor::topology::Policy;
 
 use super::service::{Service, Setup};
 use crate::report::Report;

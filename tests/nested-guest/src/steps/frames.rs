@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nic::Nic;
+use nic::vfio::VfioNic;
 use serde_json::{Value, json};
 use vmm_sys_util::eventfd::EventFd;
-use warmspare::nic::Nic;
-use warmspare::nic::vfio::VfioNic;
 
 use super::devices::open_both;
 use super::{cost_ns, ms};

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use nic::Nic;
 use serde_json::{Value, json};
-use warmspare::nic::Nic;
 
 use super::devices::open_both;
 use super::frames::{ARRIVAL, MAC_A, MAC_B, SENDER, SILENCE, rig, wait_event};

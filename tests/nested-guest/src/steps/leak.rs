@@ -9,12 +9,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::fault::Site;
+use nic::registers::{TX_QUEUE, queue};
+use platform::clock::monotonic_ns;
 use serde_json::{Value, json};
 use shared_ring::layout::{BAR_BASE, DMA_BASE, DMA_TX_RING_OFFSET, NIC_TX_DESCRIPTORS};
-use warmspare::clock::monotonic_ns;
-use warmspare::fault::Site;
-use warmspare::nic::registers::{TX_QUEUE, queue};
-use warmspare::topology::Policy;
+use supervisor::topology::Policy;
 
 use super::aim::Aim;
 use super::isolation::fault_lines;

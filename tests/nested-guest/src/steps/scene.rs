@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use warmspare::app::App;
-use warmspare::supervisor::System;
+use lab::app::App;
+use supervisor::System;
 use warmspare_tests::scene;
 
 use crate::link::interface_of;

@@ -4,18 +4,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use warmspare::app::{App, AppConfig};
-use warmspare::clock::monotonic_ns;
-use warmspare::domain::{DomainId, DomainSlot, Life};
-use warmspare::fault::{Cause, Victim};
-use warmspare::nic::discovery;
-use warmspare::nic::pci::PciAddress;
-use warmspare::observe::Witness;
-use warmspare::supervisor::{
-    DomainView, Event, FailoverRecord, FailoverReport, RoleState, System, Wires,
-};
-use warmspare::topology::{NicSpec, Policy, Topology};
-use warmspare::traffic::{Addresses, Sender};
+use lab::app::{App, AppConfig};
+use lab::fault::{Cause, Victim};
+use lab::traffic::{Addresses, Sender};
+use microvm::domain::{DomainId, DomainSlot, Life};
+use nic::discovery;
+use nic::pci::PciAddress;
+use operate::observe::Witness;
+use platform::clock::monotonic_ns;
+use supervisor::topology::{NicSpec, Policy, Topology};
+use supervisor::{DomainView, Event, FailoverRecord, FailoverReport, RoleState, System, Wires};
 use warmspare_tests::emulation;
 
 use super::books::{Books, Outcome};

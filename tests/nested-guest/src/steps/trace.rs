@@ -1,9 +1,9 @@
 //! The emulated NIC against QEMU's igb.
 
 use anyhow::{Context, Result, ensure};
+use nic::discovery;
+use nic::vfio::VfioNic;
 use serde_json::{Value, json};
-use warmspare::nic::discovery;
-use warmspare::nic::vfio::VfioNic;
 
 use crate::report::Report;
 use crate::trace::{self, Difference, EXPECTED, Notes, TRACES};

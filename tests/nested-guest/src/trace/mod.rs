@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use warmspare::nic::emulated::EmulatedNic;
-use warmspare::nic::registers::{self as reg, queue};
-use warmspare::nic::vfio::VfioNic;
-use warmspare::nic::{BarRegisters, Nic};
-use warmspare::realtime::stay_on;
-use warmspare::wire::{EthernetSwitch, MAX_FRAME_BYTES, Port, Wire};
+use nic::emulated::EmulatedNic;
+use nic::registers::{self as reg, queue};
+use nic::vfio::VfioNic;
+use nic::wire::{EthernetSwitch, MAX_FRAME_BYTES, Port, Wire};
+use nic::{BarRegisters, Nic};
+use platform::realtime::stay_on;
 use warmspare_tests::nested::protocol::PROCESSORS;
 
 pub(crate) use differences::{Difference, EXPECTED};

@@ -1,7 +1,7 @@
 //! Traces of checksum and segmentation offload.
 
 use anyhow::Result;
-use warmspare::nic::registers::GPTC;
+use nic::registers::GPTC;
 
 use super::transmit::DATA;
 use super::{NIC, PEER, Tracer};

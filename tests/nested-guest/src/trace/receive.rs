@@ -1,7 +1,7 @@
 //! Traces of the receive side, of interrupts, and of attaching again.
 
 use anyhow::Result;
-use warmspare::nic::registers::{self as reg, queue, rctl};
+use nic::registers::{self as reg, queue, rctl};
 
 use super::{NIC, Tracer};
 use crate::link::STATIONS;

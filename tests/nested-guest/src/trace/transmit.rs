@@ -1,7 +1,7 @@
 //! Traces of the transmit side.
 
 use anyhow::Result;
-use warmspare::nic::registers::{self as reg, queue, status};
+use nic::registers::{self as reg, queue, status};
 
 use super::{NIC, PEER, Tracer};
 use crate::link::test_frame;

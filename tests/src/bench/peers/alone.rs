@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use warmspare::realtime;
-use warmspare::topology::MacAddress;
+use platform::realtime;
+use supervisor::topology::MacAddress;
 
 use super::PATH_GROUP as GROUP;
 use super::testpmd::{BACKEND_PROCESSOR, Frontend, Mode};

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use warmspare::clock::monotonic_ns;
-use warmspare::observe::{Stall, Witness};
-use warmspare::traffic::Ledger;
+use lab::traffic::Ledger;
+use operate::observe::{Stall, Witness};
+use platform::clock::monotonic_ns;
 
 use crate::realguest::guest::GUEST;
 use crate::realguest::lan::Lan;

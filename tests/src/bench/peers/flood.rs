@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
-use warmspare::realtime::{self, Priority};
-use warmspare::topology::MacAddress;
+use platform::realtime::{self, Priority};
+use supervisor::topology::MacAddress;
 use warmspare_linux_guest::groups::FrameSocket;
 
 use crate::realguest::lan::{HOST_INTERFACE, Namespace};

@@ -23,7 +23,7 @@ mod testpmd;
 mod tests;
 
 use anyhow::Result;
-use warmspare::fault::Cause;
+use lab::fault::Cause;
 
 use super::{BenchArgs, Figure};
 use crate::realguest::guest::LinuxGuest;

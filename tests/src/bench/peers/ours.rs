@@ -1,8 +1,8 @@
 //! warmspare itself, with the faults that it is for.
 
 use anyhow::{Context, Result};
-use warmspare::fault::Cause;
-use warmspare::topology::{Policy, Topology};
+use lab::fault::Cause;
+use supervisor::topology::{Policy, Topology};
 
 use super::felt::Event;
 use crate::realguest::lan::{Lan, TAPS};

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use anyhow::{Context, Result};
+use microvm::domain::{DomainId, DomainRings, DomainSlot};
+use nic::NullNic;
+use nic::wire::{MAX_FRAME_BYTES, Tap, Wire};
+use platform::checksum::{fold, sum};
+use platform::realtime::{self, Priority};
 use shared_ring::layout::{BUFFER_BYTES, RX_POOL_BASE};
 use shared_ring::{Entry, EntryFlags};
-use warmspare::checksum::{fold, sum};
-use warmspare::domain::{DomainId, DomainRings, DomainSlot};
-use warmspare::nic::NullNic;
-use warmspare::realtime::{self, Priority};
-use warmspare::topology::MacAddress;
-use warmspare::vhost_user::{VhostUserConfig, VhostUserServer};
-use warmspare::wire::{MAX_FRAME_BYTES, Tap, Wire};
+use supervisor::topology::MacAddress;
+use switchboard::vhost_user::{VhostUserConfig, VhostUserServer};
 
 use crate::bench::ends::{EPOCH, notify};
 use crate::bench::null::NullSlot;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use warmspare::traffic::percentile;
+use lab::traffic::percentile;
 
 use super::{PATH_GROUP as GROUP, Stage, beside, medians};
 use crate::bench::Figure;

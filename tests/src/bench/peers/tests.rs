@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use warmspare::topology::Topology;
-use warmspare::traffic::{Addresses, AppProcess};
+use lab::traffic::{Addresses, AppProcess};
+use supervisor::topology::Topology;
 
 use super::*;
 use crate::realguest::example;

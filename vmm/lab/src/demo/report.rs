@@ -1,0 +1,322 @@
+//! The demo's result, as JSON has it (`warmspare.demo/1`), and the verdict on it.
+
+use serde::Serialize;
+
+use super::operate::Operation;
+use crate::fault::Cause;
+use crate::traffic::{Gaps, Ledger};
+use microvm::domain::DomainId;
+use microvm::domain::DomainSlot;
+use operate::observe::Stall;
+use supervisor::topology::Policy;
+use supervisor::{FailoverReport, SwitchReport};
+
+/// What is wanted of an interruption, in microseconds.
+pub(super) const GOAL_INTERRUPTION_US: f64 = 10_000.0;
+
+/// How long after a verdict the sender's books are searched for what the fault did to them: a little
+/// longer than the last announcement of a takeover takes.
+const AFTERMATH_NS: u64 = 25_000_000;
+/// Datagrams sent so long before the fault can still have been under way when it struck.
+const UNDER_WAY_NS: u64 = 5_000_000;
+
+/// The whole result.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Name and version of this shape.
+    pub schema: &'static str,
+    /// What happened when the active domain failed.
+    pub policy: Policy,
+    /// Whether the threads of the failover path ran under real-time scheduling.
+    pub realtime: bool,
+    /// Times in which the machine itself stood still, in milliseconds.
+    pub machine_stalls_ms: Vec<f64>,
+    /// From the start of the command to the first echo, in milliseconds.
+    pub first_echo_ms: f64,
+    /// What the sender saw.
+    pub traffic: Traffic,
+    /// One for each fault.
+    pub failovers: Vec<FailoverRow>,
+    /// What it costs.
+    pub memory: Memory,
+}
+
+/// What the sender saw, in datagrams.
+#[derive(Debug, Serialize)]
+pub struct Traffic {
+    /// Sent.
+    pub sent: u64,
+    /// Echoed at least once, whole.
+    pub received: u64,
+    /// Never echoed.
+    pub lost: u64,
+    /// Second and further echoes.
+    pub duplicated: u64,
+    /// Frames to the sender that were not what it had sent.
+    pub corrupted: u64,
+    /// Between successive echoes, microseconds.
+    pub gap_us: Gaps,
+}
+
+/// What befell the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Injection {
+    /// A fault.
+    Fault(Cause),
+    /// No fault: something that an operator does.
+    Operation(Operation),
+}
+
+impl Injection {
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let faults = Cause::ALL.into_iter().map(Self::Fault);
+        faults.chain(Operation::ALL.into_iter().map(Self::Operation))
+    }
+
+    /// As in reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Fault(cause) => cause.name(),
+            Self::Operation(operation) => operation.name(),
+        }
+    }
+}
+
+/// One failover.
+#[derive(Debug, Serialize)]
+pub struct FailoverRow {
+    /// The detector's verdict; `lost-wakeup` where one was healed without a failover.
+    pub cause: &'static str,
+    /// What was injected, or done in plan.
+    pub injected: Injection,
+    /// Where: a path of the driver, a register, the cable.
+    pub site: &'static str,
+    /// Name of the failed domain.
+    pub from: String,
+    /// Name of the domain that took over; the same one where no failover was needed.
+    pub to: String,
+    /// From the last stamp before the faulting instruction to the verdict.
+    pub detect_us: f64,
+    /// From the verdict to the spare's first frame on the wire; in a planned switch, how long the
+    /// guest's frames waited.
+    pub switch_us: f64,
+    /// The longest time between successive echoes around the fault, at the sender.
+    pub interruption_us: f64,
+    /// Datagrams around the fault that were never echoed.
+    pub frames_lost: u64,
+    /// Frames that were sent again through the spare.
+    pub frames_resent: u64,
+    /// Received frames that were saved from the failed NIC.
+    pub frames_salvaged: u64,
+    /// From the verdict until a spare stood by again.
+    pub redundant_again_ms: f64,
+    /// Whether the machine itself stood still in this interruption.
+    pub machine_stalled: bool,
+}
+
+/// Memory, in KiB.
+#[derive(Debug, Serialize)]
+pub struct Memory {
+    /// RAM of one domain.
+    pub domain_kib: u64,
+    /// Resident memory of the VMM, all domains included.
+    pub vmm_rss_kib: u64,
+    /// File descriptors that the VMM has open at the end.
+    pub vmm_descriptors: u64,
+}
+
+/// A fault with everything the system reported of it.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) injected: Injection,
+    pub(super) site: &'static str,
+    /// When the corruption was made.
+    pub(super) injected_ns: u64,
+    /// When the driver met faulty code, where that is known.
+    pub(super) struck_ns: u64,
+    pub(super) recovery: Recovery,
+    /// When a spare stood by again.
+    pub(super) redundant_ns: u64,
+}
+
+/// How the service came back.
+#[derive(Debug)]
+pub(super) enum Recovery {
+    /// Another domain took over.
+    Failover(Box<FailoverReport>),
+    /// The domain was woken and went on.
+    Healed {
+        /// Which one.
+        domain: DomainId,
+        /// When.
+        at_ns: u64,
+    },
+    /// Nothing had failed: another domain took over in plan.
+    Planned(SwitchReport),
+}
+
+impl Outcome {
+    /// The nearest stamp before the fault. A crash leaves it behind; what is found by looking has
+    /// no such stamp, but that of the trap by which faulty code was put in.
+    fn fault_ns(&self) -> u64 {
+        let struck_ns = self.injected_ns.max(self.struck_ns);
+        match &self.recovery {
+            Recovery::Planned(report) => report.began_ns,
+            Recovery::Failover(report) if self.injected == Injection::Fault(Cause::Crash) => {
+                struck_ns.max(report.record.entered_ns)
+            }
+            Recovery::Failover(_) | Recovery::Healed { .. } => struck_ns,
+        }
+    }
+
+    /// When the verdict fell.
+    pub(super) fn verdict_ns(&self) -> u64 {
+        match &self.recovery {
+            Recovery::Failover(report) => report.record.verdict_ns,
+            Recovery::Healed { at_ns, .. } => *at_ns,
+            Recovery::Planned(report) => report.began_ns,
+        }
+    }
+
+    /// What was found.
+    pub(super) fn cause(&self) -> &'static str {
+        match &self.recovery {
+            Recovery::Failover(report) => report.record.verdict.cause(),
+            Recovery::Healed { .. } => Cause::LostWakeup.name(),
+            Recovery::Planned(_) => "planned",
+        }
+    }
+
+    /// The domain that had the fault, and the one that serves now.
+    pub(super) fn domains(&self) -> (DomainId, Option<DomainId>) {
+        match &self.recovery {
+            Recovery::Failover(report) => (report.record.from, report.record.to),
+            Recovery::Healed { domain, .. } => (*domain, Some(*domain)),
+            Recovery::Planned(report) => (report.from, Some(report.to)),
+        }
+    }
+
+    /// From the verdict to the first frame of the domain that serves now, microseconds.
+    pub(super) fn switch_us(&self) -> f64 {
+        match &self.recovery {
+            Recovery::Failover(report) => {
+                let first_ns = report.first_sent_ns.unwrap_or(report.record.verdict_ns);
+                micros(report.record.verdict_ns, first_ns)
+            }
+            Recovery::Healed { .. } => 0.0,
+            Recovery::Planned(report) => report.waited_ns as f64 / 1000.0,
+        }
+    }
+
+    /// Its row in the report; what happens after `until_ns` belongs to the next fault.
+    fn row(
+        &self,
+        slots: &[std::sync::Arc<DomainSlot>],
+        ledger: &Ledger,
+        stalls: &[Stall],
+        until_ns: u64,
+    ) -> FailoverRow {
+        let name = |id: DomainId| slots[id.index()].name.clone();
+        let (from, to) = self.domains();
+        let (fault_ns, verdict_ns) = (self.fault_ns(), self.verdict_ns());
+        // Where nobody took over at once, the aftermath begins when somebody serves.
+        let served_ns = if to.is_some() { verdict_ns } else { self.redundant_ns };
+        let after_ns = until_ns.min(served_ns.max(verdict_ns) + AFTERMATH_NS);
+        let (gap_from, gap_to) = ledger.longest_gap(fault_ns, after_ns).unwrap_or((0, 0));
+        let (frames_resent, frames_salvaged) = match &self.recovery {
+            Recovery::Failover(report) => (report.resent, report.salvaged),
+            Recovery::Healed { .. } | Recovery::Planned(_) => (0, 0),
+        };
+        FailoverRow {
+            cause: self.cause(),
+            injected: self.injected,
+            site: self.site,
+            from: name(from),
+            to: to.map_or_else(|| "-".into(), name),
+            detect_us: micros(fault_ns, verdict_ns),
+            switch_us: self.switch_us(),
+            interruption_us: micros(gap_from, gap_to),
+            frames_lost: ledger.lost_between(fault_ns - UNDER_WAY_NS, after_ns),
+            frames_resent,
+            frames_salvaged,
+            redundant_again_ms: micros(verdict_ns, self.redundant_ns) / 1000.0,
+            machine_stalled: stalls.iter().any(|stall| stall.overlaps(gap_from, gap_to)),
+        }
+    }
+}
+
+fn micros(from_ns: u64, to_ns: u64) -> f64 {
+    to_ns.saturating_sub(from_ns) as f64 / 1000.0
+}
+
+/// The rows of a run, each with its own stretch of the sender's books.
+pub(super) fn rows(
+    outcomes: &[Outcome],
+    slots: &[std::sync::Arc<DomainSlot>],
+    ledger: &Ledger,
+    stalls: &[Stall],
+) -> Vec<FailoverRow> {
+    // The silence that the next fault makes begins with the last echo before it.
+    let next = outcomes.iter().skip(1).map(|outcome| outcome.injected_ns - UNDER_WAY_NS);
+    let ends = next.chain([u64::MAX]);
+    outcomes.iter().zip(ends).map(|(o, end)| o.row(slots, ledger, stalls, end)).collect()
+}
+
+impl Traffic {
+    pub(super) fn of(ledger: &Ledger) -> Self {
+        let (sent, received) = (ledger.total_sent(), ledger.total_echoed());
+        Self {
+            sent,
+            received,
+            lost: sent - received,
+            duplicated: ledger.total_duplicated(),
+            corrupted: ledger.total_corrupted(),
+            gap_us: ledger.gaps(),
+        }
+    }
+}
+
+impl Memory {
+    /// Of this process, now.
+    pub(super) fn now() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = rss.and_then(|value| value.split_whitespace().next()?.parse().ok());
+        let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        Self {
+            domain_kib: shared_ring::layout::RAM_BYTES / 1024,
+            vmm_rss_kib: kib.unwrap_or(0),
+            vmm_descriptors: descriptors as u64,
+        }
+    }
+}
+
+impl Report {
+    /// Why the run is no success; `None` if it is one.
+    pub fn failure(&self, max_interruption_ms: Option<f64>) -> Option<String> {
+        let traffic = &self.traffic;
+        if traffic.corrupted > 0 {
+            return Some(format!("{} frames came back corrupted", traffic.corrupted));
+        }
+        let unserved = self.failovers.iter().find(|row| row.to == "-");
+        if let Some(row) = unserved.filter(|_| self.policy != Policy::Reboot) {
+            return Some(format!("no spare was ready when {} failed", row.from));
+        }
+        let planned = |row: &FailoverRow| matches!(row.injected, Injection::Operation(_));
+        if self.failovers.iter().all(planned) && traffic.lost + traffic.duplicated > 0 {
+            return Some(format!(
+                "planned operations lost {} datagrams and doubled {}",
+                traffic.lost, traffic.duplicated
+            ));
+        }
+        if traffic.received == 0 {
+            return Some("no datagram came back".into());
+        }
+        let limit_us = max_interruption_ms? * 1000.0;
+        let worst = self.failovers.iter().map(|row| row.interruption_us).fold(0.0, f64::max);
+        (worst > limit_us)
+            .then(|| format!("an interruption of {:.2} ms is over the limit", worst / 1000.0))
+    }
+}

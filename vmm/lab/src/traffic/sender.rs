@@ -1,0 +1,188 @@
+//! The sender: a host outside that sends a datagram every period and keeps the books.
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use smoltcp::wire::EthernetAddress;
+use vmm_sys_util::timerfd::TimerFd;
+
+use super::frame::{ARP_BYTES, Addresses, FRAME_BYTES, Received};
+use super::ledger::Ledger;
+use nic::wire::{MAX_FRAME_BYTES, Wire};
+use platform::clock::monotonic_ns;
+use platform::realtime::{self, Priority};
+
+/// How long the sender still listens after its last datagram.
+const LINGER: Duration = Duration::from_millis(100);
+/// Between two ARP requests while the guest does not answer.
+const ASK_AGAIN_NS: u64 = 2_000_000;
+
+/// What the sender's thread shows while it runs.
+#[derive(Default)]
+struct Shown {
+    stop: AtomicBool,
+    linger_ns: AtomicU64,
+    /// Do not listen for longer than it takes the newest datagram to come back.
+    hurry: AtomicBool,
+    first_echo_ns: AtomicU64,
+    last_echo_ns: AtomicU64,
+    ledger: Mutex<Ledger>,
+}
+
+/// The running sender.
+pub struct Sender {
+    shown: Arc<Shown>,
+    thread: JoinHandle<()>,
+}
+
+impl Sender {
+    /// Starts sending as soon as the guest answers ARP; the books have room for so many datagrams
+    /// before they grow.
+    ///
+    /// # Errors
+    /// No thread or timer is to be had.
+    pub fn spawn(
+        port: Arc<dyn Wire>,
+        addresses: Addresses,
+        period: Duration,
+        datagrams: usize,
+    ) -> std::io::Result<Self> {
+        let shown = Arc::new(Shown::default());
+        let mut timer = TimerFd::new()?;
+        timer.reset(period, Some(period))?;
+        let station = Station {
+            port,
+            addresses,
+            guest: None,
+            asked_ns: 0,
+            ledger: Ledger::with_capacity(datagrams),
+            received: vec![0; MAX_FRAME_BYTES],
+            shown: shown.clone(),
+        };
+        // A measuring device must not be late itself, and must not delay what it measures.
+        let thread = realtime::spawn("sender", Some(Priority::Nic), move || station.run(timer))?;
+        Ok(Self { shown, thread })
+    }
+
+    /// When the first echo came back.
+    pub fn first_echo_ns(&self) -> Option<u64> {
+        let at = self.shown.first_echo_ns.load(Ordering::Acquire);
+        (at != 0).then_some(at)
+    }
+
+    /// When the last echo came back.
+    pub fn last_echo_ns(&self) -> Option<u64> {
+        let at = self.shown.last_echo_ns.load(Ordering::Acquire);
+        (at != 0).then_some(at)
+    }
+
+    /// Like [`Self::finish`], but does not listen on when the newest datagram has come back.
+    pub fn finish_soon(self) -> Ledger {
+        self.shown.hurry.store(true, Ordering::Release);
+        self.finish()
+    }
+
+    /// Stops sending, waits for the last echoes, and hands over the books.
+    pub fn finish(self) -> Ledger {
+        self.finish_after(LINGER)
+    }
+
+    /// The same with another wait for the last echoes: on a machine that may stand still for longer.
+    pub fn finish_after(self, linger: Duration) -> Ledger {
+        self.shown.linger_ns.store(linger.as_nanos() as u64, Ordering::Relaxed);
+        self.shown.stop.store(true, Ordering::Release);
+        // A sender that panicked has left empty books, which no verdict survives.
+        let _ = self.thread.join();
+        std::mem::take(&mut *self.shown.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Station {
+    port: Arc<dyn Wire>,
+    addresses: Addresses,
+    guest: Option<EthernetAddress>,
+    asked_ns: u64,
+    ledger: Ledger,
+    received: Vec<u8>,
+    shown: Arc<Shown>,
+}
+
+impl Station {
+    fn run(mut self, mut timer: TimerFd) {
+        while !self.shown.stop.load(Ordering::Acquire) {
+            if self.wait(&timer) {
+                // Periods missed while the machine stood still are not made up for.
+                let _ = timer.wait();
+                self.send();
+            }
+            self.receive();
+        }
+        let until_ns = monotonic_ns() + self.shown.linger_ns.load(Ordering::Relaxed);
+        let hurry = self.shown.hurry.load(Ordering::Acquire);
+        while monotonic_ns() < until_ns && !(hurry && self.ledger.is_settled()) {
+            if self.wait(&timer) {
+                let _ = timer.wait();
+            }
+            self.receive();
+        }
+        let mut ledger = self.shown.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        *ledger = self.ledger;
+    }
+
+    /// Sleeps until the timer or the wire has something; whether it is the timer.
+    fn wait(&self, timer: &TimerFd) -> bool {
+        let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let wire = self.port.readable().map_or(-1, |fd| fd.as_raw_fd());
+        let mut fds = [entry(timer.as_raw_fd()), entry(wire)];
+        // SAFETY: `fds` has as many entries as said and outlives the call.
+        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 100) };
+        fds[0].revents & libc::POLLIN != 0
+    }
+
+    fn send(&mut self) {
+        let now_ns = monotonic_ns();
+        let Some(guest) = self.guest else {
+            if now_ns - self.asked_ns >= ASK_AGAIN_NS {
+                self.asked_ns = now_ns;
+                let mut frame = [0; ARP_BYTES];
+                self.addresses.ask(&mut frame);
+                self.port.send(&frame);
+            }
+            return;
+        };
+        let mut frame = [0; FRAME_BYTES];
+        self.addresses.datagram(guest, self.ledger.next_number(), &mut frame);
+        self.ledger.sent(now_ns);
+        self.port.send(&frame);
+    }
+
+    fn receive(&mut self) {
+        self.port.begin_receive();
+        while let Some(len) = self.port.receive(&mut self.received) {
+            match self.addresses.read(&self.received[..len]) {
+                Received::GuestIs(mac) => self.guest = Some(mac),
+                Received::WhoAreYou { asker_mac, asker_ip } => {
+                    let mut frame = [0; ARP_BYTES];
+                    self.addresses.answer(asker_mac, asker_ip, &mut frame);
+                    self.port.send(&frame);
+                }
+                Received::Echo { number } => self.note_echo(number),
+                Received::Damaged => self.ledger.damaged(),
+                Received::Corrupted => self.ledger.corrupted(),
+                Received::Other => {}
+            }
+        }
+    }
+
+    fn note_echo(&mut self, number: u64) {
+        let now_ns = monotonic_ns();
+        self.ledger.echoed(number, now_ns);
+        self.shown.last_echo_ns.store(now_ns, Ordering::Release);
+        if self.shown.first_echo_ns.load(Ordering::Relaxed) == 0 {
+            self.shown.first_echo_ns.store(now_ns, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Making a NIC fall silent, letting it speak again, and resetting it. All off the failover path.
+//!
+//! The order is that of a driver that nobody trusts any more: mask the interrupts, disable the
+//! queues, wait until each says that it has stopped (the on-chip descriptor cache is live until
+//! then), bus master off, and a read last: its answer arrives behind every write the NIC had under
+//! way (PCI Express ordering).
+
+use std::time::{Duration, Instant};
+
+use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE};
+use vmm_sys_util::ioctl::ioctl;
+use vmm_sys_util::ioctl_io_nr;
+
+use super::VfioNic;
+use super::error::VfioError;
+use crate::registers::{ALL_ONES, EIMC, QUEUE_BLOCK_BYTES, RXDCTL, STATUS, TXDCTL, queue};
+use crate::{BarRegisters, Nic};
+use platform::budget::{NIC_DRAIN_DEADLINE, RESET_DEADLINE};
+
+ioctl_io_nr!(VFIO_DEVICE_RESET, VFIO_TYPE as u32, VFIO_BASE + 11);
+
+/// How often a bounded wait looks.
+const LOOK_EVERY: Duration = Duration::from_micros(50);
+
+impl VfioNic {
+    pub(super) fn mask_interrupts(&self) {
+        self.bar.write(EIMC, u32::MAX);
+    }
+
+    pub(super) fn silence(&self) -> Result<(), VfioError> {
+        self.shut_units();
+        self.mask_interrupts();
+        // A queue that hangs (link down, PAUSE) is no reason to stop here: without bus master it
+        // reaches nothing, and `let_master` looks again.
+        let _ = self.stop_queues();
+        self.config.set_bus_master(false)?;
+        let name = || self.name.clone();
+        if !within(NIC_DRAIN_DEADLINE, || Ok(!self.config.is_pending()?))? {
+            return Err(VfioError::Pending { name: name() });
+        }
+        match self.bar.read(STATUS) {
+            ALL_ONES => Err(VfioError::Gone { name: name() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bus master on, but never over queues that still run on rings of a failed driver.
+    pub(super) fn let_master(&self) -> Result<(), VfioError> {
+        self.stop_queues()?;
+        self.config.set_bus_master(true)
+    }
+
+    /// Disables every queue of the model, those too that no driver of ours uses: a driver gone
+    /// wrong may have enabled any.
+    fn stop_queues(&self) -> Result<(), VfioError> {
+        let controls: Vec<u32> = (0..self.model.queues)
+            .flat_map(|number| [RXDCTL, TXDCTL].map(|first| first + number * QUEUE_BLOCK_BYTES))
+            .collect();
+        for control in &controls {
+            self.bar.write(*control, 0);
+        }
+        let stopped = |control: &u32| self.bar.read(*control) & queue::ENABLE == 0;
+        if within(NIC_DRAIN_DEADLINE, || Ok(controls.iter().all(stopped)))? {
+            Ok(())
+        } else {
+            Err(VfioError::QueuesRun { name: self.name.clone() })
+        }
+    }
+
+    /// The kernel's reset of the function: mappings of the BAR block meanwhile, MSI-X and the
+    /// configuration come back as they were, all other registers are lost, the link goes down.
+    pub(super) fn reset_function(&self) -> Result<(), VfioError> {
+        self.config.set_bus_master(false)?;
+        // SAFETY: an ioctl without argument on the device's own descriptor.
+        if unsafe { ioctl(&self.device, VFIO_DEVICE_RESET()) } != 0 {
+            return Err(VfioError::System {
+                name: self.name.clone(),
+                what: "reset it",
+                source: std::io::Error::last_os_error(),
+            });
+        }
+        if !within(RESET_DEADLINE, || Ok(self.bar.read(STATUS) != ALL_ONES))? {
+            return Err(VfioError::Gone { name: self.name.clone() });
+        }
+        self.mask_interrupts();
+        Ok(())
+    }
+}
+
+/// Whether `done` becomes true in time.
+fn within(
+    deadline: Duration,
+    mut done: impl FnMut() -> Result<bool, VfioError>,
+) -> Result<bool, VfioError> {
+    let end = Instant::now() + deadline;
+    loop {
+        if done()? {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

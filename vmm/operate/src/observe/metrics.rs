@@ -1,0 +1,214 @@
+//! Which metrics there are. Base units, one prefix.
+
+use super::openmetrics::{Exposition, Format, Kind};
+use super::sampler::Sampler;
+use super::snapshot::{DomainView, RingDepths, Snapshot};
+use super::view::Observer;
+use platform::clock::monotonic_ns;
+use supervisor::RoleState;
+
+/// Every role, so that each domain shows all of them with 0 or 1.
+const ROLES: [(RoleState, &str); 5] = [
+    (RoleState::Failed, "failed"),
+    (RoleState::Restarting, "restarting"),
+    (RoleState::Standby, "standby"),
+    (RoleState::Active, "active"),
+    (RoleState::Quarantined, "quarantined"),
+];
+
+/// Counters of the switchboard that are shown under names of their own: counter, family, label
+/// `direction` or none, help.
+const FRAMES: [(&str, &str); 2] = [("tx", "transmit"), ("rx", "receive")];
+
+/// The text for one scrape.
+pub fn exposition(observer: &Observer, sampler: &Sampler, format: Format) -> String {
+    let snapshot = observer.snapshot(sampler);
+    let mut out = Exposition::new(format);
+    system(&mut out, &snapshot);
+    failovers(&mut out, &snapshot, observer);
+    planned(&mut out, observer);
+    traffic(&mut out, &snapshot);
+    domains(&mut out, &snapshot);
+    out.finish()
+}
+
+fn system(out: &mut Exposition, snapshot: &Snapshot) {
+    out.family("warmspare_build_info", Kind::Gauge, "Version of the program; always 1.");
+    out.sample(&[("version", &snapshot.version)], 1.0);
+    out.family("warmspare_uptime_seconds", Kind::Gauge, "Since the system was started.");
+    out.sample(&[], snapshot.uptime_seconds);
+    out.family("warmspare_redundant", Kind::Gauge, "1 if a failure now would be survived.");
+    out.sample(&[], snapshot.redundant);
+    out.family("warmspare_realtime", Kind::Gauge, "1 if real-time scheduling was permitted.");
+    out.sample(&[], snapshot.realtime);
+}
+
+fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
+    out.family("warmspare_failovers", Kind::Counter, "Failures of domains, and how they ended.");
+    for count in &snapshot.failovers {
+        let labels = [("cause", count.cause.as_str()), ("outcome", count.outcome.as_str())];
+        out.sample(&labels, count.count as f64);
+    }
+    let help = "Steps of failovers: detect, release, first-frame, rebuild.";
+    out.family("warmspare_failover_duration_seconds", Kind::Histogram, help);
+    for (phase, cause, histogram) in observer.recorder.phase_histograms() {
+        out.histogram(&[("phase", phase), ("cause", cause)], &histogram);
+    }
+    let help = "From the last vCPU entry of a failed domain to the first frame of the next one.";
+    out.family("warmspare_interruption_seconds", Kind::Histogram, help);
+    for (cause, histogram) in observer.recorder.interruption_histograms() {
+        out.histogram(&[("cause", cause)], &histogram);
+    }
+}
+
+fn planned(out: &mut Exposition, observer: &Observer) {
+    let tally = observer.recorder.tally();
+    out.family("warmspare_switches", Kind::Counter, "Planned switches.");
+    out.sample(&[], tally.switches as f64);
+    out.family("warmspare_upgrades", Kind::Counter, "Upgrades, and how they ended.");
+    out.sample(&[("outcome", "done")], tally.upgrades as f64);
+    out.sample(&[("outcome", "refused-or-rolled-back")], tally.upgrades_failed as f64);
+    out.family("warmspare_drills", Kind::Counter, "Drills of a standby, and how they ended.");
+    for (domain, drills) in &tally.drills {
+        out.sample(&[("domain", domain), ("result", "passed")], drills.passed as f64);
+        out.sample(&[("domain", domain), ("result", "failed")], drills.failed as f64);
+    }
+    let help = "Since the last drill of a domain ended.";
+    out.family("warmspare_last_drill_age_seconds", Kind::Gauge, help);
+    for (domain, drills) in &tally.drills {
+        let age_ns = monotonic_ns().saturating_sub(drills.last_ns);
+        out.sample(&[("domain", domain)], age_ns as f64 / 1e9);
+    }
+    let help = "Lost wakeups of a domain that were noticed and made good.";
+    out.family("warmspare_healed_wakeups", Kind::Counter, help);
+    for (domain, &count) in &tally.healed {
+        out.sample(&[("domain", domain)], count as f64);
+    }
+}
+
+fn traffic(out: &mut Exposition, snapshot: &Snapshot) {
+    let counter = |name: String| snapshot.counters.get(&name).map(|&n| n as f64);
+    out.family("warmspare_frames", Kind::Counter, "Frames from (transmit) and to the guest.");
+    for (key, direction) in FRAMES {
+        counter(format!("{key}_frames"))
+            .into_iter()
+            .for_each(|n| out.sample(&[("direction", direction)], n));
+    }
+    out.family("warmspare_bytes", Kind::Counter, "Bytes from (transmit) and to the guest.");
+    for (key, direction) in FRAMES {
+        counter(format!("{key}_bytes"))
+            .into_iter()
+            .for_each(|n| out.sample(&[("direction", direction)], n));
+    }
+    let help = "Frames sent and not yet confirmed by a NIC's own counter.";
+    out.family("warmspare_unconfirmed_frames", Kind::Gauge, help);
+    counter("tx_unconfirmed".into()).into_iter().for_each(|n| out.sample(&[], n));
+    let help = "What else the switchboard counts, by name.";
+    out.family("warmspare_switchboard_events", Kind::Counter, help);
+    let own = ["tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_unconfirmed"];
+    for (name, &count) in snapshot.counters.iter().filter(|(name, _)| !own.contains(&name.as_str()))
+    {
+        out.sample(&[("event", name)], count as f64);
+    }
+}
+
+fn domains(out: &mut Exposition, snapshot: &Snapshot) {
+    out.family("warmspare_domain_role", Kind::Gauge, "1 for the role that a domain has.");
+    for domain in &snapshot.domains {
+        for (role, name) in ROLES {
+            out.sample(&[("domain", &domain.name), ("role", name)], domain.role == role);
+        }
+    }
+    out.family("warmspare_domain_lives", Kind::Counter, "Times a domain was built.");
+    each(out, snapshot, |domain| Some(f64::from(domain.epoch)));
+    out.family("warmspare_link_up", Kind::Gauge, "1 if the link of a NIC is up.");
+    for domain in &snapshot.domains {
+        if let Some(up) = domain.nic.link_up {
+            out.sample(&[("nic", &domain.nic.name), ("domain", &domain.name)], up);
+        }
+    }
+    let help = "CPU time of the vCPU of the present life.";
+    out.family("warmspare_domain_cpu_seconds", Kind::Gauge, help);
+    each(out, snapshot, |domain| domain.cpu_seconds);
+    let help = "Share of the last second in which the vCPU did not run.";
+    out.family("warmspare_domain_parked_ratio", Kind::Gauge, help);
+    for (domain, share) in snapshot.domains.iter().zip(&snapshot.rates.parked_share) {
+        out.sample(&[("domain", &domain.name)], *share);
+    }
+    let help = "Turns of the loop of the present life, by the domain's own word.";
+    out.family("warmspare_domain_heartbeat", Kind::Gauge, help);
+    each(out, snapshot, |domain| Some(domain.heartbeat as f64));
+    let help = "Exits from the guest in the present life, by reason.";
+    out.family("warmspare_domain_exits", Kind::Gauge, help);
+    for domain in &snapshot.domains {
+        for (reason, &count) in &domain.exits {
+            out.sample(&[("domain", &domain.name), ("reason", reason)], count as f64);
+        }
+    }
+    out.family("warmspare_ring_entries", Kind::Gauge, "Entries in a shared ring.");
+    for domain in &snapshot.domains {
+        for (ring, depth) in rings(&domain.rings) {
+            out.sample(&[("domain", &domain.name), ("ring", ring)], depth);
+        }
+    }
+}
+
+/// One sample for each domain that has a value.
+fn each(out: &mut Exposition, snapshot: &Snapshot, value: impl Fn(&DomainView) -> Option<f64>) {
+    for domain in &snapshot.domains {
+        if let Some(value) = value(domain) {
+            out.sample(&[("domain", &domain.name)], value);
+        }
+    }
+}
+
+fn rings(depths: &RingDepths) -> [(&'static str, u32); 4] {
+    [
+        ("tx-post", depths.tx_post),
+        ("tx-done", depths.tx_done),
+        ("rx-provide", depths.rx_provide),
+        ("rx-done", depths.rx_done),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::observe::testing::FakeSystem;
+
+    const ALERTS: &str = include_str!("../../../../examples/monitoring/alerts.yml");
+    const GRAFANA: &str = include_str!("../../../../examples/monitoring/grafana.json");
+
+    /// All words with our prefix.
+    fn metrics_in(text: &str) -> BTreeSet<&str> {
+        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        text.split(word).filter(|word| word.starts_with("warmspare_")).collect()
+    }
+
+    #[test]
+    fn what_the_dashboard_and_the_alerts_ask_for_is_there() {
+        let (fake, observer) = FakeSystem::observed();
+        fake.crash(&observer, "crash", 100);
+        let sampler = Sampler::default();
+        sampler.sample(&observer);
+        sampler.sample(&observer);
+        let text = exposition(&observer, &sampler, Format::Text);
+        let there = metrics_in(&text);
+        for (file, asked) in [("alerts.yml", ALERTS), ("grafana.json", GRAFANA)] {
+            let missing: Vec<_> = metrics_in(asked).difference(&there).copied().collect();
+            assert!(missing.is_empty(), "{file} asks for {missing:?}");
+        }
+    }
+
+    #[test]
+    fn a_counters_family_stands_once_and_whole() {
+        let (_, observer) = FakeSystem::observed();
+        let text = exposition(&observer, &Sampler::default(), Format::OpenMetrics);
+        let families: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        let distinct: BTreeSet<_> = families.iter().collect();
+        assert_eq!(families.len(), distinct.len());
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,153 @@
+//! A made-up system for tests of what shows it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use super::snapshot::{DomainView, NicView, RingDepths};
+use super::{FailoverFacts, Heard, Observer, Recorder, SystemView};
+use platform::clock::monotonic_ns;
+use supervisor::{RoleState, SystemState};
+
+/// Two domains whose roles a test sets.
+pub(crate) struct FakeSystem {
+    roles: Mutex<[(RoleState, u32); 2]>,
+    links: Mutex<[bool; 2]>,
+}
+
+const NAMES: [&str; 2] = ["a", "b"];
+
+impl FakeSystem {
+    /// An observed system, `a` active and `b` standing by.
+    pub(crate) fn observed() -> (Arc<Self>, Observer) {
+        let (fake, observer) = Self::failed();
+        for (name, role) in [("a", RoleState::Active), ("b", RoleState::Standby)] {
+            let at_ns = monotonic_ns();
+            fake.hear(&observer.recorder, Heard::Ready { domain: name.into(), role, at_ns });
+        }
+        (fake, observer)
+    }
+
+    /// An observed system before anything has happened.
+    pub(crate) fn failed() -> (Arc<Self>, Observer) {
+        let roles = Mutex::new([(RoleState::Failed, 1); 2]);
+        let fake = Arc::new(Self { roles, links: Mutex::new([true; 2]) });
+        let observer = Observer::new(fake.clone());
+        (fake, observer)
+    }
+
+    /// Something happens, and is heard of.
+    pub(crate) fn hear(&self, recorder: &Recorder, heard: Heard) {
+        self.happen(&heard);
+        recorder.hear(heard);
+    }
+
+    /// Something happens, and nobody has heard of it yet.
+    pub(crate) fn happen(&self, heard: &Heard) {
+        let place = |name: &str| NAMES.iter().position(|known| *known == name).unwrap();
+        let mut roles = self.roles.lock().unwrap();
+        match heard {
+            Heard::Ready { domain, role, .. } => roles[place(domain)].0 = *role,
+            Heard::Quarantined { domain, .. } => roles[place(domain)].0 = RoleState::Quarantined,
+            Heard::Failover(facts) => {
+                let from = &mut roles[place(&facts.from)];
+                *from = (RoleState::Failed, from.1 + 1);
+                if let Some(to) = &facts.to {
+                    roles[place(to)].0 = RoleState::Active;
+                }
+            }
+            Heard::Link { nic, up } => {
+                self.links.lock().unwrap()[place(nic.trim_start_matches("nic-"))] = *up;
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets a domain crash and the other one take over; `detect_us` before now.
+    pub(crate) fn crash(&self, observer: &Observer, cause: &'static str, detect_us: u64) {
+        let roles = *self.roles.lock().unwrap();
+        let from = usize::from(roles[1].0 == RoleState::Active);
+        let epoch = roles[from].1;
+        let names = NAMES;
+        let now_ns = monotonic_ns();
+        let recorder = &observer.recorder;
+        self.hear(
+            recorder,
+            Heard::Failover(FailoverFacts {
+                from: names[from].into(),
+                epoch,
+                was_active: true,
+                to: Some(names[1 - from].into()),
+                cause,
+                evidence: "invalid opcode at 0x41234 <domain_rx_path+0x14>".into(),
+                entered_ns: now_ns - detect_us * 1000,
+                verdict_ns: now_ns,
+                released_ns: now_ns + 60_000,
+                first_sent_ns: Some(now_ns + 310_000),
+                resent: 2,
+                poisoned: 0,
+                salvaged: 1,
+                epitaph: "invalid opcode".into(),
+            }),
+        );
+        let domain = names[from].into();
+        let ready = Heard::Ready { domain, role: RoleState::Standby, at_ns: now_ns + 14_000_000 };
+        self.hear(recorder, ready);
+    }
+}
+
+impl SystemView for FakeSystem {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn policy(&self) -> &str {
+        "fast-spare"
+    }
+
+    fn is_realtime(&self) -> bool {
+        true
+    }
+
+    fn domains(&self) -> Vec<DomainView> {
+        let roles = *self.roles.lock().unwrap();
+        let counted = |pairs: &[(&str, u64)]| -> BTreeMap<String, u64> {
+            pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+        };
+        let links = *self.links.lock().unwrap();
+        let view =
+            |((name, (role, epoch)), link_up): ((&str, (RoleState, u32)), bool)| DomainView {
+                name: name.into(),
+                role,
+                epoch,
+                healthy: link_up,
+                aside: false,
+                nic: NicView { name: format!("nic-{name}"), link_up: Some(link_up) },
+                heartbeat: monotonic_ns() / 1_000_000,
+                parked: role == RoleState::Standby,
+                attach: "reattach".into(),
+                cpu_seconds: Some(if role == RoleState::Active { 1.5 } else { 0.0 }),
+                exits: counted(&[("waits", 100), ("register-stores", 7)]),
+                driver: counted(&[("tx_frames", 1000), ("rx_frames", 1001)]),
+                rings: RingDepths { tx_post: 1, tx_done: 0, rx_provide: 512, rx_done: 2 },
+            };
+        NAMES.into_iter().zip(roles).zip(links).map(view).collect()
+    }
+
+    fn state(&self) -> SystemState {
+        SystemState::Normal
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let now_ms = monotonic_ns() / 1_000_000;
+        let counters = [
+            ("tx_frames", now_ms),
+            ("tx_bytes", now_ms * 90),
+            ("rx_frames", now_ms),
+            ("rx_bytes", now_ms * 100),
+            ("tx_unconfirmed", now_ms % 3),
+            ("tx_resent", 2),
+        ];
+        counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+}

@@ -1,0 +1,10 @@
+//! What all parts of the VMM stand on. It knows nothing of NICs, domains or guests.
+
+pub mod budget;
+pub mod checksum;
+pub mod clock;
+pub mod memory;
+pub mod one_line;
+pub mod priority_mutex;
+pub mod realtime;
+pub mod signals;

@@ -1,0 +1,154 @@
+//! Hang, spin, blocked: what a vCPU does with its time.
+
+use super::finding::{Detector, Finding, Symptom};
+use super::opinion::Opinion;
+use super::sample::Sample;
+use super::time::{Moment, Stretch, ns};
+use crate::topology::Thresholds;
+use microvm::domain::VcpuState;
+
+/// Parks without a heartbeat in between that are no coincidence of two reads.
+const SILENT_PARKS: u64 = 3;
+/// Turns in vain that are no coincidence of two reads.
+const VAIN_TURNS: u64 = 16;
+/// CPU time below which a thread was not really run.
+const HARDLY_RUN_NS: u64 = 250_000;
+
+/// Heartbeat stands still, in the guest.
+///
+/// CPU time alone proves nothing where the processor itself can stand still: under a hypervisor the
+/// thread's clock may run on then, and a working domain looks hung. A processor that stands still
+/// does not answer a kick. So the second look is a row of kicks, and only a vCPU that came out and
+/// went in again for each of them in time, and still does not beat, is hung.
+#[derive(Debug, Default)]
+pub(super) struct Hang {
+    still: Stretch<(u64, u64)>,
+    kick: Option<Kick>,
+    /// Kicks in a row that were answered by the next look.
+    answered: u32,
+}
+
+/// A kick and what there was before it.
+#[derive(Clone, Copy, Debug)]
+struct Kick {
+    at: Moment,
+    interruptions: u64,
+}
+
+impl Hang {
+    /// Judges by CPU time; past the wall-clock cap, a vCPU that was hardly run is blocked.
+    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+        if !s.runs() {
+            self.still.forget();
+            self.forget_kicks();
+            return Opinion::Fine;
+        }
+        let age = self.still.age((s.heartbeat, s.waits), now);
+        if age.wall_ns == 0 {
+            self.forget_kicks();
+        }
+        let failed = |detector, symptom| Opinion::Failed(Finding::new(detector, symptom, age, s));
+        if age.wall_ns >= ns(t.wall_cap_us) {
+            return match age.cpu_ns {
+                0..HARDLY_RUN_NS => failed(Detector::Blocked, Symptom::NoProgress),
+                HARDLY_RUN_NS.. => failed(Detector::Hang, Symptom::NoHeartbeat),
+            };
+        }
+        let limit = ns(t.hang_cpu_us);
+        match self.kick {
+            None if age.cpu_ns >= limit => self.kick(s, now, t),
+            // Some turns are longer than others: looking sooner pays only once it is a suspicion.
+            None if age.cpu_ns >= limit / 4 => Opinion::Suspect(limit - age.cpu_ns),
+            None => Opinion::Fine,
+            Some(kick) if kick.interruptions == s.interruptions => {
+                self.answered = 0;
+                Opinion::Suspect(ns(t.second_look_us))
+            }
+            Some(kick) => {
+                let in_time = now.since(kick.at).wall_ns <= 2 * ns(t.second_look_us);
+                self.answered = if in_time { self.answered + 1 } else { 0 };
+                if self.answered >= t.second_looks {
+                    return failed(Detector::Hang, Symptom::NoHeartbeat);
+                }
+                self.kick(s, now, t)
+            }
+        }
+    }
+
+    fn kick(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+        self.kick = Some(Kick { at: now, interruptions: s.interruptions });
+        Opinion::SecondLook(ns(t.second_look_us))
+    }
+
+    fn forget_kicks(&mut self) {
+        self.kick = None;
+        self.answered = 0;
+    }
+}
+
+/// The loop turns without moving a cursor and without parking.
+#[derive(Debug, Default)]
+pub(super) struct Spin {
+    idle: Stretch<([u32; 4], u64)>,
+    first_beat: u64,
+}
+
+impl Spin {
+    /// Judges by CPU time. With work at hand it is a ring stall, found early.
+    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+        if !s.runs() || s.is_crowded() {
+            self.idle.forget();
+            return Opinion::Fine;
+        }
+        let age = self.idle.age((s.done(), s.waits), now);
+        if age.wall_ns == 0 {
+            self.first_beat = s.heartbeat;
+        }
+        let limit = ns(t.spin_cpu_us);
+        let beats = s.heartbeat.wrapping_sub(self.first_beat);
+        if beats < VAIN_TURNS || age.cpu_ns < limit / 4 {
+            return Opinion::Fine;
+        }
+        if age.cpu_ns < limit {
+            return Opinion::Suspect(limit - age.cpu_ns);
+        }
+        let detector = if s.has_work() { Detector::RingStall } else { Detector::Spin };
+        Opinion::Failed(Finding::new(detector, Symptom::TurnsInVain, age, s))
+    }
+}
+
+/// Parked, and either it does not wake, or it wakes and parks without a turn of its loop.
+#[derive(Debug, Default)]
+pub(super) struct Sleep {
+    deaf: Stretch<u64>,
+    beat: Stretch<u64>,
+    waits_at_beat: u64,
+}
+
+impl Sleep {
+    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+        if s.held() {
+            self.deaf.forget();
+            self.beat.forget();
+            return Opinion::Fine;
+        }
+        let since_beat = self.beat.age(s.heartbeat, now);
+        if since_beat.wall_ns == 0 {
+            self.waits_at_beat = s.waits;
+        }
+        if s.waits.wrapping_sub(self.waits_at_beat) >= SILENT_PARKS {
+            let symptom = Symptom::ParksWithoutHeartbeat;
+            return Opinion::Failed(Finding::new(Detector::Hang, symptom, since_beat, s));
+        }
+        if !(s.vcpu == VcpuState::Parked && s.signalled) {
+            self.deaf.forget();
+            return Opinion::Fine;
+        }
+        let age = self.deaf.age(s.waits, now);
+        let cap = ns(t.wall_cap_us);
+        if age.wall_ns < cap {
+            return Opinion::Suspect(cap - age.wall_ns);
+        }
+        Opinion::Failed(Finding::new(Detector::Blocked, Symptom::DoesNotWake, age, s))
+    }
+}

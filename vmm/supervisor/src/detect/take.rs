@@ -1,0 +1,178 @@
+//! Taking a sample: the one place where the detectors' view of a domain is read.
+//!
+//! Each word of shared memory is read once. What the domain wrote is only compared, never used as
+//! an index without a bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RX_SLOT_EMPTY};
+
+use super::sample::{Confirmations, Cursors, Mismatch, NicView, Sample};
+use microvm::domain::{DomainSlot, Life, VcpuState};
+use nic::{Nic, registers as reg};
+use platform::clock::monotonic_ns;
+use switchboard::Switchboard;
+
+const DESCRIPTOR_DONE: u64 = 1 << 0;
+/// How often the heartbeat is read again until it stands beside a matching number of parks.
+const TRIES: u32 = 3;
+
+/// Where samples come from.
+pub struct Observer {
+    switchboard: Arc<Switchboard>,
+    macs: Vec<[u8; 6]>,
+}
+
+impl Observer {
+    /// Sees domains that this switchboard serves, whose NICs carry the guests' MACs.
+    pub fn new(switchboard: Arc<Switchboard>, macs: Vec<[u8; 6]>) -> Self {
+        Self { switchboard, macs }
+    }
+
+    /// Looks at a domain that serves.
+    pub fn sample(&self, slot: &DomainSlot, life: &Life) -> Sample {
+        let vcpu = life.state();
+        let (heartbeat, waits) = beats(slot, life);
+        let cursors = cursors(slot);
+        let counters = self.switchboard.counters();
+        // Claims before what awaits: too few claims since an earlier look would look overdue.
+        let awaiting = counters.tx_awaiting.get();
+        let claimed = counters.tx_claimed.get();
+        Sample {
+            now_ns: monotonic_ns(),
+            epoch: life.epoch(),
+            vcpu,
+            cpu_ns: life.cpu_clock().now_ns().unwrap_or(0),
+            waits,
+            interruptions: life.exits().interruptions,
+            heartbeat,
+            signalled: vcpu == VcpuState::Parked && life.is_signalled(),
+            rx_completed: is_completed(slot, cursors.rx_returned),
+            switchboard_asleep: slot.control().switchboard_asleep.0.load(Ordering::Acquire) != 0,
+            cursors,
+            nic: self.nic_view(&*slot.nic),
+            confirmations: Confirmations { claimed, awaiting, turns: counters.turns.get() },
+        }
+    }
+
+    /// Looks at a domain that stands by: its rings are empty, and its filters shut on purpose.
+    pub fn sample_standby(&self, slot: &DomainSlot, life: &Life) -> Sample {
+        let vcpu = life.state();
+        let (heartbeat, waits) = beats(slot, life);
+        let status = slot.nic.peek(reg::STATUS);
+        Sample {
+            now_ns: monotonic_ns(),
+            epoch: life.epoch(),
+            vcpu,
+            cpu_ns: life.cpu_clock().now_ns().unwrap_or(0),
+            waits,
+            interruptions: life.exits().interruptions,
+            heartbeat,
+            signalled: false,
+            rx_completed: false,
+            switchboard_asleep: false,
+            cursors: Cursors::default(),
+            nic: NicView {
+                gone: status == reg::ALL_ONES,
+                link_up: status & reg::status::LU != 0,
+                ..NicView::default()
+            },
+            confirmations: Confirmations::default(),
+        }
+    }
+
+    fn nic_view(&self, nic: &dyn Nic) -> NicView {
+        let status = nic.peek(reg::STATUS);
+        if status == reg::ALL_ONES {
+            return NicView { gone: true, ..NicView::default() };
+        }
+        let (rx, tx) = (reg::RX_QUEUE, reg::TX_QUEUE);
+        let (rx_tail, tx_tail) = (nic.peek(rx + reg::queue::TAIL), nic.peek(tx + reg::queue::TAIL));
+        NicView {
+            gone: false,
+            link_up: status & reg::status::LU != 0,
+            mismatch: outside(rx + reg::queue::TAIL, rx_tail, NIC_RX_DESCRIPTORS)
+                .or_else(|| outside(tx + reg::queue::TAIL, tx_tail, NIC_TX_DESCRIPTORS))
+                .or_else(|| self.mismatch(nic)),
+            masked: nic.peek(reg::EIMS) & reg::VECTOR_QUEUES == 0,
+            rx_head: nic.peek(rx + reg::queue::HEAD),
+            rx_tail,
+            tx_head: nic.peek(tx + reg::queue::HEAD),
+            tx_tail,
+            progress: nic.progress(),
+        }
+    }
+
+    /// What a NIC that serves must hold: master of its bus, units and queues on, the guests'
+    /// addresses accepted.
+    fn mismatch(&self, nic: &dyn Nic) -> Option<Mismatch> {
+        let units = [
+            (reg::CTRL, reg::ctrl::GIO_MASTER_DISABLE, 0),
+            (reg::RCTL, reg::rctl::EN, reg::rctl::EN),
+            (reg::TCTL, reg::tctl::EN, reg::tctl::EN),
+            (reg::RXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
+            (reg::TXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
+        ];
+        let addresses = reg::guest_entries().zip(&self.macs).flat_map(|(entry, mac)| {
+            let (low, high) = reg::receive_address(*mac);
+            let at = 8 * entry as u32;
+            [
+                (reg::RAL0 + at, u32::MAX, low),
+                (reg::RAH0 + at, reg::RAH_AV | 0xffff, high | reg::RAH_AV),
+            ]
+        });
+        units.into_iter().chain(addresses).find_map(|(register, mask, expected)| {
+            let found = nic.peek(register) & mask;
+            (found != expected).then_some(Mismatch { register, expected, found })
+        })
+    }
+}
+
+/// A tail that names no descriptor: a NIC stops there, and nothing else of it looks wrong.
+fn outside(register: u32, tail: u32, descriptors: usize) -> Option<Mismatch> {
+    let beyond = !(descriptors as u32 - 1);
+    let found = tail & beyond;
+    (found != 0).then_some(Mismatch { register, expected: 0, found })
+}
+
+/// Heartbeat and number of parks of one moment: no beat came between reading the two.
+fn beats(slot: &DomainSlot, life: &Life) -> (u64, u64) {
+    let status = slot.status();
+    let mut before = status.heartbeat.load(Ordering::Acquire);
+    let mut waits = life.exits().waits;
+    for _ in 0..TRIES {
+        let after = status.heartbeat.load(Ordering::Acquire);
+        if after == before {
+            break;
+        }
+        before = after;
+        waits = life.exits().waits;
+    }
+    (before, waits)
+}
+
+/// Each pair in the order in which it moves, last first: a sample may see work that is done
+/// already, never the reverse.
+fn cursors(slot: &DomainSlot) -> Cursors {
+    let (control, status) = (slot.control(), slot.status());
+    let read = |cursor: &AtomicU32| cursor.load(Ordering::Acquire);
+    Cursors {
+        tx_heard: read(&control.tx_done_consumed.0),
+        tx_claimed: read(&status.tx_done_published.0),
+        tx_taken: read(&status.tx_post_consumed.0),
+        tx_posted: read(&control.tx_post_published.0),
+        rx_heard: read(&control.rx_done_consumed.0),
+        rx_returned: read(&status.rx_done_published.0),
+        rx_taken: read(&status.rx_provide_consumed.0),
+        rx_provided: read(&control.rx_provide_published.0),
+    }
+}
+
+/// Whether the NIC has filled the descriptor that the domain publishes next. Both count from zero,
+/// one entry for each descriptor. A descriptor without a buffer shows its last use.
+fn is_completed(slot: &DomainSlot, returned: u32) -> bool {
+    let index = returned as usize % NIC_RX_DESCRIPTORS;
+    slot.rx_write_back(index) & DESCRIPTOR_DONE != 0
+        && slot.rx_slot(index).load(Ordering::Relaxed) != RX_SLOT_EMPTY
+}

@@ -1,0 +1,149 @@
+//! Where the reports of domains and switchboard arrive.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::failover::Failover;
+use super::verdict::Verdict;
+use crate::topology::MAX_DOMAINS;
+use microvm::domain::{DomainEvents, DomainId, Fault};
+use switchboard::{Violation, ViolationSink};
+
+/// A violation that waits for the supervisor thread.
+#[derive(Clone, Copy)]
+pub(super) struct PendingViolation {
+    pub(super) epoch: u32,
+    pub(super) violation: Violation,
+}
+
+/// How far the newest life of a domain has come.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    ready: u32,
+    failed: u32,
+}
+
+/// Receives what vCPU threads and switchboard report.
+pub(super) struct Hub {
+    failover: OnceLock<Weak<Failover>>,
+    progress: Mutex<[Progress; MAX_DOMAINS]>,
+    progressed: Condvar,
+    violations: Mutex<[Option<PendingViolation>; MAX_DOMAINS]>,
+    /// Rung when `violations` has something.
+    pub(super) violated: EventFd,
+    /// The supervisor looks seldom: a domain that wakes is to ring.
+    asleep: AtomicBool,
+    /// Rung by a domain that woke.
+    pub(super) rung: EventFd,
+    /// Looks of the supervisor so far.
+    pub(super) looks: AtomicU64,
+}
+
+impl Hub {
+    pub(super) fn new() -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            failover: OnceLock::new(),
+            progress: Mutex::default(),
+            progressed: Condvar::new(),
+            violations: Mutex::default(),
+            violated: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            asleep: AtomicBool::new(false),
+            rung: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            looks: AtomicU64::new(0),
+        }))
+    }
+
+    /// Where crashes go from now on.
+    pub(super) fn connect(&self, failover: &Arc<Failover>) {
+        // A second connection would be a bug of the builder; the first one stays.
+        let _ = self.failover.set(Arc::downgrade(failover));
+    }
+
+    /// Waits until this life of a domain is ready; `false` if it failed or the time is over.
+    pub(super) fn wait_ready(&self, id: DomainId, epoch: u32, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let now = progress[id.index()];
+            if now.failed == epoch {
+                return false;
+            }
+            if now.ready == epoch {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            progress = self
+                .progressed
+                .wait_timeout(progress, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Takes the violation of one domain.
+    pub(super) fn take_violation(&self, id: DomainId) -> Option<PendingViolation> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner)[id.index()].take()
+    }
+
+    /// Keeps a violation, unless there is one of the same life or a later one.
+    pub(super) fn keep_violation(&self, id: DomainId, pending: PendingViolation) {
+        let mut all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = &mut all[id.index()];
+        if kept.is_none_or(|kept| kept.epoch < pending.epoch) {
+            *kept = Some(pending);
+        }
+    }
+
+    /// A life has got its seat: what it may have done before is judged now.
+    pub(super) fn seated(&self, id: DomainId) {
+        let all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
+        if all[id.index()].is_some() {
+            // Only a counter that is full could refuse, and then the supervisor is awake already.
+            let _ = self.violated.write(1);
+        }
+    }
+
+    /// Whether domains that wake are to ring, from now on; and whether they were before.
+    pub(super) fn set_asleep(&self, asleep: bool) -> bool {
+        self.asleep.swap(asleep, Ordering::SeqCst)
+    }
+
+    fn note(&self, id: DomainId, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner)[id.index()]);
+        self.progressed.notify_all();
+    }
+}
+
+impl DomainEvents for Hub {
+    fn ready(&self, id: DomainId, epoch: u32) {
+        self.note(id, |progress| progress.ready = epoch);
+    }
+
+    fn failed(&self, id: DomainId, epoch: u32, fault: &Fault, entered_ns: u64) {
+        if let Some(failover) = self.failover.get().and_then(Weak::upgrade) {
+            failover.verdict(id, epoch, Verdict::Crash(*fault), entered_ns);
+        }
+        self.note(id, |progress| progress.failed = epoch);
+    }
+
+    fn woke(&self, _: DomainId) {
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::SeqCst) {
+            // Only a counter that is full could refuse, and then the supervisor is awake already.
+            let _ = self.rung.write(1);
+        }
+    }
+}
+
+impl ViolationSink for Hub {
+    fn violation(&self, id: DomainId, epoch: u32, violation: Violation) {
+        self.keep_violation(id, PendingViolation { epoch, violation });
+        // Only a counter that is full could refuse, and then the supervisor is awake already.
+        let _ = self.violated.write(1);
+    }
+}

@@ -1,0 +1,295 @@
+//! A system whose NICs refuse to do what a rebuild needs.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::*;
+use crate::topology::{Limits, Topology};
+use microvm::domain::{DomainId, Fault};
+use nic::emulated::EmulatedNic;
+use nic::wire::EthernetSwitch;
+use nic::{BarAccess, DmaArea, Nic, NicError};
+use platform::budget::{BUILD_ATTEMPTS, SERVICE_FIRST};
+
+const A: DomainId = DomainId(0);
+const B: DomainId = DomainId(1);
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An emulated NIC that can be made stubborn.
+struct StubbornNic {
+    nic: Arc<EmulatedNic>,
+    restless: AtomicBool,
+    refused: AtomicU32,
+    /// Stamps nothing, as hardware does.
+    stampless: AtomicBool,
+    /// Stamps, but has sent nothing yet.
+    mute: AtomicBool,
+    /// How often somebody asked for its stamp.
+    asked: AtomicU32,
+    /// When it was last told to fall silent.
+    quieted: Mutex<Option<Instant>>,
+}
+
+impl StubbornNic {
+    fn refuse(&self) -> NicError {
+        self.refused.fetch_add(1, Ordering::SeqCst);
+        let source = std::io::ErrorKind::TimedOut.into();
+        NicError::System { name: self.nic.name().to_owned(), what: "fall silent", source }
+    }
+}
+
+impl Nic for StubbornNic {
+    fn name(&self) -> &str {
+        self.nic.name()
+    }
+    fn shut_units(&self) {
+        self.nic.shut_units();
+    }
+    fn open_filters(&self) {
+        self.nic.open_filters();
+    }
+    fn take_sent(&self) -> u32 {
+        self.nic.take_sent()
+    }
+    fn take_received(&self) -> u32 {
+        self.nic.take_received()
+    }
+    fn accept_probes(&self, to: Option<[u8; 6]>) {
+        self.nic.accept_probes(to);
+    }
+    fn link_up(&self) -> bool {
+        self.nic.link_up()
+    }
+    fn shut_filters(&self) {
+        self.nic.shut_filters();
+    }
+    fn queue_event(&self) -> &EventFd {
+        self.nic.queue_event()
+    }
+    fn link_event(&self) -> &EventFd {
+        self.nic.link_event()
+    }
+    fn acknowledge_link(&self) -> bool {
+        self.nic.acknowledge_link()
+    }
+    fn map_dma(&self, areas: &[DmaArea]) -> Result<(), NicError> {
+        self.nic.map_dma(areas)
+    }
+    fn quiesce(&self) -> Result<(), NicError> {
+        *self.quieted.lock().unwrap() = Some(Instant::now());
+        match self.restless.load(Ordering::SeqCst) {
+            true => Err(self.refuse()),
+            false => self.nic.quiesce(),
+        }
+    }
+    fn enable_bus_master(&self) -> Result<(), NicError> {
+        self.nic.enable_bus_master()
+    }
+    fn reset(&self) -> Result<(), NicError> {
+        self.nic.reset()
+    }
+    fn bar(&self) -> BarAccess<'_> {
+        self.nic.bar()
+    }
+    fn stamps_first_sent(&self) -> bool {
+        !self.stampless.load(Ordering::SeqCst)
+    }
+    fn arm_first_sent(&self) {
+        self.nic.arm_first_sent();
+    }
+    fn first_sent_ns(&self) -> Option<u64> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.nic.first_sent_ns().filter(|_| !self.mute.load(Ordering::SeqCst))
+    }
+    fn progress(&self) -> u64 {
+        self.nic.progress()
+    }
+    fn peek(&self, register: u32) -> u32 {
+        self.nic.peek(register)
+    }
+    fn poke(&self, register: u32, value: u32) {
+        self.nic.poke(register, value);
+    }
+}
+
+struct Stage {
+    system: System,
+    nics: [Arc<StubbornNic>; 2],
+    folder: PathBuf,
+}
+
+impl Stage {
+    /// Two domains, one serving and one standing by.
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("warmspare-stage-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut topology = Topology::demo(&folder.join("app.sock"));
+        topology.limits = Limits { quarantine_s: 1, quarantine_max_s: 1, ..topology.limits };
+        let lan = EthernetSwitch::new();
+        let mac = topology.apps[0].mac.0;
+        let nics = ["nic-a", "nic-b"].map(|name| {
+            let nic = EmulatedNic::new(name, mac, lan.attach(name).unwrap()).unwrap();
+            Arc::new(StubbornNic {
+                nic,
+                restless: false.into(),
+                refused: 0.into(),
+                stampless: false.into(),
+                mute: false.into(),
+                asked: 0.into(),
+                quieted: Mutex::default(),
+            })
+        });
+        let on = nics.iter().map(|nic| nic.clone() as Arc<dyn Nic>).collect();
+        let system = System::start_on(&topology, on).unwrap();
+        let stage = Self { system, nics, folder };
+        stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+        stage
+    }
+
+    fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < end, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn wait_event<T>(&self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.system.events().recv_timeout(left).expect("an event");
+            if let Some(picked) = pick(event) {
+                return picked;
+            }
+        }
+    }
+
+    /// Ends a domain's life as its vCPU thread would.
+    fn fail(&self, id: DomainId) {
+        let failover = self.system.failover();
+        let life = failover.life(id).unwrap();
+        life.expel();
+        assert!(life.wait_out(Instant::now() + PATIENCE));
+        failover.verdict(id, life.epoch(), Verdict::Crash(Fault::Shutdown), 0);
+    }
+
+    fn state(&self, id: DomainId) -> RoleState {
+        self.system.failover().state(id).0
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn a_domain_whose_nic_does_not_fall_silent_is_not_built_on_its_memory() {
+    let stage = Stage::new();
+    stage.nics[0].restless.store(true, Ordering::SeqCst);
+    let ram = &stage.system.slots()[0].ram;
+    stage.fail(A);
+    assert_eq!(stage.state(B), RoleState::Active, "the service does not wait for it");
+    let mut before = vec![0; 4096];
+    ram.read(shared_ring::layout::CONTROL_BASE, &mut before).unwrap();
+
+    let (domain, _) = stage.wait_event(|event| match event {
+        Event::Quarantined { domain, pause } => Some((domain, pause)),
+        _ => None,
+    });
+
+    assert_eq!(domain, A);
+    assert_eq!(stage.nics[0].refused.load(Ordering::SeqCst), BUILD_ATTEMPTS);
+    assert_eq!(stage.state(A), RoleState::Quarantined);
+    let mut after = vec![0; 4096];
+    ram.read(shared_ring::layout::CONTROL_BASE, &mut after).unwrap();
+    assert_eq!(before[..12], after[..12], "magic, version and epoch of the old life");
+
+    stage.nics[0].restless.store(false, Ordering::SeqCst);
+    stage.wait("the end of the quarantine", |stage| stage.state(A) == RoleState::Standby);
+}
+
+#[test]
+fn a_rebuild_that_fails_does_not_hold_up_another() {
+    let stage = Stage::new();
+    stage.nics[0].restless.store(true, Ordering::SeqCst);
+    stage.fail(A);
+    stage.wait("a second attempt", |stage| stage.nics[0].refused.load(Ordering::SeqCst) > 1);
+
+    stage.fail(B);
+
+    stage.wait("B to serve again", |stage| stage.state(B) == RoleState::Active);
+    assert_ne!(stage.state(A), RoleState::Standby);
+    assert_eq!(stage.system.failover().system_state(), SystemState::Normal);
+    stage.nics[0].restless.store(false, Ordering::SeqCst);
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+}
+
+#[test]
+fn a_verdict_on_an_earlier_life_changes_nothing() {
+    let stage = Stage::new();
+    let failover = stage.system.failover();
+    let old = failover.life(B).unwrap().epoch();
+    stage.fail(B);
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+
+    failover.verdict(B, old, Verdict::Crash(Fault::Shutdown), 0);
+    failover.verdict(A, 99, Verdict::Link, 0);
+
+    assert_eq!((stage.state(A), stage.state(B)), (RoleState::Active, RoleState::Standby));
+}
+
+#[test]
+fn with_nobody_to_serve_the_service_is_in_error_until_one_is_built() {
+    let stage = Stage::new();
+    for nic in &stage.nics {
+        nic.restless.store(true, Ordering::SeqCst);
+    }
+    stage.fail(B);
+    stage.fail(A);
+    stage.wait_event(|event| match event {
+        Event::State { to: SystemState::Error, .. } => Some(()),
+        _ => None,
+    });
+    assert_eq!(stage.system.failover().active(), None);
+    stage.nics[1].restless.store(false, Ordering::SeqCst);
+    stage.wait("B to serve", |stage| stage.state(B) == RoleState::Active);
+    assert_eq!(stage.system.failover().system_state(), SystemState::Normal);
+}
+
+#[test]
+fn on_hardware_a_rebuild_lets_the_service_come_back_first() {
+    let stage = Stage::new();
+    stage.nics[1].stampless.store(true, Ordering::SeqCst);
+    let failed = Instant::now();
+    stage.fail(A);
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    let quieted = stage.nics[0].quieted.lock().unwrap().unwrap();
+    let left_alone = quieted - failed;
+    assert!(left_alone >= SERVICE_FIRST, "nothing came in, so it waits as long: {left_alone:?}");
+}
+
+#[test]
+fn a_rebuild_does_not_wait_for_the_first_frame_of_a_spare_that_has_failed_in_turn() {
+    let stage = Stage::new();
+    stage.nics[1].mute.store(true, Ordering::SeqCst);
+    let asked = |stage: &Stage| stage.nics[1].asked.load(Ordering::SeqCst);
+    stage.fail(A);
+    stage.wait("a first look", |stage| asked(stage) > 0);
+    stage.fail(B);
+    let before = asked(&stage);
+    // Which of the two serves then is not the point.
+    let built = |state| matches!(state, RoleState::Active | RoleState::Standby);
+    stage.wait("A to be built", |stage| built(stage.state(A)));
+    assert!(asked(&stage) - before <= 1, "it went on asking");
+}

@@ -1,0 +1,282 @@
+use super::*;
+
+fn demo_with(change: impl FnOnce(&mut serde_json::Value)) -> Result<Topology, TopologyError> {
+    let topology = Topology::demo(Path::new("/tmp/warmspare-test.sock"));
+    let mut value = serde_json::to_value(topology).unwrap();
+    change(&mut value);
+    Topology::parse(&value.to_string(), "t.json")
+}
+
+fn message(change: impl FnOnce(&mut serde_json::Value)) -> String {
+    let text = demo_with(change).unwrap_err().to_string();
+    assert!(!text.contains('\n'), "one line: {text}");
+    text
+}
+
+#[test]
+fn the_demo_topology_is_sound() {
+    assert!(demo_with(|_| ()).is_ok());
+}
+
+#[test]
+fn the_example_is_the_demo_topology() {
+    let example = include_str!("../../../../examples/demo.json");
+    let parsed = Topology::parse(example, "demo.json").unwrap();
+    assert_eq!(parsed, Topology::demo(&parsed.apps[0].socket));
+}
+
+#[test]
+fn an_unknown_key_names_its_path() {
+    let text = message(|v| v["domains"][1]["nic"]["emulated"]["speed"] = 1.into());
+    assert!(text.contains("domains[1].nic") && text.contains("speed"), "{text}");
+}
+
+#[test]
+fn a_wrong_type_names_its_path() {
+    let text = message(|v| v["domains"][0]["name"] = 7.into());
+    assert!(text.contains("domains[0].name") && text.contains("expected a string"), "{text}");
+}
+
+#[test]
+fn one_domain_is_too_few_for_a_spare() {
+    let text = message(|v| drop(v["domains"].as_array_mut().unwrap().pop()));
+    assert!(text.contains("domains: the policy fast-spare needs two"), "{text}");
+}
+
+#[test]
+fn the_same_nic_twice_is_refused() {
+    let text = message(|v| v["domains"][1]["nic"] = v["domains"][0]["nic"].clone());
+    assert!(text.contains("domains[1].nic") && text.contains("another domain's"), "{text}");
+}
+
+#[test]
+fn unusable_sockets_are_refused() {
+    let long = format!("/tmp/{}", "x".repeat(120));
+    for path in ["", &long, "/no/such/folder/x.sock", "/etc/passwd"] {
+        let text = message(|v| v["apps"][0]["socket"] = path.into());
+        assert!(text.contains("apps[0].socket"), "{text}");
+    }
+}
+
+#[test]
+fn a_group_address_is_no_guest() {
+    for mac in ["01:00:5e:00:00:01", "00:00:00:00:00:00", "52:54:00:77:73", "no"] {
+        let text = message(|v| v["apps"][0]["mac"] = mac.into());
+        assert!(text.contains("apps[0].mac"), "{text}");
+    }
+}
+
+#[test]
+fn guests_have_addresses_and_sockets_of_their_own() {
+    let add = |mac: &str, socket: &str| {
+        let (mac, socket) = (mac.to_owned(), socket.to_owned());
+        move |v: &mut serde_json::Value| {
+            let app = serde_json::json!({ "mac": mac, "socket": socket });
+            v["apps"].as_array_mut().unwrap().push(app);
+        }
+    };
+    assert!(demo_with(add("52:54:00:77:73:02", "/tmp/other.sock")).is_ok());
+    let example = include_str!("../../../../examples/two-guests.json");
+    assert_eq!(Topology::parse(example, "two-guests.json").unwrap().apps.len(), 2);
+    let text = message(add("52:54:00:77:73:01", "/tmp/other.sock"));
+    assert!(text.contains("apps[1].mac") && text.contains("another guest's"), "{text}");
+    let text = message(|v| {
+        let mut app = v["apps"][0].clone();
+        app["mac"] = "52:54:00:77:73:02".into();
+        v["apps"].as_array_mut().unwrap().push(app);
+    });
+    assert!(text.contains("apps[1].socket") && text.contains("another guest's"), "{text}");
+    let text = message(|v| {
+        for n in 2..10 {
+            add(&format!("52:54:00:77:73:{n:02}"), &format!("/tmp/{n}.sock"))(v);
+        }
+    });
+    assert!(text.contains("apps[8]") && text.contains("at most 8"), "{text}");
+}
+
+#[test]
+fn each_policy_is_known_by_its_name() {
+    for policy in [Policy::FastSpare, Policy::Spare] {
+        assert!(demo_with(|v| v["policy"] = policy.name().into()).is_ok(), "{policy:?}");
+    }
+    let text = message(|v| v["policy"] = "reboot".into());
+    assert!(text.contains("the policy reboot has exactly one domain"), "{text}");
+}
+
+#[test]
+fn limits_that_cannot_work_are_refused() {
+    for (limits, at) in [
+        (serde_json::json!({ "failures": 0 }), "limits.failures"),
+        (
+            serde_json::json!({ "quarantine_s": 9, "quarantine_max_s": 8 }),
+            "limits.quarantine_max_s",
+        ),
+        (serde_json::json!({ "link_hold_ms": 0 }), "limits.link_hold_ms"),
+        (serde_json::json!({ "failure": 3 }), "limits"),
+    ] {
+        let text = message(|v| v["limits"] = limits.clone());
+        assert!(text.contains(at), "{limits}: {text}");
+    }
+    assert_eq!(
+        demo_with(|v| v["limits"] = serde_json::json!({})).unwrap().limits,
+        Limits::default()
+    );
+}
+
+#[test]
+fn the_preferred_domain_must_be_one() {
+    let prefer = |domain| serde_json::json!({ "prefer": { "domain": domain, "hold_s": 5 } });
+    assert!(demo_with(|v| v["fail_back"] = prefer("b")).is_ok());
+    assert!(demo_with(|v| v["fail_back"] = "never".into()).is_ok());
+    let text = message(|v| v["fail_back"] = prefer("x"));
+    assert!(text.contains("fail_back.prefer.domain") && text.contains("`x`"), "{text}");
+    let text = message(|v| {
+        v["fail_back"] = prefer("b");
+        v["policy"] = "spare".into();
+    });
+    assert!(text.contains("no planned switch"), "{text}");
+}
+
+#[test]
+fn dumps_have_a_folder_and_bounds() {
+    let dumps = serde_json::json!({ "dir": "/tmp/dumps" });
+    let spec = demo_with(|v| v["dumps"] = dumps).unwrap().dumps.unwrap();
+    assert_eq!(spec, DumpSpec::in_dir(Path::new("/tmp/dumps")));
+    for (dumps, at) in [
+        (serde_json::json!({ "dir": "" }), "dumps.dir"),
+        (serde_json::json!({ "dir": "/tmp/d", "keep": 0 }), "dumps.keep"),
+        (serde_json::json!({ "dir": "/tmp/d", "max_mib": 1 }), "dumps.max_mib"),
+    ] {
+        assert!(message(|v| v["dumps"] = dumps.clone()).contains(at), "{dumps}");
+    }
+}
+
+#[test]
+fn thresholds_that_cannot_work_are_refused() {
+    let text = message(|v| v["detect"] = serde_json::json!({ "hang_cpu_us": 1 }));
+    assert!(text.contains("detect.hang_cpu_us"), "{text}");
+    let text = message(|v| v["detect"] = serde_json::json!({ "hang_cpu_ms": 2 }));
+    assert!(text.contains("detect") && text.contains("hang_cpu_ms"), "{text}");
+}
+
+#[test]
+fn drills_and_probes_have_time_for_their_answers() {
+    for (drill, at) in [
+        (serde_json::json!({ "answer_within_ms": 0 }), "drill.answer_within_ms"),
+        (serde_json::json!({ "answer_within_ms": 101 }), "drill.answer_within_ms"),
+        (serde_json::json!({ "probe_ms": 2 }), "drill.probe_ms"),
+        (serde_json::json!({ "probe_ms": 5, "answer_within_ms": 5 }), "drill.probe_ms"),
+    ] {
+        let text = message(|v| v["drill"] = drill.clone());
+        assert!(text.contains(at), "{drill}: {text}");
+    }
+    let drill = serde_json::json!({ "probe_ms": 5, "answer_within_ms": 4 });
+    assert_eq!(demo_with(|v| v["drill"] = drill).unwrap().drill.answer_within_ms, 4);
+}
+
+#[test]
+fn text_behind_the_document_is_refused() {
+    let whole = serde_json::to_string(&Topology::demo(Path::new("/tmp/x.sock"))).unwrap();
+    let error = Topology::parse(&format!("{whole} {{}}"), "t.json").unwrap_err();
+    assert!(error.to_string().contains("after the document"));
+}
+
+#[test]
+fn the_schema_knows_every_key() {
+    let schema = serde_json::to_value(schemars::schema_for!(Topology)).unwrap();
+    for key in ["name", "domains", "apps", "policy", "detect", "limits", "dumps"] {
+        assert!(schema["properties"].get(key).is_some(), "{key}");
+    }
+    assert_eq!(schema["additionalProperties"], serde_json::Value::Bool(false));
+}
+
+fn wire(v: &mut serde_json::Value, domain: usize, wire: serde_json::Value) {
+    v["domains"][domain]["nic"]["emulated"]["wire"] = wire;
+}
+
+#[test]
+fn a_tap_is_named_as_interfaces_are_and_has_one_nic() {
+    let good = demo_with(|v| {
+        wire(v, 0, serde_json::json!({"tap": "ws-a"}));
+        wire(v, 1, serde_json::json!({"tap": "ws-b"}));
+    });
+    assert!(good.is_ok());
+    let long = message(|v| wire(v, 0, serde_json::json!({"tap": "sixteen--letters"})));
+    assert!(long.contains("domains[0].nic.emulated.wire.tap") && long.contains("15"), "{long}");
+    let twice = message(|v| {
+        wire(v, 0, serde_json::json!({"tap": "ws-a"}));
+        wire(v, 1, serde_json::json!({"tap": "ws-a"}));
+    });
+    assert!(twice.contains("domains[1].nic.emulated.wire.tap: the TAP `ws-a`"), "{twice}");
+}
+
+#[test]
+fn the_other_examples_are_sound() {
+    let tap = include_str!("../../../../examples/tap.json");
+    Topology::parse(tap, "tap.json").unwrap();
+    let qemu = include_str!("../../../../examples/qemu-linux.json");
+    Topology::parse(qemu, "qemu-linux.json").unwrap();
+}
+
+#[test]
+fn a_dashboard_beyond_loopback_needs_a_token() {
+    let listen = |address: &str| serde_json::json!({ "listen": address });
+    assert!(demo_with(|v| v["dashboard"] = listen("127.0.0.1:8470")).is_ok());
+    assert!(demo_with(|v| v["dashboard"] = listen("[::1]:8470")).is_ok());
+    let text = message(|v| v["dashboard"] = listen("0.0.0.0:8470"));
+    assert!(text.contains("dashboard.listen") && text.contains("token_file"), "{text}");
+    let text = message(|v| v["dashboard"] = listen("nowhere"));
+    assert!(text.contains("dashboard.listen"), "{text}");
+}
+
+#[test]
+fn a_nic_behind_vfio_is_named_by_its_address() {
+    let topology = demo_with(|v| {
+        v["domains"][0]["nic"] = serde_json::json!({ "vfio": "01:00.0" });
+        v["domains"][1]["nic"] = serde_json::json!({ "vfio": "0000:02:00.0" });
+    });
+    let domains = topology.unwrap().domains;
+    assert_eq!(domains[0].nic, NicSpec::Vfio("0000:01:00.0".parse().unwrap()));
+    assert_eq!(domains[1].nic, NicSpec::Vfio("0000:02:00.0".parse().unwrap()));
+}
+
+#[test]
+fn what_is_no_pci_address_names_its_path() {
+    let text = message(|v| v["domains"][1]["nic"] = serde_json::json!({ "vfio": "eth0" }));
+    assert!(text.contains("domains[1].nic.vfio") && text.contains("0000:01:00.0"), "{text}");
+}
+
+#[test]
+fn one_nic_for_two_domains_is_refused_however_it_is_written() {
+    let text = message(|v| {
+        v["domains"][0]["nic"] = serde_json::json!({ "vfio": "01:00.0" });
+        v["domains"][1]["nic"] = serde_json::json!({ "vfio": "0000:01:00.0" });
+    });
+    assert!(text.contains("domains[1].nic.vfio") && text.contains("another domain's"), "{text}");
+}
+
+#[test]
+fn one_nic_for_all_domains_needs_the_policy_spare() {
+    let shared = |policy: &str| {
+        let policy = policy.to_owned();
+        demo_with(move |v| {
+            v["policy"] = policy.into();
+            v["domains"][1]["nic"] = v["domains"][0]["nic"].clone();
+        })
+    };
+    assert!(shared("spare").unwrap().shares_nic());
+    let text = shared("fast-spare").unwrap_err().to_string();
+    assert!(text.contains("\"policy\": \"spare\""), "{text}");
+    assert!(!demo_with(|v| v["policy"] = "spare".into()).unwrap().shares_nic());
+}
+
+#[test]
+fn a_notify_program_is_named_in_full_and_with_known_events() {
+    let notify =
+        |events: &str, run: &str| serde_json::json!([{ "events": [events], "run": [run] }]);
+    assert!(demo_with(|v| v["notify"] = notify("failover", "/bin/true")).is_ok());
+    let text = message(|v| v["notify"] = notify("fail-over", "/bin/true"));
+    assert!(text.contains("notify[0].events") && text.contains("fail-over"), "{text}");
+    let text = message(|v| v["notify"] = notify("failover", "true"));
+    assert!(text.contains("notify[0].run"), "{text}");
+}

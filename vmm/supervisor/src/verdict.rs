@@ -1,0 +1,86 @@
+//! Why a domain has failed, and what is known of it at that moment.
+
+use std::fmt;
+
+use super::detect::Finding;
+use super::drill::Blame;
+use microvm::domain::{DomainId, Fault};
+use switchboard::Violation;
+
+/// Why a domain has failed.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// Its vCPU came out with a fault.
+    Crash(Fault),
+    /// It published something that does not check.
+    Protocol(Violation),
+    /// A detector saw it fail.
+    Detected(Finding),
+    /// Its NIC has lost its link, and another's is up. The domain itself is sound.
+    Link,
+    /// The switch port of its NIC is dead, though the link is up. The domain itself is sound.
+    Port,
+    /// It failed its drill.
+    Drill(Blame),
+    /// It did not change its role in time when it was asked to.
+    Unready,
+}
+
+impl Verdict {
+    /// The detector, as it stands in reports.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Crash(_) => "crash",
+            Self::Protocol(_) => "protocol",
+            Self::Detected(finding) => finding.detector.name(),
+            Self::Link => "link",
+            Self::Port => "port",
+            Self::Drill(_) => "drill",
+            Self::Unready => "unready",
+        }
+    }
+
+    /// Whether it speaks against the domain, and not only against its cable.
+    pub fn is_own_fault(&self) -> bool {
+        match self {
+            Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) | Self::Unready => true,
+            Self::Drill(blame) => *blame == Blame::Spare,
+            Self::Link | Self::Port => false,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(fault) => write!(f, "{fault}"),
+            Self::Protocol(violation) => write!(f, "{violation}"),
+            Self::Detected(finding) => write!(f, "{finding}"),
+            Self::Link => write!(f, "the link of its NIC is down"),
+            Self::Port => write!(f, "nothing comes in any more, and probes do not reach the spare"),
+            Self::Drill(blame) => write!(f, "it failed its drill, to blame: {blame:?}"),
+            Self::Unready => write!(f, "it did not change its role when it was asked to"),
+        }
+    }
+}
+
+/// What is known of a failure at the verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct FailoverRecord {
+    /// The failed domain.
+    pub from: DomainId,
+    /// Its life.
+    pub epoch: u32,
+    /// Whether it served the ring.
+    pub was_active: bool,
+    /// The domain that took over.
+    pub to: Option<DomainId>,
+    /// Why it failed.
+    pub verdict: Verdict,
+    /// When the failed vCPU last entered the guest: the nearest stamp before the fault.
+    pub entered_ns: u64,
+    /// When the verdict fell.
+    pub verdict_ns: u64,
+    /// When the spare had been released.
+    pub released_ns: u64,
+}

@@ -1,0 +1,132 @@
+//! What a domain can do that no working driver does.
+
+use std::fmt;
+
+use shared_ring::CursorViolation;
+
+use microvm::domain::DomainId;
+
+/// A ring that a domain writes or whose other cursor it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RingName {
+    /// Frames to send.
+    TxPost,
+    /// Empty receive buffers.
+    RxProvide,
+    /// Frames claimed sent.
+    TxDone,
+    /// Frames received.
+    RxDone,
+}
+
+impl fmt::Display for RingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TxPost => "TX_POST",
+            Self::RxProvide => "RX_PROVIDE",
+            Self::TxDone => "TX_DONE",
+            Self::RxDone => "RX_DONE",
+        })
+    }
+}
+
+/// Something published by a domain that does not check, with the evidence. After one, that domain's
+/// rings are ignored until a new life is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// More in flight than a ring holds.
+    #[error("{ring}: cursor {other} is impossible beside {own}")]
+    Cursor {
+        /// Where.
+        ring: RingName,
+        /// The switchboard's cursor.
+        own: u32,
+        /// The domain's.
+        other: u32,
+    },
+    /// The pool has no such buffer.
+    #[error("{ring}: there is no buffer {buffer}")]
+    UnknownBuffer {
+        /// Where.
+        ring: RingName,
+        /// What the entry says.
+        buffer: u16,
+    },
+    /// A receive buffer that the domain does not own: never provided, or returned already.
+    #[error("RX_DONE: buffer {buffer} was not the domain's to return")]
+    NotOwned {
+        /// Which.
+        buffer: u16,
+    },
+    /// A transmit buffer that was not posted to the domain, or claimed already.
+    #[error("TX_DONE: buffer {buffer} was not posted")]
+    NotPosted {
+        /// Which.
+        buffer: u16,
+    },
+    /// Shorter than an Ethernet header or longer than a buffer.
+    #[error("RX_DONE: {len} bytes in buffer {buffer}")]
+    BadLength {
+        /// Which.
+        buffer: u16,
+        /// Bytes.
+        len: u16,
+    },
+    /// Flags that have no meaning on this ring.
+    #[error("{ring}: flags {flags:#06x}")]
+    UnknownFlags {
+        /// Where.
+        ring: RingName,
+        /// All flags of the entry.
+        flags: u16,
+    },
+    /// An entry of another life.
+    #[error("{ring}: entry of epoch {found}, expected {expected}")]
+    WrongEpoch {
+        /// Where.
+        ring: RingName,
+        /// Low bits of the epoch in the entry.
+        found: u16,
+        /// Low bits of the epoch of this life.
+        expected: u16,
+    },
+    /// The header that the switchboard cleared was never written: an old or invented frame.
+    #[error("RX_DONE: nothing was received into buffer {buffer}")]
+    StaleHeader {
+        /// Which.
+        buffer: u16,
+    },
+    /// Buffers came back that the domain had not taken yet.
+    #[error("RX_PROVIDE: buffer {buffer} came back before it was taken")]
+    ReturnedUntaken {
+        /// Which.
+        buffer: u16,
+    },
+    /// A domain published entries without being the active one.
+    #[error("{ring}: {entries} entries of a domain that is not active")]
+    NotActive {
+        /// Where.
+        ring: RingName,
+        /// How many.
+        entries: u32,
+    },
+    /// The NIC counts more frames than the domain was given to send: old ones, or its own.
+    #[error("the NIC sent {frames} frames more than it was given")]
+    Surplus {
+        /// How many.
+        frames: u32,
+    },
+}
+
+impl Violation {
+    /// The cursor of `ring` is impossible.
+    pub(crate) fn cursor(ring: RingName, violation: CursorViolation) -> Self {
+        Self::Cursor { ring, own: violation.own, other: violation.other }
+    }
+}
+
+/// Hears of violations. Called on the switchboard's thread: must neither block nor allocate.
+pub trait ViolationSink: Send + Sync {
+    /// The life `epoch` of domain `id` broke the protocol. At most once in a life.
+    fn violation(&self, id: DomainId, epoch: u32, violation: Violation);
+}

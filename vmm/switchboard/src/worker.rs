@@ -1,0 +1,216 @@
+//! The switchboard's thread: turns of [`Engine`], and sleep between them.
+//!
+//! Everything it waits for is an eventfd, a timer or a pipe, registered edge-triggered: an event
+//! only ends the sleep, and after each sleep everything is looked at. So no eventfd is ever read,
+//! and no descriptor that a front-end passes can keep the loop from sleeping.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::timerfd::TimerFd;
+
+use super::engine::Engine;
+use super::port::RINGS;
+use super::port::doorbell::Kick;
+use super::shared::{Command, Reply, RingChange, RingsDone, Shared};
+use platform::clock::monotonic_ns;
+
+/// Events taken from the kernel at a time; the others come at the next sleep.
+const EVENTS: usize = 16;
+
+/// What ended a sleep. Only kicks need something done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Wake,
+    Timer,
+    Notify,
+    Kick { guest: usize, ring: usize },
+}
+
+impl Token {
+    fn number(self) -> u64 {
+        match self {
+            Self::Wake => 0,
+            Self::Timer => 1,
+            Self::Notify => 2,
+            Self::Kick { guest, ring } => 3 + (guest * RINGS + ring) as u64,
+        }
+    }
+
+    fn from_number(number: u64) -> Self {
+        match number {
+            0 => Self::Wake,
+            1 => Self::Timer,
+            2 => Self::Notify,
+            kick => {
+                let kick = (kick - 3) as usize;
+                Self::Kick { guest: kick / RINGS, ring: kick % RINGS }
+            }
+        }
+    }
+}
+
+/// The loop.
+pub(crate) struct Worker {
+    engine: Engine,
+    shared: Arc<Shared>,
+    epoll: Epoll,
+    timer: TimerFd,
+    /// What the timer is set to.
+    armed_ns: Option<u64>,
+}
+
+impl Worker {
+    /// Registers what the loop waits for from the start.
+    pub(crate) fn new(engine: Engine, shared: Arc<Shared>) -> std::io::Result<Self> {
+        let timer = TimerFd::new().map_err(std::io::Error::from)?;
+        let worker = Self { engine, shared, epoll: Epoll::new()?, timer, armed_ns: None };
+        worker.watch(worker.shared.wake.as_raw_fd(), Token::Wake)?;
+        worker.watch(worker.timer.as_raw_fd(), Token::Timer)?;
+        for lane in &worker.engine.lanes {
+            worker.watch(lane.slot.notify.as_raw_fd(), Token::Notify)?;
+        }
+        Ok(worker)
+    }
+
+    fn watch(&self, fd: RawFd, token: Token) -> std::io::Result<()> {
+        let events = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token.number()))
+    }
+
+    /// Runs until told to stop. A panic ends the thread, not the process: whoever calls the
+    /// switchboard afterwards gets an error.
+    pub(crate) fn run(mut self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            while !self.shared.stop.load(Ordering::Acquire) {
+                self.cycle();
+            }
+        }));
+        if outcome.is_err() {
+            tracing::error!("the switchboard has panicked: no frames are moved any more");
+        }
+        self.shared.end();
+    }
+
+    fn cycle(&mut self) {
+        if let Some(order) = self.shared.orders.take() {
+            self.engine.take_over(&order);
+        }
+        while let Some(envelope) = self.shared.next_command() {
+            let (now_ns, reply) = (monotonic_ns(), envelope.reply);
+            match envelope.command {
+                Command::HandOver => self.engine.hand_over(now_ns, reply),
+                Command::SetRings { guest, changes } => {
+                    let done = self.set_rings(guest, changes);
+                    self.engine.answer_rings(guest, now_ns, done, reply);
+                }
+                command => {
+                    let answer = self.carry_out(command);
+                    // Who gave up waiting needs no answer.
+                    let _ = reply.try_send(answer);
+                }
+            }
+        }
+        if self.engine.turn(monotonic_ns()) {
+            return;
+        }
+        if self.engine.arm() {
+            self.sleep();
+        }
+        self.engine.disarm();
+    }
+
+    fn sleep(&mut self) {
+        self.set_timer();
+        self.shared.counters.sleeps.add(1);
+        let mut events = [EpollEvent::default(); EVENTS];
+        // An error is an interruption by a signal: look at everything, as after any wake.
+        let count = self.epoll.wait(-1, &mut events).unwrap_or(0);
+        for event in &events[..count] {
+            match Token::from_number(event.data()) {
+                Token::Kick { guest, ring } => {
+                    if let Some(vring) = self.engine.ring(guest, ring) {
+                        vring.kick.drain();
+                    }
+                }
+                Token::Timer => self.armed_ns = None,
+                Token::Wake | Token::Notify => {}
+            }
+        }
+    }
+
+    /// Sets the timer to the next deadline, if it is not set to it already.
+    fn set_timer(&mut self) {
+        let now_ns = monotonic_ns();
+        let due_ns = self.engine.deadline_ns(now_ns);
+        if due_ns == self.armed_ns {
+            return;
+        }
+        // Zero would stop the timer.
+        let set = match due_ns {
+            Some(due) => {
+                self.timer.reset(Duration::from_nanos(due.saturating_sub(now_ns).max(1)), None)
+            }
+            None => self.timer.clear(),
+        };
+        if set.is_ok() {
+            self.armed_ns = due_ns;
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Reply {
+        match command {
+            Command::Install { lane, life } => Reply::Lane(self.engine.install(lane, life)),
+            Command::Activate { lane, epoch } => {
+                Reply::Activated(self.engine.activate(lane, epoch))
+            }
+            Command::Detach { lane } => Reply::Lane(self.engine.detach(lane)),
+            Command::Overlap { lane, epoch } => Reply::Overlap(self.engine.overlap(lane, epoch)),
+            Command::EndHandover => {
+                self.engine.end_handover(monotonic_ns());
+                Reply::Done
+            }
+            Command::BeginDrill { number, standby } => {
+                Reply::Drill(self.engine.begin_drill(number, standby))
+            }
+            Command::EndDrill => Reply::DrillSeen(self.engine.end_drill(monotonic_ns())),
+            Command::Announce => {
+                self.engine.announce_now(monotonic_ns());
+                Reply::Done
+            }
+            Command::CallBack => {
+                self.engine.call_back(monotonic_ns());
+                Reply::Done
+            }
+            // Answered when the ring has changed hands, and when the guest's last frames are out.
+            Command::HandOver | Command::SetRings { .. } => Reply::Done,
+        }
+    }
+
+    fn set_rings(&mut self, guest: usize, changes: [RingChange; RINGS]) -> RingsDone {
+        let changed = [0, 1].map(|ring| !matches!(changes[ring], RingChange::Keep));
+        let done = self.engine.set_rings(guest, changes);
+        for ring in 0..RINGS {
+            if let Some(fd) = done.retired[ring].as_ref().and_then(|vring| vring.kick.pollable()) {
+                // It may never have been registered; then there is nothing to remove.
+                let _ = self.epoll.ctl(ControlOperation::Delete, fd, EpollEvent::default());
+            }
+        }
+        for ring in (0..RINGS).filter(|ring| changed[*ring]) {
+            let Some(fd) = self.engine.ring(guest, ring).and_then(|vring| vring.kick.pollable())
+            else {
+                continue;
+            };
+            if self.watch(fd, Token::Kick { guest, ring }).is_err()
+                && let Some(vring) = self.engine.ring(guest, ring)
+            {
+                vring.kick = Kick::none();
+            }
+        }
+        done
+    }
+}
