@@ -11,6 +11,7 @@ pub mod realguest;
 pub mod rig;
 pub mod runner;
 pub mod scene;
+pub mod structure;
 
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use warmspare_tests::{bench, campaign, man, nested, realguest, runner};
+use warmspare_tests::{bench, campaign, man, nested, realguest, runner, structure};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Test, measure and build warmspare")]
@@ -34,6 +34,8 @@ enum Command {
     },
     /// Boot a machine with an IOMMU and two igb NICs under QEMU, and test real VFIO inside
     Nested(nested::NestedArgs),
+    /// Check the length of files and functions, circles of folders, and what documents name
+    Structure,
     /// Run the smoke campaign of fault injection, and judge it
     Campaign,
     /// Boot Linux under QEMU on a vhost-user socket behind a Linux bridge, and crash its driver
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::PlainBackend(args) => bench::peers::plain::run(&args),
         Command::Man { dir } => man::write(&dir),
         Command::Nested(args) => nested::run(&args),
+        Command::Structure => structure::check(),
         Command::Campaign => campaign::run(),
         Command::LinuxGuest(args) => realguest::run(&args),
     };
