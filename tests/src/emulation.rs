@@ -28,8 +28,15 @@ pub const PATIENT: Thresholds = Thresholds {
     ..Thresholds::DEFAULT
 };
 
+/// As patient as [`PATIENT`] is beside the defaults.
+const SLOWNESS: u32 = 10;
 /// What a drill may take there: a hundred times as long as elsewhere.
 const DRILL_MS: u32 = 100;
+
+/// How many times slower this machine is than those that times are promised for.
+pub fn slowness() -> u32 {
+    if std::env::var_os(VARIABLE).is_some() { SLOWNESS } else { 1 }
+}
 
 /// The demo's topology with this socket; patient in programs that run there.
 pub fn demo(socket: &Path) -> Topology {

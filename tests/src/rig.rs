@@ -1,5 +1,7 @@
 //! A whole system under test: domains, NICs, switchboard, application guest, sender.
 
+mod switches;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,17 +14,13 @@ use microvm::domain::{DomainId, DomainSlot};
 use nic::wire::Port;
 use platform::clock::monotonic_ns;
 use supervisor::topology::{Policy, Topology};
-use supervisor::{
-    Event, FailoverReport, RoleState, SwitchError, SwitchReport, System, SystemState, Wires,
-};
-use switchboard::HandoverError;
+use supervisor::{Event, FailoverReport, RoleState, SwitchReport, System, SystemState, Wires};
 
+use self::switches::Switches;
 use crate::{emulation, scene};
 
 /// How long anything may take before a test gives up: no promise, only the end of patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Planned switches that may be refused in a row.
-const SWITCH_ATTEMPTS: usize = 5;
 /// Some dozen datagrams.
 const A_WHILE: Duration = Duration::from_millis(60);
 
@@ -61,6 +59,7 @@ pub struct Rig {
     sender: Option<Sender>,
     guest: Option<Guest>,
     folder: PathBuf,
+    switches: Switches,
 }
 
 impl Rig {
@@ -147,7 +146,8 @@ impl Rig {
         change(&mut topology);
         let mut wires = Wires::default();
         let system = System::start(&topology, &mut wires).expect("the system");
-        Self { system, wires, topology, sender: None, guest: None, folder }
+        let switches = Switches::default();
+        Self { system, wires, topology, sender: None, guest: None, folder, switches }
     }
 
     /// Kills the application guest without warning, if there is one, and starts another in a
@@ -320,22 +320,18 @@ impl Rig {
 
     /// Hands the ring to the other domain. Where processors stand still, one that serves may not be
     /// rid of its frames in time and keeps the ring, or the other may not answer in time and is built
-    /// anew: then nothing has happened, and it is asked for again.
+    /// anew: then nothing has happened, the refusal is counted, and the switch is asked for again.
     ///
     /// # Panics
-    /// It cannot be, or not in some attempts.
+    /// It cannot be, or more are refused than [`Switches`] lets pass.
     pub fn switch(&self) -> SwitchReport {
-        for _ in 0..SWITCH_ATTEMPTS {
+        loop {
             self.wait_whole();
-            match self.system.operator().switch_to(None) {
-                Ok(report) => return report,
-                Err(
-                    SwitchError::Handover(HandoverError::NotDrained) | SwitchError::Unready { .. },
-                ) => {}
-                Err(error) => panic!("no switch: {error}"),
+            let switched = self.switches.watch(|| self.system.operator().switch_to(None));
+            if let Some(report) = switched {
+                return report;
             }
         }
-        panic!("none of {SWITCH_ATTEMPTS} switches was carried out");
     }
 
     /// Corrupts the loop of the domain that serves, so that it crashes at its next turn. Which one

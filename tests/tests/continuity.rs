@@ -2,7 +2,7 @@
 //! planned switches, drills, upgrades, announcements, and each broadcast once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lab::fault::{self, Site};
@@ -10,13 +10,19 @@ use microvm::domain::{DomainId, DomainSlot};
 use microvm::kvm::Image;
 use nic::registers::{TCTL, tctl};
 use shared_ring::{Role, layout};
+use supervisor::topology::Topology;
 use supervisor::{
     Blame, DrillError, Event, Failover, RoleState, SwitchError, UpgradeError, UpgradeStep, Verdict,
 };
+use switchboard::HandoverError;
+use warmspare_tests::emulation;
+use warmspare_tests::frontend::{Connection, Station, TestGuest, frame};
 use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
 
 const A_WHILE: Duration = Duration::from_millis(60);
 const PROBATION: Duration = Duration::from_millis(100);
+/// From a verdict to the spare's first frame, in the median: three times what is promised from the fault on.
+const AT_ONCE: Duration = Duration::from_millis(3);
 
 fn spare(rig: &Rig) -> DomainId {
     let active = rig.active();
@@ -69,41 +75,89 @@ fn a_switch_that_cannot_be_is_refused() {
     assert_nothing_happened(&rig.finish_traffic());
 }
 
-#[test]
-fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
-    let _alone = alone();
-    let rig = Rig::start();
-    // With frames that cannot leave it never drains; the ring stays, and the heir stands by again.
-    let active = rig.active();
-    rig.slot(active).nic.poke(TCTL, tctl::PSP);
-    let error = rig.system.failover().switch_to(None);
-    if let Err(error) = error {
-        use SwitchError::{Handover, Interrupted, Unready};
-        assert!(matches!(error, Handover(_) | Interrupted | Unready { .. }), "{error}");
-    }
-    // A transmit unit that is off is found by the detectors, sooner or later than the drain ends.
-    rig.wait("the other to serve", |rig| {
-        rig.system.failover().active().is_some_and(|id| id != active)
-    });
-    rig.wait_whole();
-    rig.assert_service_whole();
+/// Detectors that find nothing for as long as a test lasts.
+fn look_away(topology: &mut Topology) {
+    let long_us = 10_000_000;
+    let detect = &mut topology.detect;
+    (detect.stall_us, detect.silent_transmit_us, detect.device_us) = (long_us, long_us, long_us);
+    (detect.wall_cap_us, detect.silent_receive_us) = (long_us, long_us);
 }
 
-/// Planned operations again and again, and crashes among them, each a moment later: all are failovers.
+#[test]
+fn a_domain_that_cannot_send_keeps_the_ring_and_all_it_has() {
+    let _alone = alone();
+    let mut rig = Rig::start_with(look_away);
+    let (active, spare) = (rig.active(), spare(&rig));
+    let epochs = || [active, spare].map(|id| rig.system.failover().state(id));
+    let before = epochs();
+    let nic = &rig.slot(active).nic;
+    let sends = nic.peek(TCTL);
+    nic.poke(TCTL, sends & !tctl::EN);
+    rig.run_for(Duration::from_millis(5));
+
+    let error = rig.system.failover().switch_to(Some(spare)).unwrap_err();
+
+    assert!(matches!(error, SwitchError::Handover(HandoverError::NotDrained)), "{error}");
+    assert_eq!(epochs(), before, "the ring stays, and the other stands by again");
+    rig.slot(active).nic.poke(TCTL, sends);
+    rig.run_for(A_WHILE);
+    assert_no_failover(&rig);
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
+#[test]
+fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
+    const FRAMES: u32 = 40;
+    let _alone = alone();
+    let mut rig = Rig::start_without_app();
+    let lan = Station::new(&mut rig);
+    let mut guest = TestGuest::new();
+    let _connection = Connection::start(rig.socket(), &guest);
+    guest.exchange(&lan, 0);
+    let (active, spare) = (rig.active(), spare(&rig));
+    // The standby's first: nobody is any better than the one that serves.
+    for id in [spare, active] {
+        rig.set_link(id, false);
+        rig.wait("the link to go", |rig| !rig.slot(id).nic.link_up());
+    }
+    lan.take_seen();
+    for number in 1..=FRAMES {
+        guest.send(&frame(lan.mac, guest.mac, number));
+        rig.run_for(Duration::from_millis(1));
+    }
+    lan.expect_silence(A_WHILE);
+    assert_eq!(rig.active(), active);
+
+    rig.set_link(active, true);
+
+    lan.expect(FRAMES);
+    assert_eq!(lan.take_seen(), Vec::from_iter(1..=FRAMES), "each once, in their order");
+    assert_eq!(rig.active(), active);
+    assert_no_failover(&rig);
+}
+
+/// Planned operations again and again, which say whether they were carried out, and crashes among them,
+/// each a moment later: all are failovers.
 fn assert_crashes_among(
-    operate: impl Fn(&Failover) + Send + Sync,
+    operate: impl Fn(&Failover) -> bool + Send + Sync,
     crashes: u64,
     step: Duration,
     crash: impl Fn(&Rig, u64) -> DomainId,
     is_answer: impl Fn(&Verdict) -> bool,
 ) {
     let rig = Rig::start();
-    let stop = AtomicBool::new(false);
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let failover = rig.system.failover().clone();
+    let operate = || {
+        done.fetch_add(u64::from(operate(&failover)), Ordering::Relaxed);
+    };
     std::thread::scope(|scope| {
         let _end = StopAtEnd(&stop);
-        scope.spawn(|| again_and_again(&stop, || operate(&failover)));
+        scope.spawn(|| again_and_again(&stop, operate));
         for n in 0..crashes {
+            // Some of the operations must have come to their end, or there is no middle of them.
+            let before = done.load(Ordering::Relaxed);
+            rig.wait("a planned operation", |_| done.load(Ordering::Relaxed) > before);
             rig.wait_whole();
             std::thread::sleep(step * n as u32);
             let victim = crash(&rig, n);
@@ -122,7 +176,7 @@ fn assert_crashes_among(
 #[test]
 fn crashes_in_the_middle_of_switches_are_failovers() {
     let _alone = alone();
-    let switch = |failover: &Failover| drop(failover.switch_to(None));
+    let switch = |failover: &Failover| failover.switch_to(None).is_ok();
     let crash = |rig: &Rig, n| [Rig::crash_active, crash_spare][n as usize % 2](rig);
     // A switch takes some four milliseconds: a fault strikes at each stage of it. One that waits for
     // its answer may give it up before its processor is free for it to crash on.
@@ -149,21 +203,30 @@ fn crash_spare(rig: &Rig) -> DomainId {
 
 #[test]
 fn a_healthy_standby_passes_its_drills_and_the_guest_hears_nothing_of_them() {
+    const DRILLS: usize = 11;
     let _alone = alone();
-    let mut rig = Rig::start();
+    let mut rig = Rig::start_with_guest_inside();
     let spare = spare(&rig);
-    for _ in 0..10 {
+    let before = rig.guest_report();
+    let mut attempts = Vec::new();
+    for _ in 0..DRILLS {
         let report = rig.system.operator().drill(None).unwrap();
         assert_eq!((report.domain, report.blame), (spare, None), "{report:?}");
         assert_eq!(rig.system.failover().last_drill(spare), Some(report));
-        eprintln!("round trip {} µs, {} attempts", report.round_trip_ns / 1000, report.attempts);
+        attempts.push(report.attempts);
         rig.run_for(Duration::from_millis(3));
     }
+    attempts.sort_unstable();
+    // A machine that stands still may take more of them.
+    assert_eq!(attempts[DRILLS / 2], 1, "{attempts:?}");
     let counters = rig.system.switchboard().counters();
-    assert!(counters.rx_probes.get() >= 10);
+    assert!(counters.rx_probes.get() >= DRILLS as u64);
     assert_eq!(rig.system.failover().state(spare).0, RoleState::Standby);
     assert_no_failover(&rig);
     assert_nothing_happened(&rig.finish_traffic());
+    let after = rig.guest_report();
+    let echoed = after.datagrams_echoed - before.datagrams_echoed;
+    assert_eq!(after.frames_in - before.frames_in, echoed, "datagrams and nothing else");
 }
 
 #[test]
@@ -225,9 +288,11 @@ fn nobody_is_drilled_who_serves_or_has_no_link() {
 
 #[test]
 fn a_crash_during_a_drill_takes_over_at_once() {
+    const CRASHES: u32 = 5;
     let _alone = alone();
     let rig = Rig::start();
-    for n in 0..4 {
+    let mut switches = Vec::new();
+    for n in 0..CRASHES {
         let spare = spare(&rig);
         // A drill whose answer never comes, and that nobody ends: the spare waits in it.
         let life = rig.system.failover().life(spare).unwrap();
@@ -242,17 +307,20 @@ fn a_crash_during_a_drill_takes_over_at_once() {
         let report = rig.wait_failover();
         assert_eq!(report.record.to, Some(spare));
         let switch_ns = report.first_sent_ns.unwrap() - report.record.verdict_ns;
-        eprintln!("first frame {} µs after the verdict", switch_ns / 1000);
+        switches.push(Duration::from_nanos(switch_ns));
         rig.wait_whole();
         rig.run_for(A_WHILE);
     }
+    switches.sort_unstable();
+    let median = switches[switches.len() / 2];
+    assert!(median <= AT_ONCE * emulation::slowness(), "first frame after verdict: {switches:?}");
     rig.assert_service_whole();
 }
 
 #[test]
 fn crashes_among_drills_are_failovers() {
     let _alone = alone();
-    let drill = |failover: &Failover| drop(failover.drill(None));
+    let drill = |failover: &Failover| failover.drill(None).is_ok_and(|report| report.passed());
     let crash = |rig: &Rig, _| rig.crash_active();
     let answer = |verdict: &Verdict| matches!(verdict, Verdict::Crash(_));
     assert_crashes_among(drill, 8, Duration::from_micros(150), crash, answer);
@@ -357,14 +425,17 @@ fn an_image_that_crashes_in_the_loop_is_rolled_back_and_the_service_never_stops(
 fn an_image_that_crashes_on_its_first_frame_costs_one_failover() {
     let _alone = alone();
     let mut rig = Rig::start();
-    let active = rig.active();
+    let (active, spare) = (rig.active(), spare(&rig));
     let step = roll_back(&rig, &image_that_faults_in("domain_tx_path"));
     assert!(matches!(step, UpgradeStep::Switch | UpgradeStep::Probation), "{step:?}");
     assert_eq!(rig.active(), active);
     rig.run_for(A_WHILE);
+    let failovers = rig.system.events().try_iter().filter_map(|event| match event {
+        Event::Failover(report) => Some(report.record.from),
+        _ => None,
+    });
+    assert_eq!(failovers.collect::<Vec<_>>(), [spare], "the new driver's, and no other");
     let ledger = rig.finish_traffic();
-    let (from, to) = ledger.longest_gap(0, u64::MAX).unwrap();
-    eprintln!("longest gap {} µs", (to - from) / 1000);
     assert_eq!(ledger.total_corrupted(), 0);
     let lost = ledger.total_sent() - ledger.total_echoed();
     assert!(lost < 20, "{lost} datagrams: more than a failover costs");

@@ -8,9 +8,13 @@ use microvm::domain::DomainId;
 use platform::clock::monotonic_ns;
 use supervisor::topology::{DomainSpec, EmulatedSpec, MAX_DOMAINS, NicSpec, WireSpec};
 use supervisor::{Blame, Event, Health, Verdict};
+use warmspare_tests::emulation;
 use warmspare_tests::rig::{Rig, alone};
 
 const SILENCE: Duration = Duration::from_millis(600);
+const DEAD_PORTS: usize = 3;
+/// For the median: two and a half times what is promised.
+const LEFT_WITHIN: Duration = Duration::from_millis(50);
 
 /// A system of so many domains, each with its own NIC, and a guest that nobody talks to.
 fn idle_system(domains: usize) -> Rig {
@@ -96,16 +100,15 @@ fn is_fit(rig: &Rig, id: DomainId) -> bool {
     rig.system.failover().views()[id.index()].health() == Health::Healthy
 }
 
-#[test]
-fn a_port_that_dies_under_the_active_nic_is_left_with_its_link_up() {
-    let _alone = alone();
-    let (rig, active, standby) = probing_system();
+/// The port of the NIC that serves dies, and lives again when it has been left. Returns how long that took.
+fn leave_dead_port(rig: &Rig) -> Duration {
+    let active = rig.active();
+    let standby = DomainId(1 - active.0);
     let dead_ns = monotonic_ns();
     rig.set_port_dead(active, true);
     let report = rig.wait_failover();
     assert!(matches!(report.record.verdict, Verdict::Port), "{:?}", report.record.verdict);
     assert_eq!((report.record.from, report.record.to), (active, Some(standby)));
-    eprintln!("left after {:.1} ms", (report.record.verdict_ns - dead_ns) as f64 / 1e6);
 
     // The domain is built anew, and unfit as long as its port is dead; the other one is not blamed.
     rig.wait_whole();
@@ -114,6 +117,19 @@ fn a_port_that_dies_under_the_active_nic_is_left_with_its_link_up() {
     assert_eq!(rig.active(), standby);
     rig.set_port_dead(active, false);
     rig.wait("a fit standby", |rig| is_fit(rig, active));
+    rig.run_for(SILENCE);
+    Duration::from_nanos(report.record.verdict_ns - dead_ns)
+}
+
+#[test]
+fn a_port_that_dies_under_the_active_nic_is_left_with_its_link_up() {
+    let _alone = alone();
+    let (rig, ..) = probing_system();
+    let mut left_after = [(); DEAD_PORTS].map(|()| leave_dead_port(&rig));
+    left_after.sort();
+    eprintln!("left after {left_after:?}");
+    let median = left_after[DEAD_PORTS / 2];
+    assert!(median <= LEFT_WITHIN * emulation::slowness(), "left after {left_after:?}");
     rig.assert_service_whole();
 }
 

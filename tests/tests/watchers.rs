@@ -21,6 +21,9 @@ const STUCK: usize = 10;
 const SCRAPE_PERIOD: Duration = Duration::from_millis(100);
 const CRASHES: usize = 12;
 const FLOOD: usize = 20_000;
+/// A failover that is watched may take so many times as long as one that is not, and this much more.
+const MOST_TIMES: f64 = 2.0;
+const SLACK_US: f64 = 1000.0;
 
 struct Watched {
     rig: Rig,
@@ -107,8 +110,9 @@ fn scrape(socket: PathBuf, stop: Arc<AtomicBool>) -> JoinHandle<usize> {
 fn median_switch_us(failovers: &[FailoverView]) -> f64 {
     let switch = |f: &FailoverView| Some(f.phases.release_us? + f.phases.first_frame_us?);
     let mut all: Vec<f64> = failovers.iter().filter_map(switch).collect();
+    assert_eq!(all.len(), failovers.len(), "each failover has a first frame");
     all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+    all[all.len() / 2]
 }
 
 /// Reads what a subscriber that was stuck has missed, and how much it is told that it lost.
@@ -158,9 +162,8 @@ fn a_hundred_subscribers_and_a_scraper_keep_no_failover_from_its_end() {
     }
     let state: Snapshot = watched.client.get("/api/v1/state").unwrap();
     assert!(state.redundant);
-    // Figures for people: this machine may be busy with other things.
     let (alone_us, crowded_us) = (median_switch_us(&alone), median_switch_us(&crowded));
-    println!(
-        "verdict to first frame, median of {CRASHES}: {alone_us:.0} µs alone, {crowded_us:.0} µs with all of them"
-    );
+    let said = format!("{alone_us:.0} µs alone, {crowded_us:.0} µs with all of them");
+    eprintln!("verdict to first frame, median of {CRASHES}: {said}");
+    assert!(crowded_us <= MOST_TIMES * alone_us + SLACK_US, "{said}");
 }

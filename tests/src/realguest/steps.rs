@@ -26,6 +26,8 @@ const AROUND: Duration = Duration::from_millis(60);
 const LIMIT_NS: u64 = 10_000_000;
 /// For a guest that has just been asked for something new.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
+/// How long the guest's link stays down: some hundred datagrams.
+const LINK_DOWN: Duration = Duration::from_millis(200);
 /// Traffic between two faults.
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -217,7 +219,10 @@ impl<'a> Bench<'a> {
         }
         let report = service.wait_failover()?;
         let active = service.active()?;
-        ensure!(active != failed, "nobody took over: {:?}", report.record.verdict);
+        let (from, verdict) = (report.record.from.index(), report.record.verdict);
+        let is_answer = from == failed && verdict.cause() == cause.name();
+        ensure!(is_answer, "a fault ({}) was found as {verdict:?}", cause.name());
+        ensure!(active != failed, "nobody took over: {verdict:?}");
         let end = Instant::now() + PATIENCE;
         while self.lan.port_of(mac)?.as_deref() != Some(TAPS[active]) {
             ensure!(
@@ -238,10 +243,13 @@ impl<'a> Bench<'a> {
         let ping = self.ping()?;
         let guest = self.guest()?;
         guest.ask("link down")?;
-        let quiet_from = monotonic_ns();
-        std::thread::sleep(Duration::from_millis(50));
+        // What was on its way comes yet.
+        std::thread::sleep(PAUSE);
+        let (last_echo_ns, sent) = (ping.last_echo_ns(), ping.sent());
+        std::thread::sleep(LINK_DOWN);
+        ensure!(ping.last_echo_ns() == last_echo_ns, "the guest answers though its link is down");
+        ensure!(ping.sent() > sent, "the guest was asked nothing while its link was down");
         guest.ask("link up")?;
-        ensure!(ping.last_echo_ns() < monotonic_ns() && quiet_from > 0, "no time passes");
         let back = ping.wait_answers(PATIENCE)?;
         ping.finish()?;
         Ok(json!({ "back_ms": millis(back) }))
