@@ -6,8 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lab::fault::{Cause, Victim};
-use lab::fault::{Cause, Victim};
-use microvm::domain::{DomainId, VcpuState};
 use microvm::domain::{DomainId, VcpuState};
 use operate::control::client::{Client, ClientError};
 use operate::control::{
