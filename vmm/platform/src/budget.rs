@@ -24,7 +24,7 @@ pub const ANNOUNCE_AGAIN: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
 
 /// Most repetitions in a schedule of announcements.
-pub const MAX_AGAIN: usize = 16;
+pub const MAX_ANNOUNCE_AGAIN: usize = 16;
 
 /// Between two groups of announcements: a guest with many addresses must not make its own frames
 /// wait behind them.
@@ -32,14 +32,14 @@ pub const ANNOUNCE_PACE: Duration = Duration::from_micros(100);
 
 /// How much later than one NIC's copy of a frame the other's is recognised: what queues on the wire
 /// and a busy processor put between the two.
-pub const TWICE_AFTER: Duration = Duration::from_millis(20);
+pub const DEDUP_WINDOW: Duration = Duration::from_millis(20);
 
 /// How long the guest's frames wait at most for the serving domain to get rid of what it holds in a
 /// planned switch. 0.1 ms is usual; past it the switch is given up and the domain keeps the ring.
 pub const HANDOVER_DRAIN: Duration = Duration::from_millis(5);
 
 /// How often the NIC is asked during that: a NIC may report a frame done before it counts it.
-pub const HANDOVER_LOOK: Duration = Duration::from_micros(50);
+pub const HANDOVER_POLL: Duration = Duration::from_micros(50);
 
 /// How long both NICs receive at most after the ring has changed hands. It ends when the guests'
 /// announcements have come round to the port that was left, a fraction of a millisecond as a rule;
@@ -48,7 +48,7 @@ pub const HANDOVER_OVERLAP: Duration = Duration::from_millis(50);
 
 /// How long the front-end of a guest that stops waits for the guest's last frames: a failover takes
 /// 10 ms at worst, and QEMU grants a guest that moves 300 ms in all. 0.1 ms is usual.
-pub const DEPARTURE: Duration = Duration::from_millis(20);
+pub const GUEST_DRAIN_DEADLINE: Duration = Duration::from_millis(20);
 
 /// From shutting a NIC's filters until the frames that had passed them are with its domain; and how
 /// far frames may overtake each other on a switch that is a program on several processors.
@@ -88,11 +88,11 @@ pub const FIRST_FRAME_DEADLINE: Duration = Duration::from_millis(500);
 /// Between two looks of a rebuild thread at what it waits for. It looks while the spare takes over,
 /// which needs the processors: with five times as many looks that took 2 ms longer in the nested
 /// machine.
-pub const REBUILD_LOOK: Duration = Duration::from_millis(1);
+pub const REBUILD_POLL: Duration = Duration::from_millis(1);
 
 /// How long a rebuild lets the service on hardware come back first, where nothing comes in or goes
 /// out that would tell: as long as that takes in the nested machine.
-pub const SERVICE_FIRST: Duration = Duration::from_millis(20);
+pub const REBUILD_YIELD: Duration = Duration::from_millis(20);
 
 /// Attempts to build a domain before it is given up.
 pub const BUILD_ATTEMPTS: u32 = 6;
@@ -115,14 +115,14 @@ pub const RECONNECT_LONGEST: Duration = Duration::from_millis(100);
 /// How long a parked vCPU thread sleeps at most before it looks again whether it should end. Every
 /// reason to wake has an eventfd; this only bounds what a lost one could cost. Rare enough that a
 /// paused spare shows no CPU time.
-pub const PARK_LOOK: Duration = Duration::from_secs(1);
+pub const PARK_RECHECK: Duration = Duration::from_secs(1);
 
 /// How long a vCPU thread that was expelled may take to end, when a life is torn down. Off the
 /// failover path: generous, since all that comes after it is giving the thread up.
 pub const LIFE_END_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Pause after a front-end that could not be accepted, for want of descriptors most likely.
-pub const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the engine of an emulated NIC sleeps at most, so that its progress stamp shows life
 /// even where nothing happens.
@@ -143,7 +143,7 @@ pub const NIC_BOUNDARY_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How often a guest's ring is looked at whose kick descriptor can never signal (none, or neither
 /// an eventfd nor a pipe). No real front-end does that; it must work, not be fast.
-pub const DEAF_KICK_POLL: Duration = Duration::from_millis(1);
+pub const SILENT_KICK_POLL: Duration = Duration::from_millis(1);
 
 /// How long a front-end may take for the rest of a message it has begun, or to take a reply. Both
 /// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
@@ -159,17 +159,17 @@ pub const DUMP_END_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a vCPU that is held may take to answer who looks at it. It is kicked out of the guest
 /// and answers in well under a millisecond; the rest is for a stalled machine.
-pub const VISIT_DEADLINE: Duration = Duration::from_secs(1);
+pub const HELD_VCPU_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How long a GDB server waits for its debugger: for a person to type a command.
-pub const DEBUGGER_COMES: Duration = Duration::from_secs(120);
+pub const DEBUGGER_CONNECT_DEADLINE: Duration = Duration::from_secs(120);
 
 /// How long a debugger may take to read an answer. One that does not read keeps nobody stopped.
-pub const DEBUGGER_READS: Duration = Duration::from_secs(5);
+pub const DEBUGGER_READ_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a driver's look at a register that waits for an emulated NIC's engine makes room for that
 /// engine: some of its turns.
-pub const ENGINE_TURN: Duration = Duration::from_micros(50);
+pub const NIC_ENGINE_TURN: Duration = Duration::from_micros(50);
 
 /// How long a campaign waits for what.
 #[derive(Clone, Copy, Debug)]

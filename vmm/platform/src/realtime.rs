@@ -58,7 +58,7 @@ pub fn enter(priority: Priority) {
 ///
 /// # Errors
 /// None of them may be used.
-pub fn stay_on(processors: Range<usize>) -> std::io::Result<()> {
+pub fn pin_to(processors: Range<usize>) -> std::io::Result<()> {
     // SAFETY: a zeroed set is an empty one, what lies beyond it is not set, and the call only reads
     // it; 0 is the calling thread.
     let result = unsafe {

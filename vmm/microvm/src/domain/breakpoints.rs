@@ -15,12 +15,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::hold::Holds;
+use super::int3::{INT3, address_of_int3};
 use super::vcpu::signal;
 use crate::kvm::{CrashRecord, MicroVm};
 use platform::memory::{MemoryError, SharedMemory};
-
-const INT3: u8 = 0xcc;
-const BREAKPOINT: u8 = 3;
 
 /// The breakpoints of one life.
 pub(super) struct Breakpoints {
@@ -153,10 +151,7 @@ impl Breakpoints {
         holds: &Holds,
         mut record: CrashRecord,
     ) -> bool {
-        if record.vector != BREAKPOINT {
-            return false;
-        }
-        let address = record.registers.rip.wrapping_sub(1);
+        let Some(address) = address_of_int3(&record) else { return false };
         let mut table = self.table();
         let wanted = self.are_wanted();
         match table.bytes.get(&address).copied() {
@@ -170,7 +165,8 @@ impl Breakpoints {
             None => {}
         }
         record.registers.rip = address;
-        if vm.complete(&mut record).is_err() || vm.set_registers(&record.registers).is_err() {
+        if vm.complete_record(&mut record).is_err() || vm.set_registers(&record.registers).is_err()
+        {
             return false;
         }
         if wanted && table.bytes.contains_key(&address) {

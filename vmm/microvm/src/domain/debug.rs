@@ -41,23 +41,23 @@ pub struct AllRegisters {
 
 /// Breakpoints and memory of one life, for one debugger at a time. Dropped, it leaves no trace: the
 /// breakpoints are gone, and a vCPU that stood before one runs on.
-pub struct Debug {
+pub struct DebugAccess {
     shared: Arc<Shared>,
     areas: Vec<MemoryArea>,
 }
 
 impl Life {
     /// The life as a debugger sees it, unless there is one already.
-    pub fn debug(&self) -> Option<Debug> {
+    pub fn debug(&self) -> Option<DebugAccess> {
         let shared = self.shared();
         if !shared.breakpoints.attach() {
             return None;
         }
-        Some(Debug { shared: shared.clone(), areas: memory_areas(self.image()) })
+        Some(DebugAccess { shared: shared.clone(), areas: memory_areas(self.image()) })
     }
 }
 
-impl Debug {
+impl DebugAccess {
     /// Readable when the vCPU stands before a breakpoint; [`Self::take_stop`] has it then.
     pub fn stop_fd(&self) -> RawFd {
         self.shared.breakpoints.met.as_raw_fd()
@@ -145,7 +145,7 @@ impl Debug {
     }
 }
 
-impl Drop for Debug {
+impl Drop for DebugAccess {
     fn drop(&mut self) {
         if let Some(stop) = self.shared.breakpoints.detach(&self.shared.slot.ram) {
             drop(Hold::adopt(&self.shared, stop.generation));
@@ -159,8 +159,8 @@ impl Hold {
     /// # Errors
     /// It was let go, or KVM refuses.
     pub fn registers(&self) -> Result<AllRegisters, DebugError> {
-        let registers = self.visit(|vm| {
-            vm.settle()?;
+        let registers = self.on_vcpu_thread(|vm| {
+            vm.complete_exit()?;
             Ok(AllRegisters { general: vm.registers()?, vector: vm.vector_registers()? })
         })?;
         registers.map_err(DebugError::Vm)
@@ -171,6 +171,6 @@ impl Hold {
     /// # Errors
     /// It was let go, or KVM refuses.
     pub fn set_registers(&self, registers: Registers) -> Result<(), DebugError> {
-        Ok(self.visit(move |vm| vm.set_registers(&registers))??)
+        Ok(self.on_vcpu_thread(move |vm| vm.set_registers(&registers))??)
     }
 }

@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::vcpu::{Shared, VcpuState, signal};
 use crate::kvm::MicroVm;
-use platform::budget::VISIT_DEADLINE;
+use platform::budget::HELD_VCPU_DEADLINE;
 
 type Visitor = Box<dyn FnOnce(&mut MicroVm) + Send>;
 
@@ -38,10 +38,10 @@ const GENERATION: u64 = 1 << 32;
 pub enum HoldError {
     /// It was let go, because the service needs the domain, or its life is over.
     #[error("the domain was let go: it has to serve, or its life has ended")]
-    Broken,
+    Released,
     /// It did not stop, or its thread was not run, in time.
     #[error("the domain did not stop in time")]
-    Late,
+    TimedOut,
 }
 
 impl Holds {
@@ -140,7 +140,7 @@ impl Hold {
     }
 
     /// Whether the vCPU was let go all the same: the domain has to serve, or its life is over.
-    pub fn is_broken(&self) -> bool {
+    pub fn is_released(&self) -> bool {
         !self.shared.holds.is_current(self.generation) || self.shared.stopped()
     }
 
@@ -149,7 +149,7 @@ impl Hold {
     ///
     /// # Errors
     /// The hold is broken, or the vCPU does not stop in time.
-    pub fn visit<T: Send + 'static>(
+    pub fn on_vcpu_thread<T: Send + 'static>(
         &self,
         look: impl FnOnce(&mut MicroVm) -> T + Send + 'static,
     ) -> Result<T, HoldError> {
@@ -161,11 +161,11 @@ impl Hold {
             // Whoever asked may have given up.
             let _ = tell.send(look(vm));
         }));
-        let end = Instant::now() + VISIT_DEADLINE;
+        let end = Instant::now() + HELD_VCPU_DEADLINE;
         loop {
-            if self.is_broken() {
+            if self.is_released() {
                 holds.visitor().take();
-                return Err(HoldError::Broken);
+                return Err(HoldError::Released);
             }
             // Again each time: a vCPU on its way out of the guest may have turned it away.
             signal(&holds.visit);
@@ -175,7 +175,7 @@ impl Hold {
                 Err(RecvTimeoutError::Timeout) if Instant::now() < end => {}
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                     holds.visitor().take();
-                    return Err(HoldError::Late);
+                    return Err(HoldError::TimedOut);
                 }
             }
         }
@@ -184,12 +184,12 @@ impl Hold {
     /// Waits until the vCPU stands still.
     ///
     /// # Errors
-    /// As [`Self::visit`].
-    pub fn settle(&self) -> Result<(), HoldError> {
+    /// As [`Self::on_vcpu_thread`].
+    pub fn wait_until_held(&self) -> Result<(), HoldError> {
         if self.shared.state() == VcpuState::Held {
             return Ok(());
         }
-        self.visit(|_| ())
+        self.on_vcpu_thread(|_| ())
     }
 }
 

@@ -12,8 +12,8 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::vcpu::{self, Shared, VcpuState, signal, wait_for};
 use super::{
-    DomainId, DomainSlot, ExitCounts, Fault, Hold, LifeProbe, Outcome, RegisterChange, TrapError,
-    log, map,
+    DomainId, DomainSlot, ExitCounts, Fault, Hold, InjectionError, LifeView, Outcome,
+    RegisterChange, log, map,
 };
 use crate::kvm::{FXSAVE_BYTES, Image, MicroVm, MicroVmConfig, VmError};
 use platform::budget::LIFE_END_DEADLINE;
@@ -138,7 +138,7 @@ impl Life {
         match CpuClock::of(&thread) {
             Ok(cpu_clock) => Ok(Self { shared, image, thread: Some(thread), cpu_clock }),
             Err(source) => {
-                shared.expel();
+                shared.force_out();
                 signal(&shared.retire_event);
                 Err(LifeError::System { what: "find a thread's CPU clock", source })
             }
@@ -192,7 +192,7 @@ impl Life {
 
     /// Kicks the vCPU out of the guest and lets it in again at once: whatever kept it in the kernel
     /// is over then.
-    pub fn nudge(&self) {
+    pub fn interrupt(&self) {
         self.shared.kicker.kick();
     }
 
@@ -204,7 +204,7 @@ impl Life {
     }
 
     /// Its memory is about to be another life's: a debugger that is still there writes nothing more.
-    pub fn leave_memory(&self) {
+    pub fn revoke_memory(&self) {
         self.shared.breakpoints.forget();
     }
 
@@ -231,8 +231,8 @@ impl Life {
     ///
     /// # Errors
     /// A trap is set already, or the place is not in the image.
-    pub fn inject(&self, address: u64, code: &[u8]) -> Result<(), TrapError> {
-        self.shared.trap.arm(&self.shared.slot.ram, address, code, None)
+    pub fn inject(&self, address: u64, code: &[u8]) -> Result<(), InjectionError> {
+        self.shared.injection.prepare(&self.shared.slot.ram, address, code, None)
     }
 
     /// The same, with the registers changed too; `code` may be the instruction as it is.
@@ -244,12 +244,12 @@ impl Life {
         address: u64,
         code: &[u8],
         change: RegisterChange,
-    ) -> Result<(), TrapError> {
-        self.shared.trap.arm(&self.shared.slot.ram, address, code, Some(change))
+    ) -> Result<(), InjectionError> {
+        self.shared.injection.prepare(&self.shared.slot.ram, address, code, Some(change))
     }
 
     /// Begins to note where the program stands whenever it is kicked out of the guest
-    /// ([`Self::nudge`]).
+    /// ([`Self::interrupt`]).
     pub fn begin_samples(&self) {
         self.shared.samples.begin();
     }
@@ -260,17 +260,17 @@ impl Life {
     }
 
     /// When faulty code that was injected was met last, `CLOCK_MONOTONIC` nanoseconds; 0 if none was.
-    pub fn sprung_ns(&self) -> u64 {
-        self.shared.trap.sprung_ns()
+    pub fn fault_reached_ns(&self) -> u64 {
+        self.shared.injection.reached_ns()
     }
 
     /// Stops the life: sets its stop epoch and kicks the vCPU out. Does not wait.
-    pub fn expel(&self) {
-        self.shared.expel();
+    pub fn force_out(&self) {
+        self.shared.force_out();
     }
 
     /// Waits until the vCPU is out of the guest for good, at most until `deadline`.
-    pub fn wait_out(&self, deadline: Instant) -> bool {
+    pub fn wait_until_out(&self, deadline: Instant) -> bool {
         if self.is_out() {
             return true;
         }
@@ -314,8 +314,8 @@ impl Life {
     }
 
     /// A look at its counters that does not keep it alive.
-    pub fn probe(&self) -> LifeProbe {
-        LifeProbe { shared: self.shared.clone(), cpu_clock: self.cpu_clock }
+    pub fn view(&self) -> LifeView {
+        LifeView { shared: self.shared.clone(), cpu_clock: self.cpu_clock }
     }
 
     /// Exits so far.
@@ -339,7 +339,7 @@ impl Life {
     }
 
     /// What a failed domain left behind, in one line for people; empty while it lives.
-    pub fn epitaph(&self) -> String {
+    pub fn crash_summary(&self) -> String {
         let Some(outcome) = self.outcome() else { return String::new() };
         let fault = outcome.fault.map_or_else(|| "expelled".to_owned(), |fault| fault.to_string());
         match outcome.panic_text {
@@ -357,11 +357,11 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.expel();
+        self.force_out();
         signal(&self.shared.retire_event);
         let deadline = Instant::now() + LIFE_END_DEADLINE;
         let Some(thread) = self.thread.take() else { return };
-        if !self.wait_out(deadline) {
+        if !self.wait_until_out(deadline) {
             let domain = &self.shared.slot.name;
             tracing::error!(domain, "the vCPU thread does not end: it is given up");
             return;

@@ -15,26 +15,27 @@ mod breakpoints;
 mod debug;
 mod fault;
 mod hold;
+mod injection;
+mod int3;
 mod life;
 mod log;
 mod map;
 mod prepare;
-mod probe;
 mod samples;
 mod slot;
-mod trap;
 mod vcpu;
+mod view;
 
-pub use debug::{AllRegisters, Debug, DebugError};
+pub use debug::{AllRegisters, DebugAccess, DebugError};
 pub use fault::{ExitCounts, Fault, Outcome};
 pub use hold::{Hold, HoldError};
+pub use injection::{InjectionError, MAX_FAULTY_BYTES, RegisterChange};
 pub use life::{CpuClock, DomainEvents, Life, LifeError};
 pub use map::{MemoryArea, check_image, memory_areas};
 pub use prepare::PrepareConfig;
-pub use probe::LifeProbe;
 pub use slot::{DomainId, DomainRings, DomainSlot, HostRings, SlotError};
-pub use trap::{MAX_FAULTY_BYTES, RegisterChange, TrapError};
 pub use vcpu::VcpuState;
+pub use view::LifeView;
 
 #[cfg(test)]
 mod tests;

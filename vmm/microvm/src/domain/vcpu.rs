@@ -28,12 +28,12 @@ use vmm_sys_util::eventfd::EventFd;
 use super::breakpoints::Breakpoints;
 use super::fault::ExitCounters;
 use super::hold::Holds;
+use super::injection::Injection;
 use super::samples::Samples;
-use super::trap::Trap;
 use super::{DomainEvents, DomainSlot, Fault};
 use crate::kvm::{CrashRecord, Exit, Kicker, MicroVm, Registers};
 use nic::BarAccess;
-use platform::budget::PARK_LOOK;
+use platform::budget::PARK_RECHECK;
 use platform::clock::monotonic_ns;
 use platform::realtime::{self, Priority};
 
@@ -95,7 +95,7 @@ pub(super) struct Shared {
     pub(super) exits: ExitCounters,
     pub(super) last_entry_ns: AtomicU64,
     pub(super) remains: Mutex<Remains>,
-    pub(super) trap: Trap,
+    pub(super) injection: Injection,
     pub(super) samples: Samples,
     /// Bits of [`wake`] to report beside what the eventfds say.
     pub(super) pending_wake: AtomicU32,
@@ -130,7 +130,7 @@ impl Shared {
             exits: ExitCounters::default(),
             last_entry_ns: AtomicU64::new(0),
             remains: Mutex::default(),
-            trap: Trap::default(),
+            injection: Injection::default(),
             samples: Samples::default(),
             pending_wake: AtomicU32::new(0),
             stop_event,
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     /// Stops the life from outside, unless it failed by itself before.
-    pub(super) fn expel(&self) {
+    pub(super) fn force_out(&self) {
         self.decide(verdict::EXPELLED);
         // Also where the verdict is older: the thread may be on its way, and hurrying it is free.
         self.kicker.kick();
@@ -223,7 +223,7 @@ pub(super) fn run(mut vm: MicroVm, shared: &Shared) {
     signal(&shared.out_event);
     keep(vm, shared, fault);
     // Ending a thread is work for the kernel; it can wait until the failover is over.
-    while !poll(&[shared.retire_event.as_raw_fd()], PARK_LOOK)[0] {}
+    while !poll(&[shared.retire_event.as_raw_fd()], PARK_RECHECK)[0] {}
 }
 
 fn report(shared: &Shared, fault: &Fault) {
@@ -237,7 +237,7 @@ fn report(shared: &Shared, fault: &Fault) {
 /// Stores the outcome and the machine for later.
 fn keep(vm: MicroVm, shared: &Shared, mut fault: Option<Fault>) {
     if let Some(Fault::Exception(record)) = &mut fault
-        && let Err(error) = vm.complete(record)
+        && let Err(error) = vm.complete_record(record)
     {
         tracing::warn!(domain = shared.slot.name, %error, "crash record without all registers");
     }
@@ -279,7 +279,7 @@ fn live(vm: &mut MicroVm, shared: &Shared) -> End {
             ControlFlow::Continue(()) if interrupted => shared.samples.take(vm),
             ControlFlow::Continue(()) => {}
             ControlFlow::Break(Fault::Exception(record))
-                if shared.trap.is_met(&record) && spring(vm, shared, record) => {}
+                if shared.injection.is_reached(&record) && inject(vm, shared, record) => {}
             ControlFlow::Break(Fault::Exception(record))
                 if shared.breakpoints.meet(vm, &shared.slot.ram, &shared.holds, record) => {}
             ControlFlow::Break(fault) => return End::Fault(fault),
@@ -289,9 +289,9 @@ fn live(vm: &mut MicroVm, shared: &Shared) -> End {
 }
 
 /// Puts an injected fault in; meanwhile the injector holds the vCPU.
-fn spring(vm: &mut MicroVm, shared: &Shared, record: CrashRecord) -> bool {
+fn inject(vm: &mut MicroVm, shared: &Shared, record: CrashRecord) -> bool {
     shared.set_state(VcpuState::Held);
-    shared.trap.spring(vm, &shared.slot.ram, record)
+    shared.injection.carry_out(vm, &shared.slot.ram, record)
 }
 
 /// Waits for a visitor, or the end of the hold or of the life. A hold that follows another at once
@@ -299,7 +299,8 @@ fn spring(vm: &mut MicroVm, shared: &Shared, record: CrashRecord) -> bool {
 fn stay_held(vm: &mut MicroVm, shared: &Shared) {
     shared.set_state(VcpuState::Held);
     let [resume, visit] = shared.holds.fds();
-    let [_, resumed, visited, _] = poll(&[shared.stop_event.as_raw_fd(), resume, visit], PARK_LOOK);
+    let [_, resumed, visited, _] =
+        poll(&[shared.stop_event.as_raw_fd(), resume, visit], PARK_RECHECK);
     if resumed {
         shared.holds.take_resume();
     }
@@ -406,7 +407,7 @@ fn park(shared: &Shared) -> ControlFlow<()> {
     let reason = loop {
         // The role is read before every sleep; who changes it kicks afterwards.
         let watched = if watches_nic(slot.control().role()) { &fds[..] } else { &fds[..3] };
-        let [stop, visited, kick, nic_fired] = poll(watched, PARK_LOOK);
+        let [stop, visited, kick, nic_fired] = poll(watched, PARK_RECHECK);
         if stop || shared.stopped() {
             return ControlFlow::Continue(());
         }

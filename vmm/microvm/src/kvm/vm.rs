@@ -108,7 +108,7 @@ pub enum Exit<'a> {
         /// 1 to 8 bytes.
         data: &'a [u8],
     },
-    /// A CPU exception, known from the stub's frame alone: [`MicroVm::complete`] adds what only KVM
+    /// A CPU exception, known from the stub's frame alone: [`MicroVm::complete_record`] adds what only KVM
     /// can tell. The vCPU stands in the stub; only [`MicroVm::set_registers`] makes it run on.
     Exception(CrashRecord),
     /// Triple fault: registers are gone, the vCPU must not run again and refuses to.
@@ -261,7 +261,7 @@ impl MicroVm {
     ///
     /// # Errors
     /// KVM refuses.
-    pub fn complete(&self, record: &mut CrashRecord) -> Result<(), VmError> {
+    pub fn complete_record(&self, record: &mut CrashRecord) -> Result<(), VmError> {
         record.registers.general = self.registers()?.general;
         record.cr2 = self.vcpu.get_sregs().map_err(VmError::kvm("read system registers"))?.cr2;
         Ok(())
@@ -308,7 +308,7 @@ impl MicroVm {
     /// KVM refuses, or the vCPU is dead.
     pub fn set_registers(&mut self, registers: &Registers) -> Result<(), VmError> {
         // The completion may itself report another part of the same access; it is of no interest.
-        self.settle()?;
+        self.complete_exit()?;
         self.system.clear_frames(&self.ram)?;
         let mut sregs = self.vcpu.get_sregs().map_err(VmError::kvm("read system registers"))?;
         system::user_segments(&mut sregs);
@@ -322,7 +322,7 @@ impl MicroVm {
     ///
     /// # Errors
     /// The vCPU is dead.
-    pub fn settle(&mut self) -> Result<(), VmError> {
+    pub fn complete_exit(&mut self) -> Result<(), VmError> {
         if self.dead {
             return Err(VmError::Dead);
         }

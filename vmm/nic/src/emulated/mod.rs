@@ -55,7 +55,7 @@ use self::statistics::Counter;
 use super::{BarAccess, BarRegisters, DmaArea, Nic, NicError};
 use crate::registers::{self as reg, icr, queue as queue_bits, rctl, tctl};
 use crate::wire::Wire;
-use platform::budget::{ENGINE_TURN, NIC_BOUNDARY_DEADLINE, NIC_DRAIN_DEADLINE};
+use platform::budget::{NIC_BOUNDARY_DEADLINE, NIC_DRAIN_DEADLINE, NIC_ENGINE_TURN};
 use platform::realtime::{self, Priority};
 
 /// What a driver did that hardware would not have forgiven.
@@ -262,7 +262,7 @@ impl BarRegisters for EmulatedNic {
         if self.device.waits_for_engine(offset) {
             // A driver asks again and again, on a thread that goes before the engine's: where the
             // other processors are taken, it would ask in vain.
-            std::thread::sleep(ENGINE_TURN);
+            std::thread::sleep(NIC_ENGINE_TURN);
         }
         self.device.read(offset)
     }

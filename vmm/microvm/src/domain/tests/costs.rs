@@ -62,8 +62,8 @@ fn pause_latency(stage: &Stage, epoch: u32) -> Duration {
     let life = start(stage, rounds_for_costs(), epoch, &Arc::default());
     eventually("it runs", || stage.word(STATUS_BASE) > 1000);
     let start = Instant::now();
-    life.expel();
-    assert!(life.wait_out(start + PATIENCE));
+    life.force_out();
+    assert!(life.wait_until_out(start + PATIENCE));
     start.elapsed()
 }
 

@@ -8,12 +8,12 @@ use super::{CpuClock, ExitCounts};
 /// Reads a life's counters without keeping it alive: what it holds after the life is torn down is
 /// memory of a few hundred bytes.
 #[derive(Clone)]
-pub struct LifeProbe {
+pub struct LifeView {
     pub(super) shared: Arc<Shared>,
     pub(super) cpu_clock: CpuClock,
 }
 
-impl LifeProbe {
+impl LifeView {
     /// Number of the life.
     pub fn epoch(&self) -> u32 {
         self.shared.epoch
