@@ -14,9 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::hold::Holds;
+use super::eventfd::signal;
+use super::holds::Holds;
 use super::int3::{INT3, address_of_int3};
-use super::vcpu::signal;
 use crate::kvm::{CrashRecord, MicroVm};
 use platform::memory::{MemoryError, SharedMemory};
 

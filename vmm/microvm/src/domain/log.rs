@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use shared_ring::layout::{LOG_BASE, LOG_BYTES};
 use shared_ring::status::PANIC_TEXT_BYTES;
 
-use super::DomainSlot;
+use super::slot::DomainSlot;
 
 /// The valid part of the panic text, if there is any.
 pub(super) fn panic_text(slot: &DomainSlot) -> Option<String> {

@@ -10,7 +10,7 @@ use shared_ring::layout::{IMAGE_BASE, STATUS_BASE};
 
 use super::super::{DomainEvents, DomainId, Fault, Life, VcpuState};
 use super::{PATIENCE, Stage, domain_image, eventually};
-use crate::domain::vcpu::wait_for;
+use crate::domain::eventfd::wait_until_set;
 use crate::kvm::testing::guest;
 use crate::kvm::tests::costs::median_max_us;
 use platform::clock::monotonic_ns;
@@ -72,7 +72,7 @@ fn wake_latency(stage: &Stage, life: &Life) -> Duration {
     std::thread::sleep(Duration::from_millis(2));
     let start = Instant::now();
     stage.slot.kick.write(1).unwrap();
-    assert!(wait_for(&stage.slot.notify, monotonic_ns() + PATIENCE.as_nanos() as u64));
+    assert!(wait_until_set(&stage.slot.notify, monotonic_ns() + PATIENCE.as_nanos() as u64));
     let taken = start.elapsed();
     stage.slot.notify.read().unwrap();
     taken
