@@ -1,7 +1,8 @@
 //! Which registers of the NIC a domain may touch: the one list that the VFIO mapping, the page
 //! tables of a domain, the trap of an emulated NIC and the driver's test model all follow.
 //!
-//! BAR 0 of an igb has [`BAR_BYTES`] (i210 datasheet §8.1). A domain has all of it but:
+//! BAR 0 of an igb has [`BAR_BYTES`]. A domain has all of it but two parts (sections are those of the
+//! i210 datasheet):
 //!
 //! ```text
 //! 0x0_0000  general, interrupts, receive and transmit units         domain

@@ -9,6 +9,7 @@
 //! - [`control`]: the page the VMM writes and the domain reads;
 //! - [`status`]: the page the domain writes and the VMM reads *and distrusts*;
 //! - [`probe`]: the frames of a drill;
+//! - [`igb_registers`]: the registers of the NIC, which both sides program;
 //! - [`bar_map`]: which registers of the NIC a domain may touch;
 //! - [`hypercall`]: the stores by which a domain asks something of the VMM.
 //!
@@ -22,6 +23,7 @@ pub mod bar_map;
 pub mod control;
 pub mod entry;
 pub mod hypercall;
+pub mod igb_registers;
 pub mod layout;
 pub mod probe;
 pub mod ring;

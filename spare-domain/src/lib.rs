@@ -24,11 +24,11 @@ pub fn take_over<'m, R: Registers, H: Hypercalls>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use driver_domain::registers as reg;
     use driver_domain::serve::{start, turn};
     use driver_domain::testing::{FakeCalls, FakeClock, ModelNic, Personality, TestMemory};
     use driver_domain::testing::{VmmRings, open_filters};
     use shared_ring::Role;
+    use shared_ring::igb_registers as reg;
     use std::sync::atomic::Ordering;
 
     /// A standby that is released at its second WAIT, with frames waiting on both sides, and whose

@@ -1,12 +1,12 @@
 //! The link: brought up where it is down, never disturbed where it is up.
 
-use super::Igb;
+use shared_ring::igb_registers::{self as reg, ctrl, mdic, phy, semaphore, status};
+
+use super::{Igb, values};
 use crate::bar::Registers;
 use crate::budget;
 use crate::clock::Clock;
 use crate::error::DomainError;
-use crate::registers as reg;
-use crate::registers::{ctrl, mdic, semaphore, status};
 
 impl<R: Registers> Igb<'_, R> {
     /// Has the link come up before anything else is done with the NIC, and touches nothing that is not
@@ -32,10 +32,10 @@ impl<R: Registers> Igb<'_, R> {
         }
         let locked = self.lock_phy(clock)?;
         // Without PAUSE in what we advertise the partner cannot stop our transmitter.
-        if let Some(abilities) = self.read_phy(mdic::ANAR, clock)? {
-            self.write_phy(mdic::ANAR, abilities & !mdic::ANAR_PAUSE, clock)?;
+        if let Some(abilities) = self.read_phy(phy::ANAR, clock)? {
+            self.write_phy(phy::ANAR, abilities & !phy::ANAR_PAUSE, clock)?;
         }
-        self.write_phy(mdic::BMCR, mdic::BMCR_RESTART, clock)?;
+        self.write_phy(phy::BMCR, values::BMCR, clock)?;
         if locked {
             self.unlock_phy()?;
         }
@@ -55,7 +55,7 @@ impl<R: Registers> Igb<'_, R> {
     /// One access to the internal PHY; `None` if it failed or took too long. Without it the link
     /// may stay down, which the VMM sees.
     fn access_phy(&self, word: u32, clock: &impl Clock) -> Result<Option<u32>, DomainError> {
-        self.bar.write(reg::MDIC, word | mdic::PHY);
+        self.bar.write(reg::MDIC, word | mdic::INTERNAL_PHY);
         let mut answer = 0;
         let ended = clock.poll(budget::MDIC_US, || {
             answer = self.read(reg::MDIC)?;

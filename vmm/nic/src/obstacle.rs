@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::pci::PciAddress;
+use crate::pci::PciAddress;
 
 /// Why a NIC cannot be used yet. The text says what, where, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]

@@ -12,14 +12,14 @@ use super::phy::Phy;
 use super::queue::Queue;
 use super::statistics::Statistics;
 use super::stored::Stored;
-use crate::registers::{self as reg, ctrl, icr, queue, status, tctl};
+use crate::registers::{self as reg, ctrl, icr, queue, rxcsum, status, tctl};
 use crate::wire::Wire;
 use platform::clock::monotonic_ns;
 
 /// Values after a reset.
 const CTRL_RESET: u32 = 0x0010_0209;
 const TCTL_RESET: u32 = 0xa404_00f8;
-const RXCSUM_RESET: u32 = 0x0000_0300;
+const RXCSUM_RESET: u32 = rxcsum::IPOFL | rxcsum::TUOFL;
 const RLPML_RESET: u32 = 0x0000_2600;
 /// i210 datasheet §8.10.9: prefetch 12, host 10, write back 1; queue 0 is on.
 const RXDCTL_RESET: u32 = queue::ENABLE | 0x0001_0a0c;
@@ -200,7 +200,7 @@ impl Device {
     /// Bus mastering in the PCI command register.
     pub(super) fn set_bus_master(&self, on: bool) {
         self.bus_master.store(on, Ordering::SeqCst);
-        self.interrupts.allow(on);
+        self.interrupts.messages.allow(on);
         self.doorbell.ring();
     }
 
@@ -238,7 +238,7 @@ impl Device {
     pub(super) fn die(&self) {
         self.dead.store(true, Ordering::SeqCst);
         for vector in 0..2 {
-            let _ = self.interrupts.event(vector).write(1);
+            let _ = self.interrupts.messages.event(vector).write(1);
         }
     }
 

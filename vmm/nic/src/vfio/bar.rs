@@ -10,7 +10,7 @@ use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_REGION_INFO
 use vfio_ioctls::VfioDevice;
 
 use super::error::VfioError;
-use crate::{BarPages, BarRegisters};
+use crate::interface::{BarPages, BarRegisters};
 
 /// A mapping of BAR 0, of [`BAR_BYTES`].
 pub(super) struct Bar {
