@@ -51,7 +51,7 @@ impl<R: Registers> Igb<'_, R> {
     ///
     /// # Errors
     /// The NIC is gone.
-    pub fn touch(&self) -> Result<(), DomainError> {
+    pub fn prefault_registers(&self) -> Result<(), DomainError> {
         let pages = [reg::STATUS, reg::EIMS, reg::RXCSUM, reg::RXDCTL, reg::TXDCTL];
         pages.into_iter().try_for_each(|register| self.read(register).map(|_| ()))
     }

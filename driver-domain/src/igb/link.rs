@@ -9,8 +9,8 @@ use crate::clock::Clock;
 use crate::error::DomainError;
 
 impl<R: Registers> Igb<'_, R> {
-    /// Has the link come up before anything else is done with the NIC, and touches nothing that is not
-    /// the link's.
+    /// Has the link come up before anything else is done with the NIC, and touches nothing that is
+    /// not the link's.
     ///
     /// # Errors
     /// The NIC is gone.
@@ -20,8 +20,8 @@ impl<R: Registers> Igb<'_, R> {
         self.start_link(clock).map(|_| ())
     }
 
-    /// Starts negotiation if the link is down; whether it is up. Does not wait for it: on copper
-    /// that takes seconds, and the VMM watches the link anyway.
+    /// Starts negotiation if the link is down. Returns true if it is up. Does not wait for it: on
+    /// copper that takes seconds, and the VMM watches the link anyway.
     ///
     /// A restart would drop a good link, for seconds on copper and half a second on QEMU, so one
     /// that is up is left alone.
@@ -66,8 +66,8 @@ impl<R: Registers> Igb<'_, R> {
 
     /// Takes the PHY from the firmware: the two bits of SWSM guard the word in which the PHY is
     /// marked as taken. A driver that died holding them left them set, so after the deadline they
-    /// are cleared by force, once. Whether the PHY is ours; if not we use it nevertheless, because
-    /// a firmware that never answers must not keep the link down.
+    /// are cleared by force, once. Returns true if the PHY is ours; if not we use it nevertheless,
+    /// because a firmware that never answers must not keep the link down.
     fn lock_phy(&self, clock: &impl Clock) -> Result<bool, DomainError> {
         if !self.lock_semaphore(clock)? {
             self.bar.write(reg::SWSM, 0);

@@ -99,7 +99,7 @@ impl<'m, R: Registers> Igb<'m, R> {
         self.rx.provide(iova, buffer);
     }
 
-    /// Rings the receive doorbell if that is worth a register write. Whether it did.
+    /// Rings the receive doorbell if that is worth a register write. Returns true if it did.
     pub fn ring_receive(&mut self) -> bool {
         let Some(tail) = self.rx.doorbell() else { return false };
         self.ring(reg::RDT, tail);
@@ -112,7 +112,7 @@ impl<'m, R: Registers> Igb<'m, R> {
         self.rx.take()
     }
 
-    /// Hands the NIC a part of a frame; there must be room. Whether that ended the frame.
+    /// Hands the NIC a part of a frame; there must be room. Returns true if that ended the frame.
     ///
     /// # Errors
     /// The entry is impossible.
@@ -121,7 +121,8 @@ impl<'m, R: Registers> Igb<'m, R> {
         self.tx.push(entry)
     }
 
-    /// Rings the transmit doorbell if there are frames that the NIC does not know. Whether it did.
+    /// Rings the transmit doorbell if there are frames that the NIC does not know. Returns true if
+    /// it did.
     #[inline(always)]
     pub fn ring_transmit(&mut self) -> bool {
         let Some(tail) = self.tx.doorbell() else { return false };
@@ -137,7 +138,7 @@ impl<'m, R: Registers> Igb<'m, R> {
         at
     }
 
-    /// Whether the NIC reports that frame sent.
+    /// Returns true if the NIC reports that frame sent.
     pub fn is_probe_sent(&self, at: usize) -> bool {
         self.tx.is_done(at)
     }

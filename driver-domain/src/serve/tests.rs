@@ -179,7 +179,7 @@ fn a_spare_sends_first_and_looks_afterwards() {
     let mut domain = start_on(&memory, &nic, &calls).unwrap();
     nic.set(shared_ring::igb_registers::RXDCTL, 0);
     vmm.post([VmmRings::frame(7, 60)]);
-    let result = settle_in(&mut domain, test_turn);
+    let result = serve_then_verify(&mut domain, test_turn);
     assert_eq!(nic.take_sent().len(), 1);
     assert_eq!(vmm.take_sent(), [7]);
     assert!(matches!(result, Err(DomainError::NicInit(_))));
@@ -195,7 +195,7 @@ fn a_spare_that_is_released_early_parks_and_looks_after_its_first_frame() {
     // What a look would find wrong, were it too early.
     nic.set(shared_ring::igb_registers::RXDCTL, 0);
     calls.on_wait(move |_| vmm.post([VmmRings::frame(7, 60)]));
-    assert!(settle_in(&mut domain, test_turn).is_err());
+    assert!(serve_then_verify(&mut domain, test_turn).is_err());
     assert_eq!(calls.waits(), 1);
     assert_eq!(nic.take_sent().len(), 1);
 }

@@ -68,8 +68,9 @@ pub trait BarRegisters: Send + Sync {
 
 /// What the VMM does with a NIC. All of it through the VMM's own access to the registers.
 ///
-/// The first four are on the failover path: a few posted register writes, no system call but
-/// eventfd writes, no lock that is held for long.
+/// [`Self::shut_units`], [`Self::open_filters`], [`Self::take_sent`] and [`Self::link_up`] are on
+/// the failover path: a few register accesses, no system call but eventfd writes, no lock that is
+/// held for long.
 pub trait Nic: Send + Sync {
     /// Name for people and logs, unique.
     fn name(&self) -> &str;

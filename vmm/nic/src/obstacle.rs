@@ -1,4 +1,4 @@
-//! What stands between a NIC and its use by VFIO, each with its mend, in one line.
+//! What keeps a NIC from being used by VFIO, and how to mend it, each in one line.
 
 use std::path::PathBuf;
 

@@ -20,7 +20,7 @@ impl Termination {
         Ok(Self { signals: Signals::block(&[libc::SIGINT, libc::SIGTERM])? })
     }
 
-    /// Whether one of them arrives within `timeout`. From then on, always.
+    /// Returns true if one of them arrives within `timeout`. From then on, always.
     pub fn wait(&self, timeout: Duration) -> bool {
         self.signals.wait(timeout)
     }
@@ -40,7 +40,7 @@ impl Reload {
         Ok(Self { signals: Signals::block(&[libc::SIGHUP])? })
     }
 
-    /// Whether it has arrived since this was asked last.
+    /// Returns true if it has arrived since this was asked last.
     pub fn take(&self) -> bool {
         self.signals.wait(Duration::ZERO) && self.signals.read()
     }

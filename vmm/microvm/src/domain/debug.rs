@@ -68,7 +68,7 @@ impl DebugAccess {
         self.life.events.out.as_raw_fd()
     }
 
-    /// Whether the debugger has to leave: the domain is to serve, or its life is over.
+    /// Returns true if the debugger has to leave: the domain is to serve, or its life is over.
     pub fn is_over(&self) -> bool {
         !self.life.breakpoints.are_wanted() || self.life.is_stopped()
     }

@@ -70,6 +70,7 @@ impl Life {
     }
 
     /// Number of this life.
+    #[inline]
     pub fn epoch(&self) -> u32 {
         self.state.epoch
     }
@@ -89,12 +90,14 @@ impl Life {
     }
 
     /// The domain.
+    #[inline]
     pub fn id(&self) -> DomainId {
         self.state.slot.id
     }
 
     /// Makes the domain the active one, whoever holds it, and wakes it. On the failover path: some
     /// atomics and a write to an eventfd.
+    #[inline]
     pub fn release(&self) {
         self.state.breakpoints.disarm();
         self.set_role(Role::Active);
@@ -102,6 +105,7 @@ impl Life {
     }
 
     /// Gives the domain a role and wakes it.
+    #[inline]
     pub fn set_role(&self, role: Role) {
         let slot = &self.state.slot;
         slot.control().role.store(role as u32, Ordering::Release);
@@ -109,6 +113,7 @@ impl Life {
     }
 
     /// Wakes the domain for a sign of life, [`wake::CHECK`].
+    #[inline]
     pub fn check(&self) {
         self.state.pending_wake.fetch_or(wake::CHECK, Ordering::AcqRel);
         signal(&self.state.slot.kick);
@@ -127,7 +132,8 @@ impl Life {
         Hold::begin(&self.state)
     }
 
-    /// Its memory is about to be another life's: a debugger that is still there writes nothing more.
+    /// Its memory is about to be another life's: a debugger that is still there writes nothing
+    /// more.
     pub fn revoke_memory(&self) {
         self.state.breakpoints.forget();
     }
@@ -138,13 +144,14 @@ impl Life {
         self.state.breakpoints.hide(address, bytes);
     }
 
-    /// Whether somebody holds the vCPU.
+    /// Returns true if somebody holds the vCPU.
+    #[inline]
     pub fn is_held(&self) -> bool {
         self.state.holds.any()
     }
 
-    /// Whether the vCPU thread sleeps although an event that wakes it is set: it was not run yet.
-    /// A standby does not wait for its NIC.
+    /// Returns true if the vCPU thread sleeps although an event that wakes it is set: it was not
+    /// run yet. A standby does not wait for its NIC.
     pub fn is_signalled(&self) -> bool {
         self.state.is_signalled()
     }
@@ -183,7 +190,8 @@ impl Life {
         self.state.samples.end()
     }
 
-    /// When faulty code that was injected was met last, `CLOCK_MONOTONIC` nanoseconds; 0 if none was.
+    /// When faulty code that was injected was met last, `CLOCK_MONOTONIC` nanoseconds; 0 if none
+    /// was.
     pub fn fault_reached_ns(&self) -> u64 {
         self.state.injection.reached_ns()
     }
@@ -202,37 +210,44 @@ impl Life {
         wait_until_set(&self.state.events.out, monotonic_ns() + left.as_nanos() as u64)
     }
 
-    /// Whether the vCPU is out of the guest for good.
+    /// Returns true if the vCPU is out of the guest for good.
+    #[inline]
     pub fn is_out(&self) -> bool {
         self.state.vcpu() == VcpuState::Out
     }
 
     /// Where the vCPU thread is.
+    #[inline]
     pub fn state(&self) -> VcpuState {
         self.state.vcpu()
     }
 
-    /// Whether the domain has called READY.
+    /// Returns true if the domain has called READY.
+    #[inline]
     pub fn is_ready(&self) -> bool {
         self.state.is_ready()
     }
 
-    /// Whether its driver has attached its NIC.
+    /// Returns true if its driver has attached its NIC.
+    #[inline]
     pub fn is_attached(&self) -> bool {
         self.state.is_attached()
     }
 
-    /// Whether the life is over or to be over: it failed, or was forced out.
+    /// Returns true if the life is over or to be over: it failed, or was forced out.
+    #[inline]
     pub fn is_stopped(&self) -> bool {
         self.state.is_stopped()
     }
 
     /// When the vCPU was last entered, `CLOCK_MONOTONIC`; 0 before the first time.
+    #[inline]
     pub fn last_entry_ns(&self) -> u64 {
         self.state.last_entry_ns.load(Ordering::Relaxed)
     }
 
     /// CPU clock of the vCPU thread.
+    #[inline]
     pub fn cpu_clock(&self) -> CpuClock {
         self.cpu_clock
     }

@@ -48,7 +48,7 @@ pub(super) struct Device {
     pub(super) tx: Queue,
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) boundary: Boundary,
-    /// Descriptors that no driver in its right mind writes.
+    /// Descriptors, or packets made of them, that contradict themselves.
     pub(super) descriptor_faults: AtomicU64,
     pub(super) progress: AtomicU64,
     pub(super) first_sent_ns: AtomicU64,
@@ -173,7 +173,7 @@ impl Device {
         bits.iter().filter(|(on, _)| *on).fold(0x8000_0000, |status, (_, bit)| status | bit)
     }
 
-    /// Whether what this register shows waits for the engine's next turn.
+    /// Returns true if what this register shows waits for the engine's next turn.
     pub(super) fn waits_for_engine(&self, register: u32) -> bool {
         let owes = |ticket: &AtomicU64| !self.boundary.is_answered(ticket.load(Ordering::Acquire));
         match register {
@@ -208,12 +208,12 @@ impl Device {
         self.bus_master.load(Ordering::SeqCst)
     }
 
-    /// Whether the NIC may reach memory.
+    /// Returns true if the NIC may reach memory.
     pub(super) fn may_master(&self) -> bool {
         self.bus_master() && self.control.load(Ordering::Acquire) & ctrl::GIO_MASTER_DISABLE == 0
     }
 
-    /// Whether a frame may go out now.
+    /// Returns true if a frame may go out now.
     pub(super) fn may_transmit(&self) -> bool {
         self.transmit_control.load(Ordering::SeqCst) & tctl::EN != 0
             && self.may_master()

@@ -66,7 +66,7 @@ impl Engine {
         }
     }
 
-    /// Sleeps until something wants the engine; whether that was the doorbell.
+    /// Sleeps until something wants the engine; returns true if that was the doorbell.
     fn sleep(&mut self, device: &Device, timer_ns: Option<u64>) -> std::io::Result<bool> {
         let (wire, now_ns) = (&device.wire, monotonic_ns());
         if std::mem::take(&mut self.took) {

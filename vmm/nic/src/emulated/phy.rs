@@ -53,8 +53,8 @@ impl Phy {
         }
     }
 
-    /// Whether the PHY lets a link through, as far as it is concerned. Asks for the time only if
-    /// it ever negotiated anew: this is looked at for each frame.
+    /// Returns true if the PHY lets a link through, as far as it is concerned. Asks for the time
+    /// only if it ever negotiated anew: this is looked at for each frame.
     pub(super) fn is_up(&self, now_ns: impl FnOnce() -> u64) -> bool {
         let powered = self.registers[0].load(Ordering::Acquire) & BMCR_POWER_DOWN == 0;
         let end_ns = self.negotiated_ns.load(Ordering::Acquire);

@@ -54,6 +54,7 @@ impl Bar {
         domain_pages(self.base.as_ptr() as u64)
     }
 
+    #[inline]
     fn register(&self, offset: u32) -> *mut u32 {
         let offset = offset as usize;
         assert!(offset.is_multiple_of(4) && offset < BAR_BYTES as usize, "no register {offset:#x}");

@@ -128,7 +128,8 @@ impl VfioNic {
         &self.bar
     }
 
-    /// Whether it may read and write memory of its own accord (PCI command, bus master enable).
+    /// Returns true if it may read and write memory of its own accord (PCI command, bus master
+    /// enable).
     ///
     /// # Errors
     /// The configuration space cannot be read.

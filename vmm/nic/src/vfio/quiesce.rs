@@ -1,6 +1,6 @@
 //! Making a NIC fall silent, letting it speak again, and resetting it. All off the failover path.
 //!
-//! The order is that of a driver that nobody trusts any more: mask the interrupts, disable the
+//! The order is that for a NIC whose driver is no longer trusted: mask the interrupts, disable the
 //! queues, wait until each says that it has stopped (the on-chip descriptor cache is live until
 //! then), bus master off, and a read last: its answer arrives behind every write the NIC had under
 //! way (PCI Express ordering).
@@ -84,7 +84,7 @@ impl VfioNic {
     }
 }
 
-/// Whether `done` becomes true in time.
+/// Returns true if `done` becomes true in time.
 fn within(
     deadline: Duration,
     mut done: impl FnMut() -> Result<bool, VfioError>,
