@@ -1,6 +1,7 @@
 //! Access to the NIC's registers.
 
-use shared_ring::layout::{BAR_BASE, BAR_BYTES};
+use shared_ring::bar_map;
+use shared_ring::layout::BAR_BASE;
 
 /// The registers of a NIC: aligned 32-bit accesses, carried out in program order.
 pub trait Registers {
@@ -25,7 +26,7 @@ impl MappedBar {
     }
 
     fn register(offset: u32) -> *mut u32 {
-        assert!(u64::from(offset) < BAR_BYTES && offset.is_multiple_of(4));
+        assert!(bar_map::is_domains(offset.into()) && offset.is_multiple_of(4));
         (BAR_BASE + u64::from(offset)) as *mut u32
     }
 }
@@ -33,7 +34,7 @@ impl MappedBar {
 impl Registers for MappedBar {
     #[inline(always)]
     fn read(&self, offset: u32) -> u32 {
-        // SAFETY: aligned and inside the BAR as asserted; whoever made `self` promised the BAR.
+        // SAFETY: aligned and in a part of the BAR that a domain has, as asserted; whoever made `self` promised the BAR.
         unsafe { Self::register(offset).read_volatile() }
     }
 

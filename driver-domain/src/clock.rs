@@ -7,8 +7,8 @@ pub trait Clock {
     /// Microseconds since some moment.
     fn now_us(&self) -> u64;
 
-    /// Asks `done` until it says yes or `budget_us` have passed; whether it said yes. It is asked
-    /// at least once, and once more after the time is up: this thread may have been away.
+    /// Asks `done` until it says yes or `budget_us` have passed. Returns true if it said yes. It is
+    /// asked at least once, and once more after the time is up: this thread may have been away.
     ///
     /// # Errors
     /// The first error of `done`.

@@ -9,9 +9,10 @@
 //! ```
 //! Whichever fence comes second in the one order of all sequentially consistent fences, its side
 //! sees what the other wrote before: either the sleeper finds the entry or the waker finds the
-//! flag. `status.parked` is the domain's, the switchboard kicks; `control.switchboard_asleep` is the
-//! switchboard's, the domain calls NOTIFY. The NIC knows no flags: it writes the descriptor back and
-//! then interrupts, and an interrupt that comes while the domain looks makes WAIT return at once.
+//! flag. `status.parked` is the domain's, the switchboard kicks; `control.switchboard_asleep` is
+//! the switchboard's, the domain calls NOTIFY. The NIC knows no flags: it writes the descriptor
+//! back and then interrupts, and an interrupt that comes while the domain looks makes WAIT return
+//! at once.
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -35,8 +36,8 @@ pub struct Domain<'m, R, H> {
     pub(crate) calls: H,
     rings: DomainRings,
     epoch: u16,
-    /// Something was published since the switchboard was last told.
-    untold: bool,
+    /// Something was published since the switchboard was last notified.
+    unnotified: bool,
     busy_turns: u32,
     masked: bool,
     /// How the NIC was attached, until the log says so.
@@ -63,8 +64,8 @@ pub fn check_control(memory: &DomainMemory<'_>) -> Result<Tsc, DomainError> {
 
 impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
     /// A domain that leaves its NIC alone. All that only takes memory is done here, so that whoever
-    /// attaches in the middle of a takeover has nothing left to do but that: the rings are made, the
-    /// receive buffers that are there stand in their descriptors.
+    /// attaches in the middle of a takeover has nothing left to do but that: the rings are made,
+    /// the receive buffers that are there stand in their descriptors.
     ///
     /// # Errors
     /// What the VMM has published is impossible.
@@ -80,7 +81,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
             // SAFETY: as the caller promises.
             rings: unsafe { memory.rings() },
             epoch: memory.control.epoch.load(Ordering::Relaxed) as u16,
-            untold: false,
+            unnotified: false,
             busy_turns: 0,
             masked: false,
             unlogged: None,
@@ -116,13 +117,13 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         self.memory.control.role()
     }
 
-    /// Whether the NIC has completed receive work.
+    /// Returns true if the NIC has completed receive work.
     #[inline(always)]
     pub fn has_received(&self) -> bool {
         self.nic.rx.is_completed()
     }
 
-    /// Whether there are frames to send, and descriptors to send them with.
+    /// Returns true if there are frames to send, and descriptors to send them with.
     ///
     /// # Errors
     /// The VMM's cursor is impossible.
@@ -162,14 +163,15 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         // Only now: what is in `rx_next` but not yet in the ring would be lost with a crash here.
         let next = self.nic.rx.settle();
         self.memory.status.rx_next.store(next, Ordering::Release);
-        self.untold = true;
+        self.unnotified = true;
         add(&counters.rx_frames, frames);
         add(&counters.rx_bytes, bytes);
         add(&counters.rx_errors, errors);
         Ok(())
     }
 
-    /// Gives the NIC the empty buffers that the switchboard has provided. Whether there were any.
+    /// Gives the NIC the empty buffers that the switchboard has provided. Returns true if there
+    /// were any.
     ///
     /// # Errors
     /// What the VMM has published is impossible.
@@ -229,7 +231,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         Ok(())
     }
 
-    /// Claims the frames that the NIC has sent. Whether there were any.
+    /// Claims the frames that the NIC has sent. Returns true if there were any.
     ///
     /// # Errors
     /// The VMM's cursor is impossible.
@@ -255,7 +257,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         }
         if any {
             done.publish();
-            self.untold = true;
+            self.unnotified = true;
         }
         Ok(any)
     }
@@ -263,10 +265,10 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
     /// Tells the switchboard of what was published, if it sleeps.
     #[inline(always)]
     pub fn notify(&mut self) {
-        if !self.untold {
+        if !self.unnotified {
             return;
         }
-        self.untold = false;
+        self.unnotified = false;
         // Against the switchboard's fence between its flag and its last look, see the head.
         fence(Ordering::SeqCst);
         if self.memory.control.switchboard_asleep.0.load(Ordering::Relaxed) != 0 {
@@ -277,13 +279,13 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
 
     /// A sign of life.
     #[inline(always)]
-    pub fn beat(&self) {
+    pub fn heartbeat(&self) {
         add(&self.memory.status.heartbeat, 1);
     }
 
-    /// After a turn that found something: masks the interrupt once it has become a burden.
+    /// After a turn that found something to do: masks the interrupt once the busy spell is long.
     #[inline(always)]
-    pub fn went_on(&mut self) {
+    pub fn note_busy_turn(&mut self) {
         self.busy_turns = self.busy_turns.saturating_add(1);
         if self.busy_turns == budget::BUSY_TURNS_BEFORE_MASK {
             self.nic.mask_queue_interrupt();
@@ -298,7 +300,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
     /// The VMM's cursor is impossible, or a check that the VMM asked for finds the NIC gone.
     pub fn park(&mut self) -> Result<(), DomainError> {
         // Before the look: what completes after the look must be able to interrupt.
-        self.rest();
+        self.end_busy_spell();
         let parked = &self.memory.status.parked;
         parked.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -310,7 +312,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
     }
 
     /// The busy spell is over: interrupts are wanted again.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn end_busy_spell(&mut self) {
         self.busy_turns = 0;
         if self.masked {
             self.nic.unmask_queue_interrupt();
@@ -319,7 +321,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         }
     }
 
-    /// Parks without a look, and says afterwards that it no longer does.
+    /// Parks without looking for work first, and clears the parked flag afterwards.
     ///
     /// # Errors
     /// The VMM asked for a sign of life, and the NIC has none.

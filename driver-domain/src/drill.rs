@@ -2,8 +2,8 @@
 //!
 //! It looks at the registers, sends one probe that the VMM has written, and waits for the answer.
 //! It touches no shared ring, and gives every received buffer straight back to the NIC. The VMM can
-//! end a drill at any moment by giving another role: each step looks at it. Waiting is parking, so a
-//! lost answer costs no CPU; how long, is the VMM's to say.
+//! end a drill at any moment by giving another role: each step looks at it. Waiting is parking, so
+//! a lost answer costs no CPU; the VMM decides how long.
 
 use core::sync::atomic::Ordering;
 
@@ -62,7 +62,7 @@ fn wait_for_answer<R: Registers, H: Hypercalls>(
 ) -> Result<u32, DomainError> {
     let mut answered = false;
     while domain.role() == Role::Drill {
-        domain.beat();
+        domain.heartbeat();
         answered |= take_answers(domain, number)?;
         if answered && domain.nic.is_probe_sent(at) {
             break;
@@ -78,8 +78,8 @@ fn wait_for_answer<R: Registers, H: Hypercalls>(
     Ok(proved)
 }
 
-/// Takes all received frames and gives their buffers back to the NIC. Whether one of them was the
-/// answer to this drill.
+/// Takes all received frames and gives their buffers back to the NIC. Returns true if one of them
+/// was the answer to this drill.
 fn take_answers<R: Registers, H: Hypercalls>(
     domain: &mut Domain<'_, R, H>,
     number: u32,

@@ -28,7 +28,6 @@ pub mod hypercalls;
 pub mod igb;
 pub mod log;
 pub mod memory;
-pub mod registers;
 pub mod runtime;
 pub mod serve;
 pub mod symbols;

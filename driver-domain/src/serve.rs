@@ -7,7 +7,7 @@
 //!     ▲                 └────────────────────────────┘ relieved
 //!     └── READY ─► WAIT (role unattached)
 //! ```
-//! Both images run this; which role they start in is the VMM's affair.
+//! Both images run this; the VMM decides in which role each starts.
 
 use core::sync::atomic::Ordering;
 
@@ -37,7 +37,7 @@ pub fn turn<'m, R: Registers, H: Hypercalls>(
     rx: impl FnOnce(&mut Domain<'m, R, H>) -> Result<(), DomainError>,
     tx: impl FnOnce(&mut Domain<'m, R, H>) -> Result<(), DomainError>,
 ) -> Result<bool, DomainError> {
-    domain.beat();
+    domain.heartbeat();
     let received = domain.has_received();
     if received {
         rx(domain)?;
@@ -51,7 +51,7 @@ pub fn turn<'m, R: Registers, H: Hypercalls>(
     let provided = domain.rx_provide()?;
     let busy = received || claimed || sending || provided;
     if busy {
-        domain.went_on();
+        domain.note_busy_turn();
     }
     Ok(busy)
 }
@@ -71,18 +71,18 @@ pub unsafe fn start<'m, R: Registers, H: Hypercalls>(
 ) -> Result<Domain<'m, R, H>, DomainError> {
     // SAFETY: as the caller promises.
     let mut domain = unsafe { Domain::new(memory, bar, calls)? };
-    await_nic(&domain, clock)?;
+    wait_for_nic(&domain, clock)?;
     domain.attach(clock)?;
     memory.status.state.store(DomainState::Attached as u32, Ordering::Release);
     domain.calls.ready();
-    hold(&mut domain)?;
+    stand_by(&mut domain)?;
     Ok(domain)
 }
 
 /// Leaves the NIC alone for as long as the role says so, but for what attaching would have to wait
-/// for: each page of registers has been read once, and the link is up by then if the domain has the
-/// NIC for itself (to negotiate one takes seconds). Each wake is a sign of life.
-fn await_nic<R: Registers, H: Hypercalls>(
+/// for: it reads each page of registers once, and brings the link up if the domain has the NIC for
+/// itself (a negotiation takes seconds). Each wake is a sign of life.
+fn wait_for_nic<R: Registers, H: Hypercalls>(
     domain: &Domain<'_, R, H>,
     clock: &impl Clock,
 ) -> Result<(), DomainError> {
@@ -90,7 +90,7 @@ fn await_nic<R: Registers, H: Hypercalls>(
     if memory.control.role() != Role::Unattached {
         return Ok(());
     }
-    nic.touch()?;
+    nic.prefault_registers()?;
     if memory.control.nic_is_shared.load(Ordering::Relaxed) == 0 {
         nic.prepare_link(clock)?;
     }
@@ -107,11 +107,11 @@ fn await_nic<R: Registers, H: Hypercalls>(
 
 /// Holds while the role is not active. Each wake is a sign of life: takes the receive buffers that
 /// were provided meanwhile, and waits again. A drill proves the CPU and the registers.
-fn hold<R: Registers, H: Hypercalls>(domain: &mut Domain<'_, R, H>) -> Result<(), DomainError> {
+fn stand_by<R: Registers, H: Hypercalls>(domain: &mut Domain<'_, R, H>) -> Result<(), DomainError> {
     let state = &domain.memory.status.state;
     state.store(DomainState::Attached as u32, Ordering::Release);
     loop {
-        domain.beat();
+        domain.heartbeat();
         match domain.role() {
             Role::Active => break,
             // Attached, it cannot go back: it waits as a standby does.
@@ -144,14 +144,14 @@ pub fn serve_until_relieved<'m, R: Registers, H: Hypercalls>(
         if domain.role() == Role::Active {
             domain.park()?;
         } else {
-            domain.rest();
-            return hold(domain);
+            domain.end_busy_spell();
+            return stand_by(domain);
         }
     }
 }
 
-/// Serves, stands by when it is relieved, and serves again, until the domain cannot go on; why is
-/// what it returns.
+/// Serves, stands by when it is relieved, and serves again, until the domain cannot go on; returns
+/// the reason.
 pub fn serve<'m, R: Registers, H: Hypercalls>(
     domain: &mut Domain<'m, R, H>,
     mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
@@ -163,12 +163,12 @@ pub fn serve<'m, R: Registers, H: Hypercalls>(
     }
 }
 
-/// Serves until the first work is done, then looks whether the NIC is as the driver left it. For a
-/// spare that has just taken over: the frames come first, because the look costs register reads.
+/// Serves until the first work is done, then verifies that the NIC is as the driver left it. For a
+/// spare that has just taken over: the frames come first, because verifying costs register reads.
 ///
 /// # Errors
 /// The domain cannot go on, or the NIC is gone or changed.
-pub fn settle_in<'m, R: Registers, H: Hypercalls>(
+pub fn serve_then_verify<'m, R: Registers, H: Hypercalls>(
     domain: &mut Domain<'m, R, H>,
     mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
 ) -> Result<(), DomainError> {

@@ -10,7 +10,7 @@ use crate::serve;
 /// A domain in its own address space.
 pub type ImageDomain = Domain<'static, MappedBar, HypercallPage>;
 
-/// One turn of the loop; whether it found anything to do.
+/// One turn of the loop, which returns true if it found anything to do.
 ///
 /// # Errors
 /// The domain cannot go on.

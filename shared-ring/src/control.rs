@@ -25,6 +25,7 @@ pub enum Role {
 
 impl Role {
     /// The role with this number; an unknown one is the harmless standby.
+    #[inline]
     pub const fn from_u32(role: u32) -> Self {
         match role {
             1 => Self::Active,
@@ -106,6 +107,7 @@ const _: () = {
 
 impl ControlPage {
     /// The role as it stands now.
+    #[inline]
     pub fn role(&self) -> Role {
         Role::from_u32(self.role.load(Ordering::Acquire))
     }

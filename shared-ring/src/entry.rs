@@ -22,12 +22,14 @@ impl EntryFlags {
 
     const KNOWN: u16 = Self::MORE.0 | Self::CHECKSUM.0 | Self::ERROR.0;
 
-    /// Whether all bits of `other` are set.
+    /// Returns true if all bits of `other` are set.
+    #[inline]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether only defined bits are set.
+    /// Returns true if only defined bits are set.
+    #[inline]
     pub const fn is_known(self) -> bool {
         self.0 & !Self::KNOWN == 0
     }
@@ -71,16 +73,19 @@ pub struct Slot([AtomicU64; 4]);
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == ENTRY_BYTES && align_of::<Slot>() == ENTRY_BYTES);
 
+#[inline]
 fn pack(a: u16, b: u16, c: u16, d: u16) -> u64 {
     u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48
 }
 
+#[inline]
 fn unpack(word: u64) -> [u16; 4] {
     [word as u16, (word >> 16) as u16, (word >> 32) as u16, (word >> 48) as u16]
 }
 
 impl Slot {
     /// Writes all words. The ring's cursor, stored afterwards with Release, makes them visible.
+    #[inline]
     pub fn store(&self, e: Entry) {
         let words = [
             e.iova,
@@ -94,6 +99,7 @@ impl Slot {
     }
 
     /// Reads each word once: what the other side changes later is never seen.
+    #[inline]
     pub fn load(&self) -> Entry {
         let word = |i: usize| self.0[i].load(Ordering::Relaxed);
         let iova = word(0);

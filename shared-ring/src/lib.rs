@@ -9,6 +9,8 @@
 //! - [`control`]: the page the VMM writes and the domain reads;
 //! - [`status`]: the page the domain writes and the VMM reads *and distrusts*;
 //! - [`probe`]: the frames of a drill;
+//! - [`igb_registers`]: the registers of the NIC, which both sides program;
+//! - [`bar_map`]: which registers of the NIC a domain may touch;
 //! - [`hypercall`]: the stores by which a domain asks something of the VMM.
 //!
 //! It depends on nothing of ours. An image carries [`ABI_VERSION`] in an ELF note (see [`abi`]);
@@ -17,9 +19,11 @@
 #![cfg_attr(not(any(test, loom)), no_std)]
 
 pub mod abi;
+pub mod bar_map;
 pub mod control;
 pub mod entry;
 pub mod hypercall;
+pub mod igb_registers;
 pub mod layout;
 pub mod probe;
 pub mod ring;

@@ -51,6 +51,7 @@ impl Probe {
     }
 
     /// Reads the head of a frame; `None` if it is no probe.
+    #[inline]
     pub fn parse(head: &[u8; PROBE_HEAD_BYTES]) -> Option<Self> {
         if head[12..14] != PROBE_ETHERTYPE.to_be_bytes() || head[14..18] != MAGIC {
             return None;

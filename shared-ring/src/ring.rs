@@ -50,6 +50,7 @@ pub struct RingMemory {
 }
 
 impl RingMemory {
+    #[inline]
     fn slot(&self, cursor: u32) -> &Slot {
         let index = cursor as usize & (RING_ENTRIES - 1);
         // SAFETY: `index` is below RING_ENTRIES, and whoever built an end promised that many slots
@@ -57,11 +58,13 @@ impl RingMemory {
         unsafe { self.slots.add(index).as_ref() }
     }
 
+    #[inline]
     fn published(&self) -> &AtomicU32 {
         // SAFETY: promised to be valid by whoever built an end.
         unsafe { self.published.as_ref() }
     }
 
+    #[inline]
     fn consumed(&self) -> &AtomicU32 {
         // SAFETY: promised to be valid by whoever built an end.
         unsafe { self.consumed.as_ref() }
@@ -69,6 +72,7 @@ impl RingMemory {
 }
 
 /// How many entries lie between `consumed` and `published`, if that is possible at all.
+#[inline]
 fn in_flight(published: u32, consumed: u32) -> Option<u32> {
     let count = published.wrapping_sub(consumed);
     (count <= RING_ENTRIES as u32).then_some(count)
@@ -99,6 +103,7 @@ impl Producer {
     ///
     /// # Errors
     /// The consumer's cursor is impossible.
+    #[inline]
     pub fn free(&self) -> Result<u32, CursorViolation> {
         let other = self.memory.consumed().load(Ordering::Acquire);
         in_flight(self.next, other)
@@ -110,6 +115,7 @@ impl Producer {
     ///
     /// # Errors
     /// No free slot, or the consumer's cursor is impossible.
+    #[inline]
     pub fn push(&mut self, entry: Entry) -> Result<(), PushError> {
         match self.free() {
             Err(violation) => Err(PushError::Violation(violation)),
@@ -123,11 +129,13 @@ impl Producer {
     }
 
     /// Makes all pushed entries visible to the consumer.
+    #[inline]
     pub fn publish(&self) {
         self.memory.published().store(self.next, Ordering::Release);
     }
 
     /// Entries ever pushed, modulo 2^32.
+    #[inline]
     pub fn cursor(&self) -> u32 {
         self.next
     }
@@ -136,6 +144,7 @@ impl Producer {
     ///
     /// # Errors
     /// The consumer's cursor is impossible.
+    #[inline]
     pub fn consumed(&self) -> Result<u32, CursorViolation> {
         self.free().map(|free| self.next.wrapping_sub(RING_ENTRIES as u32 - free))
     }
@@ -165,6 +174,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The producer's cursor is impossible.
+    #[inline]
     pub fn available(&self) -> Result<u32, CursorViolation> {
         let other = self.memory.published().load(Ordering::Acquire);
         in_flight(other, self.next).ok_or(CursorViolation { own: self.next, other })
@@ -174,6 +184,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The producer's cursor is impossible.
+    #[inline]
     pub fn pop(&mut self) -> Result<Option<Entry>, CursorViolation> {
         if self.available()? == 0 {
             return Ok(None);
@@ -184,11 +195,13 @@ impl Consumer {
     }
 
     /// Gives the slots of all popped entries back to the producer.
+    #[inline]
     pub fn release(&self) {
         self.memory.consumed().store(self.next, Ordering::Release);
     }
 
     /// Entries ever popped, modulo 2^32.
+    #[inline]
     pub fn cursor(&self) -> u32 {
         self.next
     }

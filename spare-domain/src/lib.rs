@@ -1,20 +1,20 @@
 //! What only a spare does: it stands by with everything programmed and its filters shut, takes over
-//! at one word of the VMM, sends what is waiting, and only then looks whether its NIC is still as it
-//! left it. The driver, the hold and the loop are those of `driver-domain`.
+//! at one word of the VMM, sends what is waiting, and only then verifies that its NIC is still as
+//! it left it. The driver, the hold and the loop are those of `driver-domain`.
 
 #![cfg_attr(not(test), no_std)]
 
-use driver_domain::serve::{serve_until_relieved, settle_in};
+use driver_domain::serve::{serve_then_verify, serve_until_relieved};
 use driver_domain::{Domain, DomainError, Hypercalls, Registers};
 
 /// Runs a domain that has been released: takes over, serves, stands by when it is relieved, and so
-/// on until it cannot go on; why is what it returns.
+/// on until it cannot go on; returns the reason.
 pub fn take_over<'m, R: Registers, H: Hypercalls>(
     domain: &mut Domain<'m, R, H>,
     mut turn: impl FnMut(&mut Domain<'m, R, H>) -> Result<bool, DomainError>,
 ) -> DomainError {
     loop {
-        let served = settle_in(domain, &mut turn);
+        let served = serve_then_verify(domain, &mut turn);
         if let Err(error) = served.and_then(|()| serve_until_relieved(domain, &mut turn)) {
             return error;
         }
@@ -24,11 +24,11 @@ pub fn take_over<'m, R: Registers, H: Hypercalls>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use driver_domain::registers as reg;
     use driver_domain::serve::{start, turn};
     use driver_domain::testing::{FakeCalls, FakeClock, ModelNic, Personality, TestMemory};
     use driver_domain::testing::{VmmRings, open_filters};
     use shared_ring::Role;
+    use shared_ring::igb_registers as reg;
     use std::sync::atomic::Ordering;
 
     /// A standby that is released at its second WAIT, with frames waiting on both sides, and whose

@@ -57,7 +57,7 @@ fn a_standby_that_fails_leaves_the_nic_to_the_domain_that_serves() {
     for _ in 0..3 {
         let echoed = rig.system.switchboard().counters().tx_frames.get();
         // Paused, it meets no corrupted code: it is expelled, as by a detector.
-        rig.system.failover().life(B).expect("a life").expel();
+        rig.system.failover().life(B).expect("a life").force_out();
         let epoch = rig.system.failover().state(B).1;
         rig.system.failover().verdict(B, epoch, supervisor::Verdict::Unready, 0);
         rig.wait("the standby's next life", |rig| rig.system.failover().state(B).1 > epoch);

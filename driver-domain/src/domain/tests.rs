@@ -1,6 +1,6 @@
 use super::*;
-use crate::registers as reg;
 use crate::testing::{FakeCalls, FakeClock, ModelNic, Personality, TestMemory, VmmRings};
+use shared_ring::igb_registers as reg;
 use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RX_SLOT_EMPTY};
 
 struct Bench {

@@ -10,17 +10,19 @@
 //! last reset.
 
 use shared_ring::Role;
+use shared_ring::igb_registers::{
+    self as reg, ctrl, ctrl_ext, dvmolr, eecd, guest_entries, icr, queue, rctl, receive_address,
+    rfctl, status, tctl,
+};
 use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS};
 use shared_ring::status::attach;
 
 use super::descriptor::DESCRIPTOR_BYTES;
-use super::{AttachPlan, Attached, Igb};
+use super::{AttachPlan, Attached, Igb, values};
 use crate::bar::Registers;
 use crate::budget;
 use crate::clock::Clock;
 use crate::error::{BringUpError, DomainError};
-use crate::registers as reg;
-use crate::registers::{ctrl, ctrl_ext, eecd, rctl, status, tctl, value};
 
 impl<R: Registers> Igb<'_, R> {
     /// Brings the NIC up: by re-attaching, which keeps the link, or where that fails by a full
@@ -49,7 +51,7 @@ impl<R: Registers> Igb<'_, R> {
     ///
     /// # Errors
     /// The NIC is gone.
-    pub fn touch(&self) -> Result<(), DomainError> {
+    pub fn prefault_registers(&self) -> Result<(), DomainError> {
         let pages = [reg::STATUS, reg::EIMS, reg::RXCSUM, reg::RXDCTL, reg::TXDCTL];
         pages.into_iter().try_for_each(|register| self.read(register).map(|_| ()))
     }
@@ -88,8 +90,8 @@ impl<R: Registers> Igb<'_, R> {
         self.bar.write(reg::RXDCTL, 0);
         self.bar.write(reg::TXDCTL, 0);
         let off = clock.poll(budget::QUEUE_DISABLE_US, || {
-            Ok(self.read(reg::RXDCTL)? & value::QUEUE_ENABLE == 0
-                && self.read(reg::TXDCTL)? & value::QUEUE_ENABLE == 0)
+            Ok(self.read(reg::RXDCTL)? & queue::ENABLE == 0
+                && self.read(reg::TXDCTL)? & queue::ENABLE == 0)
         })?;
         if off { Ok(()) } else { Err(DomainError::NicInit(BringUpError::QueueStuck)) }
     }
@@ -111,10 +113,10 @@ impl<R: Registers> Igb<'_, R> {
         }
         self.bar.write(reg::MRQC, 0);
         self.bar.write(reg::VT_CTL, 0);
-        self.bar.write(reg::RXCSUM, value::RXCSUM);
-        self.modify(reg::RFCTL, 0, value::RFCTL_IPV6_EX_DIS)?;
-        self.bar.write(reg::TIPG, value::TIPG);
-        self.modify(reg::DVMOLR, 0, value::DVMOLR_STRCRC)
+        self.bar.write(reg::RXCSUM, values::RXCSUM);
+        self.modify(reg::RFCTL, 0, rfctl::IPV6_EX_DIS)?;
+        self.bar.write(reg::TIPG, values::TIPG);
+        self.modify(reg::DVMOLR, 0, dvmolr::STRCRC)
     }
 
     /// Empties what may hold anything after power-up: 271 writes, so only on a port that no driver
@@ -133,24 +135,24 @@ impl<R: Registers> Igb<'_, R> {
     /// first stands in entry 0 and the others from entry 2 on: entry 1 is for drills. An empty entry
     /// ends them, for the VMM, which opens and shuts them later.
     fn program_receive_addresses(&self, plan: &AttachPlan) {
-        let open = if plan.role == Role::Active { value::RAH_AV } else { 0 };
-        self.program_receive_address(0, plan.mac, open);
-        for (entry, mac) in (2..).zip(plan.other_macs) {
-            if mac == [0; 6] {
-                self.program_receive_address(entry, mac, 0);
+        let open = if plan.role == Role::Active { reg::RAH_AV } else { 0 };
+        let macs = core::iter::once(plan.mac).chain(plan.other_macs);
+        for (place, (entry, mac)) in guest_entries().zip(macs).enumerate() {
+            let is_empty = place > 0 && mac == [0; 6];
+            self.program_receive_address(entry as u32, mac, if is_empty { 0 } else { open });
+            if is_empty {
                 break;
             }
-            self.program_receive_address(entry, mac, open);
         }
     }
 
     fn program_receive_address(&self, entry: u32, mac: [u8; 6], valid: u32) {
-        let [a, b, c, d, e, f] = mac;
-        let (low, high) = (reg::RAL0 + 8 * entry, reg::RAH0 + 8 * entry);
+        let (low, high) = receive_address(mac);
+        let high_register = reg::RAH0 + 8 * entry;
         // Invalid while it changes: no address of old and new halves passes.
-        self.bar.write(high, 0);
-        self.bar.write(low, u32::from_le_bytes([a, b, c, d]));
-        self.bar.write(high, u32::from(u16::from_le_bytes([e, f])) | valid);
+        self.bar.write(high_register, 0);
+        self.bar.write(reg::RAL0 + 8 * entry, low);
+        self.bar.write(high_register, high | valid);
     }
 
     /// Bases, lengths and heads, while both queues are off: hardware ignores or forbids them
@@ -162,7 +164,7 @@ impl<R: Registers> Igb<'_, R> {
         };
         write64(reg::RDBAL, reg::RDBAH, plan.rx_ring_iova);
         self.bar.write(reg::RDLEN, NIC_RX_DESCRIPTORS as u32 * DESCRIPTOR_BYTES);
-        self.bar.write(reg::SRRCTL, value::SRRCTL);
+        self.bar.write(reg::SRRCTL, values::SRRCTL);
         self.bar.write(reg::RDH, 0);
         self.bar.write(reg::RDT, 0);
         write64(reg::TDBAL, reg::TDBAH, plan.tx_ring_iova);
@@ -173,11 +175,11 @@ impl<R: Registers> Igb<'_, R> {
     }
 
     fn enable_queues(&self, clock: &impl Clock) -> Result<(), DomainError> {
-        self.bar.write(reg::RXDCTL, value::RXDCTL);
-        self.bar.write(reg::TXDCTL, value::TXDCTL);
+        self.bar.write(reg::RXDCTL, values::RXDCTL);
+        self.bar.write(reg::TXDCTL, values::TXDCTL);
         let on = clock.poll(budget::QUEUE_ENABLE_US, || {
-            Ok(self.read(reg::RXDCTL)? & value::QUEUE_ENABLE != 0
-                && self.read(reg::TXDCTL)? & value::QUEUE_ENABLE != 0)
+            Ok(self.read(reg::RXDCTL)? & queue::ENABLE != 0
+                && self.read(reg::TXDCTL)? & queue::ENABLE != 0)
         })?;
         if !on {
             return Err(DomainError::NicInit(BringUpError::QueueDead));
@@ -188,7 +190,7 @@ impl<R: Registers> Igb<'_, R> {
 
     /// Units on. A standby's filters stay shut, so that taking over is nothing but opening them.
     fn start_units(&self, role: Role) -> Result<(), DomainError> {
-        let collision = tctl::CT_15 | tctl::RTLC;
+        let collision = values::COLLISION_THRESHOLD | tctl::RTLC;
         self.modify(reg::TCTL, tctl::CT_MASK | tctl::SWXOFF, tctl::EN | tctl::PSP | collision)?;
         let filters = if role == Role::Active { rctl::BAM | rctl::MPE } else { 0 };
         self.bar.write(reg::RCTL, rctl::EN | rctl::SECRC | filters);
@@ -198,19 +200,19 @@ impl<R: Registers> Igb<'_, R> {
     /// GPIE first: QEMU drops writes to EIAC before MSI-X mode. No auto-mask: a message clears its
     /// cause (EIAC) and the next event sends another, without a register write in between.
     fn program_vectors(&self) {
-        let both = value::VECTOR_QUEUES | value::VECTOR_OTHER;
-        self.bar.write(reg::GPIE, value::GPIE);
-        self.bar.write(reg::IVAR0, value::IVAR0);
-        self.bar.write(reg::IVAR_MISC, value::IVAR_MISC);
+        let both = reg::VECTOR_QUEUES | reg::VECTOR_OTHER;
+        self.bar.write(reg::GPIE, values::GPIE);
+        self.bar.write(reg::IVAR0, values::IVAR0);
+        self.bar.write(reg::IVAR_MISC, values::IVAR_MISC);
         self.bar.write(reg::EIAC, both);
         self.bar.write(reg::EIAM, 0);
         self.bar.write(reg::IAM, 0);
-        self.bar.write(reg::EITR0, 0);
-        self.bar.write(reg::EITR1, 0);
+        self.bar.write(reg::EITR, 0);
+        self.bar.write(reg::EITR + 4, 0);
         // A link change that was latched before blocks the edge of the next one.
         let _ = self.bar.read(reg::ICR);
         self.bar.write(reg::EICR, reg::ALL_ONES);
-        self.bar.write(reg::IMS, value::LSC);
+        self.bar.write(reg::IMS, icr::LSC);
         self.bar.write(reg::EIMS, both);
     }
 

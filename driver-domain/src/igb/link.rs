@@ -1,16 +1,16 @@
 //! The link: brought up where it is down, never disturbed where it is up.
 
-use super::Igb;
+use shared_ring::igb_registers::{self as reg, ctrl, mdic, phy, semaphore, status};
+
+use super::{Igb, values};
 use crate::bar::Registers;
 use crate::budget;
 use crate::clock::Clock;
 use crate::error::DomainError;
-use crate::registers as reg;
-use crate::registers::{ctrl, mdic, semaphore, status};
 
 impl<R: Registers> Igb<'_, R> {
-    /// Has the link come up before anything else is done with the NIC, and touches nothing that is not
-    /// the link's.
+    /// Has the link come up before anything else is done with the NIC, and touches nothing that is
+    /// not the link's.
     ///
     /// # Errors
     /// The NIC is gone.
@@ -20,8 +20,8 @@ impl<R: Registers> Igb<'_, R> {
         self.start_link(clock).map(|_| ())
     }
 
-    /// Starts negotiation if the link is down; whether it is up. Does not wait for it: on copper
-    /// that takes seconds, and the VMM watches the link anyway.
+    /// Starts negotiation if the link is down. Returns true if it is up. Does not wait for it: on
+    /// copper that takes seconds, and the VMM watches the link anyway.
     ///
     /// A restart would drop a good link, for seconds on copper and half a second on QEMU, so one
     /// that is up is left alone.
@@ -32,10 +32,10 @@ impl<R: Registers> Igb<'_, R> {
         }
         let locked = self.lock_phy(clock)?;
         // Without PAUSE in what we advertise the partner cannot stop our transmitter.
-        if let Some(abilities) = self.read_phy(mdic::ANAR, clock)? {
-            self.write_phy(mdic::ANAR, abilities & !mdic::ANAR_PAUSE, clock)?;
+        if let Some(abilities) = self.read_phy(phy::ANAR, clock)? {
+            self.write_phy(phy::ANAR, abilities & !phy::ANAR_PAUSE, clock)?;
         }
-        self.write_phy(mdic::BMCR, mdic::BMCR_RESTART, clock)?;
+        self.write_phy(phy::BMCR, values::BMCR, clock)?;
         if locked {
             self.unlock_phy()?;
         }
@@ -55,7 +55,7 @@ impl<R: Registers> Igb<'_, R> {
     /// One access to the internal PHY; `None` if it failed or took too long. Without it the link
     /// may stay down, which the VMM sees.
     fn access_phy(&self, word: u32, clock: &impl Clock) -> Result<Option<u32>, DomainError> {
-        self.bar.write(reg::MDIC, word | mdic::PHY);
+        self.bar.write(reg::MDIC, word | mdic::INTERNAL_PHY);
         let mut answer = 0;
         let ended = clock.poll(budget::MDIC_US, || {
             answer = self.read(reg::MDIC)?;
@@ -66,8 +66,8 @@ impl<R: Registers> Igb<'_, R> {
 
     /// Takes the PHY from the firmware: the two bits of SWSM guard the word in which the PHY is
     /// marked as taken. A driver that died holding them left them set, so after the deadline they
-    /// are cleared by force, once. Whether the PHY is ours; if not we use it nevertheless, because
-    /// a firmware that never answers must not keep the link down.
+    /// are cleared by force, once. Returns true if the PHY is ours; if not we use it nevertheless,
+    /// because a firmware that never answers must not keep the link down.
     fn lock_phy(&self, clock: &impl Clock) -> Result<bool, DomainError> {
         if !self.lock_semaphore(clock)? {
             self.bar.write(reg::SWSM, 0);

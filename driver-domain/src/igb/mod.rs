@@ -16,10 +16,12 @@ mod receive;
 #[cfg(test)]
 mod tests;
 mod transmit;
+pub(crate) mod values;
 
 use core::fmt;
 use core::sync::atomic::{AtomicU16, Ordering, fence};
 
+use shared_ring::igb_registers::{self as reg, queue};
 use shared_ring::layout::{MAX_GUESTS, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS};
 use shared_ring::status::attach;
 use shared_ring::{Entry, Role};
@@ -29,8 +31,6 @@ pub use transmit::{MAX_FRAME_BYTES, MAX_PARTS, MIN_FRAME_BYTES, TransmitQueue};
 
 use crate::bar::Registers;
 use crate::error::{BringUpError, DomainError, EntryError};
-use crate::registers as reg;
-use crate::registers::value;
 use descriptor::Descriptor;
 
 /// Memory that the NIC and the driver share, and the table the VMM salvages by.
@@ -99,7 +99,7 @@ impl<'m, R: Registers> Igb<'m, R> {
         self.rx.provide(iova, buffer);
     }
 
-    /// Rings the receive doorbell if that is worth a register write. Whether it did.
+    /// Rings the receive doorbell if that is worth a register write. Returns true if it did.
     pub fn ring_receive(&mut self) -> bool {
         let Some(tail) = self.rx.doorbell() else { return false };
         self.ring(reg::RDT, tail);
@@ -112,7 +112,7 @@ impl<'m, R: Registers> Igb<'m, R> {
         self.rx.take()
     }
 
-    /// Hands the NIC a part of a frame; there must be room. Whether that ended the frame.
+    /// Hands the NIC a part of a frame; there must be room. Returns true if that ended the frame.
     ///
     /// # Errors
     /// The entry is impossible.
@@ -121,7 +121,8 @@ impl<'m, R: Registers> Igb<'m, R> {
         self.tx.push(entry)
     }
 
-    /// Rings the transmit doorbell if there are frames that the NIC does not know. Whether it did.
+    /// Rings the transmit doorbell if there are frames that the NIC does not know. Returns true if
+    /// it did.
     #[inline(always)]
     pub fn ring_transmit(&mut self) -> bool {
         let Some(tail) = self.tx.doorbell() else { return false };
@@ -137,7 +138,7 @@ impl<'m, R: Registers> Igb<'m, R> {
         at
     }
 
-    /// Whether the NIC reports that frame sent.
+    /// Returns true if the NIC reports that frame sent.
     pub fn is_probe_sent(&self, at: usize) -> bool {
         self.tx.is_done(at)
     }
@@ -157,12 +158,12 @@ impl<'m, R: Registers> Igb<'m, R> {
 
     /// Keeps vector 0 quiet while the loop polls anyway.
     pub fn mask_queue_interrupt(&self) {
-        self.bar.write(reg::EIMC, value::VECTOR_QUEUES);
+        self.bar.write(reg::EIMC, reg::VECTOR_QUEUES);
     }
 
     /// Lets vector 0 fire again. What completed meanwhile may fire or not: look once more.
     pub fn unmask_queue_interrupt(&self) {
-        self.bar.write(reg::EIMS, value::VECTOR_QUEUES);
+        self.bar.write(reg::EIMS, reg::VECTOR_QUEUES);
     }
 
     /// Whether the NIC still answers, by one register read without side effects.
@@ -180,7 +181,7 @@ impl<'m, R: Registers> Igb<'m, R> {
     /// It is gone, or no longer as it was.
     pub fn verify(&self) -> Result<bool, DomainError> {
         let status = self.read(reg::STATUS)?;
-        let enabled = self.read(reg::RXDCTL)? & self.read(reg::TXDCTL)? & value::QUEUE_ENABLE != 0;
+        let enabled = self.read(reg::RXDCTL)? & self.read(reg::TXDCTL)? & queue::ENABLE != 0;
         if !enabled {
             return Err(DomainError::NicInit(BringUpError::QueueDead));
         }

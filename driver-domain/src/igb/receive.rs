@@ -58,8 +58,8 @@ impl<'m> ReceiveQueue<'m> {
         Self { ring, slots, settled: 0, next: 0, rung: 0, filled: 0 }
     }
 
-    /// How many empty buffers can be given. One descriptor stays free: to the NIC, a full ring would
-    /// look empty.
+    /// How many empty buffers can be given. One descriptor stays free: to the NIC, a full ring
+    /// would look empty.
     pub fn room(&self) -> u32 {
         SIZE - 1 - self.filled.wrapping_sub(self.settled)
     }
@@ -89,7 +89,7 @@ impl<'m> ReceiveQueue<'m> {
         index(self.rung) as u32
     }
 
-    /// Whether the NIC has filled the next buffer.
+    /// Returns true if the NIC has filled the next buffer.
     #[inline(always)]
     pub fn is_completed(&self) -> bool {
         self.next != self.rung && self.ring[index(self.next)].status() & rx::DONE != 0

@@ -1,6 +1,6 @@
 use super::*;
-use crate::registers::{ctrl, ctrl_ext, mdic, rctl, tctl};
 use crate::testing::{FakeClock, ModelNic, Personality, TestMemory};
+use shared_ring::igb_registers::{ctrl, ctrl_ext, icr, phy, rctl, tctl};
 use shared_ring::layout::{MAX_GUESTS, RX_SLOT_EMPTY};
 use shared_ring::status::attach;
 
@@ -43,7 +43,7 @@ fn a_nic_whose_link_is_up_is_attached_without_a_reset() {
         assert_eq!(nic.writes_to(reg::MDIC), [], "a good link is left alone");
         for queue in [reg::RXDCTL, reg::TXDCTL] {
             assert_eq!(nic.writes_to(queue).first(), Some(&0), "disabled before it is programmed");
-            assert_ne!(nic.peek(queue) & value::QUEUE_ENABLE, 0);
+            assert_ne!(nic.peek(queue) & queue::ENABLE, 0);
             assert_eq!(nic.peek(queue) >> 16 & 0x1f, 0, "each descriptor written back at once");
         }
     }
@@ -54,14 +54,14 @@ fn an_active_domain_opens_its_filters() {
     let (nic, memory) = bench(Personality::Hardware);
     attach(&nic, &memory, Role::Active).unwrap();
     assert_eq!(nic.peek(reg::RAL0), 0x0100_5452);
-    assert_eq!(nic.peek(reg::RAH0), value::RAH_AV | 0x0302);
+    assert_eq!(nic.peek(reg::RAH0), reg::RAH_AV | 0x0302);
     let open = rctl::EN | rctl::BAM | rctl::MPE | rctl::SECRC;
     assert_eq!(nic.peek(reg::RCTL), open);
 }
 
 #[test]
 fn further_guests_have_receive_addresses_of_their_own() {
-    for (role, valid) in [(Role::Active, value::RAH_AV), (Role::Standby, 0)] {
+    for (role, valid) in [(Role::Active, reg::RAH_AV), (Role::Standby, 0)] {
         let (nic, memory) = bench(Personality::Hardware);
         let mut plan = plan(role);
         plan.other_macs[..2].copy_from_slice(&[[2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 8]]);
@@ -83,7 +83,7 @@ fn a_standby_is_ready_but_for_its_filters() {
         assert_eq!(nic.peek(reg::RAH0), 0x0302, "address in place, not valid");
         assert_eq!(nic.peek(reg::RCTL), rctl::EN | rctl::SECRC);
         assert_ne!(nic.peek(reg::TCTL) & tctl::EN, 0);
-        assert!(nic.writes_to(reg::RAH0).iter().all(|high| high & value::RAH_AV == 0));
+        assert!(nic.writes_to(reg::RAH0).iter().all(|high| high & reg::RAH_AV == 0));
     }
 }
 
@@ -99,11 +99,11 @@ fn what_a_dead_driver_left_is_overwritten() {
         nic.set(reg::EIMS, 0xff);
         attach(&nic, &memory, Role::Standby).unwrap();
         let expected = [
-            (reg::RXCSUM, value::RXCSUM),
+            (reg::RXCSUM, values::RXCSUM),
             (reg::MRQC, 0),
             (reg::VT_CTL, 0),
             (reg::TDWBAL, 0),
-            (reg::SRRCTL, value::SRRCTL),
+            (reg::SRRCTL, values::SRRCTL),
             (reg::RDH, 0),
             (reg::RDT, 0),
             (reg::CTRL, ctrl::SLU),
@@ -126,8 +126,8 @@ fn vectors_are_two_and_auto_cleared_but_not_auto_masked() {
         (reg::EIAC, 3),
         (reg::EIAM, 0),
         (reg::EIMS, 3),
-        (reg::IMS, value::LSC),
-        (reg::EITR0, 0),
+        (reg::IMS, icr::LSC),
+        (reg::EITR, 0),
     ];
     for (register, value) in expected {
         assert_eq!(nic.peek(register), value, "{register:#x}");
@@ -154,8 +154,8 @@ fn a_link_that_is_down_is_negotiated_anew_without_pause() {
         nic.drop_link();
         let (_, attached) = attach(&nic, &memory, Role::Standby).unwrap();
         assert!(!attached.link_up);
-        assert_eq!(nic.phy(mdic::BMCR), 0x1200);
-        assert_eq!(nic.phy(mdic::ANAR), 0x01e1, "PAUSE is not advertised");
+        assert_eq!(nic.phy(phy::BMCR), 0x1200);
+        assert_eq!(nic.phy(phy::ANAR), 0x01e1, "PAUSE is not advertised");
         assert_eq!(nic.peek(reg::SWSM), 0, "the semaphore is given back");
         assert_eq!(nic.peek(reg::SW_FW_SYNC), 0);
     }
@@ -167,7 +167,7 @@ fn a_semaphore_that_a_dead_driver_holds_is_taken_by_force() {
     nic.drop_link();
     nic.set(reg::SWSM, 3);
     attach(&nic, &memory, Role::Standby).unwrap();
-    assert_eq!(nic.phy(mdic::BMCR), 0x1200);
+    assert_eq!(nic.phy(phy::BMCR), 0x1200);
     assert_eq!(nic.peek(reg::SWSM), 0);
 }
 
@@ -193,7 +193,7 @@ fn a_nic_that_never_comes_up_is_an_error_not_a_hang() {
     impl Registers for Jammed {
         fn read(&self, offset: u32) -> u32 {
             let value = self.0.read(offset);
-            if offset == reg::RXDCTL { value | value::QUEUE_ENABLE } else { value }
+            if offset == reg::RXDCTL { value | queue::ENABLE } else { value }
         }
         fn write(&self, offset: u32, value: u32) {
             self.0.write(offset, value);

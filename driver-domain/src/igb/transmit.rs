@@ -71,23 +71,23 @@ impl<'m> TransmitQueue<'m> {
     }
 
     /// Ends whatever packet the NIC may have kept from a dead driver, by a packet of no bytes, and
-    /// returns the tail to ring. QEMU keeps a half-transmitted packet across queue disable and would
-    /// join our first frame to it; on hardware a null packet does nothing (§7.2.2.1.2). It asks for
-    /// no write-back and is claimed together with the first frame. Only on an empty queue.
+    /// returns the tail to ring. QEMU keeps a half-transmitted packet across queue disable and
+    /// would join our first frame to it; on hardware a null packet does nothing (§7.2.2.1.2). It
+    /// asks for no write-back and is claimed together with the first frame. Only on an empty queue.
     pub fn push_null_packet(&mut self) -> u32 {
         self.write(0, NULL_PACKET, NO_BUFFER);
         self.rung = self.filled;
         index(self.rung) as u32
     }
 
-    /// Whether another part of a frame can be pushed.
+    /// Returns true if another part of a frame can be pushed.
     #[inline(always)]
     pub fn has_room(&self) -> bool {
         SIZE - 1 - self.filled.wrapping_sub(self.claimed) >= PART_DESCRIPTORS
     }
 
-    /// Turns one entry into descriptors; there must be room. Whether that ended a frame. The NIC
-    /// sees the frame after the doorbell.
+    /// Turns one entry into descriptors; there must be room. Returns true if that ended a frame.
+    /// The NIC sees the frame after the doorbell.
     ///
     /// # Errors
     /// The entry is impossible. The queue must not be used any more.
@@ -165,7 +165,7 @@ impl<'m> TransmitQueue<'m> {
         })
     }
 
-    /// Whether the oldest frame has been sent.
+    /// Returns true if the oldest frame has been sent.
     #[inline(always)]
     pub fn is_completed(&self) -> bool {
         if self.claimed == self.complete {
@@ -175,13 +175,13 @@ impl<'m> TransmitQueue<'m> {
         self.ring[end].status() & TX_DONE != 0
     }
 
-    /// Whether the NIC is done with the descriptor at an index.
+    /// Returns true if the NIC is done with the descriptor at an index.
     pub fn is_done(&self, at: usize) -> bool {
         self.ring[at % NIC_TX_DESCRIPTORS].status() & TX_DONE != 0
     }
 
     /// Claims the oldest frame if it has been sent: calls `each` with the number of each of its
-    /// buffers. Whether it was.
+    /// buffers. Returns true if it was.
     pub fn claim(&mut self, mut each: impl FnMut(u16)) -> bool {
         if !self.is_completed() {
             return false;

@@ -26,17 +26,17 @@ unsafe extern "C" fn _start() -> ! {
         "xor ebp, ebp",
         "and rsp, -16",
         "cld",
-        "call {touch}",
+        "call {prefault}",
         "call {main}",
         "ud2",
-        touch = sym touch_pages,
+        prefault = sym prefault_pages,
         main = sym domain_main,
     )
 }
 
 /// Reads a byte of each page that the driver works with, its code included. A first access has to be
 /// resolved by the hypervisor, and for a standby most of them would come in its takeover.
-extern "C" fn touch_pages() {
+extern "C" fn prefault_pages() {
     let pages = [
         (IMAGE_BASE, (&raw const image_end).addr() as u64),
         (CONTROL_BASE, CONTROL_BASE + PAGE_BYTES),

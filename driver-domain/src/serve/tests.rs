@@ -51,15 +51,19 @@ fn a_standby_holds_until_it_is_released_and_takes_buffers_meanwhile() {
     });
     start_on(&memory, &nic, &calls).unwrap();
     assert_eq!(calls.waits(), 3);
-    assert_eq!(nic.peek(crate::registers::RDT), 300);
+    assert_eq!(nic.peek(shared_ring::igb_registers::RDT), 300);
     nic.arrive(64);
     nic.arrive_broadcast(64);
-    assert_eq!(nic.peek(crate::registers::RDH), 0, "filters shut until the VMM opens them");
+    assert_eq!(
+        nic.peek(shared_ring::igb_registers::RDH),
+        0,
+        "filters shut until the VMM opens them"
+    );
 }
 
 #[test]
 fn an_unattached_domain_with_a_nic_of_its_own_has_its_link_up_and_touches_nothing_else() {
-    use crate::registers::{CTRL, MDIC, SW_FW_SYNC, SWSM};
+    use shared_ring::igb_registers::{CTRL, MDIC, SW_FW_SYNC, SWSM};
     let memory = TestMemory::new(Role::Unattached);
     let nic = ModelNic::new(Personality::Qemu, memory.domain.nic);
     nic.drop_link();
@@ -97,9 +101,12 @@ fn an_unattached_domain_touches_no_register_of_a_shared_nic_until_it_is_released
     });
     start_on(&memory, &nic, &calls).unwrap();
     assert_eq!((calls.ready_calls(), calls.waits()), (2, 3));
-    assert_eq!(nic.peek(crate::registers::RDT), 300);
+    assert_eq!(nic.peek(shared_ring::igb_registers::RDT), 300);
     nic.arrive_broadcast(64);
-    assert!(nic.peek(crate::registers::RCTL) & crate::registers::rctl::BAM != 0, "filters open");
+    assert!(
+        nic.peek(shared_ring::igb_registers::RCTL) & shared_ring::igb_registers::rctl::BAM != 0,
+        "filters open"
+    );
 }
 
 #[test]
@@ -127,7 +134,7 @@ fn a_drill_finds_a_queue_that_was_disabled() {
     calls.on_wait(move |waits| {
         assert_eq!(status.drill.load(Ordering::Relaxed), 1, "once for each number");
         if waits == 3 {
-            spoilt.set(crate::registers::TXDCTL, 0);
+            spoilt.set(shared_ring::igb_registers::TXDCTL, 0);
             control.drill.store(2, Ordering::Relaxed);
         }
     });
@@ -170,9 +177,9 @@ fn a_spare_sends_first_and_looks_afterwards() {
     let calls = FakeCalls::default();
     let mut vmm = memory.vmm_rings();
     let mut domain = start_on(&memory, &nic, &calls).unwrap();
-    nic.set(crate::registers::RXDCTL, 0);
+    nic.set(shared_ring::igb_registers::RXDCTL, 0);
     vmm.post([VmmRings::frame(7, 60)]);
-    let result = settle_in(&mut domain, test_turn);
+    let result = serve_then_verify(&mut domain, test_turn);
     assert_eq!(nic.take_sent().len(), 1);
     assert_eq!(vmm.take_sent(), [7]);
     assert!(matches!(result, Err(DomainError::NicInit(_))));
@@ -186,9 +193,9 @@ fn a_spare_that_is_released_early_parks_and_looks_after_its_first_frame() {
     let mut vmm = memory.vmm_rings();
     let mut domain = start_on(&memory, &nic, &calls).unwrap();
     // What a look would find wrong, were it too early.
-    nic.set(crate::registers::RXDCTL, 0);
+    nic.set(shared_ring::igb_registers::RXDCTL, 0);
     calls.on_wait(move |_| vmm.post([VmmRings::frame(7, 60)]));
-    assert!(settle_in(&mut domain, test_turn).is_err());
+    assert!(serve_then_verify(&mut domain, test_turn).is_err());
     assert_eq!(calls.waits(), 1);
     assert_eq!(nic.take_sent().len(), 1);
 }

@@ -53,7 +53,7 @@ impl Learned {
         self.features.load(Ordering::Relaxed)
     }
 
-    /// Whether notifications go by event index.
+    /// Returns true if notifications go by event index.
     pub(crate) fn event_idx(&self) -> bool {
         self.features() & EVENT_IDX != 0
     }

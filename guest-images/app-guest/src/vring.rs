@@ -11,7 +11,7 @@ const AVAIL_NO_INTERRUPT: u16 = 1;
 /// Bit of the used ring's flags: no available buffer notifications, please (virtio 1.3 §2.7.10).
 const USED_NO_NOTIFY: u16 = 1;
 
-/// Whether a step of a ring index from `old` to `new` passed `event` (virtio 1.3 §2.7.7.1).
+/// Returns true if a step of a ring index from `old` to `new` passed `event` (virtio 1.3 §2.7.7.1).
 pub const fn passed(event: u16, old: u16, new: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
@@ -55,12 +55,12 @@ impl<'a> Notifications<'a> {
         self.taken = self.taken.wrapping_add(1);
     }
 
-    /// Whether the device has used buffers that the driver has not taken back.
+    /// Returns true if the device has used buffers that the driver has not taken back.
     pub fn has_used(&self) -> bool {
         self.words.used_idx.load(Ordering::Acquire) != self.taken
     }
 
-    /// Whether the device must be told of what was made available since the last call.
+    /// Returns true if the device must be told of what was made available since the last call.
     pub fn must_notify(&mut self) -> bool {
         let old = self.announced;
         let new = self.words.avail_idx.load(Ordering::Relaxed);

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::discovery::{Host, VFIO_DRIVER};
-use super::obstacle::Obstacle;
-use super::pci::PciAddress;
+use crate::discovery::{Host, VFIO_DRIVER};
+use crate::obstacle::Obstacle;
+use crate::pci::PciAddress;
 
 /// Why a NIC's driver could not be changed.
 #[derive(Debug, thiserror::Error)]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use shared_ring::layout::{BUFFER_BYTES, DMA_BYTES, RX_BUFFERS, TX_BUFFERS};
 
-use super::obstacle::Obstacle;
-use super::pci::{Model, PciAddress};
+use crate::obstacle::Obstacle;
+use crate::pci::{Model, PciAddress};
 
 /// The driver that hands devices to user space.
 pub const VFIO_DRIVER: &str = "vfio-pci";

@@ -1,4 +1,4 @@
-//! A NIC that is not there, for benchmarks and tests of what stands before one.
+//! A NIC that does not exist, for benchmarks and tests of the code that uses one.
 
 use std::io;
 use std::sync::Arc;
@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::{BarAccess, DmaArea, Nic, NicError};
+use crate::error::NicError;
+use crate::interface::{BarAccess, DmaArea, Nic};
 
-/// A NIC without a wire: it has sent what its owner says, and receives nothing.
+/// A NIC without a wire: it has sent as many frames as its owner says, and receives none.
 #[derive(Debug)]
 pub struct NullNic {
     sent: AtomicU32,
@@ -26,12 +27,12 @@ impl NullNic {
         Ok(Arc::new(Self { sent: AtomicU32::new(0), link: AtomicBool::new(true), event }))
     }
 
-    /// It has sent so many frames more.
+    /// Counts that many more frames as sent.
     pub fn send(&self, frames: u32) {
         self.sent.fetch_add(frames, Ordering::AcqRel);
     }
 
-    /// Its cable is plugged in, or pulled.
+    /// Plugs its cable in (`true`), or pulls it.
     pub fn set_link(&self, up: bool) {
         self.link.store(up, Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
-//! What stands between a NIC and its use by VFIO, each with its mend, in one line.
+//! What keeps a NIC from being used by VFIO, and how to mend it, each in one line.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::pci::PciAddress;
+use crate::pci::PciAddress;
 
 /// Why a NIC cannot be used yet. The text says what, where, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]

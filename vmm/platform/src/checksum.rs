@@ -1,11 +1,13 @@
 //! The internet checksum (RFC 1071): a ones' complement sum of 16-bit words in network order.
 
 /// Sum of some bytes, an odd last one padded with zero. Not folded: good for any frame.
+#[inline]
 pub fn sum(bytes: &[u8]) -> u64 {
     sum_on(0, bytes, false)
 }
 
 /// Adds bytes to a sum; `odd` says that an odd number of bytes came before.
+#[inline]
 pub fn sum_on(mut sum: u64, bytes: &[u8], odd: bool) -> u64 {
     let (head, rest) = bytes.split_at(usize::from(odd).min(bytes.len()));
     sum += head.iter().map(|byte| u64::from(*byte)).sum::<u64>();
@@ -15,6 +17,7 @@ pub fn sum_on(mut sum: u64, bytes: &[u8], odd: bool) -> u64 {
 }
 
 /// The sum as a ones' complement number of 16 bits; the checksum is its complement.
+#[inline]
 pub fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

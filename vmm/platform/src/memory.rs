@@ -75,16 +75,19 @@ impl SharedMemory {
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> u64 {
         self.region.size() as u64
     }
 
-    /// Whether the area has no bytes.
+    /// Returns true if the area has no bytes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Address in the VMM, for memslots and DMA mappings.
+    #[inline]
     pub fn host_address(&self) -> u64 {
         self.region.as_ptr() as u64
     }
@@ -101,6 +104,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// Out of range.
+    #[inline]
     pub fn slice(&self, offset: u64, len: usize) -> Result<VolatileSlice<'_>, MemoryError> {
         self.region
             .get_slice(offset as usize, len)
@@ -111,6 +115,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// Out of range.
+    #[inline]
     pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), MemoryError> {
         self.slice(offset, to.len())?.copy_to(to);
         Ok(())
@@ -120,6 +125,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// Out of range.
+    #[inline]
     pub fn write(&self, offset: u64, from: &[u8]) -> Result<(), MemoryError> {
         self.slice(offset, from.len())?.copy_from(from);
         Ok(())
@@ -143,6 +149,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// Out of range or misaligned.
+    #[inline]
     pub fn shape<T: SharedShape>(&self, offset: u64) -> Result<&T, MemoryError> {
         let len = size_of::<T>();
         let slice = self.slice(offset, len)?;

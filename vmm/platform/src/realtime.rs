@@ -23,12 +23,12 @@ pub enum Priority {
 
 static DENIED: AtomicBool = AtomicBool::new(false);
 
-/// Whether every thread that asked for real-time scheduling so far has it.
+/// Returns true if every thread that asked for real-time scheduling so far has it.
 pub fn is_realtime() -> bool {
     !DENIED.load(Ordering::Relaxed)
 }
 
-/// Whether real-time scheduling is permitted here, found by trying on a thread of its own.
+/// Returns true if real-time scheduling is permitted here, found by trying on a thread of its own.
 pub fn is_permitted() -> bool {
     let tried = std::thread::spawn(|| {
         let param = libc::sched_param { sched_priority: Priority::Nic as i32 };
@@ -58,7 +58,7 @@ pub fn enter(priority: Priority) {
 ///
 /// # Errors
 /// None of them may be used.
-pub fn stay_on(processors: Range<usize>) -> std::io::Result<()> {
+pub fn pin_to(processors: Range<usize>) -> std::io::Result<()> {
     // SAFETY: a zeroed set is an empty one, what lies beyond it is not set, and the call only reads
     // it; 0 is the calling thread.
     let result = unsafe {

@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use crate::readiness::wait_readable;
+
 /// SIGINT and SIGTERM, blocked in every thread started afterwards, and readable here.
 pub struct Termination {
     signals: Signals,
@@ -18,7 +20,7 @@ impl Termination {
         Ok(Self { signals: Signals::block(&[libc::SIGINT, libc::SIGTERM])? })
     }
 
-    /// Whether one of them arrives within `timeout`. From then on, always.
+    /// Returns true if one of them arrives within `timeout`. From then on, always.
     pub fn wait(&self, timeout: Duration) -> bool {
         self.signals.wait(timeout)
     }
@@ -38,7 +40,7 @@ impl Reload {
         Ok(Self { signals: Signals::block(&[libc::SIGHUP])? })
     }
 
-    /// Whether it has arrived since this was asked last.
+    /// Returns true if it has arrived since this was asked last.
     pub fn take(&self) -> bool {
         self.signals.wait(Duration::ZERO) && self.signals.read()
     }
@@ -70,11 +72,8 @@ impl Signals {
     }
 
     fn wait(&self, timeout: Duration) -> bool {
-        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: one entry, which outlives the call.
-        unsafe { libc::poll(&mut poll, 1, timeout_ms) };
-        poll.revents & libc::POLLIN != 0
+        // An open descriptor can always be waited for.
+        wait_readable([Some(self.fd.as_raw_fd())], timeout).is_ok_and(|[readable]| readable)
     }
 
     /// Takes one, if one is there.

@@ -18,7 +18,7 @@ use super::failover::Failover;
 use super::operator::Operator;
 use super::roles::RoleState;
 use crate::coredump::{LiveCapture, Offer};
-use microvm::domain::{Debug, DebugError, DomainId, HoldError, Life};
+use microvm::domain::{DebugAccess, DebugError, DomainId, HoldError, Life};
 use platform::budget::DUMP_ANSWER_DEADLINE;
 use platform::clock::monotonic_ns;
 
@@ -84,7 +84,7 @@ pub struct DumpReport {
 /// A domain in a debugger. Dropped, it runs on.
 pub struct Debugged {
     /// Breakpoints and memory.
-    pub debug: Debug,
+    pub debug: DebugAccess,
     /// The life.
     pub life: Arc<Life>,
     operator: Operator,
@@ -152,7 +152,7 @@ impl Operator {
             return Err(ExamineError::Serves { name: self.name(id) });
         }
         if seat.state != RoleState::Standby || seat.epoch != life.epoch() {
-            return Err(HoldError::Broken.into());
+            return Err(HoldError::Released.into());
         }
         let paused_before = seat.paused.replace(hold).is_some();
         drop(seats);
@@ -191,12 +191,12 @@ impl Operator {
             let prepared = LiveCapture::prepare(slot, &life, state == RoleState::Active);
             let hold = life.hold();
             let began_ns = monotonic_ns();
-            hold.settle()?;
+            hold.wait_until_held()?;
             let registers = hold.registers().map_err(ExamineError::Registers)?;
             let capture = prepared.take(slot, &life, registers);
-            if hold.is_broken() {
+            if hold.is_released() {
                 // Copied while it ran: good for nothing.
-                return Err(HoldError::Broken.into());
+                return Err(HoldError::Released.into());
             }
             drop(hold);
             (capture, life, monotonic_ns() - began_ns)

@@ -18,7 +18,7 @@ use super::rules::{self, DomainView, Link, Need, SystemState};
 use super::seats::{Seat, Seats, SeatsGuard, Shown};
 use super::verdict::{FailoverRecord, Verdict};
 use crate::topology::{Limits, MAX_DOMAINS};
-use microvm::domain::{DomainId, DomainSlot, Life, LifeProbe};
+use microvm::domain::{DomainId, DomainSlot, Life, LifeView};
 use platform::clock::monotonic_ns;
 use switchboard::{Switchboard, TakeOver};
 
@@ -318,7 +318,7 @@ impl Failover {
 
     /// The rebuild thread has started a life.
     pub(super) fn seat_life(&self, id: DomainId, life: Arc<Life>) {
-        self.seats.show_life(id.index(), life.probe());
+        self.seats.show_life(id.index(), life.view());
         self.seats()[id.index()].life = Some(life);
     }
 
@@ -373,7 +373,7 @@ impl Failover {
     }
 
     /// Counters of the newest life of a domain, if it had one. Takes no lock that a failover needs.
-    pub fn probe(&self, id: DomainId) -> Option<LifeProbe> {
+    pub fn probe(&self, id: DomainId) -> Option<LifeView> {
         self.seats.probe(id.index())
     }
 

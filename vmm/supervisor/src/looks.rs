@@ -148,7 +148,7 @@ impl Looks {
             Order::Wake => life.check(),
             // Fails only where the counter is full: then it is rung already.
             Order::Ring => drop(slot.notify.write(1)),
-            Order::SecondLook => life.nudge(),
+            Order::SecondLook => life.interrupt(),
             Order::Fail(finding) => outcome.failed = Some((life, finding)),
         }
         if outcome.failed.is_some() {

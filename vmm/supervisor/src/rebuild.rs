@@ -31,7 +31,7 @@ use crate::coredump::{Capture, CaptureConfig};
 use microvm::domain::{DomainId, DomainSlot, Life, PrepareConfig};
 use platform::budget::{
     BUILD_ATTEMPTS, FIRST_FRAME_DEADLINE, PAUSE_DEADLINE, READY_DEADLINE, REBUILD_BACKOFF,
-    REBUILD_LOOK, SERVICE_FIRST,
+    REBUILD_POLL, REBUILD_YIELD,
 };
 use platform::clock::monotonic_ns;
 use switchboard::{QuarantinedFrame, TakeOverReport};
@@ -183,7 +183,7 @@ impl Rebuilder {
 
     fn epitaph(&self) -> String {
         let life = self.shop.failover.life(self.slot.id);
-        life.map_or_else(String::new, |life| life.epitaph())
+        life.map_or_else(String::new, |life| life.crash_summary())
     }
 
     /// Waits, off the path, for the stamp of the spare's first frame; where the NIC stamps none, until
@@ -207,7 +207,7 @@ impl Rebuilder {
         let serves = || slot.is_attached(epoch) && slot.nic.link_up();
         poll(FIRST_FRAME_DEADLINE, || (serves() || failed()).then_some(()));
         let (heard, mut claimed) = (counters.heard(), None);
-        poll(SERVICE_FIRST, || {
+        poll(REBUILD_YIELD, || {
             let now = counters.tx_claimed.get();
             let answered = counters.heard() > heard && now > *claimed.get_or_insert(now);
             (answered || failed()).then_some(())
@@ -243,13 +243,13 @@ impl Rebuilder {
         if self.shop.dumps.is_none() {
             return;
         }
-        life.expel();
+        life.force_out();
         // Its registers are there when it is out, or a moment later.
         let _ = poll(PAUSE_DEADLINE, || life.outcome());
         let config = CaptureConfig {
             cause,
             text: match record.verdict {
-                Verdict::Crash(_) => life.epitaph(),
+                Verdict::Crash(_) => life.crash_summary(),
                 verdict => verdict.to_string(),
             },
             verdict_ns: record.verdict_ns,
@@ -309,7 +309,7 @@ impl Rebuilder {
                 self.shop.failover.return_life(id, life.clone());
                 return Err(BuildError::NotOut);
             }
-            life.leave_memory();
+            life.revoke_memory();
         }
         let shop = self.shop.clone();
         let _alone = shop.failover.shares_nic.then(|| lock(&shop.shared_nic));
@@ -325,10 +325,10 @@ impl Rebuilder {
         let life = self.start(epoch, free)?;
         if !self.shop.hub.wait_ready(id, epoch, READY_DEADLINE) {
             end(&life);
-            return Err(BuildError::NotReady(life.epitaph()));
+            return Err(BuildError::NotReady(life.crash_summary()));
         }
         let ready = self.shop.failover.ready(id);
-        let state = ready.map_err(|_| BuildError::NotReady(life.epitaph()))?;
+        let state = ready.map_err(|_| BuildError::NotReady(life.crash_summary()))?;
         self.attached_epoch = epoch;
         Ok(state)
     }
@@ -392,8 +392,8 @@ impl Rebuilder {
 
 /// Ends a life. Whether its vCPU is out of the guest for good.
 fn end(life: &Life) -> bool {
-    life.expel();
-    life.wait_out(Instant::now() + PAUSE_DEADLINE)
+    life.force_out();
+    life.wait_until_out(Instant::now() + PAUSE_DEADLINE)
 }
 
 /// An attempt that failed.
@@ -415,6 +415,6 @@ fn poll<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> 
         if answer.is_some() || Instant::now() >= end {
             return answer;
         }
-        std::thread::sleep(REBUILD_LOOK);
+        std::thread::sleep(REBUILD_POLL);
     }
 }

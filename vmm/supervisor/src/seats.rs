@@ -13,7 +13,7 @@ use super::drill::DrillReport;
 use super::flapping::LinkHistory;
 use super::roles::RoleState;
 use crate::topology::Limits;
-use microvm::domain::{Hold, Life, LifeProbe};
+use microvm::domain::{Hold, Life, LifeView};
 use platform::clock::monotonic_ns;
 use platform::priority_mutex::{PriorityGuard, PriorityMutex};
 
@@ -75,7 +75,7 @@ pub(super) struct Seats {
     /// Odd while the displays are being changed.
     version: AtomicU64,
     /// Of each domain, the newest life. Only the rebuild thread and those who look take this lock.
-    probes: Mutex<Vec<Option<LifeProbe>>>,
+    probes: Mutex<Vec<Option<LifeView>>>,
 }
 
 /// The seats, locked; what was changed is shown when this is dropped.
@@ -142,12 +142,12 @@ impl Seats {
     }
 
     /// Remembers the newest life of a domain, for those who look.
-    pub(super) fn show_life(&self, index: usize, probe: LifeProbe) {
+    pub(super) fn show_life(&self, index: usize, probe: LifeView) {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(probe);
     }
 
     /// The newest life of a domain.
-    pub(super) fn probe(&self, index: usize) -> Option<LifeProbe> {
+    pub(super) fn probe(&self, index: usize) -> Option<LifeView> {
         self.probes.lock().unwrap_or_else(PoisonError::into_inner)[index].clone()
     }
 }

@@ -291,8 +291,8 @@ impl Failover {
     /// A verdict on a domain that runs: its vCPU out of the guest first.
     pub(super) fn condemn(&self, life: &Life, verdict: Verdict) {
         let entered_ns = life.last_entry_ns();
-        life.expel();
-        life.wait_out(Instant::now() + PAUSE_DEADLINE);
+        life.force_out();
+        life.wait_until_out(Instant::now() + PAUSE_DEADLINE);
         self.verdict(life.id(), life.epoch(), verdict, entered_ns);
     }
 }

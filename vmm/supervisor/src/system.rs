@@ -269,7 +269,7 @@ impl Drop for System {
         }
         self.watch = None;
         for life in self.failover.take_lives() {
-            life.expel();
+            life.force_out();
         }
     }
 }

@@ -13,7 +13,7 @@ use microvm::domain::{DomainId, Fault};
 use nic::emulated::EmulatedNic;
 use nic::wire::EthernetSwitch;
 use nic::{BarAccess, DmaArea, Nic, NicError};
-use platform::budget::{BUILD_ATTEMPTS, SERVICE_FIRST};
+use platform::budget::{BUILD_ATTEMPTS, REBUILD_YIELD};
 
 const A: DomainId = DomainId(0);
 const B: DomainId = DomainId(1);
@@ -177,8 +177,8 @@ impl Stage {
     fn fail(&self, id: DomainId) {
         let failover = self.system.failover();
         let life = failover.life(id).unwrap();
-        life.expel();
-        assert!(life.wait_out(Instant::now() + PATIENCE));
+        life.force_out();
+        assert!(life.wait_until_out(Instant::now() + PATIENCE));
         failover.verdict(id, life.epoch(), Verdict::Crash(Fault::Shutdown), 0);
     }
 
@@ -276,7 +276,7 @@ fn on_hardware_a_rebuild_lets_the_service_come_back_first() {
     stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
     let quieted = stage.nics[0].quieted.lock().unwrap().unwrap();
     let left_alone = quieted - failed;
-    assert!(left_alone >= SERVICE_FIRST, "nothing came in, so it waits as long: {left_alone:?}");
+    assert!(left_alone >= REBUILD_YIELD, "nothing came in, so it waits as long: {left_alone:?}");
 }
 
 #[test]

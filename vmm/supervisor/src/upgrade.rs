@@ -239,7 +239,7 @@ impl<'a> Upgrade<'a> {
     fn fate(&self, id: DomainId) -> String {
         let life = self.failover.life(id);
         let life = life.filter(|life| Arc::ptr_eq(&life.image_handle(), &self.image));
-        let epitaph = life.map_or_else(String::new, |life| life.epitaph());
+        let epitaph = life.map_or_else(String::new, |life| life.crash_summary());
         match epitaph.is_empty() {
             true => "it failed".into(),
             false => format!("it failed: {epitaph}"),

@@ -156,8 +156,8 @@ impl Watch {
     /// of a life that was expelled are not carried out, should its vCPU stay in the guest.
     fn fail(&self, life: &Life, verdict: Verdict) {
         let entered_ns = life.last_entry_ns();
-        life.expel();
-        let out = life.wait_out(Instant::now() + PAUSE_DEADLINE);
+        life.force_out();
+        let out = life.wait_until_out(Instant::now() + PAUSE_DEADLINE);
         self.failover.verdict(life.id(), life.epoch(), verdict, entered_ns);
         if !out {
             let domain = &self.slots[life.id().index()].name;

@@ -22,7 +22,7 @@ use super::addresses::{ADDRESSES, Addresses};
 use super::announcement::{Announced, Announcement};
 use super::guests::GuestSet;
 use super::transmit::TxPool;
-use platform::budget::{ANNOUNCE_AGAIN, ANNOUNCE_PACE, MAX_AGAIN};
+use platform::budget::{ANNOUNCE_AGAIN, ANNOUNCE_PACE, MAX_ANNOUNCE_AGAIN};
 
 /// Places of a guest's announcements: all addresses of both families, and the frame without one.
 const PLACES: usize = 2 * ADDRESSES + 1;
@@ -43,7 +43,7 @@ pub(crate) const ANSWER_BUFFER: u16 = TX_BUFFERS as u16 - 1;
 /// How the guest is announced after a takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceConfig {
-    /// When announcements follow the one at once; ascending, at most [`MAX_AGAIN`].
+    /// When announcements follow the one at once; ascending, at most [`MAX_ANNOUNCE_AGAIN`].
     pub again: Vec<Duration>,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Announcer {
 impl Announcer {
     pub(crate) fn new(macs: &[[u8; 6]], config: &AnnounceConfig) -> Self {
         let mut again = config.again.clone();
-        again.truncate(MAX_AGAIN);
+        again.truncate(MAX_ANNOUNCE_AGAIN);
         let done = again.len();
         let known = |mac: &[u8; 6]| Known {
             mac: *mac,

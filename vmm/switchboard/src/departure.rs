@@ -1,7 +1,7 @@
 //! A guest that leaves: its transmit ring was stopped, perhaps because it goes on at another machine.
 //!
 //! ```text
-//!            stop of its ring          last frame confirmed, or DEPARTURE is over
+//!            stop of its ring          last frame confirmed, or GUEST_DRAIN_DEADLINE is over
 //!   it is here ─────────────▶ leaving ────────────────────────────────────────────▶ it is not here
 //!                             its frames go on, through a failover too   the front-end hears
 //! ```
@@ -14,7 +14,7 @@ use std::sync::mpsc::SyncSender;
 use super::engine::Engine;
 use super::port::TX_RING;
 use super::shared::{Reply, RingsDone};
-use platform::budget::{DEPARTURE, HANDOVER_LOOK};
+use platform::budget::{GUEST_DRAIN_DEADLINE, HANDOVER_POLL};
 
 /// A guest that leaves, and who waits for that.
 pub(crate) struct Departure {
@@ -36,7 +36,7 @@ impl Engine {
         self.depart(guest);
         let stopped = done.retired[TX_RING].is_some() && !self.is_connected(guest);
         if stopped {
-            let until_ns = now_ns + DEPARTURE.as_nanos() as u64;
+            let until_ns = now_ns + GUEST_DRAIN_DEADLINE.as_nanos() as u64;
             self.guests[guest].departure = Some(Departure { until_ns, done, reply });
             self.see_off(now_ns);
         } else {
@@ -68,7 +68,7 @@ impl Engine {
 
     /// When to look again at those who leave.
     pub(super) fn departure_due_ns(&self, now_ns: u64) -> Option<u64> {
-        self.is_anybody_leaving().then(|| now_ns + HANDOVER_LOOK.as_nanos() as u64)
+        self.is_anybody_leaving().then(|| now_ns + HANDOVER_POLL.as_nanos() as u64)
     }
 
     fn is_anybody_leaving(&self) -> bool {

@@ -18,7 +18,7 @@ use super::transmit::TxPool;
 use super::twice::Twice;
 use super::violation::{RingName, Violation, ViolationSink};
 use microvm::domain::DomainSlot;
-use platform::budget::DEAF_KICK_POLL;
+use platform::budget::SILENT_KICK_POLL;
 
 /// Frames moved each way in one turn, so that a takeover never waits for more than a few hundred
 /// copies.
@@ -372,7 +372,7 @@ impl Engine {
         // room in TX_POST where a domain claims buffers before it says that it took them.
         let poll =
             self.guests.iter().any(|guest| guest.port.has_deaf_ring()) || self.is_posting_blocked();
-        let poll = poll.then(|| now_ns + DEAF_KICK_POLL.as_nanos() as u64);
+        let poll = poll.then(|| now_ns + SILENT_KICK_POLL.as_nanos() as u64);
         let drain = self.drain_due_ns(now_ns);
         let leave = self.departure_due_ns(now_ns);
         let dues = [self.confirmations.due_ns(), self.announcements.due_ns(), poll, drain, leave];

@@ -29,7 +29,7 @@ use super::guests::GuestSet;
 use super::lane::{Lane, LaneLife};
 use super::shared::Reply;
 use super::takeover::Refused;
-use platform::budget::{HANDOVER_DRAIN, HANDOVER_LOOK};
+use platform::budget::{HANDOVER_DRAIN, HANDOVER_POLL};
 
 /// How far a handover has come.
 pub(crate) enum Phase {
@@ -117,7 +117,7 @@ impl Engine {
 
     /// When a drain must be looked at again.
     pub(super) fn drain_due_ns(&self, now_ns: u64) -> Option<u64> {
-        self.is_draining().then(|| now_ns + HANDOVER_LOOK.as_nanos() as u64)
+        self.is_draining().then(|| now_ns + HANDOVER_POLL.as_nanos() as u64)
     }
 
     /// Goes on with a drain: asks the NIC, and hands over or gives up.

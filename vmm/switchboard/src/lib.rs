@@ -296,7 +296,7 @@ pub struct PortHandle {
 
 impl PortHandle {
     /// Changes this guest's virtqueues at the next loop boundary and waits for that; where the
-    /// transmit ring is stopped, also for the guest's last frames, [`platform::budget::DEPARTURE`] at most.
+    /// transmit ring is stopped, also for the guest's last frames, [`platform::budget::GUEST_DRAIN_DEADLINE`] at most.
     ///
     /// # Errors
     /// The switchboard does not answer.

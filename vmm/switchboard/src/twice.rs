@@ -5,7 +5,7 @@
 //! when is up to the queues on the way: the heir's may come long after the other's, or the other's
 //! before any switch was thought of. So broadcasts are remembered at all times, and in a switch all
 //! frames, by a keyed hash of their bytes and by whose they were; the other NIC's copy is recognised
-//! by it for [`TWICE_AFTER`] and dropped. One memory stands for one copy, so a frame that was really
+//! by it for [`DEDUP_WINDOW`] and dropped. One memory stands for one copy, so a frame that was really
 //! sent twice comes twice.
 //!
 //! Two equal frames within one such moment, of which each NIC received another one, are taken for
@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::lane::{RxFrame, body};
 use microvm::domain::DomainSlot;
-use platform::budget::TWICE_AFTER;
+use platform::budget::DEDUP_WINDOW;
 
 /// Frames remembered: as many as a gigabit link brings of full size in six milliseconds, twice what
 /// a switch takes; the oldest makes room.
@@ -53,7 +53,7 @@ pub(crate) struct Twice {
 #[derive(Clone, Copy)]
 pub(crate) struct Key(Option<Memory>);
 
-const AFTER_NS: u64 = TWICE_AFTER.as_nanos() as u64;
+const AFTER_NS: u64 = DEDUP_WINDOW.as_nanos() as u64;
 
 impl Twice {
     pub(crate) fn new() -> Self {

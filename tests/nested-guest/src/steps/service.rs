@@ -259,7 +259,7 @@ impl<'a> Service<'a> {
         let (site, injected_ns) = damage(self, active, &life)?;
         let failed = self.await_failure(active, life.epoch());
         let report = failed.with_context(|| format!("{injected} ({site})"))?;
-        let struck_ns = injected_ns.max(life.sprung_ns());
+        let struck_ns = injected_ns.max(life.fault_reached_ns());
         drop(life);
         let spare = self.policy != Policy::Reboot;
         if report.record.to.is_none() && spare && self.unasked.is_empty() {

@@ -19,7 +19,7 @@ use nic::registers::{self as reg, queue};
 use nic::vfio::VfioNic;
 use nic::wire::{EthernetSwitch, MAX_FRAME_BYTES, Port, Wire};
 use nic::{BarRegisters, Nic};
-use platform::realtime::stay_on;
+use platform::realtime::pin_to;
 use warmspare_tests::nested::protocol::PROCESSORS;
 
 pub(crate) use differences::{Difference, EXPECTED};
@@ -160,12 +160,12 @@ impl Tracer<'_> {
             while naps < REST_NAPS && begin.elapsed() < REST_DEADLINE {
                 let nap = Instant::now();
                 // Where that is refused it naps wherever it is.
-                let _ = stay_on(processor..processor + 1);
+                let _ = pin_to(processor..processor + 1);
                 std::thread::sleep(NAP);
                 naps += u32::from(nap.elapsed() < LONG_NAP);
             }
         }
-        let _ = stay_on(PROCESSORS);
+        let _ = pin_to(PROCESSORS);
     }
 
     /// Notes some bits of a register.

@@ -62,7 +62,7 @@ fn sample(namespace: &Namespace, time: Duration, bytes: usize) -> Result<Sample>
 /// Runs something where it, and every thread that it starts, stays on one processor.
 fn on_processor<T: Send>(processor: usize, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pinned = || {
-        let pinned = realtime::stay_on(processor..processor + 1);
+        let pinned = realtime::pin_to(processor..processor + 1);
         pinned.with_context(|| format!("processor {processor} may not be used"))?;
         run()
     };

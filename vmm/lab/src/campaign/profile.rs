@@ -37,7 +37,7 @@ pub(super) fn sample(
         std::thread::sleep(Duration::from_micros(random.u64(PAUSE_US)));
         // Kicked anywhere else, it would be found where it left the guest.
         if life.state() == VcpuState::InGuest {
-            life.nudge();
+            life.interrupt();
         }
     }
     Ok(choose(target, &life.end_samples()))

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use super::place;
 use super::record::{FaultKind, FaultRecord};
 use super::target::{Code, Target, from_hex};
-use microvm::domain::{DomainSlot, Life, TrapError};
+use microvm::domain::{DomainSlot, InjectionError, Life};
 use platform::clock::monotonic_ns;
 use platform::memory::MemoryError;
 
@@ -20,14 +20,14 @@ pub(super) enum StrikeError {
     Image,
     /// No trap there.
     #[error(transparent)]
-    Trap(#[from] TrapError),
+    Trap(#[from] InjectionError),
     /// No memory there.
     #[error(transparent)]
     Memory(#[from] MemoryError),
 }
 
 /// Injects a fault. Faulty code and registers strike when execution gets there
-/// ([`Life::sprung_ns`]); faults in memory and devices are there when this returns, with their time,
+/// ([`Life::fault_reached_ns`]); faults in memory and devices are there when this returns, with their time,
 /// `CLOCK_MONOTONIC` nanoseconds.
 pub(super) fn strike(
     (slot, life): (&DomainSlot, &Life),

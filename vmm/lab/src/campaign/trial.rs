@@ -278,10 +278,10 @@ impl Watch<'_> {
     }
 
     fn look(&mut self) {
-        let sprung_ns = self.life.sprung_ns();
-        if self.activated_ns.is_none() && sprung_ns != 0 {
-            self.activated_ns = Some(sprung_ns);
-            self.unclean_ns = sprung_ns;
+        let reached_ns = self.life.fault_reached_ns();
+        if self.activated_ns.is_none() && reached_ns != 0 {
+            self.activated_ns = Some(reached_ns);
+            self.unclean_ns = reached_ns;
         }
         let now_ns = monotonic_ns();
         if now_ns.saturating_sub(self.stage.last_echo_ns())

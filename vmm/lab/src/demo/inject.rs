@@ -85,7 +85,8 @@ impl Demo<'_> {
                 redundant_ns
             }
         };
-        let (injected, injected_ns, struck_ns) = (Injection::Fault(cause), at_ns, life.sprung_ns());
+        let (injected, injected_ns, struck_ns) =
+            (Injection::Fault(cause), at_ns, life.fault_reached_ns());
         Ok(Outcome { injected, site, injected_ns, struck_ns, recovery, redundant_ns })
     }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 pub use code::corrupt_code;
 pub use registers::REGISTER_VARIANTS;
 
-use microvm::domain::{DomainSlot, Life, TrapError};
+use microvm::domain::{DomainSlot, InjectionError, Life};
 use nic::wire::Port;
 use platform::clock::monotonic_ns;
 use platform::memory::MemoryError;
@@ -133,7 +133,7 @@ pub enum FaultError {
         /// Name of the function.
         symbol: &'static str,
         /// Why not.
-        source: TrapError,
+        source: InjectionError,
     },
     /// The NIC has no cable that could be pulled.
     #[error("the NIC `{0}` is not plugged into a switch of ours: its cable cannot be pulled")]
@@ -144,7 +144,7 @@ pub enum FaultError {
 #[derive(Clone, Copy, Debug)]
 pub struct Injected {
     /// When, `CLOCK_MONOTONIC` nanoseconds. Faulty code strikes when the driver gets there, see
-    /// [`Life::sprung_ns`].
+    /// [`Life::fault_reached_ns`].
     pub at_ns: u64,
     /// Where: a path of the driver, a register, the cable.
     pub site: &'static str,

@@ -1,12 +1,13 @@
-//! A debugger's breakpoints in one life: an `int3` each, for this machine may know no others.
+//! A debugger's breakpoints in one life. Each is an `int3`, since KVM may offer no hardware
+//! breakpoints where it is itself nested.
 //!
 //! ```text
 //!  program meets int3 ─▶ vCPU thread: known here?  ── yes, wanted ─▶ RIP back, held, debugger told
 //!                              │ no                └─ not wanted ──▶ RIP back, byte back, goes on
 //!                              └ no int3 there any more: RIP back, goes on; else it is a crash
 //! ```
-//! When the domain has to serve, breakpoints are not wanted any more from that very moment, without a
-//! lock; the bytes follow.
+//! When the domain has to serve, breakpoints are not wanted any more from that very moment, without
+//! a lock; the bytes follow.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,13 +15,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::hold::Holds;
-use super::vcpu::signal;
+use super::eventfd::signal;
+use super::holds::Holds;
+use super::int3::{INT3, address_of_int3};
 use crate::kvm::{CrashRecord, MicroVm};
 use platform::memory::{MemoryError, SharedMemory};
-
-const INT3: u8 = 0xcc;
-const BREAKPOINT: u8 = 3;
 
 /// The breakpoints of one life.
 pub(super) struct Breakpoints {
@@ -60,7 +59,7 @@ impl Breakpoints {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A debugger comes. Whether it may: there is none yet.
+    /// A debugger comes. Returns true if it may: there is none yet.
     pub(super) fn attach(&self) -> bool {
         let first = !self.attached.swap(true, Ordering::SeqCst);
         if first {
@@ -92,7 +91,8 @@ impl Breakpoints {
         (!table.over).then(write)
     }
 
-    /// The debugger goes, and the breakpoints with it; what remains is a stop that it has not taken.
+    /// The debugger goes, and the breakpoints with it; what remains is a stop that it has not
+    /// taken.
     pub(super) fn detach(&self, ram: &SharedMemory) -> Option<Stop> {
         self.disarm();
         let stop = self.clear(ram);
@@ -153,10 +153,7 @@ impl Breakpoints {
         holds: &Holds,
         mut record: CrashRecord,
     ) -> bool {
-        if record.vector != BREAKPOINT {
-            return false;
-        }
-        let address = record.registers.rip.wrapping_sub(1);
+        let Some(address) = address_of_int3(&record) else { return false };
         let mut table = self.table();
         let wanted = self.are_wanted();
         match table.bytes.get(&address).copied() {
@@ -170,7 +167,8 @@ impl Breakpoints {
             None => {}
         }
         record.registers.rip = address;
-        if vm.complete(&mut record).is_err() || vm.set_registers(&record.registers).is_err() {
+        if vm.complete_record(&mut record).is_err() || vm.set_registers(&record.registers).is_err()
+        {
             return false;
         }
         if wanted && table.bytes.contains_key(&address) {

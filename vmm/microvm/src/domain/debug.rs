@@ -3,10 +3,10 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use super::hold::Hold;
+use super::hold::{Hold, HoldError};
+use super::life::Life;
+use super::life_state::LifeState;
 use super::map::{MemoryArea, memory_areas};
-use super::vcpu::Shared;
-use super::{HoldError, Life};
 use crate::kvm::{FXSAVE_BYTES, Registers, VmError};
 
 /// Why a debugger cannot have what it asks for.
@@ -41,47 +41,47 @@ pub struct AllRegisters {
 
 /// Breakpoints and memory of one life, for one debugger at a time. Dropped, it leaves no trace: the
 /// breakpoints are gone, and a vCPU that stood before one runs on.
-pub struct Debug {
-    shared: Arc<Shared>,
+pub struct DebugAccess {
+    life: Arc<LifeState>,
     areas: Vec<MemoryArea>,
 }
 
 impl Life {
     /// The life as a debugger sees it, unless there is one already.
-    pub fn debug(&self) -> Option<Debug> {
-        let shared = self.shared();
-        if !shared.breakpoints.attach() {
+    pub fn debug(&self) -> Option<DebugAccess> {
+        let life = self.life_state();
+        if !life.breakpoints.attach() {
             return None;
         }
-        Some(Debug { shared: shared.clone(), areas: memory_areas(self.image()) })
+        Some(DebugAccess { life: life.clone(), areas: memory_areas(self.image()) })
     }
 }
 
-impl Debug {
+impl DebugAccess {
     /// Readable when the vCPU stands before a breakpoint; [`Self::take_stop`] has it then.
     pub fn stop_fd(&self) -> RawFd {
-        self.shared.breakpoints.met.as_raw_fd()
+        self.life.breakpoints.met.as_raw_fd()
     }
 
     /// Readable when the life is over.
     pub fn out_fd(&self) -> RawFd {
-        self.shared.out_event.as_raw_fd()
+        self.life.events.out.as_raw_fd()
     }
 
-    /// Whether the debugger has to leave: the domain is to serve, or its life is over.
+    /// Returns true if the debugger has to leave: the domain is to serve, or its life is over.
     pub fn is_over(&self) -> bool {
-        !self.shared.breakpoints.are_wanted() || self.shared.stopped()
+        !self.life.breakpoints.are_wanted() || self.life.is_stopped()
     }
 
     /// Stops the domain.
     pub fn hold(&self) -> Hold {
-        Hold::begin(&self.shared)
+        Hold::begin(&self.life)
     }
 
     /// The breakpoint that the vCPU stands before, if it does, and the hold that keeps it there.
     pub fn take_stop(&self) -> Option<(u64, Hold)> {
-        let stop = self.shared.breakpoints.take_stop()?;
-        Some((stop.address, Hold::adopt(&self.shared, stop.generation)))
+        let stop = self.life.breakpoints.take_stop()?;
+        Some((stop.address, Hold::adopt(&self.life, stop.generation)))
     }
 
     /// Sets a breakpoint at the first byte of an instruction. One that is there stays.
@@ -93,12 +93,12 @@ impl Debug {
         if !self.is_in(address, 1, |area| area.execute) {
             return Err(misplaced);
         }
-        self.shared.breakpoints.set(&self.shared.slot.ram, address).map_err(|_| misplaced)
+        self.life.breakpoints.set(&self.life.slot.ram, address).map_err(|_| misplaced)
     }
 
     /// Takes a breakpoint away, if there is one.
     pub fn remove_breakpoint(&self, address: u64) {
-        self.shared.breakpoints.remove(&self.shared.slot.ram, address);
+        self.life.breakpoints.remove(&self.life.slot.ram, address);
     }
 
     /// Reads what the program can read; breakpoints do not show.
@@ -110,8 +110,8 @@ impl Debug {
         if !self.is_in(address, to.len(), |area| area.read) {
             return Err(foreign);
         }
-        self.shared.slot.ram.read(address, to).map_err(|_| foreign)?;
-        self.shared.breakpoints.hide(address, to);
+        self.life.slot.ram.read(address, to).map_err(|_| foreign)?;
+        self.life.breakpoints.hide(address, to);
         Ok(())
     }
 
@@ -125,8 +125,7 @@ impl Debug {
             return Err(foreign);
         }
         // What is written after the end of the life is lost with it.
-        let written =
-            self.shared.breakpoints.unless_over(|| self.shared.slot.ram.write(address, from));
+        let written = self.life.breakpoints.unless_over(|| self.life.slot.ram.write(address, from));
         written.unwrap_or(Ok(())).map_err(|_| foreign)
     }
 
@@ -145,10 +144,10 @@ impl Debug {
     }
 }
 
-impl Drop for Debug {
+impl Drop for DebugAccess {
     fn drop(&mut self) {
-        if let Some(stop) = self.shared.breakpoints.detach(&self.shared.slot.ram) {
-            drop(Hold::adopt(&self.shared, stop.generation));
+        if let Some(stop) = self.life.breakpoints.detach(&self.life.slot.ram) {
+            drop(Hold::adopt(&self.life, stop.generation));
         }
     }
 }
@@ -159,8 +158,8 @@ impl Hold {
     /// # Errors
     /// It was let go, or KVM refuses.
     pub fn registers(&self) -> Result<AllRegisters, DebugError> {
-        let registers = self.visit(|vm| {
-            vm.settle()?;
+        let registers = self.on_vcpu_thread(|vm| {
+            vm.complete_exit()?;
             Ok(AllRegisters { general: vm.registers()?, vector: vm.vector_registers()? })
         })?;
         registers.map_err(DebugError::Vm)
@@ -171,6 +170,6 @@ impl Hold {
     /// # Errors
     /// It was let go, or KVM refuses.
     pub fn set_registers(&self, registers: Registers) -> Result<(), DebugError> {
-        Ok(self.visit(move |vm| vm.set_registers(&registers))??)
+        Ok(self.on_vcpu_thread(move |vm| vm.set_registers(&registers))??)
     }
 }

@@ -1,7 +1,6 @@
-//! How a life ends, and what it did until then.
+//! How a life ends.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use shared_ring::hypercall::PanicCode;
 
@@ -88,49 +87,11 @@ impl fmt::Display for Fault {
 /// What is left of a life once its vCPU is out of the guest for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What it failed of by itself; `None` if it was expelled. A crash record here is complete.
+    /// What it failed of by itself; `None` if it was forced out. A crash record here is complete.
     pub fault: Option<Fault>,
     /// Where the program stood, if KVM could tell; after an exception, see the crash record.
     pub registers: Option<Registers>,
     /// What the domain wrote before it gave up, made printable; valid until the slot is prepared
     /// for the next life.
     pub panic_text: Option<String>,
-}
-
-/// Exits to the VMM's user space, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExitCounts {
-    /// WAIT calls.
-    pub waits: u64,
-    /// READY, LOG and other calls.
-    pub calls: u64,
-    /// Loads from registers.
-    pub register_loads: u64,
-    /// Stores to registers.
-    pub register_stores: u64,
-    /// Kicks and signals.
-    pub interruptions: u64,
-}
-
-/// [`ExitCounts`] in the making; one thread writes.
-#[derive(Debug, Default)]
-pub(super) struct ExitCounters {
-    pub(super) waits: AtomicU64,
-    pub(super) calls: AtomicU64,
-    pub(super) register_loads: AtomicU64,
-    pub(super) register_stores: AtomicU64,
-    pub(super) interruptions: AtomicU64,
-}
-
-impl ExitCounters {
-    pub(super) fn snapshot(&self) -> ExitCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        ExitCounts {
-            waits: read(&self.waits),
-            calls: read(&self.calls),
-            register_loads: read(&self.register_loads),
-            register_stores: read(&self.register_stores),
-            interruptions: read(&self.interruptions),
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use shared_ring::layout::{LOG_BASE, LOG_BYTES};
 use shared_ring::status::PANIC_TEXT_BYTES;
 
-use super::DomainSlot;
+use super::slot::DomainSlot;
 
 /// The valid part of the panic text, if there is any.
 pub(super) fn panic_text(slot: &DomainSlot) -> Option<String> {
@@ -37,7 +37,7 @@ fn printable(bytes: &[u8]) -> String {
     text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// Whether a character changes the direction of what is printed around it (Unicode UAX 9).
+/// Returns true if a character changes the direction of what is printed around it (Unicode UAX 9).
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

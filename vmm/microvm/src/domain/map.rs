@@ -1,15 +1,15 @@
 //! What a domain's program may see, as the memory map of [`shared_ring::layout`] promises.
 
-use shared_ring::ABI_VERSION;
-use shared_ring::layout::{self, BAR_BASE, BAR_BYTES, PAGE_BYTES};
+use std::ops::Range;
 
-use super::{DomainSlot, LifeError};
+use shared_ring::ABI_VERSION;
+use shared_ring::bar_map;
+use shared_ring::layout::{self, BAR_BASE, PAGE_BYTES};
+
+use super::error::LifeError;
+use super::slot::DomainSlot;
 use crate::kvm::{Image, Mapping, MemSlot, Protection, SegmentProtection};
 use nic::{BarAccess, BarPages};
-
-/// Pages of BAR 0 that no domain sees: the statistics, which clear on read and are the VMM's, and
-/// the flash and iNVM access registers, with which a domain could spoil the NIC for good.
-const WITHHELD_BAR_PAGES: [u64; 2] = [0x0_4000, 0x1_2000];
 
 /// Checks that an image is a domain's, of this program's ABI version, and fits the memory map.
 ///
@@ -87,26 +87,32 @@ pub fn memory_areas(image: &Image) -> Vec<MemoryArea> {
 
 /// All mappings of a domain with this NIC.
 pub(super) fn mappings(slot: &DomainSlot) -> Vec<Mapping> {
-    let whole = [BarPages { offset: 0, host_address: 0, len: BAR_BYTES }];
-    let bar = slot.nic.bar();
-    let parts = match &bar {
-        BarAccess::Trapped(_) => &whole[..],
-        BarAccess::Mapped(parts) => parts,
-    };
     let mut mappings = RAM_MAPPINGS.to_vec();
-    mappings.extend(parts.iter().flat_map(bar_mappings));
+    mappings.extend(bar_mappings(&slot.nic.bar()));
     mappings
 }
 
-/// The pages of one part of the BAR, without the withheld ones.
-fn bar_mappings(part: &BarPages) -> impl Iterator<Item = Mapping> + use<> {
-    let pages = (part.offset..part.offset + part.len).step_by(PAGE_BYTES as usize);
-    pages.filter(|page| !WITHHELD_BAR_PAGES.contains(page)).map(|page| Mapping {
-        address: BAR_BASE + page,
+/// The registers that a domain sees: of those that trap all that are a domain's, of real ones what
+/// the NIC lets it have of these.
+fn bar_mappings(bar: &BarAccess<'_>) -> Vec<Mapping> {
+    let pages = |range: Range<u64>| range.step_by(PAGE_BYTES as usize);
+    let offered: Vec<u64> = match bar {
+        BarAccess::Trapped(_) => bar_map::DOMAIN_RANGES.into_iter().flat_map(pages).collect(),
+        BarAccess::Mapped(parts) => {
+            parts.iter().flat_map(|part| pages(part.offset..part.offset + part.len)).collect()
+        }
+    };
+    let allowed = offered.into_iter().filter(|page| bar_map::is_domains(*page));
+    allowed.map(register_page).collect()
+}
+
+fn register_page(offset: u64) -> Mapping {
+    Mapping {
+        address: BAR_BASE + offset,
         len: PAGE_BYTES,
         protection: Protection::ReadWrite,
         uncached: true,
-    })
+    }
 }
 
 /// The memory behind a BAR that is mapped.
@@ -121,4 +127,40 @@ fn bar_slot(part: &BarPages) -> MemSlot {
     // SAFETY: a NIC keeps its registers mapped as long as it lives and touches them by volatile
     // accesses only; a life holds its slot, and so the NIC, longer than its micro-VM.
     unsafe { MemSlot::new(BAR_BASE + part.offset, part.host_address, part.len) }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared_ring::layout::BAR_BYTES;
+
+    use super::*;
+    use nic::BarRegisters;
+
+    struct NoRegisters;
+
+    impl BarRegisters for NoRegisters {
+        fn read(&self, _offset: u32) -> u32 {
+            0
+        }
+        fn write(&self, _offset: u32, _value: u32) {}
+    }
+
+    fn seen_pages(bar: &BarAccess<'_>) -> Vec<u64> {
+        bar_mappings(bar).iter().map(|mapping| mapping.address - BAR_BASE).collect()
+    }
+
+    #[test]
+    fn a_domain_sees_the_registers_that_are_its_own_whatever_the_nic_offers() {
+        let all = (0..BAR_BYTES).step_by(PAGE_BYTES as usize);
+        let own: Vec<u64> = all.filter(|page| bar_map::is_domains(*page)).collect();
+        assert_eq!(seen_pages(&BarAccess::Trapped(&NoRegisters)), own);
+        let whole_bar = [BarPages { offset: 0, host_address: 0x10_0000, len: BAR_BYTES }];
+        assert_eq!(seen_pages(&BarAccess::Mapped(&whole_bar)), own);
+    }
+
+    #[test]
+    fn registers_that_a_nic_keeps_back_are_not_seen() {
+        let one_page = [BarPages { offset: 0x5000, host_address: 0x10_0000, len: PAGE_BYTES }];
+        assert_eq!(seen_pages(&BarAccess::Mapped(&one_page)), [0x5000]);
+    }
 }

@@ -8,33 +8,48 @@
 //!      │               ▼                   ▼               ▼
 //!      │          events.ready         poll(2)        events.failed
 //!      ▼
-//! expel / drop: stop flag, kick; out of the guest for good
+//! force_out / drop: stop flag, kick; out of the guest for good
 //! ```
 
 mod breakpoints;
+mod cpu_clock;
 mod debug;
+mod error;
+mod eventfd;
+mod events;
+mod exit_counts;
+mod exits;
 mod fault;
 mod hold;
+mod holds;
+mod injection;
+mod int3;
 mod life;
+mod life_state;
 mod log;
 mod map;
+mod park;
 mod prepare;
-mod probe;
 mod samples;
 mod slot;
-mod trap;
 mod vcpu;
+mod vcpu_state;
+mod view;
 
-pub use debug::{AllRegisters, Debug, DebugError};
-pub use fault::{ExitCounts, Fault, Outcome};
+pub use cpu_clock::CpuClock;
+pub use debug::{AllRegisters, DebugAccess, DebugError};
+pub use error::LifeError;
+pub use events::DomainEvents;
+pub use exit_counts::ExitCounts;
+pub use fault::{Fault, Outcome};
 pub use hold::{Hold, HoldError};
-pub use life::{CpuClock, DomainEvents, Life, LifeError};
+pub use injection::{InjectionError, MAX_FAULTY_BYTES, RegisterChange};
+pub use life::Life;
 pub use map::{MemoryArea, check_image, memory_areas};
 pub use prepare::PrepareConfig;
-pub use probe::LifeProbe;
 pub use slot::{DomainId, DomainRings, DomainSlot, HostRings, SlotError};
-pub use trap::{MAX_FAULTY_BYTES, RegisterChange, TrapError};
-pub use vcpu::VcpuState;
+pub use vcpu_state::VcpuState;
+pub use view::LifeView;
 
 #[cfg(test)]
 mod tests;

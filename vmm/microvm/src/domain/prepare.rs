@@ -5,7 +5,7 @@ use shared_ring::layout::{self, NIC_RX_DESCRIPTORS, PAGE_BYTES, RX_SLOT_EMPTY};
 use shared_ring::{ABI_VERSION, Role};
 use std::sync::atomic::Ordering;
 
-use super::DomainSlot;
+use super::slot::DomainSlot;
 use platform::memory::MemoryError;
 
 /// What the next life is told.

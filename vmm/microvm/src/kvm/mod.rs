@@ -12,7 +12,10 @@
 //! same guest-virtual as guest-physical address. Ring 0 holds the [`stub`](stub), which turns every
 //! CPU exception into one store to the hypercall page, and what the CPU needs to get there.
 
+mod build;
+mod config;
 mod error;
+mod exit;
 mod image;
 mod kicker;
 mod registers;
@@ -21,13 +24,15 @@ mod system;
 mod tables;
 mod vm;
 
+pub use config::{Mapping, MemSlot, MicroVmConfig, Protection};
 pub use error::{VmError, open_kvm};
+pub use exit::Exit;
 pub use image::{Image, ImageError, Segment, SegmentProtection, Symbol};
 pub use kicker::Kicker;
 pub use registers::{CrashRecord, GeneralRegisters, Registers};
 pub use system::{SYSTEM_FIXED_BYTES, USER_CODE, USER_DATA};
 pub use tables::MapError;
-pub use vm::{Exit, FXSAVE_BYTES, Mapping, MemSlot, MicroVm, MicroVmConfig, Protection};
+pub use vm::{FXSAVE_BYTES, MicroVm};
 
 #[cfg(test)]
 pub(crate) mod testing;

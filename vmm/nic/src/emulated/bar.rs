@@ -3,24 +3,19 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::device::Device;
-use crate::BarRegisters;
-use crate::registers as reg;
+use crate::interface::BarRegisters;
+use crate::registers::{self as reg, eecd, eemngctl, eerd, semaphore};
 use platform::clock::monotonic_ns;
 
-/// EECD: NVM present, and read after the last reset.
-const EECD_VALUE: u32 = 1 << 9 | 1 << 8;
-/// EEMNGCTL, at its two places: configuration of port 0 is done.
-const EEMNGCTL: [u32; 2] = [0x1010, 0x1_2030];
-const CFG_DONE: u32 = 1 << 18;
-const EERD_START: u32 = 1 << 0;
-const EERD_DONE: u32 = 1 << 1;
+/// EECD: an NVM is there, and was read after the last reset.
+const EECD_VALUE: u32 = eecd::AUTO_RD | eecd::EE_PRES;
 /// CTRL_EXT bits that clear themselves.
 const CTRL_EXT_TRANSIENT: u32 = 3 << 12;
-const SMBI: u32 = 1 << 0;
-const SWSM_BITS: u32 = 3;
+/// Bits of SWSM that can be written.
+const SWSM_BITS: u32 = semaphore::SMBI | semaphore::SWESMBI;
 const MODERATION_END: u32 = reg::EITR + 4 * 5;
-const MTA_END: u32 = reg::MTA + 4 * reg::MTA_WORDS as u32;
-const ADDRESSES_END: u32 = reg::RAL0 + 8 * reg::RECEIVE_ADDRESSES as u32;
+const MTA_END: u32 = reg::MTA + 4 * reg::HASH_TABLE_WORDS;
+const ADDRESSES_END: u32 = reg::RAL0 + 8 * reg::RECEIVE_ADDRESSES;
 const RX_END: u32 = reg::RX_QUEUE + reg::QUEUE_BLOCK_BYTES;
 const TX_END: u32 = reg::TX_QUEUE + reg::QUEUE_BLOCK_BYTES;
 
@@ -29,8 +24,9 @@ fn canonical(offset: u32) -> u32 {
     const BLOCK: u32 = reg::QUEUE_BLOCK_BYTES;
     match offset {
         reg::CTRL_ALIAS => reg::CTRL,
+        reg::EEMNGCTL_ALIAS => reg::EEMNGCTL,
         reg::ICR_I210..=reg::IMC_I210 => reg::ICR + (offset - reg::ICR_I210) * 2,
-        0x1510 => 0x00e0,
+        reg::IAM_I210 => reg::IAM,
         reg::RX_QUEUE_ALIAS.. if offset - reg::RX_QUEUE_ALIAS < BLOCK => {
             offset - reg::RX_QUEUE_ALIAS + reg::RX_QUEUE
         }
@@ -60,13 +56,13 @@ impl BarRegisters for Device {
             reg::MDIC => self.phy.read_access(monotonic_ns()),
             reg::ICR => self.interrupts.read_icr(),
             reg::IMS | reg::IMC => self.interrupts.ims(),
-            reg::EIMS => self.interrupts.eims(),
-            reg::EICR => self.interrupts.read_eicr(),
+            reg::EIMS => self.interrupts.messages.eims(),
+            reg::EICR => self.interrupts.messages.read_eicr(),
             // Reading takes it: whoever saw 0 holds it.
-            reg::SWSM => self.semaphore.fetch_or(SMBI, Ordering::AcqRel),
+            reg::SWSM => self.semaphore.fetch_or(semaphore::SMBI, Ordering::AcqRel),
             reg::RX_QUEUE..RX_END => self.rx.read(offset - reg::RX_QUEUE),
             reg::TX_QUEUE..TX_END => self.tx.read(offset - reg::TX_QUEUE),
-            _ if EEMNGCTL.contains(&offset) => CFG_DONE,
+            reg::EEMNGCTL => eemngctl::CFG_DONE_0,
             _ => self.statistics.read(offset).unwrap_or(0),
         }
     }
@@ -108,18 +104,17 @@ impl Device {
     /// Registers that are read as they were stored.
     fn plain(&self, offset: u32) -> Option<&AtomicU32> {
         let interrupts = &self.interrupts;
+        let messages = &interrupts.messages;
         Some(match offset {
-            0x00e0 => &interrupts.acknowledge_mask,
+            reg::IAM => &interrupts.acknowledge_mask,
             reg::EERD => &self.eeprom_read,
             reg::CTRL_EXT => &self.extended_control,
             reg::RCTL => &self.receive_control,
             reg::TCTL => &self.transmit_control,
-            reg::GPIE => &interrupts.general,
-            reg::EIAC => &interrupts.auto_clear,
-            reg::EIAM => &interrupts.auto_mask,
-            reg::EITR..MODERATION_END => {
-                &interrupts.moderation[((offset - reg::EITR) / 4) as usize]
-            }
+            reg::GPIE => &messages.general,
+            reg::EIAC => &messages.auto_clear,
+            reg::EIAM => &messages.auto_mask,
+            reg::EITR..MODERATION_END => &messages.moderation[((offset - reg::EITR) / 4) as usize],
             reg::IVAR0 => &interrupts.queue_vectors,
             reg::IVAR_MISC => &interrupts.other_vectors,
             reg::RXCSUM => &self.receive_checksum,
@@ -135,15 +130,16 @@ impl Device {
 
     fn write_interrupts(&self, offset: u32, value: u32) {
         let interrupts = &self.interrupts;
+        let messages = &interrupts.messages;
         match offset {
             reg::ICR => interrupts.clear_icr(value),
             reg::ICS => interrupts.raise_other(value),
             reg::IMS => interrupts.unmask_other(value),
             reg::IMC => interrupts.mask_other(value),
-            reg::EICS => interrupts.raise(value),
-            reg::EIMS => interrupts.unmask(value),
-            reg::EIMC => interrupts.mask(value),
-            reg::EICR => interrupts.clear_eicr(value),
+            reg::EICS => messages.raise(value),
+            reg::EIMS => messages.unmask(value),
+            reg::EIMC => messages.mask(value),
+            reg::EICR => messages.clear_eicr(value),
             _ => {}
         }
     }
@@ -170,10 +166,10 @@ impl Device {
 
     /// EERD: the first three words of the NVM are the MAC address, the rest is blank.
     fn read_eeprom(&self, command: u32) {
-        if command & EERD_START == 0 {
+        if command & eerd::START == 0 {
             return;
         }
-        let address = command >> 2 & 0x3fff;
+        let address = command >> eerd::ADDRESS_SHIFT & 0x3fff;
         let word = match address {
             0..3 => {
                 let at = address as usize * 2;
@@ -181,6 +177,9 @@ impl Device {
             }
             _ => 0xffff,
         };
-        self.eeprom_read.store(word << 16 | address << 2 | EERD_DONE, Ordering::Release);
+        self.eeprom_read.store(
+            word << eerd::DATA_SHIFT | address << eerd::ADDRESS_SHIFT | eerd::DONE,
+            Ordering::Release,
+        );
     }
 }

@@ -70,7 +70,7 @@ impl<const N: usize> DescriptorCache<N> {
         }
     }
 
-    /// Whether a ring is out of reach.
+    /// Returns true if a ring is out of reach.
     pub(super) fn is_stuck(&self) -> bool {
         self.stuck
     }

@@ -12,14 +12,14 @@ use super::phy::Phy;
 use super::queue::Queue;
 use super::statistics::Statistics;
 use super::stored::Stored;
-use crate::registers::{self as reg, ctrl, icr, queue, status, tctl};
+use crate::registers::{self as reg, ctrl, icr, queue, rxcsum, status, tctl};
 use crate::wire::Wire;
 use platform::clock::monotonic_ns;
 
 /// Values after a reset.
 const CTRL_RESET: u32 = 0x0010_0209;
 const TCTL_RESET: u32 = 0xa404_00f8;
-const RXCSUM_RESET: u32 = 0x0000_0300;
+const RXCSUM_RESET: u32 = rxcsum::IPOFL | rxcsum::TUOFL;
 const RLPML_RESET: u32 = 0x0000_2600;
 /// i210 datasheet §8.10.9: prefetch 12, host 10, write back 1; queue 0 is on.
 const RXDCTL_RESET: u32 = queue::ENABLE | 0x0001_0a0c;
@@ -48,7 +48,7 @@ pub(super) struct Device {
     pub(super) tx: Queue,
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) boundary: Boundary,
-    /// Descriptors that no driver in its right mind writes.
+    /// Descriptors, or packets made of them, that contradict themselves.
     pub(super) descriptor_faults: AtomicU64,
     pub(super) progress: AtomicU64,
     pub(super) first_sent_ns: AtomicU64,
@@ -173,7 +173,7 @@ impl Device {
         bits.iter().filter(|(on, _)| *on).fold(0x8000_0000, |status, (_, bit)| status | bit)
     }
 
-    /// Whether what this register shows waits for the engine's next turn.
+    /// Returns true if what this register shows waits for the engine's next turn.
     pub(super) fn waits_for_engine(&self, register: u32) -> bool {
         let owes = |ticket: &AtomicU64| !self.boundary.is_answered(ticket.load(Ordering::Acquire));
         match register {
@@ -200,7 +200,7 @@ impl Device {
     /// Bus mastering in the PCI command register.
     pub(super) fn set_bus_master(&self, on: bool) {
         self.bus_master.store(on, Ordering::SeqCst);
-        self.interrupts.allow(on);
+        self.interrupts.messages.allow(on);
         self.doorbell.ring();
     }
 
@@ -208,12 +208,12 @@ impl Device {
         self.bus_master.load(Ordering::SeqCst)
     }
 
-    /// Whether the NIC may reach memory.
+    /// Returns true if the NIC may reach memory.
     pub(super) fn may_master(&self) -> bool {
         self.bus_master() && self.control.load(Ordering::Acquire) & ctrl::GIO_MASTER_DISABLE == 0
     }
 
-    /// Whether a frame may go out now.
+    /// Returns true if a frame may go out now.
     pub(super) fn may_transmit(&self) -> bool {
         self.transmit_control.load(Ordering::SeqCst) & tctl::EN != 0
             && self.may_master()
@@ -238,7 +238,7 @@ impl Device {
     pub(super) fn die(&self) {
         self.dead.store(true, Ordering::SeqCst);
         for vector in 0..2 {
-            let _ = self.interrupts.event(vector).write(1);
+            let _ = self.interrupts.messages.event(vector).write(1);
         }
     }
 

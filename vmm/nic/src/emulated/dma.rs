@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use shared_ring::layout::PAGE_BYTES;
 
-use crate::{DmaAccess, DmaArea};
+use crate::interface::{DmaAccess, DmaArea};
 use platform::memory::SharedShape;
 
 /// An access outside the mapped areas, or a write to one that is read only. Memory is untouched.

@@ -1,5 +1,6 @@
 //! The engine: the thread that moves frames between wire and memory.
 
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,9 +10,9 @@ use super::device::Device;
 use super::gather::Gathering;
 use super::rx::Receiver;
 use super::tx::Transmitter;
-use super::wait::wait;
 use platform::budget::NIC_HEARTBEAT;
 use platform::clock::monotonic_ns;
+use platform::readiness::wait_readable;
 
 /// The engine of one NIC. It sleeps until a register, the wire or a timer wants it.
 pub(super) struct Engine {
@@ -60,12 +61,12 @@ impl Engine {
             }
             self.follow_link();
             let more = self.move_frames();
-            let timer_ns = device.interrupts.fire_deferred();
+            let timer_ns = device.interrupts.messages.fire_deferred();
             rung = !more && self.sleep(&device, timer_ns)?;
         }
     }
 
-    /// Sleeps until something wants the engine; whether that was the doorbell.
+    /// Sleeps until something wants the engine; returns true if that was the doorbell.
     fn sleep(&mut self, device: &Device, timer_ns: Option<u64>) -> std::io::Result<bool> {
         let (wire, now_ns) = (&device.wire, monotonic_ns());
         if std::mem::take(&mut self.took) {
@@ -74,8 +75,9 @@ impl Engine {
         let gather_ns = self.gathering.until_ns(now_ns);
         let readable = if gather_ns.is_some() { None } else { wire.readable() };
         let events = [Some(device.doorbell.fd()), readable, wire.link_changed()];
+        let descriptors = events.map(|event| event.map(|fd| fd.as_raw_fd()));
         let timeout = self.timeout(now_ns, [timer_ns, gather_ns]);
-        let [doorbell, readable, link_changed] = wait(events, timeout)?;
+        let [doorbell, readable, link_changed] = wait_readable(descriptors, timeout)?;
         // After a pause nobody has said whether there is anything.
         if readable || gather_ns.is_some() {
             wire.begin_receive();

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::registers::{
-    MTA_WORDS, RAH_AV, RECEIVE_ADDRESSES, guest_entries, rctl, receive_address,
+    HASH_TABLE_WORDS, PROBE_ENTRY, RAH_AV, RECEIVE_ADDRESSES, guest_entries, rctl, receive_address,
 };
 
 /// Receive addresses and the multicast hash table.
 pub(super) struct Filters {
     /// Low and high half of each.
-    pub(super) addresses: [[AtomicU32; 2]; RECEIVE_ADDRESSES],
-    pub(super) multicast: [AtomicU32; MTA_WORDS],
+    pub(super) addresses: [[AtomicU32; 2]; RECEIVE_ADDRESSES as usize],
+    pub(super) multicast: [AtomicU32; HASH_TABLE_WORDS as usize],
 }
 
 impl Filters {
@@ -35,14 +35,15 @@ impl Filters {
         self.addresses[0][1].store(high | RAH_AV, Ordering::Release);
     }
 
-    /// Makes `mac` the second receive address, or that invalid.
-    pub(super) fn accept_second(&self, mac: Option<[u8; 6]>) {
+    /// Makes `mac` the receive address of drills, or that one invalid.
+    pub(super) fn accept_probes(&self, mac: Option<[u8; 6]>) {
         let (low, high) = mac.map_or((0, 0), receive_address);
         let valid = if mac.is_some() { RAH_AV } else { 0 };
         // Invalid while it changes: no address of old and new halves passes.
-        self.addresses[1][1].store(0, Ordering::Release);
-        self.addresses[1][0].store(low, Ordering::Release);
-        self.addresses[1][1].store(high | valid, Ordering::Release);
+        let [own_low, own_high] = &self.addresses[PROBE_ENTRY];
+        own_high.store(0, Ordering::Release);
+        own_low.store(low, Ordering::Release);
+        own_high.store(high | valid, Ordering::Release);
     }
 
     /// Makes the further guests' addresses valid that the driver has programmed, up to an empty entry.
@@ -58,7 +59,7 @@ impl Filters {
 
     /// Makes the receive addresses of guests and probes invalid.
     pub(super) fn refuse(&self) {
-        for entry in guest_entries().chain([1]) {
+        for entry in guest_entries().chain([PROBE_ENTRY]) {
             self.addresses[entry][1].fetch_and(!RAH_AV, Ordering::AcqRel);
         }
     }
@@ -136,9 +137,9 @@ mod tests {
     fn a_second_address_comes_and_goes() {
         let filters = filters();
         filters.refuse();
-        filters.accept_second(Some(OTHER));
+        filters.accept_probes(Some(OTHER));
         assert_eq!([OWN, OTHER].map(|to| filters.pass(to, 0)), [false, true]);
-        filters.accept_second(None);
+        filters.accept_probes(None);
         assert!(!filters.pass(OTHER, 0));
     }
 

@@ -1,9 +1,10 @@
-//! Frames of the wire gather where they come one upon the other.
+//! Frames that arrive on the wire in quick succession are left to gather, and taken together.
 //!
-//! Each wake of the engine for a frame wakes a driver, and that the switchboard; on few processors
-//! each of them goes before whoever sends. So a flood would be taken frame by frame, at three wakes
-//! each. Instead a wake soon after another is followed by a pause, in which the wire is not listened
-//! to: the next one finds many. A frame that comes alone is taken at once.
+//! A wake of the engine for a frame wakes a driver, and the driver wakes the switchboard; where
+//! there are few processors, each of them runs before the sender does. So a flood would be taken
+//! frame by frame, at three wakes each. Instead, a wake soon after another is followed by a pause,
+//! in which the engine does not listen to the wire: the next wake finds many frames. A frame that
+//! comes alone is taken at once.
 
 use platform::budget::NIC_GATHER;
 

@@ -38,13 +38,12 @@ mod segment;
 mod statistics;
 mod stored;
 mod tx;
-mod wait;
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use vmm_sys_util::eventfd::EventFd;
 
@@ -52,10 +51,13 @@ use self::device::Device;
 use self::engine::Engine;
 use self::queue::Phase;
 use self::statistics::Counter;
-use super::{BarAccess, BarRegisters, DmaArea, Nic, NicError};
+use crate::error::NicError;
+use crate::interface::{BarAccess, BarRegisters, DmaArea, Nic};
 use crate::registers::{self as reg, icr, queue as queue_bits, rctl, tctl};
 use crate::wire::Wire;
-use platform::budget::{ENGINE_TURN, NIC_BOUNDARY_DEADLINE, NIC_DRAIN_DEADLINE};
+use platform::budget::{
+    EMULATED_DRAIN_POLL, NIC_BOUNDARY_DEADLINE, NIC_DRAIN_DEADLINE, NIC_ENGINE_TURN,
+};
 use platform::realtime::{self, Priority};
 
 /// What a driver did that hardware would not have forgiven.
@@ -132,7 +134,7 @@ impl EmulatedNic {
             [&device.rx, &device.tx].iter().all(|queue| queue.position().phase == Phase::Disabled)
         };
         while !is_off() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(EMULATED_DRAIN_POLL);
         }
     }
 }
@@ -170,7 +172,7 @@ impl Nic for EmulatedNic {
     }
 
     fn accept_probes(&self, to: Option<[u8; 6]>) {
-        self.device.filters.accept_second(to);
+        self.device.filters.accept_probes(to);
     }
 
     fn take_received(&self) -> u32 {
@@ -178,11 +180,11 @@ impl Nic for EmulatedNic {
     }
 
     fn queue_event(&self) -> &EventFd {
-        self.device.interrupts.event(0)
+        self.device.interrupts.messages.event(0)
     }
 
     fn link_event(&self) -> &EventFd {
-        self.device.interrupts.event(1)
+        self.device.interrupts.messages.event(1)
     }
 
     /// The eventfd itself is left to whoever listens to it.
@@ -262,7 +264,7 @@ impl BarRegisters for EmulatedNic {
         if self.device.waits_for_engine(offset) {
             // A driver asks again and again, on a thread that goes before the engine's: where the
             // other processors are taken, it would ask in vain.
-            std::thread::sleep(ENGINE_TURN);
+            std::thread::sleep(NIC_ENGINE_TURN);
         }
         self.device.read(offset)
     }

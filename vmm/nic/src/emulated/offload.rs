@@ -1,6 +1,7 @@
 //! What the NIC computes for the host: checksums of frames to send, by the context that the driver
 //! set (i210 datasheet §7.2.4), and the verdict on those of received ones (§7.1.9).
 
+use crate::registers::rxcsum;
 use platform::checksum::{fold, sum};
 
 /// Transport protocol of a context.
@@ -96,10 +97,6 @@ pub(super) mod report {
     pub(in super::super) const IPCS: u32 = 1 << 6;
     pub(in super::super) const L4E: u32 = 1 << 29;
     pub(in super::super) const IPE: u32 = 1 << 30;
-    /// RXCSUM: report IP checksums.
-    pub(in super::super) const IP_ON: u32 = 1 << 8;
-    /// RXCSUM: report TCP and UDP checksums.
-    pub(in super::super) const TRANSPORT_ON: u32 = 1 << 9;
 }
 
 /// What the NIC says of a received frame.
@@ -127,7 +124,7 @@ fn examine_ipv4(packet: &[u8], asked: u32) -> Option<Report> {
     let header = packet.get(..header_bytes).filter(|header| header.len() >= 20)?;
     let total_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let mut report = Report { kind: report::IPV4, status: 0 };
-    if asked & report::IP_ON != 0 {
+    if asked & rxcsum::IPOFL != 0 {
         let good = fold(sum(header)) == 0xffff;
         report.status |= report::IPCS | if good { 0 } else { report::IPE };
     }
@@ -155,7 +152,7 @@ fn examine_transport(report: &mut Report, protocol: u8, addresses: u64, data: &[
         _ => return,
     };
     report.kind |= kind;
-    if asked & report::TRANSPORT_ON != 0 && has_checksum {
+    if asked & rxcsum::TUOFL != 0 && has_checksum {
         let pseudo_header = addresses + u64::from(protocol) + data.len() as u64;
         let good = fold(pseudo_header + sum(data)) == 0xffff;
         report.status |= checked | if good { 0 } else { report::L4E };

@@ -3,42 +3,32 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-/// A negotiation that was started anew. Real copper takes 2 to 4 s; this is as long as QEMU's, long
-/// enough that nobody mistakes it for free.
-pub(super) const NEGOTIATION_NS: u64 = 500_000_000;
-/// How long an access takes at most on the real part.
-const ACCESS_NS: u64 = 64_000;
+use shared_ring::igb_registers::mdic::{self, ERROR, READY};
+use shared_ring::igb_registers::phy::{
+    ANAR, BMCR, BMCR_NEGOTIATE, BMCR_POWER_DOWN, BMCR_RESET, BMCR_RESTART, BMSR, BMSR_LINK,
+    BMSR_NEGOTIATED, EXTENDED_STATUS, GIGABIT_CONTROL, GIGABIT_STATUS, ID_1, ID_2, LINK_PARTNER,
+    PAGE_SELECT,
+};
 
-const PHY_ADDRESS: u32 = 1;
-const READY: u32 = 1 << 28;
-const ERROR: u32 = 1 << 30;
-const OPERATION_WRITE: u32 = 1;
-const OPERATION_READ: u32 = 2;
+use platform::budget::{EMULATED_NEGOTIATION, EMULATED_PHY_ACCESS};
 
-const BMCR: usize = 0;
-const BMSR: usize = 1;
-const LINK_PARTNER: usize = 5;
-const GIGABIT_STATUS: usize = 10;
-const BMCR_RESET: u16 = 1 << 15;
-const BMCR_NEGOTIATE: u16 = 1 << 12;
-const BMCR_POWER_DOWN: u16 = 1 << 11;
-const BMCR_RESTART: u16 = 1 << 9;
-const BMSR_LINK: u16 = 1 << 2;
-const BMSR_NEGOTIATED: u16 = 1 << 5;
+/// How long a negotiation takes that was started anew.
+pub(super) const NEGOTIATION_NS: u64 = EMULATED_NEGOTIATION.as_nanos() as u64;
+const ACCESS_NS: u64 = EMULATED_PHY_ACCESS.as_nanos() as u64;
 
 /// Registers that exist, what they are after a reset, and whether they can be written. The
 /// identity is the i210's.
-const REGISTERS: [(usize, u16, bool); 10] = [
+const REGISTERS: [(u32, u16, bool); 10] = [
     (BMCR, 0x1140, true),
     (BMSR, 0x7949, false),
-    (2, 0x0141, false),
-    (3, 0x0c00, false),
-    (4, 0x0de1, true),
+    (ID_1, 0x0141, false),
+    (ID_2, 0x0c00, false),
+    (ANAR, 0x0de1, true),
     (LINK_PARTNER, 0xcde1, false),
-    (9, 0x0300, true),
+    (GIGABIT_CONTROL, 0x0300, true),
     (GIGABIT_STATUS, 0x3c00, false),
-    (15, 0x3000, false),
-    (22, 0x0000, true),
+    (EXTENDED_STATUS, 0x3000, false),
+    (PAGE_SELECT, 0x0000, true),
 ];
 
 /// The PHY and the register that leads to it.
@@ -63,8 +53,8 @@ impl Phy {
         }
     }
 
-    /// Whether the PHY lets a link through, as far as it is concerned. Asks for the time only if
-    /// it ever negotiated anew: this is looked at for each frame.
+    /// Returns true if the PHY lets a link through, as far as it is concerned. Asks for the time
+    /// only if it ever negotiated anew: this is looked at for each frame.
     pub(super) fn is_up(&self, now_ns: impl FnOnce() -> u64) -> bool {
         let powered = self.registers[0].load(Ordering::Acquire) & BMCR_POWER_DOWN == 0;
         let end_ns = self.negotiated_ns.load(Ordering::Acquire);
@@ -104,16 +94,16 @@ impl Phy {
 
     /// A store to MDIC; says whether the link may have changed. `link_up` as STATUS has it.
     pub(super) fn access(&self, command: u32, link_up: bool, now_ns: u64) -> bool {
-        let register = (command >> 16 & 0x1f) as usize;
+        let register = command >> mdic::REGISTER_SHIFT & 0x1f;
         let place = REGISTERS.iter().position(|(number, ..)| *number == register);
-        let right_phy = command >> 21 & 0x1f == PHY_ADDRESS;
+        let right_phy = command & 0x1f << mdic::PHY_SHIFT == mdic::INTERNAL_PHY;
         let mut result = command & 0x0fff_ffff | READY;
         let mut changed = false;
-        match (command >> 26 & 3, place.filter(|_| right_phy)) {
-            (OPERATION_READ, Some(place)) => {
-                result = result & !0xffff | u32::from(self.load(place, link_up));
+        match (command & mdic::OPERATION, place.filter(|_| right_phy)) {
+            (mdic::READ, Some(place)) => {
+                result = result & !mdic::DATA | u32::from(self.load(place, link_up));
             }
-            (OPERATION_WRITE, Some(place)) => changed = self.store(place, command as u16, now_ns),
+            (mdic::WRITE, Some(place)) => changed = self.store(place, command as u16, now_ns),
             _ => result |= ERROR,
         }
         self.access.store(result, Ordering::Release);
@@ -163,29 +153,36 @@ mod tests {
     const LATER: u64 = 1_000_000_000;
 
     fn read(phy: &Phy, register: u32, link_up: bool) -> u32 {
-        phy.access(1 << 21 | OPERATION_READ << 26 | register << 16, link_up, 0);
+        phy.access(mdic::INTERNAL_PHY | mdic::READ | register << mdic::REGISTER_SHIFT, link_up, 0);
         phy.read_access(LATER)
     }
 
     fn write(phy: &Phy, register: u32, value: u16) -> bool {
-        phy.access(1 << 21 | OPERATION_WRITE << 26 | register << 16 | u32::from(value), true, 0)
+        phy.access(
+            mdic::INTERNAL_PHY | mdic::WRITE | register << mdic::REGISTER_SHIFT | u32::from(value),
+            true,
+            0,
+        )
     }
 
     #[test]
     fn an_access_takes_its_time() {
         let phy = Phy::new();
-        phy.access(1 << 21 | OPERATION_READ << 26 | 2 << 16, true, 1000);
+        phy.access(mdic::INTERNAL_PHY | mdic::READ | ID_1 << mdic::REGISTER_SHIFT, true, 1000);
         assert_eq!(phy.read_access(1000 + ACCESS_NS - 1) & READY, 0);
-        assert_eq!(phy.read_access(1000 + ACCESS_NS) & (READY | ERROR | 0xffff), READY | 0x0141);
+        assert_eq!(
+            phy.read_access(1000 + ACCESS_NS) & (READY | ERROR | mdic::DATA),
+            READY | 0x0141
+        );
     }
 
     #[test]
     fn other_phys_and_registers_are_errors() {
         let phy = Phy::new();
         assert_ne!(read(&phy, 7, true) & ERROR, 0);
-        phy.access(2 << 21 | OPERATION_READ << 26, true, 0);
+        phy.access(2 << mdic::PHY_SHIFT | mdic::READ, true, 0);
         assert_ne!(phy.read_access(LATER) & ERROR, 0);
-        phy.access(1 << 21, true, 0);
+        phy.access(mdic::INTERNAL_PHY, true, 0);
         assert_ne!(phy.read_access(LATER) & ERROR, 0, "no operation");
     }
 

@@ -194,7 +194,7 @@ impl Queue {
         }
     }
 
-    /// Whether it was switched off and the engine has not finished with it.
+    /// Returns true if it was switched off and the engine has not finished with it.
     pub(super) fn is_draining(&self) -> bool {
         self.position().phase == Phase::Draining
     }

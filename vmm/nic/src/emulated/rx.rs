@@ -12,7 +12,7 @@ use super::statistics::Counter;
 use crate::registers::{icr, queue, rctl};
 use crate::wire::MAX_FRAME_BYTES;
 
-/// Frames of one turn: some 30 µs, so that the transmit side waits no longer for its own.
+/// Frames of one turn: some 30 µs, and the transmit side does not wait longer for its turn.
 const BATCH: usize = 32;
 /// Descriptors on the chip.
 const FETCHED: usize = 16;
@@ -53,8 +53,8 @@ impl Receiver {
         Self { cache: DescriptorCache::new(), frame }
     }
 
-    /// Takes what is on the wire. One interrupt at its end: the driver goes before this engine, and
-    /// would come in between for the first frame alone.
+    /// Takes what is on the wire, and interrupts once, at the end: the driver's thread has a higher
+    /// priority than this engine's, and would otherwise run for the first frame alone.
     pub(super) fn turn(&mut self, device: &Device, dma: &DmaView<'_>) -> Received {
         self.follow(device, dma);
         let (mut taken, mut wanted) = (0, false);

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::registers::{QUEUE_STATISTICS, STATISTICS};
+use shared_ring::igb_registers::{self as reg, PRC64, PTC64, QUEUE_STATISTICS, STATISTICS};
 
 const WORDS: usize = 0x130 / 4;
 const FRAME_CHECK_BYTES: usize = 4;
@@ -15,40 +15,37 @@ const SIZE_CLASSES: [usize; 6] = [64, 65, 128, 256, 512, 1024];
 #[repr(u32)]
 pub(super) enum Counter {
     /// Missed: no room on the chip.
-    Mpc = 0x4010,
+    Mpc = reg::MPC,
     /// Good packets received.
-    Gprc = 0x4074,
+    Gprc = reg::GPRC,
     /// Broadcasts received.
-    Bprc = 0x4078,
+    Bprc = reg::BPRC,
     /// Multicasts received.
-    Mprc = 0x407c,
+    Mprc = reg::MPRC,
     /// Good packets transmitted.
-    Gptc = 0x4080,
+    Gptc = reg::GPTC,
     /// No receive descriptor was free.
-    Rnbc = 0x40a0,
+    Rnbc = reg::RNBC,
     /// Too long.
-    Roc = 0x40ac,
+    Roc = reg::ROC,
     /// All packets received.
-    Tpr = 0x40d0,
+    Tpr = reg::TPR,
     /// All packets transmitted.
-    Tpt = 0x40d4,
+    Tpt = reg::TPT,
     /// Multicasts transmitted.
-    Mptc = 0x40f0,
+    Mptc = reg::MPTC,
     /// Broadcasts transmitted.
-    Bptc = 0x40f4,
+    Bptc = reg::BPTC,
     /// Segmentation contexts transmitted.
-    Tsctc = 0x40f8,
+    Tsctc = reg::TSCTC,
     /// Packets that reached the host.
-    Rpthc = 0x4104,
+    Rpthc = reg::RPTHC,
     /// Good packets of the host transmitted.
-    Hgptc = 0x4118,
+    Hgptc = reg::HGPTC,
 }
 
-/// First of the six counters by size, received and transmitted.
-const PRC64: u32 = 0x405c;
-const PTC64: u32 = 0x40d8;
 /// Low halves of the octet counters: good received, good transmitted, all received, all sent.
-const OCTETS: [u32; 4] = [0x4088, 0x4090, 0x40c0, 0x40c8];
+const OCTETS: [u32; 4] = [reg::GORCL, reg::GOTCL, reg::TORL, reg::TOTL];
 /// Per-queue counters as offsets from the first: packets received, packets sent, octets received,
 /// octets sent. They wrap, and reading leaves them alone.
 const QUEUE: [u32; 4] = [0x00, 0x04, 0x08, 0x24];

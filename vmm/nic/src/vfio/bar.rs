@@ -1,19 +1,16 @@
-//! BAR 0: all of it for the VMM, most of it for the domain.
+//! BAR 0: all of it for the VMM, and for the domain what [`shared_ring::bar_map`] grants.
 
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
-use shared_ring::layout::{BAR_BYTES, PAGE_BYTES};
+use shared_ring::bar_map::DOMAIN_RANGES;
+use shared_ring::layout::BAR_BYTES;
 use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP};
 use vfio_ioctls::VfioDevice;
 
 use super::error::VfioError;
-use crate::{BarPages, BarRegisters};
-
-/// The page of the statistics, which clear on read: the VMM's alone.
-const STATISTICS_PAGE: u64 = 0x4000;
-/// From here on flash and iNVM: no domain rewrites a NIC's firmware.
-const FLASH_BASE: u64 = 0x1_2000;
+use crate::interface::{BarPages, BarRegisters};
 
 /// A mapping of BAR 0, of [`BAR_BYTES`].
 pub(super) struct Bar {
@@ -54,12 +51,10 @@ impl Bar {
 
     /// The parts that a domain may touch.
     pub(super) fn domain_pages(&self) -> Vec<BarPages> {
-        let host = self.base.as_ptr() as u64;
-        domain_ranges()
-            .map(|(offset, len)| BarPages { offset, host_address: host + offset, len })
-            .into()
+        domain_pages(self.base.as_ptr() as u64)
     }
 
+    #[inline]
     fn register(&self, offset: u32) -> *mut u32 {
         let offset = offset as usize;
         assert!(offset.is_multiple_of(4) && offset < BAR_BYTES as usize, "no register {offset:#x}");
@@ -68,10 +63,14 @@ impl Bar {
     }
 }
 
-/// Offset and length of what a domain may touch.
-fn domain_ranges() -> [(u64, u64); 2] {
-    let above = STATISTICS_PAGE + PAGE_BYTES;
-    [(0, STATISTICS_PAGE), (above, FLASH_BASE - above)]
+/// What a domain may touch of a BAR that is mapped whole at `host_base`.
+fn domain_pages(host_base: u64) -> Vec<BarPages> {
+    let pages = |range: Range<u64>| BarPages {
+        offset: range.start,
+        host_address: host_base + range.start,
+        len: range.end - range.start,
+    };
+    DOMAIN_RANGES.map(pages).into()
 }
 
 impl BarRegisters for Bar {
@@ -96,17 +95,21 @@ impl Drop for Bar {
 
 #[cfg(test)]
 mod tests {
+    use shared_ring::bar_map::is_domains;
+    use shared_ring::layout::PAGE_BYTES;
+
     use super::*;
 
     #[test]
-    fn a_domain_reaches_neither_statistics_nor_flash() {
-        let reaches = |page: u64| {
-            domain_ranges().iter().any(|(offset, len)| (*offset..offset + len).contains(&page))
-        };
+    fn a_domain_gets_the_pages_that_are_its_own_and_no_others() {
+        const HOST_BASE: u64 = 0x7f00_0000_0000;
+        let parts = domain_pages(HOST_BASE);
         for page in (0..BAR_BYTES).step_by(PAGE_BYTES as usize) {
-            let forbidden = page == 0x4000 || page >= 0x1_2000;
-            assert_eq!(reaches(page), !forbidden, "page {page:#x}");
+            let part =
+                parts.iter().find(|part| (part.offset..part.offset + part.len).contains(&page));
+            assert_eq!(part.is_some(), is_domains(page), "page {page:#x}");
+            assert!(part.is_none_or(|part| part.host_address == HOST_BASE + part.offset));
         }
-        assert!(domain_ranges().iter().all(|(offset, len)| (offset | len) % PAGE_BYTES == 0));
+        assert!(parts.iter().all(|part| (part.offset | part.len) % PAGE_BYTES == 0));
     }
 }

@@ -55,7 +55,7 @@ impl ConfigSpace {
         Ok(self.word(COMMAND)? & COMMAND_BUS_MASTER != 0)
     }
 
-    /// Lets the function read and write memory, or forbids it; looks whether it took.
+    /// Lets the function read and write memory, or forbids it, and checks that this took effect.
     pub(super) fn set_bus_master(&self, on: bool) -> Result<(), VfioError> {
         let command = self.word(COMMAND)? | COMMAND_MEMORY;
         let wanted = if on { command | COMMAND_BUS_MASTER } else { command & !COMMAND_BUS_MASTER };
@@ -69,7 +69,7 @@ impl ConfigSpace {
         }
     }
 
-    /// Whether requests of the function are still without their completion.
+    /// Returns true if requests of the function are still without their completion.
     pub(super) fn is_pending(&self) -> Result<bool, VfioError> {
         let Some(offset) = self.device_status else { return Ok(false) };
         Ok(self.word(offset)? & DEVICE_STATUS_PENDING != 0)

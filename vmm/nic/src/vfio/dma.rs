@@ -11,8 +11,8 @@ use vmm_sys_util::ioctl_io_nr;
 
 use super::error::VfioError;
 use crate::discovery::PINNED_KIB;
+use crate::interface::{DmaAccess, DmaArea};
 use crate::obstacle::Obstacle;
-use crate::{DmaAccess, DmaArea};
 
 ioctl_io_nr!(VFIO_IOMMU_MAP_DMA, VFIO_TYPE as u32, VFIO_BASE + 13);
 

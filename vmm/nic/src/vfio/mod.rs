@@ -28,14 +28,15 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use self::bar::Bar;
 use self::config::ConfigSpace;
 use self::dma::DmaMappings;
-use super::discovery::Host;
-use super::obstacle::Obstacle;
-use super::pci::{Model, PciAddress};
-use super::registers::{
-    ALL_ONES, EICR, EIMS, GPRC, GPTC, ICR, RAH_AV, RAH0, RAL0, RCTL, STATUS, TCTL, VECTOR_OTHER,
-    guest_entries, icr, rctl, receive_address, status, tctl,
+use crate::discovery::Host;
+use crate::error::NicError;
+use crate::interface::{BarAccess, BarPages, BarRegisters, DmaArea, Nic};
+use crate::obstacle::Obstacle;
+use crate::pci::{Model, PciAddress};
+use crate::registers::{
+    ALL_ONES, EICR, EIMS, GPRC, GPTC, ICR, PROBE_ENTRY, RAH_AV, RAH0, RAL0, RCTL, STATUS, TCTL,
+    VECTOR_OTHER, guest_entries, icr, rctl, receive_address, status, tctl,
 };
-use super::{BarAccess, BarPages, BarRegisters, DmaArea, Nic, NicError};
 
 pub use error::VfioError;
 
@@ -127,7 +128,8 @@ impl VfioNic {
         &self.bar
     }
 
-    /// Whether it may read and write memory of its own accord (PCI command, bus master enable).
+    /// Returns true if it may read and write memory of its own accord (PCI command, bus master
+    /// enable).
     ///
     /// # Errors
     /// The configuration space cannot be read.
@@ -175,17 +177,18 @@ impl Nic for VfioNic {
         for entry in guest_entries().map(|entry| 8 * entry as u32) {
             self.bar.write(RAH0 + entry, self.bar.read(RAH0 + entry) & !RAH_AV);
         }
-        self.bar.write(RAH0 + 8, 0);
+        self.bar.write(RAH0 + 8 * PROBE_ENTRY as u32, 0);
         self.bar.write(RCTL, self.bar.read(RCTL) & !(rctl::BAM | rctl::MPE | rctl::UPE));
     }
 
     fn accept_probes(&self, to: Option<[u8; 6]>) {
-        // The entry behind the guest's; invalid while it changes.
+        const ENTRY: u32 = 8 * PROBE_ENTRY as u32;
         let (low, high) = to.map_or((0, 0), receive_address);
         let valid = if to.is_some() { RAH_AV } else { 0 };
-        self.bar.write(RAH0 + 8, 0);
-        self.bar.write(RAL0 + 8, low);
-        self.bar.write(RAH0 + 8, high | valid);
+        // Invalid while it changes: no address of old and new halves passes.
+        self.bar.write(RAH0 + ENTRY, 0);
+        self.bar.write(RAL0 + ENTRY, low);
+        self.bar.write(RAH0 + ENTRY, high | valid);
     }
 
     fn take_received(&self) -> u32 {
@@ -252,7 +255,10 @@ impl Nic for VfioNic {
 
 impl From<VfioError> for NicError {
     fn from(error: VfioError) -> Self {
-        Self::Vfio(Box::new(error))
+        match error {
+            VfioError::Obstacle(obstacle) => Self::Obstacle(obstacle),
+            error => Self::Vfio(Box::new(error)),
+        }
     }
 }
 

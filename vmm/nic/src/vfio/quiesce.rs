@@ -1,6 +1,6 @@
 //! Making a NIC fall silent, letting it speak again, and resetting it. All off the failover path.
 //!
-//! The order is that of a driver that nobody trusts any more: mask the interrupts, disable the
+//! The order is that for a NIC whose driver is no longer trusted: mask the interrupts, disable the
 //! queues, wait until each says that it has stopped (the on-chip descriptor cache is live until
 //! then), bus master off, and a read last: its answer arrives behind every write the NIC had under
 //! way (PCI Express ordering).
@@ -13,14 +13,11 @@ use vmm_sys_util::ioctl_io_nr;
 
 use super::VfioNic;
 use super::error::VfioError;
+use crate::interface::{BarRegisters, Nic};
 use crate::registers::{ALL_ONES, EIMC, QUEUE_BLOCK_BYTES, RXDCTL, STATUS, TXDCTL, queue};
-use crate::{BarRegisters, Nic};
-use platform::budget::{NIC_DRAIN_DEADLINE, RESET_DEADLINE};
+use platform::budget::{NIC_DRAIN_DEADLINE, NIC_DRAIN_POLL, RESET_DEADLINE};
 
 ioctl_io_nr!(VFIO_DEVICE_RESET, VFIO_TYPE as u32, VFIO_BASE + 11);
-
-/// How often a bounded wait looks.
-const LOOK_EVERY: Duration = Duration::from_micros(50);
 
 impl VfioNic {
     pub(super) fn mask_interrupts(&self) {
@@ -87,7 +84,7 @@ impl VfioNic {
     }
 }
 
-/// Whether `done` becomes true in time.
+/// Returns true if `done` becomes true in time.
 fn within(
     deadline: Duration,
     mut done: impl FnMut() -> Result<bool, VfioError>,
@@ -100,6 +97,6 @@ fn within(
         if Instant::now() >= end {
             return Ok(false);
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(NIC_DRAIN_POLL);
     }
 }

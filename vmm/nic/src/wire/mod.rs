@@ -31,7 +31,7 @@ pub trait Wire: Send + Sync {
     /// The receiver is awake and about to look.
     fn begin_receive(&self) {}
 
-    /// Whether the cable has a live other end.
+    /// Returns true if the cable has a live other end.
     fn link_up(&self) -> bool;
 
     /// Ready to be read when [`Self::link_up`] may have changed; `None` if it never will again. The

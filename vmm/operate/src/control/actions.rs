@@ -279,9 +279,9 @@ impl From<ExamineError> for ApiError {
             ExamineError::NotPaused { .. } => ErrorCode::NotPaused,
             ExamineError::Debugged { .. } => ErrorCode::Debugged,
             ExamineError::Busy => ErrorCode::Busy,
-            ExamineError::Hold(HoldError::Broken) => ErrorCode::Overtaken,
+            ExamineError::Hold(HoldError::Released) => ErrorCode::Overtaken,
             ExamineError::NoDumps => ErrorCode::NoDumps,
-            ExamineError::Hold(HoldError::Late)
+            ExamineError::Hold(HoldError::TimedOut)
             | ExamineError::Registers(_)
             | ExamineError::Dump(_) => ErrorCode::Failed,
         };

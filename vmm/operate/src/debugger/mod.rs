@@ -1,7 +1,7 @@
 //! GDB servers: one for each domain that is looked into, each on a Unix socket of its own.
 //!
 //! ```text
-//!  gdb ── Unix socket ─▶ session ─▶ program: registers, memory, breakpoints ─▶ domain::Debug
+//!  gdb ── Unix socket ─▶ session ─▶ program: registers, memory, breakpoints ─▶ domain::DebugAccess
 //!                           │             └─ step: one instruction by breakpoints behind it
 //!                           └─ ends with gdb, with the life, or when the domain has to serve
 //! ```

@@ -44,12 +44,12 @@ impl Program {
     /// It has to serve, or does not stop.
     pub(super) fn stopped(debugged: Debugged) -> Result<Self, DebugError> {
         let hold = debugged.debug.hold();
-        hold.settle()?;
+        hold.wait_until_held()?;
         Ok(Self { debugged, hold: Some(hold), breakpoints: BTreeSet::new(), steps: Vec::new() })
     }
 
     fn hold(&self) -> Result<&Hold, DebugError> {
-        self.hold.as_ref().ok_or(DebugError::Hold(microvm::domain::HoldError::Late))
+        self.hold.as_ref().ok_or(DebugError::Hold(microvm::domain::HoldError::TimedOut))
     }
 
     /// The debugger wants it stopped.
@@ -58,7 +58,7 @@ impl Program {
     /// It has to serve, or does not stop.
     pub(super) fn interrupt(&mut self) -> Result<SingleThreadStopReason<u64>, DebugError> {
         let hold = self.debugged.debug.hold();
-        hold.settle()?;
+        hold.wait_until_held()?;
         self.end_step();
         // Should it have met a breakpoint at that moment, one hold is enough.
         drop(self.debugged.debug.take_stop());

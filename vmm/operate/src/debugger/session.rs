@@ -13,7 +13,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::program::Program;
-use platform::budget::{DEBUGGER_COMES, DEBUGGER_READS};
+use platform::budget::{DEBUGGER_CONNECT_DEADLINE, DEBUGGER_READ_DEADLINE};
 use supervisor::Debugged;
 
 /// How often it is looked at whether the domain has to serve.
@@ -94,14 +94,14 @@ fn accept(
     stop: &EventFd,
 ) -> io::Result<Option<UnixStream>> {
     let epoll = watch(&[listener.as_raw_fd(), stop.as_raw_fd(), debugged.debug.out_fd()])?;
-    let end = Instant::now() + DEBUGGER_COMES;
+    let end = Instant::now() + DEBUGGER_CONNECT_DEADLINE;
     while Instant::now() < end && !debugged.debug.is_over() {
         match ready(&epoll)? {
             None => {}
             Some(fd) if fd == listener.as_raw_fd() => {
                 let (stream, _) = listener.accept()?;
                 // One that does not read must not keep a domain stopped for ever.
-                stream.set_write_timeout(Some(DEBUGGER_READS))?;
+                stream.set_write_timeout(Some(DEBUGGER_READ_DEADLINE))?;
                 return Ok(Some(stream));
             }
             Some(_) => break,

@@ -74,7 +74,7 @@ impl Witness {
             let (stalls, stop) = (witness.stalls.clone(), witness.stop.clone());
             let thread = realtime::spawn("witness", Some(Priority::Witness), move || {
                 // Where that is refused it watches whichever it is on.
-                let _ = realtime::stay_on(processor..processor + 1);
+                let _ = realtime::pin_to(processor..processor + 1);
                 watch(period, &stalls, &stop);
             })?;
             witness.threads.push(thread);

@@ -10,7 +10,7 @@ use super::{
     Topology, WireSpec,
 };
 use nic::wire::TAP_NAME_BYTES;
-use platform::budget::MAX_AGAIN;
+use platform::budget::MAX_ANNOUNCE_AGAIN;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -50,7 +50,7 @@ const LATEST_AGAIN_MS: u32 = 60_000;
 fn check_announce(announce: &AnnounceSpec) -> Option<Mistake> {
     let again = &announce.again_ms;
     let at = "announce.again_ms";
-    if again.len() > MAX_AGAIN {
+    if again.len() > MAX_ANNOUNCE_AGAIN {
         let what = format!("{} repetitions are too many", again.len());
         return mistake(at, what, "leave at most 16");
     }

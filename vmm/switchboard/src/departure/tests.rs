@@ -27,7 +27,7 @@ fn posted(domain: &mut FakeDomain) -> Vec<u32> {
 
 /// The time of a stop that waits in vain.
 fn wait_in_vain(rig: &mut Rig) {
-    rig.now += DEPARTURE.as_nanos() as u64;
+    rig.now += GUEST_DRAIN_DEADLINE.as_nanos() as u64;
     rig.turn();
 }
 

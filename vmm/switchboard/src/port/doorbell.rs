@@ -5,11 +5,11 @@
 //! need not be read at all, and a pipe is drained with `RWF_NOWAIT`, which holds whatever flags the
 //! front-end sets on the shared description. Everything that is neither an eventfd nor a pipe (a
 //! regular file, a device, a file of somebody's FUSE daemon, whose every operation may hang) is
-//! *deaf*: kept, never touched, and the ring is looked at every [`budget::DEAF_KICK_POLL`] instead.
+//! *deaf*: kept, never touched, and the ring is looked at every [`budget::SILENT_KICK_POLL`] instead.
 //!
 //! A call must be an eventfd, and is signalled by the kernel's own means: see [`signal`].
 //!
-//! [`budget::DEAF_KICK_POLL`]: platform::budget::DEAF_KICK_POLL
+//! [`budget::SILENT_KICK_POLL`]: platform::budget::SILENT_KICK_POLL
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};

@@ -132,7 +132,7 @@ impl Server {
             Err(error) => {
                 // Out of descriptors, most likely: the front-end stays in the queue meanwhile.
                 tracing::warn!(%error, "a front-end could not be accepted");
-                std::thread::sleep(platform::budget::ACCEPT_AGAIN);
+                std::thread::sleep(platform::budget::ACCEPT_RETRY_PAUSE);
             }
         }
     }

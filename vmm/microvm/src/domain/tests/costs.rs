@@ -10,7 +10,7 @@ use shared_ring::layout::{IMAGE_BASE, STATUS_BASE};
 
 use super::super::{DomainEvents, DomainId, Fault, Life, VcpuState};
 use super::{PATIENCE, Stage, domain_image, eventually};
-use crate::domain::vcpu::wait_for;
+use crate::domain::eventfd::wait_until_set;
 use crate::kvm::testing::guest;
 use crate::kvm::tests::costs::median_max_us;
 use platform::clock::monotonic_ns;
@@ -62,8 +62,8 @@ fn pause_latency(stage: &Stage, epoch: u32) -> Duration {
     let life = start(stage, rounds_for_costs(), epoch, &Arc::default());
     eventually("it runs", || stage.word(STATUS_BASE) > 1000);
     let start = Instant::now();
-    life.expel();
-    assert!(life.wait_out(start + PATIENCE));
+    life.force_out();
+    assert!(life.wait_until_out(start + PATIENCE));
     start.elapsed()
 }
 
@@ -72,7 +72,7 @@ fn wake_latency(stage: &Stage, life: &Life) -> Duration {
     std::thread::sleep(Duration::from_millis(2));
     let start = Instant::now();
     stage.slot.kick.write(1).unwrap();
-    assert!(wait_for(&stage.slot.notify, monotonic_ns() + PATIENCE.as_nanos() as u64));
+    assert!(wait_until_set(&stage.slot.notify, monotonic_ns() + PATIENCE.as_nanos() as u64));
     let taken = start.elapsed();
     stage.slot.notify.read().unwrap();
     taken

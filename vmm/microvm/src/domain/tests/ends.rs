@@ -7,7 +7,7 @@ use shared_ring::Role;
 use shared_ring::hypercall::PanicCode;
 use shared_ring::layout::{HYPERCALL_BASE, IMAGE_BASE, STATUS_BASE};
 
-use super::super::{Fault, TrapError, VcpuState};
+use super::super::{Fault, InjectionError, VcpuState};
 use super::{Event, PATIENCE, QUIET, Stage, eventually};
 use crate::kvm::testing::guest;
 use platform::clock::monotonic_ns;
@@ -30,7 +30,7 @@ fn a_crash_is_reported_once_and_recorded() {
     eventually("the record is completed", || life.outcome().is_some());
     let Some(Fault::Exception(record)) = life.outcome().unwrap().fault else { panic!() };
     assert_eq!((record.cr2, record.registers.general.r12), (8, 0x77));
-    life.expel();
+    life.force_out();
     drop(life);
     assert!(stage.heard.try_recv().is_err(), "nothing more is heard of it");
 }
@@ -108,8 +108,8 @@ fn registers_reach_the_nic_until_the_verdict_and_not_after() {
     let stores = || stage.nic.stores.lock().unwrap().len();
     eventually("doorbells ring", || stores() > 20);
 
-    life.expel();
-    assert!(life.wait_out(Instant::now() + PATIENCE));
+    life.force_out();
+    assert!(life.wait_until_out(Instant::now() + PATIENCE));
 
     let rung = stores();
     std::thread::sleep(QUIET);
@@ -146,8 +146,8 @@ fn faulty_code_runs_when_it_is_reached_and_not_before() {
     let life = stage.start(rounds(), 1, Role::Active);
     eventually("it runs", || stage.word(STATUS_BASE) > 1000);
     let nops = IMAGE_BASE + rounds().len() as u64 - 4;
-    assert_eq!(life.inject(nops, &[]), Err(TrapError::Place { address: nops, len: 0 }));
-    let outside = TrapError::Place { address: STATUS_BASE, len: 1 };
+    assert_eq!(life.inject(nops, &[]), Err(InjectionError::Place { address: nops, len: 0 }));
+    let outside = InjectionError::Place { address: STATUS_BASE, len: 1 };
     assert_eq!(life.inject(STATUS_BASE, &[0x90]), Err(outside));
 
     let before_ns = monotonic_ns();
@@ -170,7 +170,7 @@ fn one_trap_at_a_time_and_harmless_code_does_no_harm() {
     let end = IMAGE_BASE + rounds().len() as u64 + 8;
 
     life.inject(end, &[0x90]).unwrap();
-    assert_eq!(life.inject(nops, &[0x90]), Err(TrapError::Armed { address: end }));
+    assert_eq!(life.inject(nops, &[0x90]), Err(InjectionError::Pending { address: end }));
     drop(life);
 
     let life = stage.start(rounds(), 2, Role::Active);
@@ -191,9 +191,9 @@ fn a_spinning_domain_is_expelled() {
     let used_ns = life.cpu_clock().now_ns().unwrap();
     eventually("it uses CPU", || life.cpu_clock().now_ns().unwrap() > used_ns);
 
-    life.expel();
+    life.force_out();
 
-    assert!(life.wait_out(Instant::now() + PATIENCE));
+    assert!(life.wait_until_out(Instant::now() + PATIENCE));
     eventually("the outcome is there", || life.outcome().is_some());
     assert_eq!(life.outcome().unwrap().registers.unwrap().rip, IMAGE_BASE);
 }

@@ -67,7 +67,7 @@ fn a_held_vcpu_can_be_expelled() {
     let life = started(&stage, busy());
     let _held = life.hold();
     eventually("the vCPU is held", || life.state() == VcpuState::Held);
-    life.expel();
+    life.force_out();
     eventually("the vCPU is out", || life.is_out());
 }
 
@@ -76,7 +76,7 @@ fn a_nudge_is_an_exit_and_nothing_else() {
     let stage = Stage::new();
     let life = started(&stage, busy());
     let before = life.exits().interruptions;
-    life.nudge();
+    life.interrupt();
     eventually("the vCPU left the guest", || life.exits().interruptions > before);
     let beat = stage.word(STATUS_BASE);
     eventually("the vCPU goes on", || stage.word(STATUS_BASE) != beat);

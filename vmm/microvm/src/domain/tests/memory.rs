@@ -165,9 +165,9 @@ fn a_hundred_lives_leave_no_descriptor_behind() {
 
     for epoch in 2..=100 {
         let life = stage.start(talk(), epoch, Role::Standby);
-        assert!(!life.wait_out(std::time::Instant::now()));
-        life.expel();
-        assert!(life.wait_out(std::time::Instant::now() + PATIENCE));
+        assert!(!life.wait_until_out(std::time::Instant::now()));
+        life.force_out();
+        assert!(life.wait_until_out(std::time::Instant::now() + PATIENCE));
     }
 
     // Other tests of this process hold some of their own at any moment, but never this many.

@@ -102,9 +102,9 @@ fn a_parked_domain_can_be_expelled() {
     let stage = Stage::new();
     let life = parked_service(&stage, Role::Standby);
 
-    life.expel();
+    life.force_out();
 
-    assert!(life.wait_out(std::time::Instant::now() + PATIENCE));
+    assert!(life.wait_until_out(std::time::Instant::now() + PATIENCE));
     assert_eq!((life.state(), wakes(&stage)), (VcpuState::Out, 0));
     assert!(stage.heard.try_recv().is_err());
 }

@@ -46,7 +46,7 @@ fn next(vm: &mut MicroVm) -> Said {
 fn next_crash(vm: &mut MicroVm) -> CrashRecord {
     match next(vm) {
         Said::Exception(mut record) => {
-            vm.complete(&mut record).unwrap();
+            vm.complete_record(&mut record).unwrap();
             record
         }
         other => panic!("{other:x?} instead of an exception"),

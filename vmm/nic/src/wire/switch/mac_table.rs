@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use platform::budget::SWITCH_STATION_AGE;
+
 const BUCKETS: usize = 64;
 const WAYS: usize = 4;
-/// How long a station that says nothing is remembered (IEEE 802.1Q table 8-6: 300 s).
-const AGE_NS: u64 = 300_000_000_000;
+const AGE_NS: u64 = SWITCH_STATION_AGE.as_nanos() as u64;
 const PORT_SHIFT: u32 = 48;
 
 /// A station's address.

@@ -6,7 +6,8 @@
 //!                                              └─ (flooded) queue of every other port
 //! ```
 //!
-//! Nobody's thread but the sender's runs; it locks a port's queue only while it copies a frame in.
+//! The switch has no thread of its own: the sender's does the work, and locks a port's queue only
+//! while it copies a frame in.
 
 mod mac_table;
 

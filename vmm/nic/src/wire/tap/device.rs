@@ -54,7 +54,7 @@ fn refusal(name: &str, was_there: bool, source: io::Error) -> TapError {
     }
 }
 
-/// Whether the interface `name` is operational: on, and with a carrier.
+/// Returns true if the interface `name` is operational: on, and with a carrier.
 pub(super) fn is_running(name: &str) -> io::Result<bool> {
     let mut request = request(name).ok_or(io::ErrorKind::InvalidInput)?;
     let socket = control_socket()?;

@@ -1,27 +1,29 @@
-//! A life as those see it who only look.
+//! A life as seen by those who only read its counters.
 
 use std::sync::Arc;
 
-use super::vcpu::{Shared, VcpuState};
-use super::{CpuClock, ExitCounts};
+use super::cpu_clock::CpuClock;
+use super::exit_counts::ExitCounts;
+use super::life_state::LifeState;
+use super::vcpu_state::VcpuState;
 
 /// Reads a life's counters without keeping it alive: what it holds after the life is torn down is
 /// memory of a few hundred bytes.
 #[derive(Clone)]
-pub struct LifeProbe {
-    pub(super) shared: Arc<Shared>,
+pub struct LifeView {
+    pub(super) state: Arc<LifeState>,
     pub(super) cpu_clock: CpuClock,
 }
 
-impl LifeProbe {
+impl LifeView {
     /// Number of the life.
     pub fn epoch(&self) -> u32 {
-        self.shared.epoch
+        self.state.epoch
     }
 
     /// Where the vCPU thread is.
     pub fn state(&self) -> VcpuState {
-        self.shared.state()
+        self.state.vcpu()
     }
 
     /// CPU time of the vCPU thread, nanoseconds; `None` once it is gone.
@@ -31,6 +33,6 @@ impl LifeProbe {
 
     /// Exits so far.
     pub fn exits(&self) -> ExitCounts {
-        self.shared.exits.snapshot()
+        self.state.exits.snapshot()
     }
 }
