@@ -152,9 +152,9 @@ impl Failover {
 
     /// The last drill of a domain's present life.
     pub fn last_drill(&self, id: DomainId) -> Option<DrillReport> {
-        let seats = self.seats();
-        let seat = &seats[id.index()];
-        seat.last_drill.filter(|drill| drill.epoch == seat.epoch)
+        let table = self.lock_table();
+        let entry = &table[id.index()];
+        entry.last_drill.filter(|drill| drill.epoch == entry.epoch)
     }
 
     /// The drill itself; the caller holds the right to it.
@@ -180,17 +180,17 @@ impl Failover {
         &self,
         id: Option<DomainId>,
     ) -> Result<(std::sync::Arc<Life>, DomainId), DrillError> {
-        let seats = self.seats();
-        let active = seats.iter().position(|seat| seat.state == RoleState::Active);
+        let table = self.lock_table();
+        let active = table.iter().position(|entry| entry.state == RoleState::Active);
         let active = active.ok_or(DrillError::NobodyServes)?;
         let index = match id {
             Some(id) => Some(id.index()),
-            None => self.successor(&seats, Need::CannotStay),
+            None => self.successor(&table, Need::CannotStay),
         };
-        let seat = index.and_then(|index| seats.get(index)).ok_or(DrillError::NoStandby)?;
-        let life = seat.life.clone().filter(|_| seat.state == RoleState::Standby);
+        let entry = index.and_then(|index| table.get(index)).ok_or(DrillError::NoStandby)?;
+        let life = entry.life.clone().filter(|_| entry.state == RoleState::Standby);
         let life = life.ok_or(DrillError::NoStandby)?;
-        if seat.is_aside() || seats[active].debugged {
+        if entry.is_aside() || table[active].debugged {
             return Err(DrillError::Aside);
         }
         match self.slots[life.id().index()].nic.link_up() {
@@ -201,24 +201,24 @@ impl Failover {
 
     /// Keeps what came of a drill; whether the standby's fitness has changed by it.
     pub(super) fn remember(&self, report: &DrillReport) -> bool {
-        let mut seats = self.seats();
-        let seat = &mut seats[report.domain.index()];
-        if seat.epoch != report.epoch {
+        let mut table = self.lock_table();
+        let entry = &mut table[report.domain.index()];
+        if entry.epoch != report.epoch {
             return false;
         }
-        seat.last_drill = Some(*report);
+        entry.last_drill = Some(*report);
         // What the active domain spoilt proves nothing against the standby.
         if report.blame == Some(Blame::Active) {
             return false;
         }
-        std::mem::replace(&mut seat.drill_passed, report.passed()) != report.passed()
+        std::mem::replace(&mut entry.drill_passed, report.passed()) != report.passed()
     }
 
     /// Does something to a standby that is still one, and in the same life.
     fn while_standby<T>(&self, life: &Life, act: impl FnOnce() -> T) -> Result<T, DrillError> {
-        let seats = self.seats();
-        let seat = &seats[life.id().index()];
-        let same = seat.state == RoleState::Standby && seat.epoch == life.epoch();
+        let table = self.lock_table();
+        let entry = &table[life.id().index()];
+        let same = entry.state == RoleState::Standby && entry.epoch == life.epoch();
         if same && !life.is_stopped() { Ok(act()) } else { Err(DrillError::Abandoned) }
     }
 
@@ -263,8 +263,8 @@ impl Failover {
     /// Opens or shuts the way for probes to a NIC, unless it is being built anew.
     fn accept_probes(&self, id: DomainId, open: bool) {
         let slot = &self.slots[id.index()];
-        let seats = self.seats();
-        if matches!(seats[id.index()].state, RoleState::Active | RoleState::Standby) {
+        let table = self.lock_table();
+        if matches!(table[id.index()].state, RoleState::Active | RoleState::Standby) {
             slot.nic.accept_probes(open.then(|| probe_mac(slot.control().mac(), id.0)));
         }
     }

@@ -124,5 +124,5 @@ pub struct FailoverReport {
     /// Received frames saved from the failed NIC.
     pub salvaged: u64,
     /// Frame for people: what the domain left behind, one line.
-    pub epitaph: String,
+    pub crash_summary: String,
 }

@@ -102,20 +102,20 @@ impl Drop for Debugged {
 impl Failover {
     /// A debugger comes to a life, or goes.
     fn set_debugged(&self, id: DomainId, epoch: u32, debugged: bool) {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        if seat.epoch == epoch {
-            seat.debugged = debugged;
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        if entry.epoch == epoch {
+            entry.debugged = debugged;
         }
-        drop(seats);
-        self.nudge();
+        drop(table);
+        self.notify();
     }
 
     /// The life of a domain that serves or stands by.
     fn running(&self, id: DomainId) -> Result<(RoleState, Arc<Life>), ExamineError> {
-        let seats = self.seats();
-        let seat = &seats[id.index()];
-        match (seat.state, &seat.life) {
+        let table = self.lock_table();
+        let entry = &table[id.index()];
+        match (entry.state, &entry.life) {
             (state @ (RoleState::Active | RoleState::Standby), Some(life)) => {
                 Ok((state, life.clone()))
             }
@@ -146,18 +146,18 @@ impl Operator {
             return Err(ExamineError::Serves { name: self.name(id) });
         }
         let hold = life.hold();
-        let mut seats = failover.seats();
-        let seat = &mut seats[id.index()];
-        if seat.state == RoleState::Active {
+        let mut table = failover.lock_table();
+        let entry = &mut table[id.index()];
+        if entry.state == RoleState::Active {
             return Err(ExamineError::Serves { name: self.name(id) });
         }
-        if seat.state != RoleState::Standby || seat.epoch != life.epoch() {
+        if entry.state != RoleState::Standby || entry.epoch != life.epoch() {
             return Err(HoldError::Broken.into());
         }
-        let paused_before = seat.paused.replace(hold).is_some();
-        drop(seats);
+        let paused_before = entry.paused.replace(hold).is_some();
+        drop(table);
         if !paused_before {
-            failover.nudge();
+            failover.notify();
             self.tell(Event::Paused { domain: id });
         }
         Ok(())
@@ -169,9 +169,9 @@ impl Operator {
     /// See [`ExamineError`].
     pub fn resume(&self, id: DomainId) -> Result<(), ExamineError> {
         let failover = self.failover();
-        let hold = failover.seats()[id.index()].paused.take();
+        let hold = failover.lock_table()[id.index()].paused.take();
         drop(hold.ok_or_else(|| ExamineError::NotPaused { name: self.name(id) })?);
-        failover.nudge();
+        failover.notify();
         self.tell(Event::Resumed { domain: id });
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The failover itself: the one place where roles change.
 //!
 //! [`Failover::verdict`] runs on whichever thread has the verdict (the vCPU thread for a crash, the
-//! supervisor for all else), because every thread in between would cost a wake-up. The seats are
+//! supervisor for all else), because every thread in between would cost a wake-up. The table are
 //! behind one mutex; what is done under it is a few stores, register writes and eventfd writes.
 //! Nothing on the path from the verdict to the release of the spare allocates, logs, maps memory or
 //! waits. Everything slow is left to the domain's rebuild thread, through a queue that was sized for
@@ -13,9 +13,9 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::domain_table::{DomainEntry, DomainTable, Shown, TableGuard};
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use super::rules::{self, DomainView, Link, Need, SystemState};
-use super::seats::{Seat, Seats, SeatsGuard, Shown};
 use super::verdict::{FailoverRecord, Verdict};
 use crate::topology::{Limits, MAX_DOMAINS};
 use microvm::domain::{DomainId, DomainSlot, Life, LifeProbe};
@@ -48,7 +48,7 @@ pub(super) struct FailoverConfig {
     /// Of each domain, the queue of its rebuild thread, with room for [`JOBS`].
     pub(super) jobs: Vec<SyncSender<Job>>,
     /// Told `true` at each change, `false` at the end; room for one.
-    pub(super) nudges: SyncSender<bool>,
+    pub(super) notices: SyncSender<bool>,
     pub(super) limits: Limits,
     /// How long a drill may last.
     pub(super) drill_limit: Duration,
@@ -62,13 +62,13 @@ pub(super) struct FailoverConfig {
 pub struct Failover {
     pub(super) slots: Vec<Arc<DomainSlot>>,
     pub(super) switchboard: Arc<Switchboard>,
-    seats: Seats,
-    /// Held by the one planned operation that is on. Never with the seats locked.
+    table: DomainTable,
+    /// Held by the one planned operation that is on. Never with the table locked.
     pub(super) planned: Mutex<()>,
     /// Drills so far.
     pub(super) drills: AtomicU32,
     jobs: Vec<SyncSender<Job>>,
-    nudges: SyncSender<bool>,
+    notices: SyncSender<bool>,
     pub(super) drill_limit: Duration,
     pub(super) attaches_early: bool,
     pub(super) shares_nic: bool,
@@ -77,26 +77,26 @@ pub struct Failover {
 impl Failover {
     /// All domains failed; their rebuild threads bring them up.
     pub(super) fn new(config: FailoverConfig) -> io::Result<Self> {
-        let seats = Seats::new(config.slots.len(), config.limits)?;
-        let FailoverConfig { slots, switchboard, jobs, nudges, .. } = config;
+        let table = DomainTable::new(config.slots.len(), config.limits)?;
+        let FailoverConfig { slots, switchboard, jobs, notices, .. } = config;
         let FailoverConfig { drill_limit, attaches_early, shares_nic, .. } = config;
         let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
         Ok(Self {
             slots,
             switchboard,
-            seats,
+            table,
             planned,
             drills,
             jobs,
-            nudges,
+            notices,
             drill_limit,
             attaches_early,
             shares_nic,
         })
     }
 
-    pub(super) fn seats(&self) -> SeatsGuard<'_> {
-        self.seats.lock()
+    pub(super) fn lock_table(&self) -> TableGuard<'_> {
+        self.table.lock()
     }
 
     /// A domain has failed: stop its NIC and hand its ring to the best standby, see
@@ -106,29 +106,29 @@ impl Failover {
     /// that has failed already, changes nothing.
     pub fn verdict(&self, from: DomainId, epoch: u32, verdict: Verdict, entered_ns: u64) {
         let verdict_ns = monotonic_ns();
-        let mut seats = self.seats();
-        let seat = &mut seats[from.index()];
-        let Ok(failed) = seat.state.after(RoleEvent::Fault) else { return };
-        if seat.epoch != epoch {
+        let mut table = self.lock_table();
+        let entry = &mut table[from.index()];
+        let Ok(failed) = entry.state.after(RoleEvent::Fault) else { return };
+        if entry.epoch != epoch {
             return;
         }
-        let was_active = seat.state == RoleState::Active;
-        seat.state = failed;
-        seat.put_back();
-        let partner = self.separate(&mut seats, from.index(), verdict_ns);
-        let heir = match was_active {
-            true => partner.or_else(|| self.successor(&seats, Need::CannotStay)),
+        let was_active = entry.state == RoleState::Active;
+        entry.state = failed;
+        entry.put_back();
+        let partner = self.separate(&mut table, from.index(), verdict_ns);
+        let successor = match was_active {
+            true => partner.or_else(|| self.successor(&table, Need::CannotStay)),
             false => None,
         };
         // Before the other shuts: what is sent to all in between comes to both, and the switchboard
         // hands it on once.
-        if let Some(heir) = heir {
-            self.open(heir);
+        if let Some(successor) = successor {
+            self.open(successor);
         }
         self.shut(from.index(), was_active);
-        let to = heir.and_then(|heir| self.promote(&mut seats, heir, verdict_ns));
+        let to = successor.and_then(|successor| self.promote(&mut table, successor, verdict_ns));
         let released_ns = monotonic_ns();
-        drop(seats);
+        drop(table);
         let record = FailoverRecord {
             from,
             epoch,
@@ -148,14 +148,14 @@ impl Failover {
         if was_active && to.is_none() {
             self.call_all();
         }
-        self.nudge();
+        self.notify();
     }
 
     /// Ends a planned switch in which a domain failed. The ring may be with either of the two: says
     /// whom it goes to if that domain served, and makes sure that the other has it if not.
-    fn separate(&self, seats: &mut [Seat], failed: usize, verdict_ns: u64) -> Option<usize> {
-        let partner = seats[failed].partner.take()?;
-        let other = &mut seats[partner];
+    fn separate(&self, table: &mut [DomainEntry], failed: usize, verdict_ns: u64) -> Option<usize> {
+        let partner = table[failed].partner.take()?;
+        let other = &mut table[partner];
         other.partner = None;
         if other.state == RoleState::Active {
             let (to, epoch) = (self.slots[partner].id, other.epoch);
@@ -181,25 +181,25 @@ impl Failover {
 
     /// Stops a standby that is to be built anew, and has that done. Whether it was one.
     pub(super) fn replace(&self, id: DomainId) -> bool {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        if seat.state != RoleState::Standby || seat.partner.is_some() {
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        if entry.state != RoleState::Standby || entry.partner.is_some() {
             return false;
         }
-        let Ok(failed) = seat.state.after(RoleEvent::Fault) else { return false };
-        seat.state = failed;
+        let Ok(failed) = entry.state.after(RoleEvent::Fault) else { return false };
+        entry.state = failed;
         self.shut(id.index(), false);
-        drop(seats);
+        drop(table);
         // A thread whose queue is full has a failure of this domain in it, and builds it anew.
         let _ = self.jobs[id.index()].try_send(Job::Begin);
-        self.nudge();
+        self.notify();
         true
     }
 
     /// Something changed that the state of the whole may depend on.
-    pub(super) fn nudge(&self) {
+    pub(super) fn notify(&self) {
         // A nudge that finds no room comes before one that was not taken yet.
-        let _ = self.nudges.try_send(true);
+        let _ = self.notices.try_send(true);
     }
 
     /// Nobody serves: whoever is in quarantine is needed now.
@@ -212,12 +212,12 @@ impl Failover {
 
     /// What the rules look at. On the failover path: allocates nothing, reads the status register
     /// of each NIC that is in use and of no other.
-    fn view(&self, seats: &[Seat], index: usize, now_ns: u64) -> DomainView {
-        let seat = &seats[index];
-        let link = self.link(index, seat.state);
-        let held_down = seat.link.held_until_ns(now_ns).is_some();
-        let (drill_passed, aside) = (seat.drill_passed, seat.is_aside());
-        DomainView { state: seat.state, link, held_down, drill_passed, aside }
+    fn view(&self, table: &[DomainEntry], index: usize, now_ns: u64) -> DomainView {
+        let entry = &table[index];
+        let link = self.link(index, entry.state);
+        let held_down = entry.link.held_until_ns(now_ns).is_some();
+        let (drill_passed, aside) = (entry.drill_passed, entry.is_aside());
+        DomainView { state: entry.state, link, held_down, drill_passed, aside }
     }
 
     fn link(&self, index: usize, state: RoleState) -> Link {
@@ -231,17 +231,21 @@ impl Failover {
         }
     }
 
-    pub(super) fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
+    pub(super) fn with_views<T>(
+        &self,
+        table: &[DomainEntry],
+        ask: impl FnOnce(&[DomainView]) -> T,
+    ) -> T {
         let now_ns = monotonic_ns();
         let mut views = [DomainView::NOBODY; MAX_DOMAINS];
-        for (index, view) in views.iter_mut().enumerate().take(seats.len()) {
-            *view = self.view(seats, index, now_ns);
+        for (index, view) in views.iter_mut().enumerate().take(table.len()) {
+            *view = self.view(table, index, now_ns);
         }
-        ask(&views[..seats.len()])
+        ask(&views[..table.len()])
     }
 
-    pub(super) fn successor(&self, seats: &[Seat], need: Need) -> Option<usize> {
-        self.with_views(seats, |views| rules::successor(views, need))
+    pub(super) fn successor(&self, table: &[DomainEntry], need: Need) -> Option<usize> {
+        self.with_views(table, |views| rules::successor(views, need))
     }
 
     /// The domains as the rules see them now. Takes no lock.
@@ -254,7 +258,7 @@ impl Failover {
             drill_passed: shown.drill_passed,
             aside: shown.aside,
         };
-        self.seats.shown_together().into_iter().enumerate().map(view).collect()
+        self.table.shown_together().into_iter().enumerate().map(view).collect()
     }
 
     /// What the service is worth now. Takes no lock.
@@ -264,26 +268,32 @@ impl Failover {
 
     /// A NIC's link came or went: remembered against flapping. What follows of it is a verdict.
     pub fn link_changed(&self, id: DomainId, up: bool) {
-        self.seats()[id.index()].link.changed(up, monotonic_ns());
-        self.nudge();
+        self.lock_table()[id.index()].link.changed(up, monotonic_ns());
+        self.notify();
     }
 
     /// Whether somebody other than this domain serves, or would at once.
     pub(super) fn is_dispensable(&self, id: DomainId) -> bool {
-        let able = |seat: &Seat| matches!(seat.state, RoleState::Active | RoleState::Standby);
-        self.seats().iter().enumerate().any(|(n, seat)| n != id.index() && able(seat))
+        let able =
+            |entry: &DomainEntry| matches!(entry.state, RoleState::Active | RoleState::Standby);
+        self.lock_table().iter().enumerate().any(|(n, entry)| n != id.index() && able(entry))
     }
 
     /// Hands the ring to a standby, whose filters are open or about to be.
-    fn promote(&self, seats: &mut [Seat], index: usize, verdict_ns: u64) -> Option<DomainId> {
-        let seat = &mut seats[index];
+    fn promote(
+        &self,
+        table: &mut [DomainEntry],
+        index: usize,
+        verdict_ns: u64,
+    ) -> Option<DomainId> {
+        let entry = &mut table[index];
         let slot = &self.slots[index];
-        seat.state = seat.state.after(RoleEvent::TakeOver).ok()?;
+        entry.state = entry.state.after(RoleEvent::TakeOver).ok()?;
         // A debugger finds out by itself; its breakpoints stop nobody any more.
-        seat.put_back();
+        entry.put_back();
         slot.nic.arm_first_sent();
-        self.switchboard.take_over(TakeOver { to: slot.id, epoch: seat.epoch, verdict_ns });
-        if let Some(life) = &seat.life {
+        self.switchboard.take_over(TakeOver { to: slot.id, epoch: entry.epoch, verdict_ns });
+        if let Some(life) = &entry.life {
             life.release();
         }
         Some(slot.id)
@@ -302,24 +312,24 @@ impl Failover {
         &self,
         id: DomainId,
     ) -> Result<(u32, Option<Arc<Life>>), IllegalTransition> {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        seat.state = seat.state.after(RoleEvent::Rebuild)?;
-        seat.epoch += 1;
-        seat.drill_passed = true;
-        seat.put_back();
-        Ok((seat.epoch, seat.life.take()))
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        entry.state = entry.state.after(RoleEvent::Rebuild)?;
+        entry.epoch += 1;
+        entry.drill_passed = true;
+        entry.put_back();
+        Ok((entry.epoch, entry.life.take()))
     }
 
     /// A life that the rebuild thread took out is not over yet.
     pub(super) fn return_life(&self, id: DomainId, life: Arc<Life>) {
-        self.seats()[id.index()].life = Some(life);
+        self.lock_table()[id.index()].life = Some(life);
     }
 
     /// The rebuild thread has started a life.
-    pub(super) fn seat_life(&self, id: DomainId, life: Arc<Life>) {
-        self.seats.show_life(id.index(), life.probe());
-        self.seats()[id.index()].life = Some(life);
+    pub(super) fn enter_life(&self, id: DomainId, life: Arc<Life>) {
+        self.table.show_life(id.index(), life.probe());
+        self.lock_table()[id.index()].life = Some(life);
     }
 
     /// A rebuilt domain is attached: it stands by, or serves at once where nobody does.
@@ -327,31 +337,31 @@ impl Failover {
     /// # Errors
     /// It failed in the meantime.
     pub(super) fn ready(&self, id: DomainId) -> Result<RoleState, IllegalTransition> {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        seat.state = seat.state.after(RoleEvent::Ready)?;
-        if !seats.iter().any(|seat| seat.state == RoleState::Active)
-            && let Some(heir) = self.successor(&seats, Need::CannotStay)
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        entry.state = entry.state.after(RoleEvent::Ready)?;
+        if !table.iter().any(|entry| entry.state == RoleState::Active)
+            && let Some(successor) = self.successor(&table, Need::CannotStay)
         {
-            self.open(heir);
-            self.promote(&mut seats, heir, monotonic_ns());
+            self.open(successor);
+            self.promote(&mut table, successor, monotonic_ns());
         }
-        let state = seats[id.index()].state;
-        // Before the nudge: who is nudged looks at what is shown when the seats are let go.
-        drop(seats);
-        self.nudge();
+        let state = table[id.index()].state;
+        // Before the nudge: who is nudged looks at what is shown when the table are let go.
+        drop(table);
+        self.notify();
         Ok(state)
     }
 
     /// A domain could not be built. If its life failed by itself, that was noticed already.
     pub(super) fn build_failed(&self, id: DomainId, epoch: u32) {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        if seat.epoch == epoch
-            && seat.state == RoleState::Restarting
-            && let Ok(failed) = seat.state.after(RoleEvent::Fault)
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        if entry.epoch == epoch
+            && entry.state == RoleState::Restarting
+            && let Ok(failed) = entry.state.after(RoleEvent::Fault)
         {
-            seat.state = failed;
+            entry.state = failed;
         }
     }
 
@@ -360,33 +370,33 @@ impl Failover {
     /// # Errors
     /// It has not failed.
     pub(super) fn give_up(&self, id: DomainId) -> Result<(), IllegalTransition> {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        seat.state = seat.state.after(RoleEvent::GiveUp)?;
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        entry.state = entry.state.after(RoleEvent::GiveUp)?;
         Ok(())
     }
 
     /// What a domain is now, and its epoch. Takes no lock.
     pub fn state(&self, id: DomainId) -> (RoleState, u32) {
-        let shown = self.seats.shown(id.index());
+        let shown = self.table.shown(id.index());
         (shown.state, shown.epoch)
     }
 
     /// Counters of the newest life of a domain, if it had one. Takes no lock that a failover needs.
     pub fn probe(&self, id: DomainId) -> Option<LifeProbe> {
-        self.seats.probe(id.index())
+        self.table.probe(id.index())
     }
 
     /// What a domain is now, and its life.
-    pub fn seated(&self, id: DomainId) -> Option<(RoleState, Arc<Life>)> {
-        let seats = self.seats();
-        let seat = &seats[id.index()];
-        seat.life.clone().map(|life| (seat.state, life))
+    pub fn state_and_life(&self, id: DomainId) -> Option<(RoleState, Arc<Life>)> {
+        let table = self.lock_table();
+        let entry = &table[id.index()];
+        entry.life.clone().map(|life| (entry.state, life))
     }
 
-    /// The life in a seat, if any.
+    /// The life in a entry, if any.
     pub fn life(&self, id: DomainId) -> Option<Arc<Life>> {
-        self.seats()[id.index()].life.clone()
+        self.lock_table()[id.index()].life.clone()
     }
 
     /// The domain that serves. Takes no lock.
@@ -396,7 +406,7 @@ impl Failover {
 
     /// Whether a domain other than this one serves or has just been told to, and if so whether its
     /// driver has attached its NIC.
-    pub(super) fn heir_attached(&self, id: DomainId) -> Option<bool> {
+    pub(super) fn successor_attached(&self, id: DomainId) -> Option<bool> {
         let active = self.active().filter(|active| *active != id)?;
         let (_, epoch) = self.state(active);
         Some(self.slots[active.index()].is_attached(epoch))
@@ -409,6 +419,6 @@ impl Failover {
 
     /// Takes all lives out, for the end.
     pub(super) fn take_lives(&self) -> Vec<Arc<Life>> {
-        self.seats().iter_mut().filter_map(|seat| seat.life.take()).collect()
+        self.lock_table().iter_mut().filter_map(|entry| entry.life.take()).collect()
     }
 }

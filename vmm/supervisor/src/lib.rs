@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  vCPU thread ─ crash ──────────────┐
-//!  switchboard ─ violation ─ hub ─ supervisor thread ─┤
+//!  switchboard ─ violation ─ event_sink ─ supervisor thread ─┤
 //!                                    ▼
 //!                         failover::Failover::verdict      (the one place that changes roles)
 //!                          │ NIC off, ring over, spare on
@@ -10,31 +10,31 @@
 //!                         rebuild thread: record, quiesce, build anew ─ events
 //! ```
 
-mod clockwork;
 pub mod coredump;
 pub mod detect;
+mod domain_table;
 mod drill;
 mod event;
+mod event_sink;
 mod examine;
 mod failover;
 mod flapping;
-mod hub;
 mod images;
-mod keeper;
-mod looks;
+mod monitor;
 mod operator;
+mod periodic;
 mod probes;
 mod rebuild;
+mod rebuild_context;
 mod roles;
 mod rules;
-mod seats;
+mod sampling;
+mod supervisor_thread;
 mod switch;
 mod system;
 pub mod topology;
 mod upgrade;
 mod verdict;
-mod watch;
-mod workshop;
 
 pub use drill::{Blame, DrillError, DrillReport, Evidence};
 pub use event::{Event, FailoverReport};

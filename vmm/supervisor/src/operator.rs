@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::drill::{DrillError, DrillReport};
 use super::event::Event;
 use super::failover::Failover;
+use super::rebuild_context::RebuildContext;
 use super::switch::{SwitchError, SwitchReport};
 use super::upgrade::{Upgrade, UpgradeError, UpgradeReport};
-use super::workshop::Workshop;
 use crate::coredump::DumpWriter;
 use microvm::domain::DomainId;
 use platform::one_line::one_line;
@@ -17,24 +17,24 @@ use platform::one_line::one_line;
 /// [`Event`] too. One at a time.
 #[derive(Clone)]
 pub struct Operator {
-    shop: Arc<Workshop>,
+    context: Arc<RebuildContext>,
 }
 
 impl Operator {
-    pub(super) fn new(shop: Arc<Workshop>) -> Self {
-        Self { shop }
+    pub(super) fn new(context: Arc<RebuildContext>) -> Self {
+        Self { context }
     }
 
     pub(super) fn failover(&self) -> &Failover {
-        &self.shop.failover
+        &self.context.failover
     }
 
     pub(super) fn dumps(&self) -> Option<&DumpWriter> {
-        self.shop.dumps.as_ref()
+        self.context.dumps.as_ref()
     }
 
     pub(super) fn tell(&self, event: Event) {
-        self.shop.tell(event);
+        self.context.tell(event);
     }
 
     /// Hands the ring to another domain, `to` or the best that stands by.
@@ -42,8 +42,8 @@ impl Operator {
     /// # Errors
     /// See [`SwitchError`].
     pub fn switch_to(&self, to: Option<DomainId>) -> Result<SwitchReport, SwitchError> {
-        let report = self.shop.failover.switch_to(to)?;
-        self.shop.tell(Event::Switched(report));
+        let report = self.context.failover.switch_to(to)?;
+        self.context.tell(Event::Switched(report));
         Ok(report)
     }
 
@@ -52,14 +52,14 @@ impl Operator {
     /// # Errors
     /// There was no drill; see [`DrillError`].
     pub fn drill(&self, id: Option<DomainId>) -> Result<DrillReport, DrillError> {
-        let report = self.shop.failover.drill(id)?;
-        self.shop.tell(Event::Drilled(report));
+        let report = self.context.failover.drill(id)?;
+        self.context.tell(Event::Drilled(report));
         Ok(report)
     }
 
     /// Drills the standbys in turn.
     pub(super) fn drill_all(&self) {
-        for slot in &self.shop.slots {
+        for slot in &self.context.slots {
             // One that serves, is being built, or is needed, is not drilled: that is no news.
             if let Err(error) = self.drill(Some(slot.id)) {
                 tracing::debug!(domain = slot.name, %error, "no drill");
@@ -78,8 +78,8 @@ impl Operator {
         image: &[u8],
         probation: Duration,
     ) -> Result<UpgradeReport, UpgradeError> {
-        let result = Upgrade::new(&self.shop, image).and_then(|upgrade| upgrade.run(probation));
-        self.shop.tell(match &result {
+        let result = Upgrade::new(&self.context, image).and_then(|upgrade| upgrade.run(probation));
+        self.context.tell(match &result {
             Ok(report) => Event::Upgraded(*report),
             Err(error) => Event::UpgradeFailed { reason: one_line(error) },
         });

@@ -24,9 +24,9 @@ use std::time::{Duration, Instant};
 use super::event::{Event, FailoverReport};
 use super::failover::Job;
 use super::flapping::{FailureHistory, Restart};
+use super::rebuild_context::RebuildContext;
 use super::roles::RoleState;
 use super::verdict::{FailoverRecord, Verdict};
-use super::workshop::Workshop;
 use crate::coredump::{Capture, CaptureConfig};
 use microvm::domain::{DomainId, DomainSlot, Life, PrepareConfig};
 use platform::budget::{
@@ -38,7 +38,7 @@ use switchboard::{QuarantinedFrame, TakeOverReport};
 
 /// Builds one domain, again and again.
 pub(super) struct Rebuilder {
-    shop: Arc<Workshop>,
+    context: Arc<RebuildContext>,
     slot: Arc<DomainSlot>,
     history: FailureHistory,
     /// Attempts that failed since the last success.
@@ -78,13 +78,13 @@ impl Rebuilder {
     /// The builder of one domain, which begins with `next` when its own first attempt is over: so
     /// the first domain of the topology is the first to serve, and has the processor to itself.
     pub(super) fn new(
-        shop: Arc<Workshop>,
+        context: Arc<RebuildContext>,
         slot: Arc<DomainSlot>,
         next: Option<SyncSender<Job>>,
     ) -> Self {
-        let history = FailureHistory::new(shop.limits);
+        let history = FailureHistory::new(context.limits);
         Self {
-            shop,
+            context,
             slot,
             history,
             attempts: 0,
@@ -97,7 +97,7 @@ impl Rebuilder {
 
     /// Does its jobs until told to stop.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        while !self.shop.stopped.load(Ordering::Acquire) {
+        while !self.context.stopped.load(Ordering::Acquire) {
             // Jobs before attempts: a failure is recorded before its memory is used again.
             match self.next_job(jobs) {
                 Ok(Job::Begin) => self.due = Some(Instant::now()),
@@ -124,7 +124,7 @@ impl Rebuilder {
         self.strayed |= record.was_active;
         let takeover = self.record(record);
         self.dump(&record, takeover);
-        if self.shop.abandoned.load(Ordering::Acquire) {
+        if self.context.abandoned.load(Ordering::Acquire) {
             return;
         }
         self.due = Some(Instant::now());
@@ -139,7 +139,7 @@ impl Rebuilder {
 
     /// Nobody serves: a quarantine ends soon.
     fn hurry(&mut self) {
-        if self.shop.failover.state(self.slot.id).0 == RoleState::Quarantined {
+        if self.context.failover.state(self.slot.id).0 == RoleState::Quarantined {
             let soon = Instant::now() + REBUILD_BACKOFF;
             self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
         }
@@ -148,18 +148,18 @@ impl Rebuilder {
     /// Leaves the domain alone for a while, and says so.
     fn quarantine(&mut self, quarantine: Duration, lonely: Duration) {
         let id = self.slot.id;
-        let dispensable = self.shop.failover.is_dispensable(id);
+        let dispensable = self.context.failover.is_dispensable(id);
         let pause = if dispensable { quarantine } else { lonely };
-        if self.shop.failover.give_up(id).is_err() {
+        if self.context.failover.give_up(id).is_err() {
             return;
         }
         self.attempts = 0;
         self.due = Some(Instant::now() + pause);
         let domain = &self.slot.name;
         tracing::warn!(domain, ?pause, "a domain failed too often and is left alone for a while");
-        self.shop.tell(Event::Quarantined { domain: id, pause });
+        self.context.tell(Event::Quarantined { domain: id, pause });
         // Whoever it relied on may have failed since it was asked.
-        if dispensable && !self.shop.failover.is_dispensable(id) {
+        if dispensable && !self.context.failover.is_dispensable(id) {
             self.hurry();
         }
     }
@@ -175,22 +175,23 @@ impl Rebuilder {
             resent: takeover.resent,
             poisoned: takeover.poisoned,
             salvaged: takeover.salvaged,
-            epitaph: self.epitaph(),
+            crash_summary: self.crash_summary(),
         };
-        self.shop.tell(Event::Failover(Box::new(report)));
+        self.context.tell(Event::Failover(Box::new(report)));
         takeover
     }
 
-    fn epitaph(&self) -> String {
-        let life = self.shop.failover.life(self.slot.id);
+    fn crash_summary(&self) -> String {
+        let life = self.context.failover.life(self.slot.id);
         life.map_or_else(String::new, |life| life.epitaph())
     }
 
     /// Waits, off the path, for the stamp of the spare's first frame; where the NIC stamps none, until
     /// the service is back. Not for one that has failed in turn: then this domain is needed.
     fn first_frame(&self, to: DomainId) -> Option<u64> {
-        let (nic, (_, epoch)) = (&self.shop.slots[to.index()].nic, self.shop.failover.state(to));
-        let failed = || self.shop.failover.state(to) != (RoleState::Active, epoch);
+        let (nic, (_, epoch)) =
+            (&self.context.slots[to.index()].nic, self.context.failover.state(to));
+        let failed = || self.context.failover.state(to) != (RoleState::Active, epoch);
         if nic.stamps_first_sent() {
             let stamp = || nic.first_sent_ns().map(Some).or_else(|| failed().then_some(None));
             return poll(FIRST_FRAME_DEADLINE, stamp).flatten();
@@ -203,7 +204,8 @@ impl Rebuilder {
     /// built anew, would look like the better one. Then until a frame has come in and one has gone out
     /// after it, because building takes the processors and the bus that these need.
     fn await_service(&self, to: DomainId, epoch: u32, failed: impl Fn() -> bool) {
-        let (slot, counters) = (&self.shop.slots[to.index()], self.shop.switchboard.counters());
+        let (slot, counters) =
+            (&self.context.slots[to.index()], self.context.switchboard.counters());
         let serves = || slot.is_attached(epoch) && slot.nic.link_up();
         poll(FIRST_FRAME_DEADLINE, || (serves() || failed()).then_some(()));
         let (heard, mut claimed) = (counters.heard(), None);
@@ -218,7 +220,7 @@ impl Rebuilder {
     /// has come, or it takes too long.
     fn takeover_report(&self, verdict_ns: u64) -> TakeOverReport {
         let done = || {
-            let report = self.shop.switchboard.report();
+            let report = self.context.switchboard.report();
             (report.verdict_ns >= verdict_ns).then_some(report)
         };
         let report = poll(FIRST_FRAME_DEADLINE, done).unwrap_or_default();
@@ -227,8 +229,8 @@ impl Rebuilder {
 
     /// Copies the failed life for a dump, if dumps are wanted.
     fn dump(&self, record: &FailoverRecord, takeover: TakeOverReport) {
-        let Some(life) = self.shop.failover.life(self.slot.id) else { return };
-        let mut poison = self.shop.switchboard.quarantine();
+        let Some(life) = self.context.failover.life(self.slot.id) else { return };
+        let mut poison = self.context.switchboard.quarantine();
         poison.retain(|frame| takeover.poisoned > 0 && frame.takeover == takeover.sequence);
         self.dump_life(&life, record.verdict.cause(), record, poison);
     }
@@ -240,7 +242,7 @@ impl Rebuilder {
         record: &FailoverRecord,
         poison: Vec<QuarantinedFrame>,
     ) {
-        if self.shop.dumps.is_none() {
+        if self.context.dumps.is_none() {
             return;
         }
         life.expel();
@@ -256,7 +258,7 @@ impl Rebuilder {
             was_active: record.was_active,
             poison,
         };
-        self.shop.dump(self.slot.id, || Capture::of(&self.slot, life, config));
+        self.context.dump(self.slot.id, || Capture::of(&self.slot, life, config));
     }
 
     /// One attempt, and what follows of it.
@@ -266,10 +268,10 @@ impl Rebuilder {
         match self.attempt() {
             Ok(state) => {
                 self.attempts = 0;
-                self.shop.tell(Event::Ready { domain: id, state, at_ns: monotonic_ns() });
+                self.context.tell(Event::Ready { domain: id, state, at_ns: monotonic_ns() });
             }
             Err(Attempt { epoch, error }) => {
-                self.shop.failover.build_failed(id, epoch);
+                self.context.failover.build_failed(id, epoch);
                 self.attempts += 1;
                 let given_up = self.attempts == BUILD_ATTEMPTS;
                 self.tell_build_failed(&error, given_up);
@@ -290,9 +292,8 @@ impl Rebuilder {
 
     fn attempt(&mut self) -> Result<RoleState, Attempt> {
         let id = self.slot.id;
-        let (epoch, old_life) = self.shop.failover.begin_rebuild(id).map_err(|error| Attempt {
-            epoch: 0,
-            error: BuildError::NotReady(error.to_string()),
+        let (epoch, old_life) = self.context.failover.begin_rebuild(id).map_err(|error| {
+            Attempt { epoch: 0, error: BuildError::NotReady(error.to_string()) }
         })?;
         self.attempt_life(epoch, old_life).map_err(|error| Attempt { epoch, error })
     }
@@ -306,13 +307,13 @@ impl Rebuilder {
         if let Some(life) = &old_life {
             if !end(life) {
                 // Its memory is its own until it is out; the next attempt asks again.
-                self.shop.failover.return_life(id, life.clone());
+                self.context.failover.return_life(id, life.clone());
                 return Err(BuildError::NotOut);
             }
             life.leave_memory();
         }
-        let shop = self.shop.clone();
-        let _alone = shop.failover.shares_nic.then(|| lock(&shop.shared_nic));
+        let context = self.context.clone();
+        let _alone = context.failover.shares_nic.then(|| lock(&context.shared_nic));
         let free = self.free_nic()?;
         if free {
             self.slot.nic.quiesce().map_err(BuildError::Quiesce)?;
@@ -323,11 +324,11 @@ impl Rebuilder {
             self.slot.nic.reset().map_err(BuildError::Nic)?;
         }
         let life = self.start(epoch, free)?;
-        if !self.shop.hub.wait_ready(id, epoch, READY_DEADLINE) {
+        if !self.context.event_sink.wait_ready(id, epoch, READY_DEADLINE) {
             end(&life);
             return Err(BuildError::NotReady(life.epitaph()));
         }
-        let ready = self.shop.failover.ready(id);
+        let ready = self.context.failover.ready(id);
         let state = ready.map_err(|_| BuildError::NotReady(life.epitaph()))?;
         self.attached_epoch = epoch;
         Ok(state)
@@ -337,7 +338,7 @@ impl Rebuilder {
     /// a guest that only answers would never be heard of again. From here on there is no such frame.
     fn call_back(&mut self) -> Result<(), BuildError> {
         if std::mem::take(&mut self.strayed) {
-            self.shop.switchboard.call_back().map_err(BuildError::Install)?;
+            self.context.switchboard.call_back().map_err(BuildError::Install)?;
         }
         Ok(())
     }
@@ -345,48 +346,49 @@ impl Rebuilder {
     /// Whether the NIC is this domain's alone. If another has it, waits until its driver has it
     /// indeed: only then does the NIC no longer know the memory that is to be used again.
     fn free_nic(&self) -> Result<bool, BuildError> {
-        if !self.shop.failover.shares_nic {
+        if !self.context.failover.shares_nic {
             return Ok(true);
         }
         // A domain that does not attach in its own time fails, and nobody has the NIC then.
-        let free =
-            poll(READY_DEADLINE * 2, || match self.shop.failover.heir_attached(self.slot.id) {
-                _ if self.shop.stopped.load(Ordering::Acquire) => {
+        let free = poll(READY_DEADLINE * 2, || {
+            match self.context.failover.successor_attached(self.slot.id) {
+                _ if self.context.stopped.load(Ordering::Acquire) => {
                     Some(Err(BuildError::NotHandedOver))
                 }
                 None => Some(Ok(true)),
                 Some(true) => Some(Ok(false)),
                 Some(false) => None,
-            });
+            }
+        });
         free.unwrap_or(Err(BuildError::NotHandedOver))
     }
 
     fn start(&self, epoch: u32, free: bool) -> Result<Arc<Life>, BuildError> {
-        let (slot, shop) = (&self.slot, &self.shop);
+        let (slot, context) = (&self.slot, &self.context);
         // First, while the old life's cursors and descriptors still stand in its memory: what it had
         // in hand is counted, and what it had received is salvaged.
-        shop.switchboard.detach(slot.id).map_err(BuildError::Install)?;
-        let (role, shares_nic) = (shop.first_role, shop.failover.shares_nic);
-        slot.prepare(&PrepareConfig { epoch, role, shares_nic, macs: &shop.macs })
+        context.switchboard.detach(slot.id).map_err(BuildError::Install)?;
+        let (role, shares_nic) = (context.first_role, context.failover.shares_nic);
+        slot.prepare(&PrepareConfig { epoch, role, shares_nic, macs: &context.macs })
             .map_err(BuildError::Prepare)?;
-        shop.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
+        context.switchboard.install(slot.id, epoch).map_err(BuildError::Install)?;
         if free {
             slot.nic.shut_filters();
             slot.nic.enable_bus_master().map_err(BuildError::Nic)?;
         }
-        let image = shop.images.take_for(slot.id, epoch);
-        let life =
-            Life::start(slot.clone(), image, epoch, shop.hub.clone()).map_err(BuildError::Start)?;
+        let image = context.images.take_for(slot.id, epoch);
+        let life = Life::start(slot.clone(), image, epoch, context.event_sink.clone())
+            .map_err(BuildError::Start)?;
         let life = Arc::new(life);
-        shop.failover.seat_life(slot.id, life.clone());
-        shop.hub.seated(slot.id);
+        context.failover.enter_life(slot.id, life.clone());
+        context.event_sink.life_entered(slot.id);
         Ok(life)
     }
 
     fn tell_build_failed(&self, error: &BuildError, given_up: bool) {
         let reason = platform::one_line::one_line(error);
         tracing::warn!(domain = self.slot.name, %reason, given_up, "a domain could not be built");
-        self.shop.tell(Event::BuildFailed { domain: self.slot.id, reason, given_up });
+        self.context.tell(Event::BuildFailed { domain: self.slot.id, reason, given_up });
     }
 }
 

@@ -1,7 +1,7 @@
 //! The planned switch: from one healthy domain to another, without a lost or doubled frame.
 //!
 //! ```text
-//!          switchboard                  the heir                        the one that serves
+//!          switchboard                  the successor                        the one that serves
 //!   1.     reads both, each frame once
 //!   2.                                  released, filters open
 //!   3.     guest's frames wait                                          sends what it has
@@ -12,7 +12,7 @@
 //!   7.     reads one
 //! ```
 //! All of it runs on the caller's thread, and waits are short. Each step looks under the lock of the
-//! seats whether both are still partners; a verdict on either ends that and settles who serves, at
+//! table whether both are still partners; a verdict on either ends that and settles who serves, at
 //! once, whatever step it was. So a failure in the middle costs what it costs at any other time.
 
 use std::sync::{MutexGuard, TryLockError};
@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use shared_ring::{DomainState, Role};
 
+use super::domain_table::DomainEntry;
 use super::failover::Failover;
 use super::roles::{RoleEvent, RoleState};
 use super::rules::{Health, Need};
-use super::seats::Seat;
 use super::verdict::Verdict;
 use microvm::domain::{DomainId, Life};
 use platform::budget::{
@@ -105,7 +105,7 @@ pub struct SwitchReport {
     /// How long the guest's frames waited, in nanoseconds.
     pub waited_ns: u64,
     /// Frames that both NICs received, and the guest once.
-    pub twice: u64,
+    pub duplicates: u64,
 }
 
 /// The two domains of a switch, each with its life.
@@ -142,76 +142,76 @@ impl Failover {
     /// The switch itself; the caller holds the right to it.
     pub(super) fn switch_planned(&self, to: Option<DomainId>) -> Result<SwitchReport, SwitchError> {
         let began_ns = monotonic_ns();
-        let twice_before = self.switchboard.counters().rx_twice.get();
+        let duplicates_before = self.switchboard.counters().rx_twice.get();
         let pair = self.pair_up(to)?;
         let switched = self.hand_over(pair);
         let result = switched.and_then(|waited_ns| {
             let switched_ns = monotonic_ns();
-            // What has come in behind the guests' announcements is the heir's too.
+            // What has come in behind the guests' announcements is the successor's too.
             wait_until(HANDOVER_OVERLAP, || self.switchboard.is_settled());
             std::thread::sleep(FILTERS_SETTLE);
             self.relieve(pair, pair.from)?;
             Ok((waited_ns, switched_ns))
         });
         self.part(pair);
-        self.nudge();
+        self.notify();
         let (waited_ns, switched_ns) = result?;
-        let twice = self.switchboard.counters().rx_twice.get() - twice_before;
+        let duplicates = self.switchboard.counters().rx_twice.get() - duplicates_before;
         let (from, to, done_ns) = (pair.from.0, pair.to.0, monotonic_ns());
-        Ok(SwitchReport { from, to, began_ns, switched_ns, done_ns, waited_ns, twice })
+        Ok(SwitchReport { from, to, began_ns, switched_ns, done_ns, waited_ns, duplicates })
     }
 
     /// Finds the two and makes them partners: from here on a verdict on one is about both.
     fn pair_up(&self, to: Option<DomainId>) -> Result<Pair, SwitchError> {
-        let mut seats = self.seats();
-        let from = seats.iter().position(|seat| seat.state == RoleState::Active);
+        let mut table = self.lock_table();
+        let from = table.iter().position(|entry| entry.state == RoleState::Active);
         let from = from.ok_or(SwitchError::NobodyServes)?;
         let to = match to {
             Some(id) => id.index(),
-            None => self.successor(&seats, Need::CanStay).ok_or(SwitchError::NoSpare)?,
+            None => self.successor(&table, Need::CanStay).ok_or(SwitchError::NoSpare)?,
         };
         let name = || self.slots[to].name.clone();
-        let seat = seats.get(to).ok_or(SwitchError::NoSpare)?;
-        if seat.state != RoleState::Standby {
-            return Err(SwitchError::NotStandby { name: name(), state: seat.state });
+        let entry = table.get(to).ok_or(SwitchError::NoSpare)?;
+        if entry.state != RoleState::Standby {
+            return Err(SwitchError::NotStandby { name: name(), state: entry.state });
         }
         if !self.attaches_early {
             return Err(SwitchError::NotAttached { name: name() });
         }
-        let health = self.with_views(&seats, |views| views[to].health());
+        let health = self.with_views(&table, |views| views[to].health());
         if !matches!(health, Health::Healthy | Health::HeldDown) {
             return Err(SwitchError::Unhealthy { name: name(), health });
         }
-        if seats[from].debugged {
+        if table[from].debugged {
             return Err(SwitchError::Debugged { name: self.slots[from].name.clone() });
         }
-        seats[from].partner = Some(to);
-        seats[to].partner = Some(from);
-        let place = |index: usize| (self.slots[index].id, seats[index].epoch);
+        table[from].partner = Some(to);
+        table[to].partner = Some(from);
+        let place = |index: usize| (self.slots[index].id, table[index].epoch);
         Ok(Pair { from: place(from), to: place(to) })
     }
 
     /// The end of a partnership, if a verdict has not ended it before.
     fn part(&self, pair: Pair) {
-        let _ = self.together(pair, |seats| {
+        let _ = self.together(pair, |table| {
             for (id, _) in [pair.from, pair.to] {
-                seats[id.index()].partner = None;
+                table[id.index()].partner = None;
             }
         });
     }
 
-    /// Does something to the seats of two that are still partners.
+    /// Does something to the table of two that are still partners.
     fn together<T>(
         &self,
         pair: Pair,
-        act: impl FnOnce(&mut [Seat]) -> T,
+        act: impl FnOnce(&mut [DomainEntry]) -> T,
     ) -> Result<T, SwitchError> {
-        let mut seats = self.seats();
+        let mut table = self.lock_table();
         let (from, to) = (pair.from.0.index(), pair.to.0.index());
-        let are_partners = seats[from].partner == Some(to) && seats[to].partner == Some(from);
-        let same = |(id, epoch): (DomainId, u32)| seats[id.index()].epoch == epoch;
+        let are_partners = table[from].partner == Some(to) && table[to].partner == Some(from);
+        let same = |(id, epoch): (DomainId, u32)| table[id.index()].epoch == epoch;
         if are_partners && same(pair.from) && same(pair.to) {
-            Ok(act(&mut seats))
+            Ok(act(&mut table))
         } else {
             Err(SwitchError::Interrupted)
         }
@@ -222,9 +222,9 @@ impl Failover {
         let (to, epoch) = pair.to;
         self.switchboard.overlap(to, epoch)?;
         let slot = &self.slots[to.index()];
-        self.together(pair, |seats| {
+        self.together(pair, |table| {
             slot.nic.arm_first_sent();
-            if let Some(life) = &seats[to.index()].life {
+            if let Some(life) = &table[to.index()].life {
                 life.release();
             }
             slot.nic.open_filters();
@@ -233,21 +233,21 @@ impl Failover {
         let waited_ns = match self.switchboard.hand_over(epoch) {
             Ok(waited_ns) => waited_ns,
             Err(error) => {
-                // The ring stays where it was, and the heir goes back to where it came from.
+                // The ring stays where it was, and the successor goes back to where it came from.
                 self.relieve(pair, pair.to)?;
                 return Err(error.into());
             }
         };
-        self.together(pair, |seats| {
-            let step = |seats: &mut [Seat], (id, _): (DomainId, u32), event| {
-                let seat = &mut seats[id.index()];
+        self.together(pair, |table| {
+            let step = |table: &mut [DomainEntry], (id, _): (DomainId, u32), event| {
+                let entry = &mut table[id.index()];
                 // Partners have the roles that these steps start from.
-                if let Ok(state) = seat.state.after(event) {
-                    seat.state = state;
+                if let Ok(state) = entry.state.after(event) {
+                    entry.state = state;
                 }
             };
-            step(seats, pair.from, RoleEvent::Retire);
-            step(seats, pair.to, RoleEvent::TakeOver);
+            step(table, pair.from, RoleEvent::Retire);
+            step(table, pair.to, RoleEvent::TakeOver);
         })?;
         Ok(waited_ns)
     }
@@ -258,8 +258,8 @@ impl Failover {
         self.together(pair, |_| self.slots[index].nic.shut_filters())?;
         // What had passed the filters is with the driver before it is told to rest.
         std::thread::sleep(FILTERS_SETTLE);
-        self.together(pair, |seats| {
-            if let Some(life) = &seats[index].life {
+        self.together(pair, |table| {
+            if let Some(life) = &table[index].life {
                 life.set_role(Role::Standby);
             }
         })?;
@@ -297,7 +297,7 @@ impl Failover {
     }
 }
 
-/// Looks every 50 µs until something holds or the time is over. For planned operations only.
+/// Sampling every 50 µs until something holds or the time is over. For planned operations only.
 pub(super) fn wait_until(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + deadline;
     loop {

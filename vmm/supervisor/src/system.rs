@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use shared_ring::Role;
 
-use super::clockwork::Clockwork;
-use super::detect::Observer;
+use super::detect::Sampler;
 use super::event::Event;
+use super::event_sink::EventSink;
 use super::failover::{Failover, FailoverConfig, JOBS, Job};
-use super::hub::Hub;
 use super::images::Images;
-use super::keeper::Keeper;
+use super::monitor::Monitor;
 use super::operator::Operator;
+use super::periodic::PeriodicThread;
 use super::probes::Probes;
 use super::rebuild::Rebuilder;
+use super::rebuild_context::{RebuildContext, dump_news};
 use super::rules::FailBack;
-use super::watch::WatchThread;
-use super::workshop::{Workshop, dump_news};
+use super::supervisor_thread::SupervisorThread;
 use crate::coredump::{DumpStore, DumpWriter, StoreError};
 use crate::topology::{AppSpec, FailBackSpec, NicSpec, Policy, Topology, WireSpec};
 use microvm::domain::{DomainId, DomainSlot, SlotError};
@@ -88,14 +88,14 @@ pub struct System {
     slots: Vec<Arc<DomainSlot>>,
     switchboard: Arc<Switchboard>,
     failover: Arc<Failover>,
-    clockworks: Vec<Clockwork>,
-    shop: Arc<Workshop>,
+    periodic_threads: Vec<PeriodicThread>,
+    context: Arc<RebuildContext>,
     jobs: Vec<SyncSender<Job>>,
-    nudges: SyncSender<bool>,
+    notices: SyncSender<bool>,
     events: Receiver<Event>,
     servers: Vec<VhostUserServer>,
-    watch: Option<WatchThread>,
-    /// The keeper's and the rebuild threads.
+    watch: Option<SupervisorThread>,
+    /// The monitor's and the rebuild threads.
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -131,7 +131,7 @@ impl System {
             let id = DomainId(index as u8);
             slots.push(Arc::new(DomainSlot::new(id, &domain.name, nic, tx_pool.clone())?));
         }
-        let hub = Hub::new()?;
+        let event_sink = EventSink::new()?;
         let switchboard = Arc::new(Switchboard::spawn(SwitchboardConfig {
             slots: slots.clone(),
             tx_pool,
@@ -139,24 +139,24 @@ impl System {
             announce: AnnounceConfig {
                 again: topology.announce.again_ms.iter().map(|ms| millis(*ms)).collect(),
             },
-            violations: hub.clone(),
+            violations: event_sink.clone(),
         })?);
         // Before anything that would go on without the rest, should a socket be taken.
         let servers = serve_apps(topology, &switchboard)?;
         let (jobs, queues): (Vec<_>, Vec<_>) =
             slots.iter().map(|_| mpsc::sync_channel(JOBS)).unzip();
-        let (nudges, nudged) = mpsc::sync_channel(1);
+        let (notices, nudged) = mpsc::sync_channel(1);
         let failover = Arc::new(Failover::new(FailoverConfig {
             slots: slots.clone(),
             switchboard: switchboard.clone(),
             jobs: jobs.clone(),
-            nudges: nudges.clone(),
+            notices: notices.clone(),
             limits: topology.limits,
             drill_limit: millis(topology.drill.answer_within_ms),
             attaches_early: topology.policy.attaches_early(),
             shares_nic: slots.iter().skip(1).any(|slot| slot.shares_nic(&slots[0])),
         })?);
-        hub.connect(&failover);
+        event_sink.connect(&failover);
         let (tell, events) = mpsc::channel();
         let dumps = match &topology.dumps {
             Some(spec) => {
@@ -165,22 +165,22 @@ impl System {
             }
             None => None,
         };
-        let watch = WatchThread::spawn(
+        let watch = SupervisorThread::spawn(
             slots.clone(),
             failover.clone(),
-            hub.clone(),
+            event_sink.clone(),
             tell.clone(),
-            (Observer::new(switchboard.clone(), macs.clone()), topology.detect),
+            (Sampler::new(switchboard.clone(), macs.clone()), topology.detect),
         )?;
         let images = [
             Arc::new(Image::parse(guest_images::DRIVER_DOMAIN)?),
             Arc::new(Image::parse(guest_images::SPARE_DOMAIN)?),
         ];
-        let shop = Arc::new(Workshop {
+        let context = Arc::new(RebuildContext {
             slots: slots.clone(),
             switchboard: switchboard.clone(),
             failover: failover.clone(),
-            hub,
+            event_sink,
             images: Images::new(images),
             macs,
             first_role: first_role(topology.policy),
@@ -191,18 +191,18 @@ impl System {
             abandoned: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
-        let mut threads = start_rebuilders(&shop, &jobs, queues)?;
-        let keeper = Keeper::new(shop.clone(), fail_back(topology));
-        threads.push(realtime::spawn("keeper", None, move || keeper.run(&nudged))?);
-        let clockworks = start_clockworks(topology, &Operator::new(shop.clone()))?;
+        let mut threads = start_rebuilders(&context, &jobs, queues)?;
+        let monitor = Monitor::new(context.clone(), fail_back(topology));
+        threads.push(realtime::spawn("monitor", None, move || monitor.run(&nudged))?);
+        let periodic_threads = start_clockworks(topology, &Operator::new(context.clone()))?;
         Ok(Self {
             slots,
             switchboard,
             failover,
-            clockworks,
-            shop,
+            periodic_threads,
+            context,
             jobs,
-            nudges,
+            notices,
             events,
             servers,
             watch: Some(watch),
@@ -217,24 +217,24 @@ impl System {
 
     /// The two images that domains are built from, driver and spare.
     pub fn images(&self) -> [Arc<Image>; 2] {
-        self.shop.images.current()
+        self.context.images.current()
     }
 
     /// From now on no failed domain is built anew: what a machine without recovery does, to compare
     /// with.
     pub fn abandon(&self) {
-        self.shop.abandoned.store(true, Ordering::Release);
+        self.context.abandoned.store(true, Ordering::Release);
     }
 
     /// For orders to it: switches, drills, upgrades.
     pub fn operator(&self) -> Operator {
-        Operator::new(self.shop.clone())
+        Operator::new(self.context.clone())
     }
 
     /// How often the supervisor has looked at the domains: ten times a second at least, as long as it
     /// lives.
-    pub fn looks(&self) -> u64 {
-        self.shop.hub.looks.load(Ordering::Relaxed)
+    pub fn samplings(&self) -> u64 {
+        self.context.event_sink.samplings.load(Ordering::Relaxed)
     }
 
     /// Roles and failovers.
@@ -256,14 +256,14 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
-        self.clockworks.clear();
-        self.shop.stopped.store(true, Ordering::Release);
+        self.periodic_threads.clear();
+        self.context.stopped.store(true, Ordering::Release);
         for jobs in &self.jobs {
             // A thread whose queue is full is awake, and looks at the flag next.
             let _ = jobs.try_send(Job::Stop);
         }
-        // The keeper takes what is in its place at once.
-        let _ = self.nudges.send(false);
+        // The monitor takes what is in its place at once.
+        let _ = self.notices.send(false);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -279,21 +279,24 @@ fn millis(ms: u32) -> Duration {
 }
 
 /// Drills and probes by the clock, where standbys can have them.
-fn start_clockworks(topology: &Topology, operator: &Operator) -> std::io::Result<Vec<Clockwork>> {
-    let mut clockworks = Vec::new();
+fn start_clockworks(
+    topology: &Topology,
+    operator: &Operator,
+) -> std::io::Result<Vec<PeriodicThread>> {
+    let mut periodic_threads = Vec::new();
     if topology.policy != Policy::FastSpare {
-        return Ok(clockworks);
+        return Ok(periodic_threads);
     }
     let spec = &topology.drill;
     if spec.every_s > 0 {
         let (every, operator) = (Duration::from_secs(spec.every_s.into()), operator.clone());
-        clockworks.push(Clockwork::spawn("drill", every, move || operator.drill_all())?);
+        periodic_threads.push(PeriodicThread::spawn("drill", every, move || operator.drill_all())?);
     }
     if spec.probe_ms > 0 {
         let (every, mut probes) = (millis(spec.probe_ms), Probes::new(operator.clone()));
-        clockworks.push(Clockwork::spawn("probe", every, move || probes.ask())?);
+        periodic_threads.push(PeriodicThread::spawn("probe", every, move || probes.ask())?);
     }
-    Ok(clockworks)
+    Ok(periodic_threads)
 }
 
 /// Listens for the front-ends of all application guests.
@@ -311,15 +314,15 @@ fn serve_apps(
 
 /// Starts a rebuild thread for each domain, and the first domain with it.
 fn start_rebuilders(
-    shop: &Arc<Workshop>,
+    context: &Arc<RebuildContext>,
     jobs: &[SyncSender<Job>],
     queues: Vec<Receiver<Job>>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(queues.len() + 1);
     for (index, queue) in queues.into_iter().enumerate() {
-        let slot = shop.slots[index].clone();
+        let slot = context.slots[index].clone();
         let name = format!("build-{}", slot.name);
-        let rebuilder = Rebuilder::new(shop.clone(), slot, jobs.get(index + 1).cloned());
+        let rebuilder = Rebuilder::new(context.clone(), slot, jobs.get(index + 1).cloned());
         threads.push(realtime::spawn(&name, None, move || rebuilder.run(&queue))?);
     }
     if let Some(first) = jobs.first() {

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use super::drill::{Blame, DrillError};
 use super::event::Event;
 use super::failover::Failover;
+use super::rebuild_context::RebuildContext;
 use super::roles::RoleState;
 use super::rules::Need;
 use super::switch::{SwitchError, wait_until};
-use super::workshop::Workshop;
 use microvm::domain::{DomainId, LifeError, check_image};
 use microvm::kvm::{Image, ImageError};
 use platform::budget::{READY_DEADLINE, REBUILD_BACKOFF};
@@ -78,7 +78,7 @@ pub struct UpgradeReport {
 
 /// Tries, trusts and rolls back.
 pub(super) struct Upgrade<'a> {
-    shop: &'a Workshop,
+    context: &'a RebuildContext,
     failover: &'a Failover,
     image: Arc<Image>,
 }
@@ -98,10 +98,10 @@ impl<'a> Upgrade<'a> {
     ///
     /// # Errors
     /// It is not fit.
-    pub(super) fn new(shop: &'a Workshop, image: &[u8]) -> Result<Self, UpgradeError> {
+    pub(super) fn new(context: &'a RebuildContext, image: &[u8]) -> Result<Self, UpgradeError> {
         let image = Arc::new(Image::parse(image)?);
         check_image(&image).map_err(UpgradeError::Unfit)?;
-        Ok(Self { shop, failover: &shop.failover, image })
+        Ok(Self { context, failover: &context.failover, image })
     }
 
     /// Carries the upgrade out.
@@ -112,14 +112,14 @@ impl<'a> Upgrade<'a> {
         let began = Instant::now();
         let _planned = self.failover.begin_planned().ok_or(UpgradeError::Busy)?;
         let (served, spare) = self.first_two().ok_or(UpgradeError::NoSpare)?;
-        let trusted = self.shop.images.current();
+        let trusted = self.context.images.current();
         let result = self
             .try_in(spare, probation)
             .and_then(|()| self.spread(spare))
             .map(|()| UpgradeReport { serves: spare, served, took: began.elapsed() });
         result.map_err(|Failed { step, reason }| {
-            self.shop.images.withdraw();
-            self.shop.images.replace(trusted);
+            self.context.images.withdraw();
+            self.context.images.replace(trusted);
             self.roll_back();
             UpgradeError::RolledBack { step, reason }
         })
@@ -127,9 +127,9 @@ impl<'a> Upgrade<'a> {
 
     /// Who serves, and who is to try.
     fn first_two(&self) -> Option<(DomainId, DomainId)> {
-        let seats = self.failover.seats();
-        let active = seats.iter().position(|seat| seat.state == RoleState::Active)?;
-        let spare = self.failover.successor(&seats, Need::CanStay)?;
+        let table = self.failover.lock_table();
+        let active = table.iter().position(|entry| entry.state == RoleState::Active)?;
+        let spare = self.failover.successor(&table, Need::CanStay)?;
         let id = |index: usize| self.failover.slots[index].id;
         self.failover.attaches_early.then(|| (id(active), id(spare)))
     }
@@ -142,7 +142,7 @@ impl<'a> Upgrade<'a> {
             self.drill(spare)?;
             let switched = self.failover.switch_planned(Some(spare));
             let report = switched.map_err(|error| self.lost_switch(spare, &error))?;
-            self.shop.tell(Event::Switched(report));
+            self.context.tell(Event::Switched(report));
         }
         let end = Instant::now() + probation;
         while Instant::now() < end {
@@ -156,7 +156,7 @@ impl<'a> Upgrade<'a> {
 
     /// The image is trusted: every other domain gets it.
     fn spread(&self, first: DomainId) -> Result<(), Failed> {
-        self.shop.images.replace([self.image.clone(), self.image.clone()]);
+        self.context.images.replace([self.image.clone(), self.image.clone()]);
         for slot in self.failover.slots.iter().filter(|slot| slot.id != first) {
             // One that has failed meanwhile is built from the images in use, which these are now;
             // one that is being built may have begun before.
@@ -178,7 +178,7 @@ impl<'a> Upgrade<'a> {
 
     /// Builds a standby from the new image, once. Returns the epoch of that life.
     fn build(&self, id: DomainId) -> Result<u32, Failed> {
-        let images = &self.shop.images;
+        let images = &self.context.images;
         images.try_once(id, self.image.clone());
         if !self.replace(id) {
             return Err(failed(UpgradeStep::Attach, "the domain that was to try it is needed"));
@@ -211,7 +211,7 @@ impl<'a> Upgrade<'a> {
     fn drill(&self, id: DomainId) -> Result<(), Failed> {
         match self.failover.drill_planned(Some(id)) {
             Ok(report) => {
-                self.shop.tell(Event::Drilled(report));
+                self.context.tell(Event::Drilled(report));
                 match report.blame {
                     // The other one's fault does not speak against the new driver.
                     None | Some(Blame::Active) => Ok(()),
@@ -253,7 +253,7 @@ impl<'a> Upgrade<'a> {
         let serves = self.failover.active().filter(|id| self.runs_it(*id));
         if serves.is_some() {
             match self.failover.switch_planned(None) {
-                Ok(report) => self.shop.tell(Event::Switched(report)),
+                Ok(report) => self.context.tell(Event::Switched(report)),
                 Err(error) => {
                     tracing::warn!(%error, "the new driver serves until it can be replaced")
                 }

@@ -2,12 +2,12 @@
 
 use super::device::Device;
 use super::finding::{Detector, Finding, Symptom};
+use super::lost_notification::LostNotification;
 use super::opinion::Opinion;
 use super::running::{Hang, Sleep, Spin};
 use super::sample::Sample;
 use super::silent::{SilentReceive, SilentTransmit};
 use super::time::{Age, Counted, Moment, Stretch, ns};
-use super::unheard::Unheard;
 use super::work::RingStall;
 use crate::topology::Thresholds;
 
@@ -35,7 +35,7 @@ pub enum Order {
     /// Wake the switchboard: the domain may have forgotten to.
     Ring,
     /// Kick the vCPU out of the guest and let it in again.
-    SecondLook,
+    Kick,
     /// The domain has failed.
     Fail(Finding),
 }
@@ -64,7 +64,7 @@ pub struct Judge {
     stall: RingStall,
     silent_transmit: SilentTransmit,
     silent_receive: SilentReceive,
-    unheard: Unheard,
+    lost_notification: LostNotification,
     calm: Stretch<(u64, u64)>,
     /// Asleep without a heartbeat.
     proof: Stretch<u64>,
@@ -73,7 +73,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Looks at a domain once.
+    /// Sampling at a domain once.
     pub fn look(&mut self, s: &Sample, duty: Duty, t: &Thresholds) -> Look {
         let now = self.time.look(s.now_ns, s.cpu_ns);
         let opinions = self.opinions(s, duty, now, t);
@@ -99,7 +99,7 @@ impl Judge {
             all[4..7].copy_from_slice(&self.stall.look(s, now, t));
             all[7] = self.silent_transmit.look(s, now, t);
             all[8..11].copy_from_slice(&self.silent_receive.look(s, now, t));
-            all[11] = self.unheard.look(s, now, t);
+            all[11] = self.lost_notification.look(s, now, t);
         }
         all
     }
@@ -124,8 +124,8 @@ impl Judge {
                     order = Order::Ring;
                     in_ns
                 }
-                Opinion::SecondLook(in_ns) => {
-                    order = Order::SecondLook;
+                Opinion::Kick(in_ns) => {
+                    order = Order::Kick;
                     in_ns
                 }
                 Opinion::Healed(lasted_ns) => {

@@ -18,20 +18,20 @@
 //! | silent transmit | claims that the NIC's counter does not confirm | wall time, the switchboard ran |
 //! | silent receive | the NIC's head moves unseen, or it is starved, or cannot interrupt | as the stall |
 //!
-//! Looks are frequent while a domain works and rare while it sleeps; leaving sleep rings the
-//! supervisor ([`super::hub`]). What can fail while everything sleeps, a lost wakeup of a domain
+//! Sampling are frequent while a domain works and rare while it sleeps; leaving sleep rings the
+//! supervisor ([`super::event_sink`]). What can fail while everything sleeps, a lost wakeup of a domain
 //! that was idle, is found at the next proof of life at the latest.
 
 mod device;
 mod finding;
 mod judge;
+mod lost_notification;
 mod opinion;
 mod running;
 mod sample;
+mod sampler;
 mod silent;
-mod take;
 mod time;
-mod unheard;
 mod work;
 
 #[cfg(test)]
@@ -40,4 +40,4 @@ mod tests;
 pub use finding::{Detector, Finding, Symptom};
 pub use judge::{Duty, Judge, Look, Order};
 pub use sample::{Confirmations, Cursors, Mismatch, NicView, Sample};
-pub use take::Observer;
+pub use sampler::Sampler;

@@ -15,7 +15,7 @@ pub(super) enum Opinion {
     /// nanoseconds.
     Ring(u64),
     /// Kick the vCPU out of the guest once; then look again in so many nanoseconds.
-    SecondLook(u64),
+    Kick(u64),
     /// A wakeup had been lost, and ours made up for it, after so many nanoseconds.
     Healed(u64),
     /// The domain has failed.

@@ -77,7 +77,7 @@ impl Hang {
 
     fn kick(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         self.kick = Some(Kick { at: now, interruptions: s.interruptions });
-        Opinion::SecondLook(ns(t.second_look_us))
+        Opinion::Kick(ns(t.second_look_us))
     }
 
     fn forget_kicks(&mut self) {

@@ -49,7 +49,7 @@ pub struct Cursors {
     /// TX_DONE, published by the domain.
     pub tx_claimed: u32,
     /// TX_DONE, read by the switchboard.
-    pub tx_heard: u32,
+    pub tx_read: u32,
     /// RX_PROVIDE, published by the switchboard.
     pub rx_provided: u32,
     /// RX_PROVIDE, taken by the domain.
@@ -57,7 +57,7 @@ pub struct Cursors {
     /// RX_DONE, published by the domain.
     pub rx_returned: u32,
     /// RX_DONE, read by the switchboard.
-    pub rx_heard: u32,
+    pub rx_read: u32,
 }
 
 /// What the switchboard knows of transmitted frames.
@@ -151,7 +151,7 @@ impl Sample {
         let full = |published: u32, heard: u32| {
             published.wrapping_sub(heard) as usize >= RING_ENTRIES - NIC_RX_DESCRIPTORS
         };
-        full(c.tx_claimed, c.tx_heard) || full(c.rx_returned, c.rx_heard)
+        full(c.tx_claimed, c.tx_read) || full(c.rx_returned, c.rx_read)
     }
 
     /// What a working loop moves.

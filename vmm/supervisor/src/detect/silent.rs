@@ -9,7 +9,7 @@ use crate::topology::Thresholds;
 use microvm::domain::VcpuState;
 use platform::budget::CONFIRM_TICK;
 
-/// Looks that are remembered: more than fit into the age at which a frame is overdue, so that the
+/// Sampling that are remembered: more than fit into the age at which a frame is overdue, so that the
 /// oldest one is always older.
 const REMEMBERED: usize = 32;
 /// After so long, nanoseconds, the switchboard is due to ask the NIC about a claim: its tick, and

@@ -20,9 +20,9 @@ fn a_long_turn_that_ends_at_the_second_look_is_no_hang() {
     let mut world = World::with(|s| s.vcpu = VcpuState::InGuest);
     world.assert_silent(500, |s, passed_ns, order| {
         s.cpu_ns += passed_ns;
-        s.interruptions += u64::from(order == Order::SecondLook);
-        s.heartbeat += u64::from(order == Order::SecondLook);
-        s.cursors.tx_claimed += u32::from(order == Order::SecondLook);
+        s.interruptions += u64::from(order == Order::Kick);
+        s.heartbeat += u64::from(order == Order::Kick);
+        s.cursors.tx_claimed += u32::from(order == Order::Kick);
         s.cursors.tx_taken = s.cursors.tx_claimed;
         s.cursors.tx_posted = s.cursors.tx_claimed;
     });
@@ -71,7 +71,7 @@ fn a_hang_that_is_hardly_run_is_found_at_the_cap() {
 #[test]
 fn when_the_whole_machine_stood_still_nobody_hangs() {
     let mut world = World::with(|s| s.vcpu = VcpuState::InGuest);
-    // Looks come 80 ms late, and an unsound CPU clock ran on all the time.
+    // Sampling come 80 ms late, and an unsound CPU clock ran on all the time.
     for _ in 0..20 {
         world.s.now_ns += 80 * MS;
         world.s.cpu_ns += 80 * MS;
@@ -110,7 +110,7 @@ fn a_loop_that_turns_in_vain_with_work_at_hand_stalls_the_ring() {
 fn waiting_for_the_switchboard_is_no_spin() {
     let mut world = World::with(|s| {
         s.vcpu = VcpuState::InGuest;
-        s.cursors.rx_heard = s.cursors.rx_returned.wrapping_sub(600);
+        s.cursors.rx_read = s.cursors.rx_returned.wrapping_sub(600);
     });
     world.assert_silent(100, |s, passed_ns, _| {
         s.cpu_ns += passed_ns;

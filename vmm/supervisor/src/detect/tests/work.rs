@@ -66,9 +66,9 @@ fn notifications_that_are_lost_again_and_again_are_a_ring_stall() {
     let finding = world.assert_fails(Detector::RingStall, 20, |s, _, order| {
         if order == Order::Ring {
             s.confirmations.turns += 1;
-            s.cursors.rx_heard = s.cursors.rx_returned;
+            s.cursors.rx_read = s.cursors.rx_returned;
         } else {
-            s.cursors.rx_returned = s.cursors.rx_heard + 1;
+            s.cursors.rx_returned = s.cursors.rx_read + 1;
         }
     });
     assert_eq!(finding.symptom, Symptom::LostWakeups(3));
@@ -86,7 +86,7 @@ fn what_waits_for_the_guest_is_not_the_domains_fault() {
         wake_in_vain(s, 0, order);
     });
     // The guest has buffers again, much later.
-    world.s.cursors.rx_heard = world.s.cursors.rx_returned;
+    world.s.cursors.rx_read = world.s.cursors.rx_returned;
     world.assert_silent(500, wake_in_vain);
     assert_eq!(world.healed, 0);
 }

@@ -1,4 +1,4 @@
-//! The seats of the domains: changed under one mutex, shown to others without it. Who holds the mutex
+//! The table of the domains: changed under one mutex, shown to others without it. Who holds the mutex
 //! while a failover waits for it runs with the failover's priority.
 //!
 //! Whoever only looks (command line, metrics, dashboard) does so from a thread of normal priority.
@@ -18,7 +18,7 @@ use platform::clock::monotonic_ns;
 use platform::priority_mutex::{PriorityGuard, PriorityMutex};
 
 /// Place of one domain.
-pub(super) struct Seat {
+pub(super) struct DomainEntry {
     pub(super) state: RoleState,
     pub(super) epoch: u32,
     pub(super) life: Option<Arc<Life>>,
@@ -33,7 +33,7 @@ pub(super) struct Seat {
     pub(super) debugged: bool,
 }
 
-impl Seat {
+impl DomainEntry {
     /// Whether somebody has put it aside: it may stand still.
     pub(super) fn is_aside(&self) -> bool {
         self.paused.is_some() || self.debugged
@@ -46,7 +46,7 @@ impl Seat {
     }
 }
 
-/// What is shown of a seat.
+/// What is shown of a entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) state: RoleState,
@@ -57,11 +57,11 @@ pub(super) struct Shown {
     pub(super) held_until_ns: u64,
 }
 
-/// The place where it is shown. Words are read one after the other: [`Seats::shown_together`] is for
+/// The place where it is shown. Words are read one after the other: [`DomainTable::shown_together`] is for
 /// whoever compares them.
 struct Display {
     /// State in bits 0-7, the drill in bit 8, put aside in bit 9, epoch in bits 32-63.
-    seat: AtomicU64,
+    entry: AtomicU64,
     held_until_ns: AtomicU64,
 }
 
@@ -69,8 +69,8 @@ struct Display {
 const READS: usize = 1000;
 
 /// All of them.
-pub(super) struct Seats {
-    seats: PriorityMutex<Vec<Seat>>,
+pub(super) struct DomainTable {
+    table: PriorityMutex<Vec<DomainEntry>>,
     shown: Vec<Display>,
     /// Odd while the displays are being changed.
     version: AtomicU64,
@@ -78,17 +78,17 @@ pub(super) struct Seats {
     probes: Mutex<Vec<Option<LifeProbe>>>,
 }
 
-/// The seats, locked; what was changed is shown when this is dropped.
-pub(super) struct SeatsGuard<'a> {
-    seats: PriorityGuard<'a, Vec<Seat>>,
+/// The table, locked; what was changed is shown when this is dropped.
+pub(super) struct TableGuard<'a> {
+    table: PriorityGuard<'a, Vec<DomainEntry>>,
     shown: &'a [Display],
     version: &'a AtomicU64,
 }
 
-impl Seats {
-    /// So many seats, all of them failed.
+impl DomainTable {
+    /// So many table, all of them failed.
     pub(super) fn new(count: usize, limits: Limits) -> io::Result<Self> {
-        let seat = |_| Seat {
+        let entry = |_| DomainEntry {
             state: RoleState::Failed,
             epoch: 0,
             life: None,
@@ -100,11 +100,11 @@ impl Seats {
             debugged: false,
         };
         let display = |_| Display {
-            seat: AtomicU64::new(pack(RoleState::Failed, [true, false], 0)),
+            entry: AtomicU64::new(pack(RoleState::Failed, [true, false], 0)),
             held_until_ns: AtomicU64::new(0),
         };
         Ok(Self {
-            seats: PriorityMutex::new((0..count).map(seat).collect())?,
+            table: PriorityMutex::new((0..count).map(entry).collect())?,
             shown: (0..count).map(display).collect(),
             version: AtomicU64::new(0),
             probes: Mutex::new(vec![None; count]),
@@ -112,20 +112,20 @@ impl Seats {
     }
 
     /// Locks them.
-    pub(super) fn lock(&self) -> SeatsGuard<'_> {
-        let seats = self.seats.lock();
-        SeatsGuard { seats, shown: &self.shown, version: &self.version }
+    pub(super) fn lock(&self) -> TableGuard<'_> {
+        let table = self.table.lock();
+        TableGuard { table, shown: &self.shown, version: &self.version }
     }
 
-    /// A domain's seat, without the lock.
+    /// A domain's entry, without the lock.
     pub(super) fn shown(&self, index: usize) -> Shown {
         let display = &self.shown[index];
-        let (state, [drill_passed, aside], epoch) = unpack(display.seat.load(Ordering::Acquire));
+        let (state, [drill_passed, aside], epoch) = unpack(display.entry.load(Ordering::Acquire));
         let held_until_ns = display.held_until_ns.load(Ordering::Relaxed);
         Shown { state, epoch, drill_passed, aside, held_until_ns }
     }
 
-    /// All seats as they were at one moment, without the lock.
+    /// All table as they were at one moment, without the lock.
     pub(super) fn shown_together(&self) -> Vec<Shown> {
         let all = || (0..self.shown.len()).map(|index| self.shown(index)).collect();
         for _ in 0..READS {
@@ -152,30 +152,30 @@ impl Seats {
     }
 }
 
-impl Deref for SeatsGuard<'_> {
-    type Target = Vec<Seat>;
+impl Deref for TableGuard<'_> {
+    type Target = Vec<DomainEntry>;
 
-    fn deref(&self) -> &Vec<Seat> {
-        &self.seats
+    fn deref(&self) -> &Vec<DomainEntry> {
+        &self.table
     }
 }
 
-impl DerefMut for SeatsGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Vec<Seat> {
-        &mut self.seats
+impl DerefMut for TableGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Vec<DomainEntry> {
+        &mut self.table
     }
 }
 
-impl Drop for SeatsGuard<'_> {
+impl Drop for TableGuard<'_> {
     fn drop(&mut self) {
         let now_ns = monotonic_ns();
         self.version.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::Release);
-        for (shown, seat) in self.shown.iter().zip(self.seats.iter()) {
-            let held_until_ns = seat.link.held_until_ns(now_ns).unwrap_or(0);
+        for (shown, entry) in self.shown.iter().zip(self.table.iter()) {
+            let held_until_ns = entry.link.held_until_ns(now_ns).unwrap_or(0);
             shown.held_until_ns.store(held_until_ns, Ordering::Relaxed);
-            let word = pack(seat.state, [seat.drill_passed, seat.is_aside()], seat.epoch);
-            shown.seat.store(word, Ordering::Release);
+            let word = pack(entry.state, [entry.drill_passed, entry.is_aside()], entry.epoch);
+            shown.entry.store(word, Ordering::Release);
         }
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -212,12 +212,12 @@ mod tests {
 
     #[test]
     fn a_change_is_shown_when_the_lock_is_released() {
-        let seats = Seats::new(2, Limits::default()).unwrap();
-        let mut locked = seats.lock();
+        let table = DomainTable::new(2, Limits::default()).unwrap();
+        let mut locked = table.lock();
         locked[1].state = RoleState::Active;
         locked[1].epoch = 7;
         locked[1].drill_passed = false;
-        assert_eq!(seats.shown(1), seats.shown(0));
+        assert_eq!(table.shown(1), table.shown(0));
         drop(locked);
         let expected = Shown {
             state: RoleState::Active,
@@ -226,7 +226,7 @@ mod tests {
             aside: false,
             held_until_ns: 0,
         };
-        assert_eq!(seats.shown(1), expected);
-        assert_eq!(seats.shown(0).state, RoleState::Failed);
+        assert_eq!(table.shown(1), expected);
+        assert_eq!(table.shown(0).state, RoleState::Failed);
     }
 }

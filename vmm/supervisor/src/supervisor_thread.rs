@@ -11,11 +11,11 @@ use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, Subscrib
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::detect::Observer;
+use super::detect::Sampler;
 use super::event::Event;
+use super::event_sink::EventSink;
 use super::failover::Failover;
-use super::hub::Hub;
-use super::looks::Looks;
+use super::sampling::Sampling;
 use super::verdict::Verdict;
 use crate::topology::Thresholds;
 use microvm::domain::{DomainSlot, Life};
@@ -68,41 +68,41 @@ impl Token {
 struct Watch {
     slots: Vec<Arc<DomainSlot>>,
     failover: Arc<Failover>,
-    hub: Arc<Hub>,
+    event_sink: Arc<EventSink>,
     stop: EventFd,
     stopped: bool,
     events: Sender<Event>,
     /// As vector 1 told last.
     link_up: Vec<bool>,
-    looks: Looks,
+    sampling: Sampling,
 }
 
 /// The running supervisor thread; ends when dropped.
-pub(super) struct WatchThread {
+pub(super) struct SupervisorThread {
     stop: EventFd,
     thread: Option<JoinHandle<()>>,
 }
 
-impl WatchThread {
+impl SupervisorThread {
     pub(super) fn spawn(
         slots: Vec<Arc<DomainSlot>>,
         failover: Arc<Failover>,
-        hub: Arc<Hub>,
+        event_sink: Arc<EventSink>,
         events: Sender<Event>,
-        (observer, thresholds): (Observer, Thresholds),
+        (sampler, thresholds): (Sampler, Thresholds),
     ) -> std::io::Result<Self> {
-        let looks = Looks::new(observer, thresholds, failover.clone(), hub.clone())?;
+        let sampling = Sampling::new(sampler, thresholds, failover.clone(), event_sink.clone())?;
         let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let link_up = slots.iter().map(|slot| slot.nic.link_up()).collect();
         let watch = Watch {
             slots,
             failover,
-            hub,
+            event_sink,
             stop: stop.try_clone()?,
             stopped: false,
             events,
             link_up,
-            looks,
+            sampling,
         };
         let thread = realtime::spawn("supervisor", Some(Priority::Supervisor), move || {
             if let Err(error) = watch.run() {
@@ -113,7 +113,7 @@ impl WatchThread {
     }
 }
 
-impl Drop for WatchThread {
+impl Drop for SupervisorThread {
     fn drop(&mut self) {
         let _ = self.stop.write(1);
         if let Some(thread) = self.thread.take() {
@@ -135,18 +135,18 @@ impl Watch {
     }
 
     fn handle_violations(&self) {
-        let _ = self.hub.violated.read();
+        let _ = self.event_sink.violated.read();
         for slot in &self.slots {
-            let Some(pending) = self.hub.take_violation(slot.id) else { continue };
+            let Some(pending) = self.event_sink.take_violation(slot.id) else { continue };
             let seated = || self.failover.life(slot.id).filter(|l| l.epoch() == pending.epoch);
             if let Some(life) = seated() {
                 self.fail(&life, Verdict::Protocol(pending.violation));
             } else if self.failover.state(slot.id).1 <= pending.epoch {
-                // It runs already and has no seat yet. Who seats it rings; and if that was just now,
+                // It runs already and has no entry yet. Who table it rings; and if that was just now,
                 // here.
-                self.hub.keep_violation(slot.id, pending);
+                self.event_sink.keep_violation(slot.id, pending);
                 if seated().is_some() {
-                    self.hub.seated(slot.id);
+                    self.event_sink.life_entered(slot.id);
                 }
             }
         }
@@ -166,8 +166,8 @@ impl Watch {
     }
 
     fn look(&mut self) {
-        self.hub.looks.fetch_add(1, Ordering::Relaxed);
-        let outcomes = self.looks.look(&self.slots);
+        self.event_sink.samplings.fetch_add(1, Ordering::Relaxed);
+        let outcomes = self.sampling.look(&self.slots);
         for (index, outcome) in outcomes.into_iter().enumerate().take(self.slots.len()) {
             if let Some((life, finding)) = outcome.failed {
                 self.fail(&life, Verdict::Detected(finding));
@@ -209,7 +209,7 @@ impl Watch {
         if let Some(event) = slot.nic.error_event() {
             let _ = event.read();
         }
-        if let Some((life, finding)) = self.looks.bus_error(slot) {
+        if let Some((life, finding)) = self.sampling.bus_error(slot) {
             self.fail(&life, Verdict::Detected(finding));
         }
     }
@@ -264,7 +264,7 @@ impl MutEventSubscriber for Watch {
             Token::Violation => self.handle_violations(),
             Token::Look => self.look(),
             Token::Rung => {
-                let _ = self.hub.rung.read();
+                let _ = self.event_sink.rung.read();
                 self.look();
             }
             Token::Link(index) => self.handle_link(index),
@@ -280,9 +280,9 @@ impl MutEventSubscriber for Watch {
             }
         };
         add(&self.stop, Token::Stop);
-        add(&self.hub.violated, Token::Violation);
-        add(self.looks.timer(), Token::Look);
-        add(&self.hub.rung, Token::Rung);
+        add(&self.event_sink.violated, Token::Violation);
+        add(self.sampling.timer(), Token::Look);
+        add(&self.event_sink.rung, Token::Rung);
         for (index, slot) in self.slots.iter().enumerate() {
             // One watch for a NIC, however many domains have it.
             if self.slots[..index].iter().any(|earlier| earlier.shares_nic(slot)) {

@@ -19,18 +19,18 @@ const DESCRIPTOR_DONE: u64 = 1 << 0;
 const TRIES: u32 = 3;
 
 /// Where samples come from.
-pub struct Observer {
+pub struct Sampler {
     switchboard: Arc<Switchboard>,
     macs: Vec<[u8; 6]>,
 }
 
-impl Observer {
+impl Sampler {
     /// Sees domains that this switchboard serves, whose NICs carry the guests' MACs.
     pub fn new(switchboard: Arc<Switchboard>, macs: Vec<[u8; 6]>) -> Self {
         Self { switchboard, macs }
     }
 
-    /// Looks at a domain that serves.
+    /// Sampling at a domain that serves.
     pub fn sample(&self, slot: &DomainSlot, life: &Life) -> Sample {
         let vcpu = life.state();
         let (heartbeat, waits) = beats(slot, life);
@@ -56,7 +56,7 @@ impl Observer {
         }
     }
 
-    /// Looks at a domain that stands by: its rings are empty, and its filters shut on purpose.
+    /// Sampling at a domain that stands by: its rings are empty, and its filters shut on purpose.
     pub fn sample_standby(&self, slot: &DomainSlot, life: &Life) -> Sample {
         let vcpu = life.state();
         let (heartbeat, waits) = beats(slot, life);
@@ -158,11 +158,11 @@ fn cursors(slot: &DomainSlot) -> Cursors {
     let (control, status) = (slot.control(), slot.status());
     let read = |cursor: &AtomicU32| cursor.load(Ordering::Acquire);
     Cursors {
-        tx_heard: read(&control.tx_done_consumed.0),
+        tx_read: read(&control.tx_done_consumed.0),
         tx_claimed: read(&status.tx_done_published.0),
         tx_taken: read(&status.tx_post_consumed.0),
         tx_posted: read(&control.tx_post_published.0),
-        rx_heard: read(&control.rx_done_consumed.0),
+        rx_read: read(&control.rx_done_consumed.0),
         rx_returned: read(&status.rx_done_published.0),
         rx_taken: read(&status.rx_provide_consumed.0),
         rx_provided: read(&control.rx_provide_published.0),

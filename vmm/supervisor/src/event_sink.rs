@@ -27,7 +27,7 @@ struct Progress {
 }
 
 /// Receives what vCPU threads and switchboard report.
-pub(super) struct Hub {
+pub(super) struct EventSink {
     failover: OnceLock<Weak<Failover>>,
     progress: Mutex<[Progress; MAX_DOMAINS]>,
     progressed: Condvar,
@@ -38,11 +38,11 @@ pub(super) struct Hub {
     asleep: AtomicBool,
     /// Rung by a domain that woke.
     pub(super) rung: EventFd,
-    /// Looks of the supervisor so far.
-    pub(super) looks: AtomicU64,
+    /// Sampling of the supervisor so far.
+    pub(super) samplings: AtomicU64,
 }
 
-impl Hub {
+impl EventSink {
     pub(super) fn new() -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             failover: OnceLock::new(),
@@ -52,7 +52,7 @@ impl Hub {
             violated: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             asleep: AtomicBool::new(false),
             rung: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
-            looks: AtomicU64::new(0),
+            samplings: AtomicU64::new(0),
         }))
     }
 
@@ -100,8 +100,8 @@ impl Hub {
         }
     }
 
-    /// A life has got its seat: what it may have done before is judged now.
-    pub(super) fn seated(&self, id: DomainId) {
+    /// A life has got its entry: what it may have done before is judged now.
+    pub(super) fn life_entered(&self, id: DomainId) {
         let all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
         if all[id.index()].is_some() {
             // Only a counter that is full could refuse, and then the supervisor is awake already.
@@ -120,7 +120,7 @@ impl Hub {
     }
 }
 
-impl DomainEvents for Hub {
+impl DomainEvents for EventSink {
     fn ready(&self, id: DomainId, epoch: u32) {
         self.note(id, |progress| progress.ready = epoch);
     }
@@ -140,7 +140,7 @@ impl DomainEvents for Hub {
     }
 }
 
-impl ViolationSink for Hub {
+impl ViolationSink for EventSink {
     fn violation(&self, id: DomainId, epoch: u32, violation: Violation) {
         self.keep_violation(id, PendingViolation { epoch, violation });
         // Only a counter that is full could refuse, and then the supervisor is awake already.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use platform::realtime::{self, Priority};
 
 /// A thread that acts, and pauses; ends when dropped.
-pub(super) struct Clockwork {
+pub(super) struct PeriodicThread {
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Clockwork {
+impl PeriodicThread {
     /// Acts after each pause.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl Clockwork {
     }
 }
 
-impl Drop for Clockwork {
+impl Drop for PeriodicThread {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {

@@ -8,31 +8,34 @@ use std::time::Duration;
 
 use super::event::Event;
 use super::operator::Operator;
+use super::rebuild_context::RebuildContext;
 use super::rules::{FailBack, FailBackAdvice, SystemState};
-use super::workshop::Workshop;
 use platform::clock::monotonic_ns;
 use platform::one_line::one_line;
 
 /// What the thread works with.
-pub(super) struct Keeper {
-    shop: std::sync::Arc<Workshop>,
+pub(super) struct Monitor {
+    context: std::sync::Arc<RebuildContext>,
     known: SystemState,
     fail_back: Option<FailBack>,
 }
 
-impl Keeper {
-    pub(super) fn new(shop: std::sync::Arc<Workshop>, fail_back: Option<FailBack>) -> Self {
-        let known = shop.failover.system_state();
-        Self { shop, known, fail_back }
+impl Monitor {
+    pub(super) fn new(
+        context: std::sync::Arc<RebuildContext>,
+        fail_back: Option<FailBack>,
+    ) -> Self {
+        let known = context.failover.system_state();
+        Self { context, known, fail_back }
     }
 
-    /// Looks at each nudge, until it is told `false`.
-    pub(super) fn run(mut self, nudges: &Receiver<bool>) {
+    /// Sampling at each nudge, until it is told `false`.
+    pub(super) fn run(mut self, notices: &Receiver<bool>) {
         let mut again = None;
         loop {
             let nudged = match again {
-                Some(pause) => nudges.recv_timeout(pause),
-                None => nudges.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(pause) => notices.recv_timeout(pause),
+                None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match nudged {
                 Ok(true) | Err(RecvTimeoutError::Timeout) => {}
@@ -44,23 +47,24 @@ impl Keeper {
     }
 
     fn tell_state(&mut self) {
-        let state = self.shop.failover.system_state();
+        let state = self.context.failover.system_state();
         let from = std::mem::replace(&mut self.known, state);
         if from != state {
-            self.shop.tell(Event::State { from, to: state });
+            self.context.tell(Event::State { from, to: state });
         }
     }
 
     /// Follows the fail-back rule. When to look again, if nothing else happens before.
     fn go_back(&mut self) -> Option<Duration> {
         let rule = self.fail_back.as_mut()?;
-        let advice = rule.advise(&self.shop.failover.views(), monotonic_ns());
+        let advice = rule.advise(&self.context.failover.views(), monotonic_ns());
         let until_ns = match advice {
             FailBackAdvice::Stay => return None,
             FailBackAdvice::WaitUntil(until_ns) => until_ns,
             FailBackAdvice::SwitchTo(index) => {
-                let preferred = self.shop.slots[index].id;
-                let Err(error) = Operator::new(self.shop.clone()).switch_to(Some(preferred)) else {
+                let preferred = self.context.slots[index].id;
+                let Err(error) = Operator::new(self.context.clone()).switch_to(Some(preferred))
+                else {
                     return None;
                 };
                 let reason = one_line(&error);

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use shared_ring::Role;
 
 use super::event::Event;
+use super::event_sink::EventSink;
 use super::failover::Failover;
-use super::hub::Hub;
 use super::images::Images;
 use crate::coredump::{Capture, DumpOutcome, DumpWriter, Offer};
 use crate::topology::Limits;
@@ -17,11 +17,11 @@ use platform::one_line::one_line;
 use switchboard::Switchboard;
 
 /// Everything that domains are built from.
-pub(super) struct Workshop {
+pub(super) struct RebuildContext {
     pub(super) slots: Vec<Arc<DomainSlot>>,
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) failover: Arc<Failover>,
-    pub(super) hub: Arc<Hub>,
+    pub(super) event_sink: Arc<EventSink>,
     pub(super) images: Images,
     /// MAC addresses of the application guests.
     pub(super) macs: Vec<[u8; 6]>,
@@ -39,7 +39,7 @@ pub(super) struct Workshop {
     pub(super) stopped: AtomicBool,
 }
 
-impl Workshop {
+impl RebuildContext {
     pub(super) fn tell(&self, event: Event) {
         // Nobody may listen; that is no reason to stop rebuilding.
         let _ = self.events.send(event);

@@ -24,15 +24,15 @@ struct Rung {
 
 /// Watches whether what is published is read.
 #[derive(Debug, Default)]
-pub(super) struct Unheard {
+pub(super) struct LostNotification {
     /// How far the switchboard has read, and the turns of its loop.
     unread: Stretch<([u32; 2], u64)>,
     rung: Option<Rung>,
 }
 
-impl Unheard {
+impl LostNotification {
     pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
-        let heard = [s.cursors.rx_heard, s.cursors.tx_heard];
+        let heard = [s.cursors.rx_read, s.cursors.tx_read];
         let half_ns = ns(t.stall_us) / 2;
         if let Some(rung) = self.rung.take_if(|rung| rung.heard != heard) {
             self.unread.forget();

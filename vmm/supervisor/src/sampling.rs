@@ -3,7 +3,7 @@
 //! ```text
 //!            something moves, or may be wrong              nothing moves for a while
 //!   timer:   every millisecond, sooner where a       ─▶    every 100 ms; a domain that wakes rings
-//!            detector has a due time                 ◀─    the supervisor (hub)
+//!            detector has a due time                 ◀─    the supervisor (event_sink)
 //! ```
 
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::detect::{Detector, Duty, Finding, Judge, Look, Observer, Order, Symptom};
+use super::detect::{Detector, Duty, Finding, Judge, Look, Order, Sampler, Symptom};
+use super::event_sink::EventSink;
 use super::failover::Failover;
-use super::hub::Hub;
 use super::roles::RoleState;
 use crate::topology::MAX_DOMAINS;
 use crate::topology::Thresholds;
@@ -46,28 +46,28 @@ pub(super) struct Outcome {
 /// Outcomes by the domain's place. Without allocations: they lead to failovers.
 pub(super) type Outcomes = [Outcome; MAX_DOMAINS];
 
-/// Looks at all domains when it is time.
-pub(super) struct Looks {
-    observer: Observer,
+/// Sampling at all domains when it is time.
+pub(super) struct Sampling {
+    sampler: Sampler,
     thresholds: Thresholds,
     failover: Arc<Failover>,
-    hub: Arc<Hub>,
+    event_sink: Arc<EventSink>,
     seen: [Option<Seen>; MAX_DOMAINS],
     timer: TimerFd,
 }
 
-impl Looks {
+impl Sampling {
     pub(super) fn new(
-        observer: Observer,
+        sampler: Sampler,
         thresholds: Thresholds,
         failover: Arc<Failover>,
-        hub: Arc<Hub>,
+        event_sink: Arc<EventSink>,
     ) -> std::io::Result<Self> {
         let timer = TimerFd::new().map_err(std::io::Error::from)?;
         let seen = Default::default();
-        let mut looks = Self { observer, thresholds, failover, hub, seen, timer };
-        looks.sleep(true, looks.rare_ns());
-        Ok(looks)
+        let mut sampling = Self { sampler, thresholds, failover, event_sink, seen, timer };
+        sampling.sleep(true, sampling.rare_ns());
+        Ok(sampling)
     }
 
     /// Readable when it is time to look. Looking sets it anew, so it is never read.
@@ -79,7 +79,7 @@ impl Looks {
         u64::from(self.thresholds.idle_look_us) * 1_000
     }
 
-    /// Looks at everyone whose turn it is, and sets the timer for the next time.
+    /// Sampling at everyone whose turn it is, and sets the timer for the next time.
     pub(super) fn look(&mut self, slots: &[Arc<DomainSlot>]) -> Outcomes {
         let mut outcomes = Outcomes::default();
         let (mut idle, mut next_ns) = (true, self.rare_ns());
@@ -94,15 +94,15 @@ impl Looks {
 
     /// A life whose NIC the bus reports broken has failed, whatever else is known of it.
     pub(super) fn bus_error(&mut self, slot: &DomainSlot) -> Option<(Arc<Life>, Finding)> {
-        let (state, life) = self.failover.seated(slot.id)?;
+        let (state, life) = self.failover.state_and_life(slot.id)?;
         duty(state)?;
-        let sample = self.observer.sample(slot, &life);
+        let sample = self.sampler.sample(slot, &life);
         Some((life, Finding::reported(Detector::Device, Symptom::BusError, &sample)))
     }
 
     fn look_at(&mut self, slot: &DomainSlot, outcome: &mut Outcome) -> Option<Look> {
         let place = &mut self.seen[slot.id.index()];
-        let seated = self.failover.seated(slot.id);
+        let seated = self.failover.state_and_life(slot.id);
         let Some((duty, life)) = seated.and_then(|(state, life)| Some((duty(state)?, life))) else {
             *place = None;
             return None;
@@ -124,7 +124,7 @@ impl Looks {
             // Its bring-up has bounded polls of its own; no other measure holds before it serves.
             let lasted_ns = now_ns - seen.since_ns;
             if lasted_ns > READY_DEADLINE.as_nanos() as u64 {
-                let sample = self.observer.sample_standby(slot, &life);
+                let sample = self.sampler.sample_standby(slot, &life);
                 outcome.failed = Some((life, Finding::unattached(lasted_ns, &sample)));
                 *place = None;
             }
@@ -138,8 +138,8 @@ impl Looks {
         }
         seen.looked_ns = now_ns;
         let sample = match duty {
-            Duty::Serving => self.observer.sample(slot, &life),
-            Duty::StandingBy => self.observer.sample_standby(slot, &life),
+            Duty::Serving => self.sampler.sample(slot, &life),
+            Duty::StandingBy => self.sampler.sample_standby(slot, &life),
         };
         let look = seen.judge.look(&sample, duty, &self.thresholds);
         outcome.healed_us = look.healed_us;
@@ -148,7 +148,7 @@ impl Looks {
             Order::Wake => life.check(),
             // Fails only where the counter is full: then it is rung already.
             Order::Ring => drop(slot.notify.write(1)),
-            Order::SecondLook => life.nudge(),
+            Order::Kick => life.nudge(),
             Order::Fail(finding) => outcome.failed = Some((life, finding)),
         }
         if outcome.failed.is_some() {
@@ -160,7 +160,7 @@ impl Looks {
     /// Sets the timer. Where everything is idle, waking domains ring from here on; one that woke
     /// just before has not rung, so the next look still comes soon.
     fn sleep(&mut self, idle: bool, next_ns: u64) {
-        let was_asleep = self.hub.set_asleep(idle);
+        let was_asleep = self.event_sink.set_asleep(idle);
         let soon_ns = u64::from(self.thresholds.look_us) * 1_000;
         let in_ns = if idle && !was_asleep { soon_ns } else { next_ns };
         if let Err(error) = self.timer.reset(Duration::from_nanos(in_ns.max(1)), None) {
