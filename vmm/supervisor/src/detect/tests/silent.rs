@@ -30,7 +30,7 @@ fn one_unsent_frame_among_many_is_silence_too() {
 
 #[test]
 fn a_busy_sender_is_not_silent() {
-    // 100 frames a look, all of them younger than two looks.
+    // 100 frames a sample, all of them younger than two samples.
     let mut world = World::with(|_| ());
     world.assert_silent(1_000, |s, passed_ns, order| {
         serve(s, passed_ns, order);
