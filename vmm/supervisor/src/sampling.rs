@@ -1,9 +1,9 @@
-//! When the supervisor looks at the domains, and what it orders then.
+//! When the supervisor samples the domains, and what it orders then.
 //!
 //! ```text
 //!            something moves, or may be wrong              nothing moves for a while
-//!   timer:   every millisecond, sooner where a       ─▶    every 100 ms; a domain that wakes rings
-//!            detector has a due time                 ◀─    the supervisor (event_sink)
+//!   timer:   every millisecond, sooner where a       ─▶    every 100 ms; a domain that wakes
+//!            detector has a due time                 ◀─    notifies the supervisor (event sink)
 //! ```
 
 use std::sync::Arc;
@@ -11,48 +11,57 @@ use std::time::Duration;
 
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::detect::{Detector, Duty, Finding, Judge, Look, Order, Sampler, Symptom};
+use super::domain::{Domain, LifeHandle};
 use super::event_sink::EventSink;
 use super::failover::Failover;
 use super::roles::RoleState;
-use crate::topology::MAX_DOMAINS;
-use crate::topology::Thresholds;
-use microvm::domain::{DomainSlot, Life};
+use crate::detect::{Assessment, Detector, Duty, Finding, Judge, Order, Sampler, Symptom};
+use crate::topology::{MAX_DOMAINS, Thresholds};
 use platform::budget::READY_DEADLINE;
 use platform::clock::monotonic_ns;
 
-/// The judge of one life, and when it looked last.
-struct Seen {
+/// A life that is being sampled.
+struct Observed {
     epoch: u32,
     duty: Duty,
-    judge: Judge,
-    looked_ns: u64,
     /// Whether its driver has its NIC.
     attached: bool,
+    judge: Judge,
+    /// When it was sampled last.
+    sampled_ns: u64,
+    /// Since when it has been sampled in this duty.
     since_ns: u64,
 }
 
-/// What a look at one domain came to.
+/// The outcome of sampling one domain.
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// The life was looked at for the first time.
+    /// The life was sampled for the first time.
     pub(super) is_new: bool,
     /// A wakeup had been lost; what it delayed waited so long, microseconds.
     pub(super) healed_us: Option<u64>,
-    /// It has failed.
-    pub(super) failed: Option<(Arc<Life>, Finding)>,
+    /// The life has failed.
+    pub(super) failed: Option<(LifeHandle, Finding)>,
 }
 
-/// Outcomes by the domain's place. Without allocations: they lead to failovers.
+/// The outcome for each domain, in their order. Not allocated: it leads to failovers.
 pub(super) type Outcomes = [Outcome; MAX_DOMAINS];
 
-/// Sampling at all domains when it is time.
+/// When a domain needs the next sample.
+struct Next {
+    /// Nothing happens in the domain: the next sample may be a rare one.
+    idle: bool,
+    /// In how many nanoseconds.
+    in_ns: u64,
+}
+
+/// Samples all domains when it is time.
 pub(super) struct Sampling {
     sampler: Sampler,
     thresholds: Thresholds,
     failover: Arc<Failover>,
     event_sink: Arc<EventSink>,
-    seen: [Option<Seen>; MAX_DOMAINS],
+    observed: [Option<Observed>; MAX_DOMAINS],
     timer: TimerFd,
 }
 
@@ -64,114 +73,157 @@ impl Sampling {
         event_sink: Arc<EventSink>,
     ) -> std::io::Result<Self> {
         let timer = TimerFd::new().map_err(std::io::Error::from)?;
-        let seen = Default::default();
-        let mut sampling = Self { sampler, thresholds, failover, event_sink, seen, timer };
-        sampling.sleep(true, sampling.rare_ns());
+        let observed = Default::default();
+        let mut sampling = Self { sampler, thresholds, failover, event_sink, observed, timer };
+        sampling.sleep(&Next { idle: true, in_ns: sampling.rare_ns() });
         Ok(sampling)
     }
 
-    /// Readable when it is time to look. Looking sets it anew, so it is never read.
+    /// Readable when it is time to sample. Sampling sets the timer anew, so it is never read.
     pub(super) fn timer(&self) -> &TimerFd {
         &self.timer
+    }
+
+    fn frequent_ns(&self) -> u64 {
+        u64::from(self.thresholds.look_us) * 1_000
     }
 
     fn rare_ns(&self) -> u64 {
         u64::from(self.thresholds.idle_look_us) * 1_000
     }
 
-    /// Sampling at everyone whose turn it is, and sets the timer for the next time.
-    pub(super) fn look(&mut self, slots: &[Arc<DomainSlot>]) -> Outcomes {
+    /// Samples each domain whose time has come, and sets the timer for the next time.
+    pub(super) fn sample(&mut self) -> Outcomes {
         let mut outcomes = Outcomes::default();
-        let (mut idle, mut next_ns) = (true, self.rare_ns());
-        for (slot, outcome) in slots.iter().zip(&mut outcomes) {
-            let Some(look) = self.look_at(slot, outcome) else { continue };
-            idle &= look.idle;
-            next_ns = next_ns.min(look.next_ns);
+        let mut next = Next { idle: true, in_ns: self.rare_ns() };
+        let failover = self.failover.clone();
+        for (domain, outcome) in failover.domains.iter().zip(&mut outcomes) {
+            let Some(of_domain) = self.sample_domain(domain, outcome) else { continue };
+            next.idle &= of_domain.idle;
+            next.in_ns = next.in_ns.min(of_domain.in_ns);
         }
-        self.sleep(idle, next_ns);
+        self.sleep(&next);
         outcomes
     }
 
     /// A life whose NIC the bus reports broken has failed, whatever else is known of it.
-    pub(super) fn bus_error(&mut self, slot: &DomainSlot) -> Option<(Arc<Life>, Finding)> {
-        let (state, life) = self.failover.state_and_life(slot.id)?;
-        duty(state)?;
-        let sample = self.sampler.sample(slot, &life);
+    pub(super) fn bus_error(&mut self, domain: &Domain) -> Option<(LifeHandle, Finding)> {
+        let (role, life) = self.failover.role_and_life(domain.id())?;
+        duty(role)?;
+        let sample = domain.sample(&self.sampler, &life);
         Some((life, Finding::reported(Detector::Device, Symptom::BusError, &sample)))
     }
 
-    fn look_at(&mut self, slot: &DomainSlot, outcome: &mut Outcome) -> Option<Look> {
-        let place = &mut self.seen[slot.id.index()];
-        let seated = self.failover.state_and_life(slot.id);
-        let Some((duty, life)) = seated.and_then(|(state, life)| Some((duty(state)?, life))) else {
-            *place = None;
+    /// Samples one domain. Returns when to sample it next, unless it needs no frequent samples.
+    fn sample_domain(&mut self, domain: &Domain, outcome: &mut Outcome) -> Option<Next> {
+        let index = domain.id().index();
+        let entry = self.failover.role_and_life(domain.id());
+        let Some((duty, life)) = entry.and_then(|(role, life)| Some((duty(role)?, life))) else {
+            self.observed[index] = None;
             return None;
         };
         let attached = life.is_attached();
-        let same = |seen: &Seen| {
-            seen.epoch == life.epoch() && seen.duty == duty && seen.attached == attached
-        };
-        outcome.is_new = !place.as_ref().is_some_and(same);
-        if outcome.is_new {
-            let (epoch, judge) = (life.epoch(), Judge::default());
-            let since_ns = monotonic_ns();
-            *place = Some(Seen { epoch, duty, judge, looked_ns: 0, attached, since_ns });
-        }
-        let seen = place.as_mut()?;
-        let standby = duty == Duty::StandingBy;
+        outcome.is_new = self.observe(index, duty, life.epoch(), attached);
         let now_ns = monotonic_ns();
-        if !standby && !attached {
-            // Its bring-up has bounded polls of its own; no other measure holds before it serves.
-            let lasted_ns = now_ns - seen.since_ns;
-            if lasted_ns > READY_DEADLINE.as_nanos() as u64 {
-                let sample = self.sampler.sample_standby(slot, &life);
-                outcome.failed = Some((life, Finding::unattached(lasted_ns, &sample)));
-                *place = None;
+        let next = match (duty, attached) {
+            (Duty::Serving, false) => self.await_attachment(domain, life, now_ns, outcome),
+            (Duty::Serving, true) => self.judge(domain, life, duty, now_ns, outcome),
+            (Duty::StandingBy, _) => {
+                self.judge_standby(domain, life, now_ns, outcome);
+                None
             }
-            let next_ns = u64::from(self.thresholds.look_us) * 1_000;
-            return Some(Look { order: Order::Nothing, healed_us: None, idle: false, next_ns });
-        }
-        // A paused spare needs no more than a glance now and then.
-        let rare_ns = u64::from(self.thresholds.idle_look_us) * 1_000;
-        if standby && now_ns < seen.looked_ns + rare_ns {
-            return None;
-        }
-        seen.looked_ns = now_ns;
-        let sample = match duty {
-            Duty::Serving => self.sampler.sample(slot, &life),
-            Duty::StandingBy => self.sampler.sample_standby(slot, &life),
         };
-        let look = seen.judge.look(&sample, duty, &self.thresholds);
-        outcome.healed_us = look.healed_us;
-        match look.order {
-            Order::Nothing => {}
-            Order::Wake => life.check(),
-            // Fails only where the counter is full: then it is rung already.
-            Order::Ring => drop(slot.notify.write(1)),
-            Order::Kick => life.nudge(),
-            Order::Fail(finding) => outcome.failed = Some((life, finding)),
-        }
         if outcome.failed.is_some() {
-            *place = None;
+            self.observed[index] = None;
         }
-        (!standby).then_some(look)
+        next
     }
 
-    /// Sets the timer. Where everything is idle, waking domains ring from here on; one that woke
-    /// just before has not rung, so the next look still comes soon.
-    fn sleep(&mut self, idle: bool, next_ns: u64) {
-        let was_asleep = self.event_sink.set_asleep(idle);
-        let soon_ns = u64::from(self.thresholds.look_us) * 1_000;
-        let in_ns = if idle && !was_asleep { soon_ns } else { next_ns };
+    /// Begins to observe a life, if it is not the one that is observed, or has another duty, or has
+    /// attached its NIC since. Returns true if so.
+    fn observe(&mut self, index: usize, duty: Duty, epoch: u32, attached: bool) -> bool {
+        let known = self.observed[index].as_ref();
+        if known.is_some_and(|o| (o.epoch, o.duty, o.attached) == (epoch, duty, attached)) {
+            return false;
+        }
+        let (judge, since_ns) = (Judge::default(), monotonic_ns());
+        self.observed[index] =
+            Some(Observed { epoch, duty, attached, judge, sampled_ns: 0, since_ns });
+        true
+    }
+
+    /// A domain that is to serve and has not attached its NIC fails when its time is over. Its
+    /// bring-up has bounded polls of its own, and no other measure applies before it serves.
+    fn await_attachment(
+        &mut self,
+        domain: &Domain,
+        life: LifeHandle,
+        now_ns: u64,
+        outcome: &mut Outcome,
+    ) -> Option<Next> {
+        let lasted_ns = now_ns - self.observed[domain.id().index()].as_ref()?.since_ns;
+        if lasted_ns > READY_DEADLINE.as_nanos() as u64 {
+            let sample = domain.sample_standby(&self.sampler, &life);
+            outcome.failed = Some((life, Finding::unattached(lasted_ns, &sample)));
+        }
+        Some(Next { idle: false, in_ns: self.frequent_ns() })
+    }
+
+    /// A paused spare needs no more than a rare sample.
+    fn judge_standby(
+        &mut self,
+        domain: &Domain,
+        life: LifeHandle,
+        now_ns: u64,
+        outcome: &mut Outcome,
+    ) {
+        let sampled_ns = self.observed[domain.id().index()].as_ref().map(|o| o.sampled_ns);
+        if sampled_ns.is_none_or(|sampled_ns| now_ns >= sampled_ns + self.rare_ns()) {
+            self.judge(domain, life, Duty::StandingBy, now_ns, outcome);
+        }
+    }
+
+    fn judge(
+        &mut self,
+        domain: &Domain,
+        life: LifeHandle,
+        duty: Duty,
+        now_ns: u64,
+        outcome: &mut Outcome,
+    ) -> Option<Next> {
+        let observed = self.observed[domain.id().index()].as_mut()?;
+        observed.sampled_ns = now_ns;
+        let sample = match duty {
+            Duty::Serving => domain.sample(&self.sampler, &life),
+            Duty::StandingBy => domain.sample_standby(&self.sampler, &life),
+        };
+        let Assessment { order, healed_us, idle, next_ns } =
+            observed.judge.assess(&sample, duty, &self.thresholds);
+        outcome.healed_us = healed_us;
+        match order {
+            Order::Nothing => {}
+            Order::Wake => life.check(),
+            Order::NotifySwitchboard => domain.notify_switchboard(),
+            Order::Kick => life.kick(),
+            Order::Fail(finding) => outcome.failed = Some((life, finding)),
+        }
+        Some(Next { idle, in_ns: next_ns })
+    }
+
+    /// Sets the timer. If every domain is idle, those that wake notify the supervisor from here on;
+    /// one that woke just before has not done so, and therefore the next sample still comes soon.
+    fn sleep(&mut self, next: &Next) {
+        let was_asleep = self.event_sink.set_asleep(next.idle);
+        let in_ns = if next.idle && !was_asleep { self.frequent_ns() } else { next.in_ns };
         if let Err(error) = self.timer.reset(Duration::from_nanos(in_ns.max(1)), None) {
             tracing::error!(?error, "the supervisor cannot set its timer");
         }
     }
 }
 
-/// What a domain in this state is judged for, if it is.
-fn duty(state: RoleState) -> Option<Duty> {
-    match state {
+/// The duty by which a domain with this role is judged, if it is.
+fn duty(role: RoleState) -> Option<Duty> {
+    match role {
         RoleState::Active => Some(Duty::Serving),
         RoleState::Standby => Some(Duty::StandingBy),
         RoleState::Failed | RoleState::Restarting | RoleState::Quarantined => None,

@@ -1,25 +1,21 @@
-//! The supervisor thread: an event loop over what is not a crash.
+//! The supervisor thread: an event loop over everything that is not a crash.
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::detect::Sampler;
+use super::domain::Domain;
 use super::event::Event;
 use super::event_sink::EventSink;
 use super::failover::Failover;
 use super::sampling::Sampling;
 use super::verdict::Verdict;
-use crate::topology::Thresholds;
-use microvm::domain::{DomainSlot, Life};
-use platform::budget::PAUSE_DEADLINE;
 use platform::clock::monotonic_ns;
 use platform::realtime::{self, Priority};
 
@@ -28,10 +24,10 @@ use platform::realtime::{self, Priority};
 enum Token {
     Stop,
     Violation,
-    /// Time to look at the domains.
-    Look,
+    /// It is time to sample the domains.
+    Sample,
     /// An idle domain woke.
-    Rung,
+    Woken,
     /// Vector 1 of the NIC of the domain with this index.
     Link(usize),
     /// The bus reports an error of that NIC.
@@ -46,8 +42,8 @@ impl Token {
         match self {
             Self::Stop => 0,
             Self::Violation => 1,
-            Self::Look => 2,
-            Self::Rung => 3,
+            Self::Sample => 2,
+            Self::Woken => 3,
             Self::Link(index) => FIRST_NIC + 2 * index as u32,
             Self::Error(index) => FIRST_NIC + 2 * index as u32 + 1,
         }
@@ -57,27 +53,26 @@ impl Token {
         match data {
             0 => Self::Stop,
             1 => Self::Violation,
-            2 => Self::Look,
-            3 => Self::Rung,
+            2 => Self::Sample,
+            3 => Self::Woken,
             n if n.is_multiple_of(2) => Self::Link((n - FIRST_NIC) as usize / 2),
             n => Self::Error((n - FIRST_NIC) as usize / 2),
         }
     }
 }
 
-struct Watch {
-    slots: Vec<Arc<DomainSlot>>,
+struct Supervisor {
     failover: Arc<Failover>,
     event_sink: Arc<EventSink>,
     stop: EventFd,
     stopped: bool,
     events: Sender<Event>,
-    /// As vector 1 told last.
+    /// The link of each domain's NIC, as its vector 1 reported last.
     link_up: Vec<bool>,
     sampling: Sampling,
 }
 
-/// The running supervisor thread; ends when dropped.
+/// The running supervisor thread; it ends when this is dropped.
 pub(super) struct SupervisorThread {
     stop: EventFd,
     thread: Option<JoinHandle<()>>,
@@ -85,17 +80,14 @@ pub(super) struct SupervisorThread {
 
 impl SupervisorThread {
     pub(super) fn spawn(
-        slots: Vec<Arc<DomainSlot>>,
         failover: Arc<Failover>,
         event_sink: Arc<EventSink>,
         events: Sender<Event>,
-        (sampler, thresholds): (Sampler, Thresholds),
+        sampling: Sampling,
     ) -> std::io::Result<Self> {
-        let sampling = Sampling::new(sampler, thresholds, failover.clone(), event_sink.clone())?;
         let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
-        let link_up = slots.iter().map(|slot| slot.nic.link_up()).collect();
-        let watch = Watch {
-            slots,
+        let link_up = failover.domains.iter().map(Domain::link_is_up).collect();
+        let supervisor = Supervisor {
             failover,
             event_sink,
             stop: stop.try_clone()?,
@@ -105,7 +97,7 @@ impl SupervisorThread {
             sampling,
         };
         let thread = realtime::spawn("supervisor", Some(Priority::Supervisor), move || {
-            if let Err(error) = watch.run() {
+            if let Err(error) = supervisor.run() {
                 tracing::error!(?error, "the supervisor thread has ended");
             }
         })?;
@@ -122,13 +114,13 @@ impl Drop for SupervisorThread {
     }
 }
 
-impl Watch {
+impl Supervisor {
     fn run(self) -> Result<(), event_manager::Error> {
         let mut manager = EventManager::new()?;
         let id = manager.add_subscriber(self);
         loop {
             manager.run()?;
-            if manager.subscriber_mut(id).is_ok_and(|watch| watch.stopped) {
+            if manager.subscriber_mut(id).is_ok_and(|supervisor| supervisor.stopped) {
                 return Ok(());
             }
         }
@@ -136,98 +128,86 @@ impl Watch {
 
     fn handle_violations(&self) {
         let _ = self.event_sink.violated.read();
-        for slot in &self.slots {
-            let Some(pending) = self.event_sink.take_violation(slot.id) else { continue };
-            let seated = || self.failover.life(slot.id).filter(|l| l.epoch() == pending.epoch);
-            if let Some(life) = seated() {
-                self.fail(&life, Verdict::Protocol(pending.violation));
-            } else if self.failover.state(slot.id).1 <= pending.epoch {
-                // It runs already and has no entry yet. Who table it rings; and if that was just now,
-                // here.
-                self.event_sink.keep_violation(slot.id, pending);
-                if seated().is_some() {
-                    self.event_sink.life_entered(slot.id);
+        for domain in &self.failover.domains {
+            let id = domain.id();
+            let Some(pending) = self.event_sink.take_violation(id) else { continue };
+            let entered = || self.failover.life_of(id).filter(|l| l.epoch() == pending.epoch);
+            if let Some(life) = entered() {
+                self.failover.condemn(&life, Verdict::Protocol(pending.violation));
+            } else if self.failover.state(id).1 <= pending.epoch {
+                // The life runs already and is not in the table yet. Whoever enters it notifies this
+                // thread; if that has just happened, this thread does so itself.
+                self.event_sink.keep_violation(id, pending);
+                if entered().is_some() {
+                    self.event_sink.life_entered(id);
                 }
             }
         }
     }
 
-    /// A verdict: the vCPU out of the guest for good, then the failover. Trapped register accesses
-    /// of a life that was expelled are not carried out, should its vCPU stay in the guest.
-    fn fail(&self, life: &Life, verdict: Verdict) {
-        let entered_ns = life.last_entry_ns();
-        life.expel();
-        let out = life.wait_out(Instant::now() + PAUSE_DEADLINE);
-        self.failover.verdict(life.id(), life.epoch(), verdict, entered_ns);
-        if !out {
-            let domain = &self.slots[life.id().index()].name;
-            tracing::warn!(domain, "the vCPU does not come out of the guest");
-        }
-    }
-
-    fn look(&mut self) {
+    fn sample(&mut self) {
         self.event_sink.samplings.fetch_add(1, Ordering::Relaxed);
-        let outcomes = self.sampling.look(&self.slots);
-        for (index, outcome) in outcomes.into_iter().enumerate().take(self.slots.len()) {
+        let outcomes = self.sampling.sample();
+        for (index, outcome) in outcomes.into_iter().enumerate().take(self.link_up.len()) {
             if let Some((life, finding)) = outcome.failed {
-                self.fail(&life, Verdict::Detected(finding));
+                self.failover.condemn(&life, Verdict::Detected(finding));
             }
             if outcome.is_new {
                 // A driver that attaches throws away what the NIC had to report before.
-                let up = self.slots[index].nic.link_up();
+                let up = self.failover.domains[index].link_is_up();
                 if self.note_link(index, up) {
-                    self.tell_link(index, up);
+                    self.report_link(index, up);
                 }
             }
             if let Some(delayed_us) = outcome.healed_us {
-                let (domain, at_ns) = (self.slots[index].id, monotonic_ns());
-                self.tell(Event::Healed { domain, delayed_us, at_ns });
+                let (domain, at_ns) = (self.failover.domains[index].id(), monotonic_ns());
+                self.report(Event::Healed { domain, delayed_us, at_ns });
             }
         }
         self.follow_links();
     }
 
     fn handle_link(&mut self, index: usize) {
-        let nic = &self.slots[index].nic;
-        let _ = nic.link_event().read();
-        let up = nic.acknowledge_link();
+        let up = self.failover.domains[index].acknowledge_link();
         let changed = self.note_link(index, up);
         self.follow_links();
         if changed {
-            self.tell_link(index, up);
+            self.report_link(index, up);
         }
     }
 
     fn handle_error(&mut self, index: usize) {
-        let mut slot = &self.slots[index];
-        // Of those that share it, the one that serves has it.
-        if let Some(active) = self.failover.active()
-            && self.slots[active.index()].shares_nic(slot)
+        let failover = self.failover.clone();
+        let mut domain = &failover.domains[index];
+        // Of the domains that share the NIC, the active one uses it.
+        if let Some(active) = failover.active()
+            && failover.domain(active).shares_nic(domain)
         {
-            slot = &self.slots[active.index()];
+            domain = failover.domain(active);
         }
-        if let Some(event) = slot.nic.error_event() {
+        if let Some(event) = domain.error_event() {
             let _ = event.read();
         }
-        if let Some((life, finding)) = self.sampling.bus_error(slot) {
-            self.fail(&life, Verdict::Detected(finding));
+        if let Some((life, finding)) = self.sampling.bus_error(domain) {
+            failover.condemn(&life, Verdict::Detected(finding));
         }
     }
 
-    /// Remembers a NIC's link for every domain that has it; whether it is news.
+    /// Notes the link of a NIC for every domain that has that NIC. Returns true if it has changed.
     fn note_link(&mut self, index: usize, up: bool) -> bool {
+        let domains = &self.failover.domains;
         let mut changed = false;
-        for (slot, link_up) in self.slots.iter().zip(&mut self.link_up) {
-            if slot.shares_nic(&self.slots[index]) && std::mem::replace(link_up, up) != up {
-                self.failover.link_changed(slot.id, up);
+        for (domain, link_up) in domains.iter().zip(&mut self.link_up) {
+            if domain.shares_nic(&domains[index]) && std::mem::replace(link_up, up) != up {
+                self.failover.link_changed(domain.id(), up);
                 changed = true;
             }
         }
         changed
     }
 
-    /// Hands over from a domain without a link to one with, if there is one. Both down: stay, the
-    /// first that returns serves.
+    /// Hands over from a domain without a link to one with a link, if there is one. If all links are
+    /// down the active domain stays, and the first domain whose link returns serves.
     fn follow_links(&mut self) {
         let Some(active) = self.failover.active() else { return };
         if self.failover.shares_nic {
@@ -237,35 +217,36 @@ impl Watch {
         if self.link_up[active.index()] || !self.failover.has_spare() {
             return;
         }
-        if self.slots[active.index()].nic.link_up() {
-            // What its vector told last was of a time before its driver had it.
+        if self.failover.domain(active).link_is_up() {
+            // The last report of its vector was from before its driver attached the NIC.
             self.note_link(active.index(), true);
             return;
         }
-        if let Some(life) = self.failover.life(active) {
-            self.fail(&life, Verdict::Link);
+        if let Some(life) = self.failover.life_of(active) {
+            self.failover.condemn(&life, Verdict::Link);
         }
     }
 
-    fn tell_link(&self, index: usize, up: bool) {
-        self.tell(Event::Link { nic: self.slots[index].nic.name().to_owned(), up });
+    fn report_link(&self, index: usize, up: bool) {
+        let nic = self.failover.domains[index].nic_name().to_owned();
+        self.report(Event::Link { nic, up });
     }
 
-    fn tell(&self, event: Event) {
-        // Nobody may listen.
+    fn report(&self, event: Event) {
+        // The receiver may be gone.
         let _ = self.events.send(event);
     }
 }
 
-impl MutEventSubscriber for Watch {
+impl MutEventSubscriber for Supervisor {
     fn process(&mut self, events: Events, _: &mut EventOps<'_>) {
         match Token::from_data(events.data()) {
             Token::Stop => self.stopped = true,
             Token::Violation => self.handle_violations(),
-            Token::Look => self.look(),
-            Token::Rung => {
-                let _ = self.event_sink.rung.read();
-                self.look();
+            Token::Sample => self.sample(),
+            Token::Woken => {
+                let _ = self.event_sink.woken.read();
+                self.sample();
             }
             Token::Link(index) => self.handle_link(index),
             Token::Error(index) => self.handle_error(index),
@@ -281,15 +262,16 @@ impl MutEventSubscriber for Watch {
         };
         add(&self.stop, Token::Stop);
         add(&self.event_sink.violated, Token::Violation);
-        add(self.sampling.timer(), Token::Look);
-        add(&self.event_sink.rung, Token::Rung);
-        for (index, slot) in self.slots.iter().enumerate() {
+        add(self.sampling.timer(), Token::Sample);
+        add(&self.event_sink.woken, Token::Woken);
+        let domains = &self.failover.domains;
+        for (index, domain) in domains.iter().enumerate() {
             // One watch for a NIC, however many domains have it.
-            if self.slots[..index].iter().any(|earlier| earlier.shares_nic(slot)) {
+            if domains[..index].iter().any(|earlier| earlier.shares_nic(domain)) {
                 continue;
             }
-            add(slot.nic.link_event(), Token::Link(index));
-            if let Some(event) = slot.nic.error_event() {
+            add(domain.link_event(), Token::Link(index));
+            if let Some(event) = domain.error_event() {
                 add(event, Token::Error(index));
             }
         }
