@@ -42,7 +42,8 @@ pub fn look(system: &System) -> String {
     let switchboard = system.switchboard();
     let counters: Vec<_> = switchboard.counters().each().filter(|(_, n)| *n > 0).collect();
     let domains = system.slots().iter().map(|slot| {
-        let vcpu = system.failover().seated(slot.id).map(|(_, life)| (life.state(), life.exits()));
+        let vcpu =
+            system.failover().state_and_life(slot.id).map(|(_, life)| (life.state(), life.exits()));
         let role = slot.control().role();
         let asleep = slot.control().switchboard_asleep.0.load(Ordering::Relaxed);
         let (nic, status) = (nic(&*slot.nic), slot.status());

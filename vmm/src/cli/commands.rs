@@ -95,7 +95,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         if reloads.take() {
             reload(&args.topology, &mut topology, &plane);
         }
-        service.tell_alive(system.looks());
+        service.tell_alive(system.samplings());
     }
     service.tell_stopping();
     notice!("stopping");
@@ -142,7 +142,7 @@ fn print_event(system: &System, event: &Event) {
                 record.verdict.cause(),
                 record.verdict,
                 record.to.map_or("nobody", name),
-                report.epitaph
+                report.crash_summary
             );
         }
         Event::Healed { domain, delayed_us, .. } => {

@@ -3,69 +3,52 @@
 //! ```text
 //!   1. the standby is released for a millisecond, without the ring
 //!   2. it sends a question out of its NIC, from a probe address, to the active NIC's probe address
-//!   3. the active domain receives it; the switchboard answers through it
-//!   4. the standby receives the answer, and says so
+//!   3. the active domain receives the question; the switchboard answers through that domain
+//!   4. the standby receives the answer, and reports it
 //! ```
-//! Neither frame carries the guest's address, so no switch learns anything about it. The role in the
-//! table stays standby: a takeover finds the drilled domain awake, and the drill abandoned.
+//! Neither frame carries the guest's address, so no switch learns anything about it. The domain's role
+//! in the table stays standby: a takeover finds the drilled domain awake, and the drill is abandoned.
 //!
 //! A drill that fails is repeated before it counts, because the machine may have stood still for
-//! longer than one lasts. Whose fault it was is read from the counters of both NICs.
+//! longer than a drill lasts. Whose fault it was follows from the counters of both NICs.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use shared_ring::Role;
-use shared_ring::probe::probe_mac;
-use shared_ring::status::drill as proof;
-
+use super::domain::{DrillProof, LifeHandle};
 use super::failover::Failover;
+use super::reports::{Blame, DrillReport, Evidence};
 use super::roles::RoleState;
 use super::rules::Need;
-use super::switch::wait_until;
 use super::verdict::Verdict;
-use microvm::domain::{DomainId, DomainSlot, Life};
+use super::wait::wait_until;
+use microvm::domain::DomainId;
 use platform::budget::{CONFIRM_TICK, DRILL_ATTEMPTS, ROLE_DEADLINE};
 use platform::clock::monotonic_ns;
-use switchboard::{DrillSeen, QUESTION_BUFFER, SwitchboardError};
-
-/// Whose fault a failed drill was.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Blame {
-    /// The standby, its driver or its NIC. It is built anew.
-    Spare,
-    /// The way between the two NICs, on the standby's side. It is built anew, in the hope that its
-    /// NIC is to blame after all.
-    Wire,
-    /// The active domain or its NIC. The standby stays as it is; the detectors judge the active one.
-    Active,
-}
+use switchboard::{DrillSeen, SwitchboardError};
 
 /// Why there was no drill.
 #[derive(Debug, thiserror::Error)]
 pub enum DrillError {
-    /// The one that was asked for, or any.
+    /// The domain that was named does not stand by, or none does.
     #[error("no domain stands by that could be drilled")]
     NoStandby,
-    /// Its driver has no NIC yet: the policy says so.
+    /// Under this policy a standby's driver has no NIC yet.
     #[error("a standby that has not attached its NIC cannot be drilled")]
     NotAttached,
-    /// It is known not to be fit.
+    /// The standby is known not to be fit.
     #[error("the standby's link is down")]
     LinkDown,
-    /// It, or who would have to answer, may stand still.
+    /// The standby, or the active domain that would have to answer, may stand still.
     #[error("a domain that is paused or in a debugger has no drill")]
     Aside,
-    /// There is nobody to drill against.
+    /// There is no active domain that could answer.
     #[error("no domain serves that could answer")]
     NobodyServes,
-    /// A drill, a switch or an upgrade is on.
-    #[error("another planned operation is on")]
+    /// Another drill, a switch or an upgrade is in progress.
+    #[error("another planned operation is in progress")]
     Busy,
-    /// The standby was needed, or failed.
+    /// The standby had to serve, or failed.
     #[error("a failover came in between")]
     Abandoned,
     /// The switchboard does not answer.
@@ -73,91 +56,24 @@ pub enum DrillError {
     Switchboard(#[from] SwitchboardError),
 }
 
-/// What came of a drill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DrillReport {
-    /// The standby.
-    pub domain: DomainId,
-    /// Its life.
-    pub epoch: u32,
-    /// Whose fault it was, if it failed.
-    pub blame: Option<Blame>,
-    /// What the last attempt left, for whoever wants to judge by himself.
-    pub evidence: Evidence,
-    /// Drills it took.
-    pub attempts: u32,
-    /// From the release of the standby to its word that the answer was there, nanoseconds.
-    pub round_trip_ns: u64,
-    /// When it ended, `CLOCK_MONOTONIC` nanoseconds.
-    pub at_ns: u64,
-}
-
-impl DrillReport {
-    /// Whether the standby has proved itself.
-    pub fn passed(&self) -> bool {
-        self.blame.is_none()
-    }
-}
-
-/// What is known of one drill.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// The standby ended its drill when it was told to.
-    pub ended: bool,
-    /// It says that its NIC has sent the question.
-    pub sent: bool,
-    /// It says that it got the answer.
-    pub answered: bool,
-    /// Frames that its NIC counted as sent.
-    pub nic_sent: u32,
-    /// Frames that its NIC counted as received.
-    pub nic_received: u32,
-    /// What the switchboard saw through the active domain.
-    pub seen: DrillSeen,
-}
-
-impl Evidence {
-    /// Whose fault it is that a drill did not pass; `None` if it did.
-    pub fn blame(&self) -> Option<Blame> {
-        let Self { ended, sent, answered, nic_sent, nic_received, seen } = *self;
-        if !ended || !sent || nic_sent == 0 {
-            // Silent, or its frame never left it.
-            return Some(Blame::Spare);
-        }
-        if !seen.question {
-            // The frame left, and did not arrive. If nothing else did either, the other side is
-            // deaf.
-            return Some(if seen.received > 0 { Blame::Wire } else { Blame::Active });
-        }
-        if !seen.answer_sent {
-            return Some(Blame::Active);
-        }
-        match (answered, nic_received) {
-            (true, _) => None,
-            (false, 0) => Some(Blame::Wire),
-            (false, _) => Some(Blame::Spare),
-        }
-    }
-}
-
 impl Failover {
-    /// Drills a standby: the one that is named, or the first in line. One that fails is built anew.
+    /// Drills a standby: the one that is named, or the first in line. A standby that fails is rebuilt.
     ///
     /// # Errors
     /// There was no drill; see [`DrillError`].
     pub fn drill(&self, id: Option<DomainId>) -> Result<DrillReport, DrillError> {
-        let _planned = self.begin_planned().ok_or(DrillError::Busy)?;
+        let _planned = self.planned.begin().ok_or(DrillError::Busy)?;
         self.drill_planned(id)
     }
 
     /// The last drill of a domain's present life.
     pub fn last_drill(&self, id: DomainId) -> Option<DrillReport> {
-        let seats = self.seats();
-        let seat = &seats[id.index()];
-        seat.last_drill.filter(|drill| drill.epoch == seat.epoch)
+        let table = self.lock_table();
+        let entry = &table[id.index()];
+        entry.last_drill.filter(|drill| drill.epoch == entry.epoch())
     }
 
-    /// The drill itself; the caller holds the right to it.
+    /// The drill itself; the caller holds the right to a planned operation.
     pub(super) fn drill_planned(&self, id: Option<DomainId>) -> Result<DrillReport, DrillError> {
         if !self.attaches_early {
             return Err(DrillError::NotAttached);
@@ -175,58 +91,62 @@ impl Failover {
         Ok(report)
     }
 
-    /// The standby to drill, and who answers.
-    pub(super) fn choose(
-        &self,
-        id: Option<DomainId>,
-    ) -> Result<(std::sync::Arc<Life>, DomainId), DrillError> {
-        let seats = self.seats();
-        let active = seats.iter().position(|seat| seat.state == RoleState::Active);
-        let active = active.ok_or(DrillError::NobodyServes)?;
+    /// One question to the first standby, for which no domain is blamed.
+    pub(super) fn probe_question(&self) -> Result<DrillReport, DrillError> {
+        let _planned = self.planned.begin().ok_or(DrillError::Busy)?;
+        let (life, answers) = self.choose(None)?;
+        self.attempt(&life, answers)
+    }
+
+    /// The standby to drill, and the domain that answers.
+    fn choose(&self, id: Option<DomainId>) -> Result<(LifeHandle, DomainId), DrillError> {
+        let table = self.lock_table();
+        let active = table.active().ok_or(DrillError::NobodyServes)?;
         let index = match id {
             Some(id) => Some(id.index()),
-            None => self.successor(&seats, Need::CannotStay),
+            None => self.successor(&table, Need::CannotStay),
         };
-        let seat = index.and_then(|index| seats.get(index)).ok_or(DrillError::NoStandby)?;
-        let life = seat.life.clone().filter(|_| seat.state == RoleState::Standby);
+        let entry = index.and_then(|index| table.get(index)).ok_or(DrillError::NoStandby)?;
+        let life = entry.life.clone().filter(|_| entry.role() == RoleState::Standby);
         let life = life.ok_or(DrillError::NoStandby)?;
-        if seat.is_aside() || seats[active].debugged {
+        if entry.is_aside() || table[active].debugged {
             return Err(DrillError::Aside);
         }
-        match self.slots[life.id().index()].nic.link_up() {
-            true => Ok((life, self.slots[active].id)),
+        match self.domain(life.id()).link_is_up() {
+            true => Ok((life, self.domains[active].id())),
             false => Err(DrillError::LinkDown),
         }
     }
 
-    /// Keeps what came of a drill; whether the standby's fitness has changed by it.
+    /// Keeps the outcome of a drill. Returns true if it changes the standby's fitness.
     pub(super) fn remember(&self, report: &DrillReport) -> bool {
-        let mut seats = self.seats();
-        let seat = &mut seats[report.domain.index()];
-        if seat.epoch != report.epoch {
+        let mut table = self.lock_table();
+        let entry = &mut table[report.domain.index()];
+        if entry.epoch() != report.epoch {
             return false;
         }
-        seat.last_drill = Some(*report);
-        // What the active domain spoilt proves nothing against the standby.
+        entry.last_drill = Some(*report);
+        // A failure of the active domain proves nothing against the standby.
         if report.blame == Some(Blame::Active) {
             return false;
         }
-        std::mem::replace(&mut seat.drill_passed, report.passed()) != report.passed()
+        let before = std::mem::replace(&mut entry.standing.drill_passed, report.passed());
+        before != report.passed()
     }
 
-    /// Does something to a standby that is still one, and in the same life.
-    fn while_standby<T>(&self, life: &Life, act: impl FnOnce() -> T) -> Result<T, DrillError> {
-        let seats = self.seats();
-        let seat = &seats[life.id().index()];
-        let same = seat.state == RoleState::Standby && seat.epoch == life.epoch();
+    /// Acts on a domain that still stands by in the same life.
+    fn while_standby<T>(
+        &self,
+        life: &LifeHandle,
+        act: impl FnOnce() -> T,
+    ) -> Result<T, DrillError> {
+        let table = self.lock_table();
+        let entry = &table[life.id().index()];
+        let same = entry.role() == RoleState::Standby && entry.epoch() == life.epoch();
         if same && !life.is_stopped() { Ok(act()) } else { Err(DrillError::Abandoned) }
     }
 
-    pub(super) fn attempt(
-        &self,
-        life: &Life,
-        answers: DomainId,
-    ) -> Result<DrillReport, DrillError> {
+    fn attempt(&self, life: &LifeHandle, answers: DomainId) -> Result<DrillReport, DrillError> {
         let number = self.drills.fetch_add(1, Ordering::Relaxed) + 1;
         self.begin_attempt(life, number)?;
         let outcome = self.attempt_begun(life, answers, number);
@@ -247,9 +167,9 @@ impl Failover {
         })
     }
 
-    /// Has the switchboard write question and answer. A takeover may be on its way to it, and the
-    /// answer of the drill before is its own until the NIC has confirmed it: both pass.
-    fn begin_attempt(&self, life: &Life, number: u32) -> Result<(), DrillError> {
+    /// Has the switchboard write question and answer. It refuses while a takeover is on its way to
+    /// it, and while the answer of the last drill waits for the NIC's confirmation; both pass.
+    fn begin_attempt(&self, life: &LifeHandle, number: u32) -> Result<(), DrillError> {
         let end = Instant::now() + ROLE_DEADLINE;
         while !self.switchboard.begin_drill(number, life.id())? {
             if Instant::now() >= end {
@@ -260,99 +180,39 @@ impl Failover {
         Ok(())
     }
 
-    /// Opens or shuts the way for probes to a NIC, unless it is being built anew.
-    fn accept_probes(&self, id: DomainId, open: bool) {
-        let slot = &self.slots[id.index()];
-        let seats = self.seats();
-        if matches!(seats[id.index()].state, RoleState::Active | RoleState::Standby) {
-            slot.nic.accept_probes(open.then(|| probe_mac(slot.control().mac(), id.0)));
+    /// Lets a NIC receive probes, or no longer, unless the domain is being rebuilt.
+    fn accept_probes(&self, id: DomainId, accept: bool) {
+        let table = self.lock_table();
+        if table[id.index()].role().can_serve() {
+            self.domain(id).accept_probes(accept);
         }
     }
 
-    /// The part between the switchboard's two.
+    /// The part of an attempt between the switchboard's two.
     fn attempt_begun(
         &self,
-        life: &Life,
+        life: &LifeHandle,
         answers: DomainId,
         number: u32,
     ) -> Result<(Evidence, u64), DrillError> {
-        let slot = &self.slots[life.id().index()];
+        let domain = self.domain(life.id());
         for id in [life.id(), answers] {
             self.accept_probes(id, true);
         }
         let began_ns = self.while_standby(life, || {
-            slot.nic.take_sent();
-            slot.nic.take_received();
-            let control = slot.control();
-            control.probe_iova.store(DomainSlot::tx_iova(QUESTION_BUFFER), Ordering::Relaxed);
-            control.drill.store(number, Ordering::Release);
+            domain.prepare_drill(number);
             let began_ns = monotonic_ns();
-            life.set_role(Role::Drill);
+            life.begin_drill();
             began_ns
         })?;
-        let over = || slot.status().drill.load(Ordering::Acquire) == number;
-        wait_until(self.drill_limit, over);
+        let has_ended = || domain.has_ended_drill(number);
+        wait_until(self.drill_limit, has_ended);
         let round_trip_ns = monotonic_ns() - began_ns;
-        self.while_standby(life, || life.set_role(Role::Standby))?;
-        let ended = wait_until(ROLE_DEADLINE, over);
-        let proved = slot.status().drill_proof.load(Ordering::Relaxed);
-        let evidence = self.while_standby(life, || Evidence {
-            ended,
-            sent: proved & proof::SENT != 0,
-            answered: proved & proof::ANSWERED != 0,
-            nic_sent: slot.nic.take_sent(),
-            nic_received: slot.nic.take_received(),
-            seen: DrillSeen::default(),
-        })?;
-        Ok((evidence, round_trip_ns))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PASSED: Evidence = Evidence {
-        ended: true,
-        sent: true,
-        answered: true,
-        nic_sent: 1,
-        nic_received: 1,
-        seen: DrillSeen { question: true, answered: true, answer_sent: true, received: 7 },
-    };
-
-    #[test]
-    fn who_proved_everything_is_to_blame_for_nothing() {
-        assert_eq!(PASSED.blame(), None);
-    }
-
-    #[test]
-    fn a_silent_standby_and_one_that_sends_nothing_are_to_blame_themselves() {
-        for evidence in [
-            Evidence { ended: false, ..PASSED },
-            Evidence { sent: false, ..PASSED },
-            Evidence { nic_sent: 0, ..PASSED },
-        ] {
-            assert_eq!(evidence.blame(), Some(Blame::Spare));
-        }
-    }
-
-    #[test]
-    fn a_lost_question_is_the_wires_fault_unless_the_other_side_is_deaf() {
-        let seen = DrillSeen { question: false, answered: false, answer_sent: false, received: 7 };
-        let lost = Evidence { answered: false, nic_received: 0, seen, ..PASSED };
-        assert_eq!(lost.blame(), Some(Blame::Wire));
-        let deaf = Evidence { seen: DrillSeen { received: 0, ..seen }, ..lost };
-        assert_eq!(deaf.blame(), Some(Blame::Active));
-    }
-
-    #[test]
-    fn a_lost_answer_is_whose_counter_says_so() {
-        let unanswered = Evidence { answered: false, ..PASSED };
-        assert_eq!(unanswered.blame(), Some(Blame::Spare), "it was received and not seen");
-        let lost = Evidence { nic_received: 0, ..unanswered };
-        assert_eq!(lost.blame(), Some(Blame::Wire));
-        let seen = DrillSeen { answer_sent: false, ..PASSED.seen };
-        assert_eq!(Evidence { seen, ..lost }.blame(), Some(Blame::Active));
+        self.while_standby(life, || life.stand_by())?;
+        let ended = wait_until(ROLE_DEADLINE, has_ended);
+        let proof = self.while_standby(life, || domain.take_drill_proof())?;
+        let DrillProof { sent, answered, nic_sent, nic_received } = proof;
+        let seen = DrillSeen::default();
+        Ok((Evidence { ended, sent, answered, nic_sent, nic_received, seen }, round_trip_ns))
     }
 }

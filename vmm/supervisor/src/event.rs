@@ -1,76 +1,74 @@
-//! Events, one for each thing an operator would want to know. Sent off the failover path.
+//! Events: everything that an operator would want to know. They are sent off the failover path.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::drill::DrillReport;
+use super::reports::{DrillReport, SwitchReport, UpgradeReport};
 use super::roles::RoleState;
 use super::rules::SystemState;
-use super::switch::SwitchReport;
-use super::upgrade::UpgradeReport;
 use super::verdict::FailoverRecord;
 use microvm::domain::DomainId;
 
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A NIC's link came or went.
+    /// A NIC's link was lost or has returned.
     Link {
         /// Name of the NIC.
         nic: String,
         /// Whether it is up now.
         up: bool,
     },
-    /// A domain failed, and what was done about it.
+    /// A domain failed. The report says what was done about it.
     Failover(Box<FailoverReport>),
-    /// A wakeup of a domain was lost; the supervisor woke it, and it went on.
+    /// A wakeup of a domain was lost. The supervisor woke the domain, and it went on.
     Healed {
-        /// Which one.
+        /// The domain.
         domain: DomainId,
-        /// How long work had waited for it, in microseconds.
+        /// How long work had waited, in microseconds.
         delayed_us: u64,
-        /// When that was seen, in `CLOCK_MONOTONIC` nanoseconds.
+        /// When that was noticed, in `CLOCK_MONOTONIC` nanoseconds.
         at_ns: u64,
     },
     /// A domain is built and attached.
     Ready {
-        /// Which one.
+        /// The domain.
         domain: DomainId,
-        /// What it is now.
+        /// Its role now.
         state: RoleState,
         /// When, in `CLOCK_MONOTONIC` nanoseconds.
         at_ns: u64,
     },
     /// A domain could not be built.
     BuildFailed {
-        /// Which one.
+        /// The domain.
         domain: DomainId,
-        /// Why, in one line.
+        /// Why not, in one line.
         reason: String,
-        /// Whether it is left alone for a while; [`Event::Quarantined`] follows.
+        /// Whether this was the last attempt before a quarantine; [`Event::Quarantined`] follows.
         given_up: bool,
     },
-    /// A domain failed too often: it is left alone for a while, and then tried again.
+    /// A domain failed too often. It is not rebuilt before its quarantine ends.
     Quarantined {
-        /// Which one.
+        /// The domain.
         domain: DomainId,
-        /// For how long; it ends early when nobody else can serve.
+        /// For how long. The quarantine ends early when no other domain can serve.
         pause: Duration,
     },
-    /// The service as a whole became something else.
+    /// The state of the service as a whole changed.
     State {
-        /// What it was.
+        /// The state before.
         from: SystemState,
-        /// What it is.
+        /// The state now.
         to: SystemState,
     },
-    /// The ring changed hands in plan.
+    /// The ring changed hands by a planned switch.
     Switched(SwitchReport),
-    /// A standby was drilled; one that failed is built anew.
+    /// A standby was drilled. A standby that failed its drill is rebuilt.
     Drilled(DrillReport),
     /// All domains run another driver now.
     Upgraded(UpgradeReport),
-    /// They do not: it was refused, or rolled back.
+    /// An upgrade was refused, or rolled back.
     UpgradeFailed {
         /// Why, in one line.
         reason: String,
@@ -81,31 +79,32 @@ pub enum Event {
         domain: DomainId,
         /// The folder.
         folder: PathBuf,
-        /// Somebody asked for it, and the domain lives on; else it had failed.
+        /// Whether the dump was requested of a domain that is alive; otherwise the domain had failed.
         requested: bool,
     },
     /// A dump is lost.
     DumpLost {
-        /// Of which domain.
+        /// Which domain.
         domain: DomainId,
         /// Why, in one line.
         reason: String,
     },
     /// A standby was stopped on request.
     Paused {
-        /// Which one.
+        /// The domain.
         domain: DomainId,
     },
-    /// It runs again on request. One that has to serve runs again without this event.
+    /// A paused standby was resumed on request. A domain that has to serve is resumed without this
+    /// event.
     Resumed {
-        /// Which one.
+        /// The domain.
         domain: DomainId,
     },
-    /// A debugger may come to a domain, or has gone.
+    /// A domain was opened for a debugger, or the debugger has gone.
     Debugger {
-        /// Which one.
+        /// The domain.
         domain: DomainId,
-        /// Whether one may come.
+        /// Whether a debugger may be there.
         attached: bool,
     },
 }
@@ -115,7 +114,7 @@ pub enum Event {
 pub struct FailoverReport {
     /// What was known at the verdict.
     pub record: FailoverRecord,
-    /// When the spare's first frame left its NIC, if it did and the NIC can tell.
+    /// When the spare's first frame left its NIC, if one did and the NIC can tell.
     pub first_sent_ns: Option<u64>,
     /// Frames that were sent again through the spare.
     pub resent: u64,
@@ -123,6 +122,6 @@ pub struct FailoverReport {
     pub poisoned: u64,
     /// Received frames saved from the failed NIC.
     pub salvaged: u64,
-    /// Frame for people: what the domain left behind, one line.
-    pub epitaph: String,
+    /// What the failed domain left behind, in one line for people.
+    pub crash_summary: String,
 }

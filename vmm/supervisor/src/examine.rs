@@ -1,66 +1,68 @@
-//! Looking into a domain that lives: pauses, dumps, debuggers.
+//! Examining a domain that is alive: pauses, dumps, debuggers.
 //!
 //! | | a standby | the active domain |
 //! |---|---|---|
-//! | pause | until it is resumed, or has to serve | refused: another one must serve first |
+//! | pause | until it is resumed, or has to serve | refused: another domain must serve first |
 //! | dump | for the time of a memory copy | the same: its frames wait for some milliseconds |
-//! | debugger | until it goes, or the domain has to serve | while it is stopped, the service is |
+//! | debugger | until it goes, or the domain has to serve | the service stops while the domain does |
 //!
-//! A domain that stands still for one of these is no failure of its own: its vCPU is visibly held,
-//! and no detector takes it for hung. A standby that is put aside is no healthy spare, but still a
-//! spare: when it has to take over, the hold is broken in that moment.
+//! A domain that is stopped for one of these has not failed: its vCPU is visibly held, and no
+//! detector takes it for hung. A standby that is put aside is not a healthy spare, but still a spare:
+//! when it has to take over, the hold is broken in that moment.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
+use super::domain::LifeHandle;
 use super::event::Event;
 use super::failover::Failover;
 use super::operator::Operator;
+use super::reports::DumpReport;
 use super::roles::RoleState;
-use crate::coredump::{LiveCapture, Offer};
+use crate::coredump::{Capture, Offer};
 use microvm::domain::{DebugAccess, DebugError, DomainId, HoldError, Life};
 use platform::budget::DUMP_ANSWER_DEADLINE;
 use platform::clock::monotonic_ns;
 
-/// Why a domain was not looked into. The service goes on in each case.
+/// Why a domain was not examined. The service goes on in each case.
 #[derive(Debug, thiserror::Error)]
 pub enum ExamineError {
-    /// It has no life that could be looked into.
+    /// The domain has no life that could be examined.
     #[error("{name} does not run: it is {state}")]
     NotRunning {
         /// Its name.
         name: String,
-        /// What it is.
+        /// Its role.
         state: RoleState,
     },
-    /// It may not stand still.
+    /// The domain serves, and must not be stopped.
     #[error("{name} serves: let another domain serve first")]
     Serves {
         /// Its name.
         name: String,
     },
-    /// There is nothing to end.
+    /// There is no pause that could be ended.
     #[error("{name} is not paused")]
     NotPaused {
         /// Its name.
         name: String,
     },
-    /// One is enough.
+    /// A domain has one debugger at most.
     #[error("a debugger is already at {name}")]
     Debugged {
         /// Its name.
         name: String,
     },
-    /// A drill, a switch or an upgrade is on.
-    #[error("another planned operation is on")]
+    /// A drill, a switch or an upgrade is in progress.
+    #[error("another planned operation is in progress")]
     Busy,
-    /// It was needed, or failed, or did not stop.
+    /// The domain had to serve, failed, or did not stop.
     #[error(transparent)]
     Hold(#[from] HoldError),
-    /// Its registers cannot be read.
+    /// The domain's registers cannot be read.
     #[error("its registers cannot be read")]
     Registers(#[source] DebugError),
-    /// There is no place for dumps.
+    /// The topology names no folder for dumps.
     #[error("the topology names no folder for dumps: add `dumps`")]
     NoDumps,
     /// The dump could not be written.
@@ -68,24 +70,11 @@ pub enum ExamineError {
     Dump(String),
 }
 
-/// A dump of a domain that lives on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DumpReport {
-    /// The domain.
-    pub domain: DomainId,
-    /// Its life.
-    pub epoch: u32,
-    /// Folder with core file, program and description.
-    pub folder: std::path::PathBuf,
-    /// For how long it stood still, nanoseconds.
-    pub held_ns: u64,
-}
-
-/// A domain in a debugger. Dropped, it runs on.
+/// A domain in a debugger. When this is dropped, the domain runs on.
 pub struct Debugged {
     /// Breakpoints and memory.
     pub debug: DebugAccess,
-    /// The life.
+    /// The life that is debugged.
     pub life: Arc<Life>,
     operator: Operator,
 }
@@ -95,32 +84,32 @@ impl Drop for Debugged {
         let (id, epoch) = (self.life.id(), self.life.epoch());
         let failover = self.operator.failover();
         failover.set_debugged(id, epoch, false);
-        self.operator.tell(Event::Debugger { domain: id, attached: false });
+        self.operator.report(Event::Debugger { domain: id, attached: false });
     }
 }
 
 impl Failover {
-    /// A debugger comes to a life, or goes.
+    /// Notes that a debugger comes to a life, or leaves it.
     fn set_debugged(&self, id: DomainId, epoch: u32, debugged: bool) {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        if seat.epoch == epoch {
-            seat.debugged = debugged;
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        if entry.epoch() == epoch {
+            entry.debugged = debugged;
         }
-        drop(seats);
-        self.nudge();
+        drop(table);
+        self.notify();
     }
 
     /// The life of a domain that serves or stands by.
-    fn running(&self, id: DomainId) -> Result<(RoleState, Arc<Life>), ExamineError> {
-        let seats = self.seats();
-        let seat = &seats[id.index()];
-        match (seat.state, &seat.life) {
+    fn running(&self, id: DomainId) -> Result<(RoleState, LifeHandle), ExamineError> {
+        let table = self.lock_table();
+        let entry = &table[id.index()];
+        match (entry.role(), &entry.life) {
             (state @ (RoleState::Active | RoleState::Standby), Some(life)) => {
                 Ok((state, life.clone()))
             }
             (state, _) => {
-                let name = self.slots[id.index()].name.clone();
+                let name = self.domain(id).name().to_owned();
                 Err(ExamineError::NotRunning { name, state })
             }
         }
@@ -129,36 +118,36 @@ impl Failover {
 
 impl Operator {
     fn name(&self, id: DomainId) -> String {
-        self.failover().slots[id.index()].name.clone()
+        self.failover().domain(id).name().to_owned()
     }
 
-    /// Stops a standby. It stays so until [`Self::resume`], or until it has to serve. One that is
-    /// paused stays paused.
+    /// Stops a standby until [`Self::resume`], or until it has to serve. A standby that is paused
+    /// already stays paused.
     ///
     /// # Errors
     /// See [`ExamineError`].
     pub fn pause(&self, id: DomainId) -> Result<(), ExamineError> {
         let failover = self.failover();
         // Not in the middle of a drill.
-        let _planned = failover.begin_planned().ok_or(ExamineError::Busy)?;
+        let _planned = failover.planned.begin().ok_or(ExamineError::Busy)?;
         let (state, life) = failover.running(id)?;
         if state == RoleState::Active {
             return Err(ExamineError::Serves { name: self.name(id) });
         }
         let hold = life.hold();
-        let mut seats = failover.seats();
-        let seat = &mut seats[id.index()];
-        if seat.state == RoleState::Active {
+        let mut table = failover.lock_table();
+        let entry = &mut table[id.index()];
+        if entry.role() == RoleState::Active {
             return Err(ExamineError::Serves { name: self.name(id) });
         }
-        if seat.state != RoleState::Standby || seat.epoch != life.epoch() {
+        if entry.role() != RoleState::Standby || entry.epoch() != life.epoch() {
             return Err(HoldError::Released.into());
         }
-        let paused_before = seat.paused.replace(hold).is_some();
-        drop(seats);
+        let paused_before = entry.paused.replace(hold).is_some();
+        drop(table);
         if !paused_before {
-            failover.nudge();
-            self.tell(Event::Paused { domain: id });
+            failover.notify();
+            self.report(Event::Paused { domain: id });
         }
         Ok(())
     }
@@ -169,38 +158,20 @@ impl Operator {
     /// See [`ExamineError`].
     pub fn resume(&self, id: DomainId) -> Result<(), ExamineError> {
         let failover = self.failover();
-        let hold = failover.seats()[id.index()].paused.take();
+        let hold = failover.lock_table()[id.index()].paused.take();
         drop(hold.ok_or_else(|| ExamineError::NotPaused { name: self.name(id) })?);
-        failover.nudge();
-        self.tell(Event::Resumed { domain: id });
+        failover.notify();
+        self.report(Event::Resumed { domain: id });
         Ok(())
     }
 
-    /// Writes a core file of a domain that lives on. Waits until it is written.
+    /// Writes a core file of a domain that is alive. Waits until it is written.
     ///
     /// # Errors
     /// See [`ExamineError`].
     pub fn dump(&self, id: DomainId) -> Result<DumpReport, ExamineError> {
-        let failover = self.failover();
         let dumps = self.dumps().ok_or(ExamineError::NoDumps)?;
-        let (capture, life, held_ns) = {
-            let _planned = failover.begin_planned().ok_or(ExamineError::Busy)?;
-            let (state, life) = failover.running(id)?;
-            let slot = &failover.slots[id.index()];
-            // Room for the copy is made before anybody has to wait for it.
-            let prepared = LiveCapture::prepare(slot, &life, state == RoleState::Active);
-            let hold = life.hold();
-            let began_ns = monotonic_ns();
-            hold.wait_until_held()?;
-            let registers = hold.registers().map_err(ExamineError::Registers)?;
-            let capture = prepared.take(slot, &life, registers);
-            if hold.is_released() {
-                // Copied while it ran: good for nothing.
-                return Err(HoldError::Released.into());
-            }
-            drop(hold);
-            (capture, life, monotonic_ns() - began_ns)
-        };
+        let (capture, life, held_ns) = self.capture(id)?;
         let (tell, told) = sync_channel(1);
         if !dumps.offer(Offer::requested(capture, tell)) {
             return Err(ExamineError::Dump("the disk is slower than the dumps".into()));
@@ -211,18 +182,40 @@ impl Operator {
         Ok(DumpReport { domain: id, epoch: life.epoch(), folder, held_ns })
     }
 
-    /// Opens a domain for a debugger, which may stop it as long as it likes.
+    /// Copies a domain that is alive, which is stopped meanwhile. Returns the copy, the life, and for
+    /// how long it was stopped in nanoseconds.
+    fn capture(&self, id: DomainId) -> Result<(Capture, LifeHandle, u64), ExamineError> {
+        let failover = self.failover();
+        let _planned = failover.planned.begin().ok_or(ExamineError::Busy)?;
+        let (role, life) = failover.running(id)?;
+        let domain = failover.domain(id);
+        // Room for the copy is allocated before the domain is stopped.
+        let room = domain.prepare_capture(&life, role == RoleState::Active);
+        let hold = life.hold();
+        let began_ns = monotonic_ns();
+        hold.wait_until_held()?;
+        let capture = domain.take_capture(room, &life, &hold).map_err(ExamineError::Registers)?;
+        if hold.is_released() {
+            // The domain ran while it was copied, so the copy is inconsistent.
+            return Err(HoldError::Released.into());
+        }
+        drop(hold);
+        Ok((capture, life, monotonic_ns() - began_ns))
+    }
+
+    /// Opens a domain for a debugger, which may stop the domain as long as it likes.
     ///
     /// # Errors
     /// See [`ExamineError`].
     pub fn debug(&self, id: DomainId) -> Result<Debugged, ExamineError> {
         let failover = self.failover();
-        let _planned = failover.begin_planned().ok_or(ExamineError::Busy)?;
+        let _planned = failover.planned.begin().ok_or(ExamineError::Busy)?;
         let (_, life) = failover.running(id)?;
         let taken = || ExamineError::Debugged { name: self.name(id) };
         let debug = life.debug().ok_or_else(taken)?;
         failover.set_debugged(id, life.epoch(), true);
-        self.tell(Event::Debugger { domain: id, attached: true });
+        self.report(Event::Debugger { domain: id, attached: true });
+        let life = life.micro_vm().clone();
         Ok(Debugged { debug, life, operator: self.clone() })
     }
 }

@@ -1,24 +1,28 @@
-//! The failover itself: the one place where roles change.
+//! The failover itself.
 //!
 //! [`Failover::verdict`] runs on whichever thread has the verdict (the vCPU thread for a crash, the
-//! supervisor for all else), because every thread in between would cost a wake-up. The seats are
-//! behind one mutex; what is done under it is a few stores, register writes and eventfd writes.
+//! supervisor for all else), because every thread in between would cost a wake-up. The domain table
+//! is behind one mutex; what is done under it is a few stores, register writes and eventfd writes.
 //! Nothing on the path from the verdict to the release of the spare allocates, logs, maps memory or
-//! waits. Everything slow is left to the domain's rebuild thread, through a queue that was sized for
-//! it.
+//! waits. Everything slow is left to the domain's rebuild thread, through a queue that is large
+//! enough for it.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::roles::{IllegalTransition, RoleEvent, RoleState};
-use super::rules::{self, DomainView, Link, Need, SystemState};
-use super::seats::{Seat, Seats, SeatsGuard, Shown};
+use super::domain::{Domain, LifeHandle};
+use super::domain_table::{DomainTable, TableGuard};
+use super::planned::PlannedOperations;
+use super::roles::{RoleEvent, RoleState};
+use super::rules::{self, DomainView, Need, SystemState};
 use super::verdict::{FailoverRecord, Verdict};
-use crate::topology::{Limits, MAX_DOMAINS};
-use microvm::domain::{DomainId, DomainSlot, Life, LifeView};
+use super::views;
+use crate::topology::Limits;
+use microvm::domain::{DomainId, Life, LifeView};
+use platform::budget::PAUSE_DEADLINE;
 use platform::clock::monotonic_ns;
 use switchboard::{Switchboard, TakeOver};
 
@@ -26,77 +30,89 @@ use switchboard::{Switchboard, TakeOver};
 /// does not allocate.
 #[expect(clippy::large_enum_variant, reason = "sent without allocating, a few in all")]
 pub(super) enum Job {
-    /// Bring the domain up for the first time.
+    /// Bring the domain up for the first time, or again after it was stopped to be replaced.
     Begin,
-    /// It has failed: record it, and build it anew.
+    /// The domain has failed: record that, and build it anew.
     Failure(FailoverRecord),
-    /// Nobody serves: no time for a quarantine.
+    /// No domain serves, so a quarantine has to end.
     Needed,
     /// The system ends.
     Stop,
 }
 
+/// What the monitor thread is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// Something changed on which the state of the whole may depend.
+    Changed,
+    /// The system ends.
+    Stop,
+}
+
 /// Room for jobs in a rebuild thread's queue: one failure of the life that served, one of the life
-/// that is being built (a thread looks into its queue before it starts another), and some for the
+/// that is being built (a thread empties its queue before it starts another), and some for the
 /// rest, which may be dropped.
 pub(super) const JOBS: usize = 8;
 
 /// What [`Failover`] is made of.
 pub(super) struct FailoverConfig {
-    pub(super) slots: Vec<Arc<DomainSlot>>,
+    pub(super) domains: Vec<Domain>,
     pub(super) switchboard: Arc<Switchboard>,
-    /// Of each domain, the queue of its rebuild thread, with room for [`JOBS`].
+    /// For each domain, the queue of its rebuild thread, with room for [`JOBS`].
     pub(super) jobs: Vec<SyncSender<Job>>,
-    /// Told `true` at each change, `false` at the end; room for one.
-    pub(super) nudges: SyncSender<bool>,
+    /// The monitor's queue, with room for one notice.
+    pub(super) notices: SyncSender<Notice>,
     pub(super) limits: Limits,
     /// How long a drill may last.
     pub(super) drill_limit: Duration,
     /// Whether a standby's driver has its NIC attached, see `Policy::attaches_early`.
     pub(super) attaches_early: bool,
-    /// Whether all domains have one NIC between them.
+    /// Whether all domains share one NIC.
     pub(super) shares_nic: bool,
 }
 
-/// Who serves, who stands by.
+/// Decides which domain serves and which ones stand by.
 pub struct Failover {
-    pub(super) slots: Vec<Arc<DomainSlot>>,
+    pub(super) domains: Vec<Domain>,
     pub(super) switchboard: Arc<Switchboard>,
-    seats: Seats,
-    /// Held by the one planned operation that is on. Never with the seats locked.
-    pub(super) planned: Mutex<()>,
+    table: DomainTable,
+    pub(super) planned: PlannedOperations,
     /// Drills so far.
     pub(super) drills: AtomicU32,
     jobs: Vec<SyncSender<Job>>,
-    nudges: SyncSender<bool>,
+    notices: SyncSender<Notice>,
     pub(super) drill_limit: Duration,
     pub(super) attaches_early: bool,
     pub(super) shares_nic: bool,
 }
 
 impl Failover {
-    /// All domains failed; their rebuild threads bring them up.
+    /// All domains are failed at first; their rebuild threads bring them up.
     pub(super) fn new(config: FailoverConfig) -> io::Result<Self> {
-        let seats = Seats::new(config.slots.len(), config.limits)?;
-        let FailoverConfig { slots, switchboard, jobs, nudges, .. } = config;
+        let table = DomainTable::new(config.domains.len(), config.limits)?;
+        let FailoverConfig { domains, switchboard, jobs, notices, .. } = config;
         let FailoverConfig { drill_limit, attaches_early, shares_nic, .. } = config;
-        let (planned, drills) = (Mutex::new(()), AtomicU32::new(0));
         Ok(Self {
-            slots,
+            domains,
             switchboard,
-            seats,
-            planned,
-            drills,
+            table,
+            planned: PlannedOperations::default(),
+            drills: AtomicU32::new(0),
             jobs,
-            nudges,
+            notices,
             drill_limit,
             attaches_early,
             shares_nic,
         })
     }
 
-    pub(super) fn seats(&self) -> SeatsGuard<'_> {
-        self.seats.lock()
+    pub(super) fn lock_table(&self) -> TableGuard<'_> {
+        self.table.lock()
+    }
+
+    #[inline]
+    pub(super) fn domain(&self, id: DomainId) -> &Domain {
+        &self.domains[id.index()]
     }
 
     /// A domain has failed: stop its NIC and hand its ring to the best standby, see
@@ -106,30 +122,21 @@ impl Failover {
     /// that has failed already, changes nothing.
     pub fn verdict(&self, from: DomainId, epoch: u32, verdict: Verdict, entered_ns: u64) {
         let verdict_ns = monotonic_ns();
-        let mut seats = self.seats();
-        let seat = &mut seats[from.index()];
-        let Ok(failed) = seat.state.after(RoleEvent::Fault) else { return };
-        if seat.epoch != epoch {
+        let mut table = self.lock_table();
+        let entry = &mut table[from.index()];
+        let role = entry.role();
+        if entry.epoch() != epoch || role.is_down() {
             return;
         }
-        let was_active = seat.state == RoleState::Active;
-        seat.state = failed;
-        seat.put_back();
-        let partner = self.separate(&mut seats, from.index(), verdict_ns);
-        let heir = match was_active {
-            true => partner.or_else(|| self.successor(&seats, Need::CannotStay)),
-            false => None,
-        };
-        // Before the other shuts: what is sent to all in between comes to both, and the switchboard
-        // hands it on once.
-        if let Some(heir) = heir {
-            self.open(heir);
+        entry.end_aside();
+        if table.step(from.index(), RoleEvent::Fault).is_err() {
+            return;
         }
-        self.shut(from.index(), was_active);
-        let to = heir.and_then(|heir| self.promote(&mut seats, heir, verdict_ns));
+        let was_active = role == RoleState::Active;
+        let to = self.replace_failed(&mut table, from, was_active, verdict_ns);
         let released_ns = monotonic_ns();
-        drop(seats);
-        let record = FailoverRecord {
+        drop(table);
+        self.send_failure(FailoverRecord {
             from,
             epoch,
             was_active,
@@ -138,71 +145,137 @@ impl Failover {
             entered_ns,
             verdict_ns,
             released_ns,
+        });
+        if was_active && to.is_none() {
+            self.call_all();
+        }
+        self.notify();
+    }
+
+    /// A verdict on a domain that runs: its vCPU is ordered out of the guest first, and trapped
+    /// register accesses of that life are not carried out any more, even if the vCPU does not come
+    /// out.
+    pub(super) fn condemn(&self, life: &LifeHandle, verdict: Verdict) {
+        let entered_ns = life.last_entry_ns();
+        let is_out = life.end(PAUSE_DEADLINE);
+        self.verdict(life.id(), life.epoch(), verdict, entered_ns);
+        if !is_out {
+            let domain = self.domain(life.id()).name();
+            tracing::warn!(domain, "the vCPU does not come out of the guest");
+        }
+    }
+
+    /// Silences a failed domain's NIC, and has the best standby serve if that domain served.
+    fn replace_failed(
+        &self,
+        table: &mut TableGuard<'_>,
+        from: DomainId,
+        was_active: bool,
+        verdict_ns: u64,
+    ) -> Option<DomainId> {
+        let partner = self.end_partnership(table, from.index(), verdict_ns);
+        let successor = match was_active {
+            true => partner.or_else(|| self.successor(table, Need::CannotStay)),
+            false => None,
         };
-        match self.jobs[from.index()].try_send(Job::Failure(record)) {
+        // The successor's filters are opened before those of the failed domain are shut: broadcasts
+        // in between come in twice, and the switchboard delivers them once.
+        if let Some(successor) = successor {
+            self.open(successor);
+        }
+        self.silence(from.index(), was_active);
+        successor.and_then(|successor| self.promote(table, successor, verdict_ns))
+    }
+
+    /// Ends a planned switch in which a domain failed. Either domain may have the ring by then. If
+    /// the failed one served, returns the other as its successor; if not, makes sure that the other
+    /// has the ring.
+    fn end_partnership(
+        &self,
+        table: &mut TableGuard<'_>,
+        failed: usize,
+        verdict_ns: u64,
+    ) -> Option<usize> {
+        let partner = table[failed].standing.partner.take()?;
+        let other = &mut table[partner];
+        other.standing.partner = None;
+        if other.role() == RoleState::Active {
+            let (to, epoch) = (self.domains[partner].id(), other.epoch());
+            self.switchboard.take_over(TakeOver { to, epoch, verdict_ns });
+        }
+        (other.role() == RoleState::Standby).then_some(partner)
+    }
+
+    /// Silences the NIC of a domain that failed, unless another domain has that NIC now.
+    fn silence(&self, index: usize, was_active: bool) {
+        if was_active || !self.shares_nic {
+            self.domains[index].silence();
+        }
+    }
+
+    /// Lets a domain that takes over receive.
+    pub(super) fn open(&self, index: usize) {
+        // A driver that attaches only now opens the filters itself, and must not be disturbed.
+        if self.attaches_early {
+            self.domains[index].open_filters();
+        }
+    }
+
+    /// Hands the ring to a standby whose filters are open or about to be.
+    pub(super) fn promote(
+        &self,
+        table: &mut TableGuard<'_>,
+        index: usize,
+        verdict_ns: u64,
+    ) -> Option<DomainId> {
+        table.step(index, RoleEvent::TakeOver).ok()?;
+        let (domain, entry) = (&self.domains[index], &mut table[index]);
+        // A debugger finds out by itself; its breakpoints have no effect any more.
+        entry.end_aside();
+        domain.arm_first_sent();
+        let epoch = entry.epoch();
+        self.switchboard.take_over(TakeOver { to: domain.id(), epoch, verdict_ns });
+        if let Some(life) = &entry.life {
+            life.release();
+        }
+        Some(domain.id())
+    }
+
+    fn send_failure(&self, record: FailoverRecord) {
+        match self.jobs[record.from.index()].try_send(Job::Failure(record)) {
             // Without a rebuild thread the whole system is stopping.
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             // A life fails once, and a thread empties its queue before it starts another.
             Err(TrySendError::Full(_)) => tracing::error!("a failure is not recorded"),
         }
-        if was_active && to.is_none() {
-            self.call_all();
-        }
-        self.nudge();
     }
 
-    /// Ends a planned switch in which a domain failed. The ring may be with either of the two: says
-    /// whom it goes to if that domain served, and makes sure that the other has it if not.
-    fn separate(&self, seats: &mut [Seat], failed: usize, verdict_ns: u64) -> Option<usize> {
-        let partner = seats[failed].partner.take()?;
-        let other = &mut seats[partner];
-        other.partner = None;
-        if other.state == RoleState::Active {
-            let (to, epoch) = (self.slots[partner].id, other.epoch);
-            self.switchboard.take_over(TakeOver { to, epoch, verdict_ns });
-        }
-        (other.state == RoleState::Standby).then_some(partner)
-    }
-
-    /// Silences the NIC of a domain that failed, unless it is another's now.
-    fn shut(&self, index: usize, was_active: bool) {
-        if was_active || !self.shares_nic {
-            self.slots[index].nic.shut_units();
-        }
-    }
-
-    /// Lets a domain that takes over receive.
-    fn open(&self, index: usize) {
-        // A driver that attaches only now opens them itself, and must not be disturbed.
-        if self.attaches_early {
-            self.slots[index].nic.open_filters();
-        }
-    }
-
-    /// Stops a standby that is to be built anew, and has that done. Whether it was one.
+    /// Stops a standby that is to be rebuilt, and has it rebuilt. Returns true if the domain was a
+    /// standby.
     pub(super) fn replace(&self, id: DomainId) -> bool {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        if seat.state != RoleState::Standby || seat.partner.is_some() {
+        let mut table = self.lock_table();
+        let entry = &table[id.index()];
+        if entry.role() != RoleState::Standby || entry.standing.partner.is_some() {
             return false;
         }
-        let Ok(failed) = seat.state.after(RoleEvent::Fault) else { return false };
-        seat.state = failed;
-        self.shut(id.index(), false);
-        drop(seats);
-        // A thread whose queue is full has a failure of this domain in it, and builds it anew.
+        if table.step(id.index(), RoleEvent::Fault).is_err() {
+            return false;
+        }
+        self.silence(id.index(), false);
+        drop(table);
+        // A thread whose queue is full has a failure of this domain in it, and rebuilds the domain.
         let _ = self.jobs[id.index()].try_send(Job::Begin);
-        self.nudge();
+        self.notify();
         true
     }
 
-    /// Something changed that the state of the whole may depend on.
-    pub(super) fn nudge(&self) {
-        // A nudge that finds no room comes before one that was not taken yet.
-        let _ = self.nudges.try_send(true);
+    /// Tells the monitor that something changed on which the state of the whole may depend.
+    pub(super) fn notify(&self) {
+        // If there is no room, an earlier notice has not been taken yet, and stands for this one too.
+        let _ = self.notices.try_send(Notice::Changed);
     }
 
-    /// Nobody serves: whoever is in quarantine is needed now.
+    /// No domain serves: every rebuild thread is told, because a domain in quarantine is needed now.
     fn call_all(&self) {
         for jobs in &self.jobs {
             // A thread whose queue is full is awake.
@@ -210,205 +283,79 @@ impl Failover {
         }
     }
 
-    /// What the rules look at. On the failover path: allocates nothing, reads the status register
-    /// of each NIC that is in use and of no other.
-    fn view(&self, seats: &[Seat], index: usize, now_ns: u64) -> DomainView {
-        let seat = &seats[index];
-        let link = self.link(index, seat.state);
-        let held_down = seat.link.held_until_ns(now_ns).is_some();
-        let (drill_passed, aside) = (seat.drill_passed, seat.is_aside());
-        DomainView { state: seat.state, link, held_down, drill_passed, aside }
+    /// The domain that takes over from the active one.
+    pub(super) fn successor(&self, table: &TableGuard<'_>, need: Need) -> Option<usize> {
+        views::successor(&self.domains, table, need)
     }
+}
 
-    fn link(&self, index: usize, state: RoleState) -> Link {
-        match state {
-            RoleState::Active | RoleState::Standby => {
-                let up = self.slots[index].nic.link_up();
-                if up { Link::Up } else { Link::Down }
-            }
-            // A NIC that is being reset must not be touched.
-            RoleState::Failed | RoleState::Restarting | RoleState::Quarantined => Link::Unknown,
-        }
-    }
-
-    pub(super) fn with_views<T>(&self, seats: &[Seat], ask: impl FnOnce(&[DomainView]) -> T) -> T {
-        let now_ns = monotonic_ns();
-        let mut views = [DomainView::NOBODY; MAX_DOMAINS];
-        for (index, view) in views.iter_mut().enumerate().take(seats.len()) {
-            *view = self.view(seats, index, now_ns);
-        }
-        ask(&views[..seats.len()])
-    }
-
-    pub(super) fn successor(&self, seats: &[Seat], need: Need) -> Option<usize> {
-        self.with_views(seats, |views| rules::successor(views, need))
-    }
-
+/// Queries.
+impl Failover {
     /// The domains as the rules see them now. Takes no lock.
     pub fn views(&self) -> Vec<DomainView> {
-        let now_ns = monotonic_ns();
-        let view = |(index, shown): (usize, Shown)| DomainView {
-            state: shown.state,
-            link: self.link(index, shown.state),
-            held_down: now_ns < shown.held_until_ns,
-            drill_passed: shown.drill_passed,
-            aside: shown.aside,
-        };
-        self.seats.shown_together().into_iter().enumerate().map(view).collect()
+        views::published_views(&self.domains, &self.table)
     }
 
-    /// What the service is worth now. Takes no lock.
+    /// The state of the service as a whole. Takes no lock.
     pub fn system_state(&self) -> SystemState {
         rules::system_state(&self.views())
     }
 
-    /// A NIC's link came or went: remembered against flapping. What follows of it is a verdict.
-    pub fn link_changed(&self, id: DomainId, up: bool) {
-        self.seats()[id.index()].link.changed(up, monotonic_ns());
-        self.nudge();
-    }
-
-    /// Whether somebody other than this domain serves, or would at once.
-    pub(super) fn is_dispensable(&self, id: DomainId) -> bool {
-        let able = |seat: &Seat| matches!(seat.state, RoleState::Active | RoleState::Standby);
-        self.seats().iter().enumerate().any(|(n, seat)| n != id.index() && able(seat))
-    }
-
-    /// Hands the ring to a standby, whose filters are open or about to be.
-    fn promote(&self, seats: &mut [Seat], index: usize, verdict_ns: u64) -> Option<DomainId> {
-        let seat = &mut seats[index];
-        let slot = &self.slots[index];
-        seat.state = seat.state.after(RoleEvent::TakeOver).ok()?;
-        // A debugger finds out by itself; its breakpoints stop nobody any more.
-        seat.put_back();
-        slot.nic.arm_first_sent();
-        self.switchboard.take_over(TakeOver { to: slot.id, epoch: seat.epoch, verdict_ns });
-        if let Some(life) = &seat.life {
-            life.release();
-        }
-        Some(slot.id)
-    }
-
-    /// Whether a healthy standby is there: worth leaving a domain for that has lost its link.
+    /// Returns true if there is a healthy standby, which makes it worth leaving a domain that has
+    /// lost its link. Takes no lock.
     pub fn has_spare(&self) -> bool {
         rules::successor(&self.views(), Need::CanStay).is_some()
     }
 
-    /// The rebuild thread begins with a domain: its new epoch, and what is left of the old life.
-    ///
-    /// # Errors
-    /// The domain has not failed.
-    pub(super) fn begin_rebuild(
-        &self,
-        id: DomainId,
-    ) -> Result<(u32, Option<Arc<Life>>), IllegalTransition> {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        seat.state = seat.state.after(RoleEvent::Rebuild)?;
-        seat.epoch += 1;
-        seat.drill_passed = true;
-        seat.put_back();
-        Ok((seat.epoch, seat.life.take()))
-    }
-
-    /// A life that the rebuild thread took out is not over yet.
-    pub(super) fn return_life(&self, id: DomainId, life: Arc<Life>) {
-        self.seats()[id.index()].life = Some(life);
-    }
-
-    /// The rebuild thread has started a life.
-    pub(super) fn seat_life(&self, id: DomainId, life: Arc<Life>) {
-        self.seats.show_life(id.index(), life.view());
-        self.seats()[id.index()].life = Some(life);
-    }
-
-    /// A rebuilt domain is attached: it stands by, or serves at once where nobody does.
-    ///
-    /// # Errors
-    /// It failed in the meantime.
-    pub(super) fn ready(&self, id: DomainId) -> Result<RoleState, IllegalTransition> {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        seat.state = seat.state.after(RoleEvent::Ready)?;
-        if !seats.iter().any(|seat| seat.state == RoleState::Active)
-            && let Some(heir) = self.successor(&seats, Need::CannotStay)
-        {
-            self.open(heir);
-            self.promote(&mut seats, heir, monotonic_ns());
-        }
-        let state = seats[id.index()].state;
-        // Before the nudge: who is nudged looks at what is shown when the seats are let go.
-        drop(seats);
-        self.nudge();
-        Ok(state)
-    }
-
-    /// A domain could not be built. If its life failed by itself, that was noticed already.
-    pub(super) fn build_failed(&self, id: DomainId, epoch: u32) {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        if seat.epoch == epoch
-            && seat.state == RoleState::Restarting
-            && let Ok(failed) = seat.state.after(RoleEvent::Fault)
-        {
-            seat.state = failed;
-        }
-    }
-
-    /// A failed domain is left alone for a while.
-    ///
-    /// # Errors
-    /// It has not failed.
-    pub(super) fn give_up(&self, id: DomainId) -> Result<(), IllegalTransition> {
-        let mut seats = self.seats();
-        let seat = &mut seats[id.index()];
-        seat.state = seat.state.after(RoleEvent::GiveUp)?;
-        Ok(())
-    }
-
-    /// What a domain is now, and its epoch. Takes no lock.
-    pub fn state(&self, id: DomainId) -> (RoleState, u32) {
-        let shown = self.seats.shown(id.index());
-        (shown.state, shown.epoch)
-    }
-
-    /// Counters of the newest life of a domain, if it had one. Takes no lock that a failover needs.
-    pub fn probe(&self, id: DomainId) -> Option<LifeView> {
-        self.seats.probe(id.index())
-    }
-
-    /// What a domain is now, and its life.
-    pub fn seated(&self, id: DomainId) -> Option<(RoleState, Arc<Life>)> {
-        let seats = self.seats();
-        let seat = &seats[id.index()];
-        seat.life.clone().map(|life| (seat.state, life))
-    }
-
-    /// The life in a seat, if any.
-    pub fn life(&self, id: DomainId) -> Option<Arc<Life>> {
-        self.seats()[id.index()].life.clone()
-    }
-
-    /// The domain that serves. Takes no lock.
-    pub fn active(&self) -> Option<DomainId> {
-        self.slots.iter().map(|slot| slot.id).find(|&id| self.state(id).0 == RoleState::Active)
-    }
-
-    /// Whether a domain other than this one serves or has just been told to, and if so whether its
-    /// driver has attached its NIC.
-    pub(super) fn heir_attached(&self, id: DomainId) -> Option<bool> {
-        let active = self.active().filter(|active| *active != id)?;
-        let (_, epoch) = self.state(active);
-        Some(self.slots[active.index()].is_attached(epoch))
-    }
-
-    /// Whether one serves and another could take over.
+    /// Returns true if a domain serves and another could take over. Takes no lock.
     pub fn is_redundant(&self) -> bool {
         self.active().is_some() && self.has_spare()
     }
 
-    /// Takes all lives out, for the end.
-    pub(super) fn take_lives(&self) -> Vec<Arc<Life>> {
-        self.seats().iter_mut().filter_map(|seat| seat.life.take()).collect()
+    /// The role of a domain and the number of its newest life. Takes no lock.
+    pub fn state(&self, id: DomainId) -> (RoleState, u32) {
+        let published = self.table.published(id.index());
+        (published.role, published.epoch)
+    }
+
+    /// The domain that serves. Takes no lock.
+    pub fn active(&self) -> Option<DomainId> {
+        self.domains.iter().map(Domain::id).find(|&id| self.state(id).0 == RoleState::Active)
+    }
+
+    /// Counters of the newest life of a domain, if it had one. Takes no lock that a failover needs.
+    pub fn probe(&self, id: DomainId) -> Option<LifeView> {
+        self.table.probe(id.index())
+    }
+
+    /// The role of a domain, and its life if it has one.
+    pub fn state_and_life(&self, id: DomainId) -> Option<(RoleState, Arc<Life>)> {
+        self.role_and_life(id).map(|(role, life)| (role, life.micro_vm().clone()))
+    }
+
+    /// The life of a domain, if it has one.
+    pub fn life(&self, id: DomainId) -> Option<Arc<Life>> {
+        self.life_of(id).map(|life| life.micro_vm().clone())
+    }
+
+    pub(super) fn role_and_life(&self, id: DomainId) -> Option<(RoleState, LifeHandle)> {
+        let table = self.lock_table();
+        let entry = &table[id.index()];
+        entry.life.clone().map(|life| (entry.role(), life))
+    }
+
+    pub(super) fn life_of(&self, id: DomainId) -> Option<LifeHandle> {
+        self.lock_table()[id.index()].life.clone()
+    }
+
+    pub(super) fn keep_probe(&self, id: DomainId, probe: LifeView) {
+        self.table.keep_probe(id.index(), probe);
+    }
+
+    /// Remembers that a NIC's link came or went, to find links that flap. If a failover follows, it
+    /// is a verdict of its own.
+    pub fn link_changed(&self, id: DomainId, up: bool) {
+        self.lock_table()[id.index()].link.changed(up, monotonic_ns());
+        self.notify();
     }
 }

@@ -1,5 +1,5 @@
-//! Against flapping: a domain that keeps failing is quarantined, a link that keeps going is held
-//! down. Pure logic; the thresholds are the topology's, see [`Limits`].
+//! Measures against flapping: a domain that keeps failing is quarantined, and a link that keeps
+//! failing is held down. Pure logic; the thresholds are the topology's, see [`Limits`].
 //!
 //! ```text
 //!  domain   fail fail fail ... `failures` within `window` ─▶ quarantine ─▶ try again
@@ -7,31 +7,31 @@
 //!  link     down up down up ... more than `link_flaps` within `link_window` ─▶ held down after
 //!                                                            each return: 0.1 s, 0.2 s, ... max
 //! ```
-//! Neither rule may cost the service: with nobody else to serve, a quarantine lasts a second at
-//! most, and a standby that is held down still takes over from a domain that cannot go on.
+//! Neither rule may cost the service: if no other domain can serve, a quarantine lasts a second at
+//! most, and a standby whose link is held down still takes over from a domain that cannot go on.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::topology::Limits;
 
-/// Longest quarantine of a domain that nobody can stand in for: it is the only hope, but a crash
-/// loop without any pause would take a CPU.
-pub(super) const LONELY_QUARANTINE: Duration = Duration::from_secs(1);
-/// First pause of such a domain; doubles with each quarantine in a row.
-const LONELY_FIRST: Duration = Duration::from_millis(10);
+/// Longest quarantine of a domain that no other can replace. The service depends on it, but a crash
+/// loop without any pause would occupy a processor.
+const LONGEST_WITHOUT_SPARE: Duration = Duration::from_secs(1);
+/// First quarantine of such a domain; it doubles with each quarantine in a row.
+const FIRST_WITHOUT_SPARE: Duration = Duration::from_millis(10);
 
-/// What follows a failure.
+/// When a failed domain is rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Restart {
-    /// Build it anew.
+    /// Rebuild it at once.
     AtOnce,
-    /// Leave it alone for so long.
+    /// Rebuild it after a quarantine of this length.
     After {
         /// If another domain can serve.
-        quarantine: Duration,
-        /// If none can.
-        lonely: Duration,
+        with_spare: Duration,
+        /// If no other domain can.
+        without_spare: Duration,
     },
 }
 
@@ -43,7 +43,7 @@ pub(super) struct FailureHistory {
     recent_ns: VecDeque<u64>,
     /// Quarantines in a row.
     level: u32,
-    /// Until when a failure still counts as one more in a row.
+    /// Until when another quarantine counts as one more in a row.
     relapse_until_ns: u64,
 }
 
@@ -58,13 +58,13 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
 }
 
 impl FailureHistory {
-    /// A domain that has not failed yet.
+    /// The history of a domain that has not failed yet.
     pub(super) fn new(limits: Limits) -> Self {
         let recent_ns = VecDeque::with_capacity(limits.failures as usize);
         Self { limits, recent_ns, level: 0, relapse_until_ns: 0 }
     }
 
-    /// It has failed once more.
+    /// The domain has failed once more.
     pub(super) fn failed(&mut self, now_ns: u64) -> Restart {
         let window = nanos(Duration::from_secs(u64::from(self.limits.window_s)));
         self.recent_ns.push_back(now_ns);
@@ -77,7 +77,7 @@ impl FailureHistory {
         self.quarantine(now_ns)
     }
 
-    /// It could not even be built, again and again.
+    /// The domain goes into quarantine: it failed too often, or could not be built several times.
     pub(super) fn quarantine(&mut self, now_ns: u64) -> Restart {
         self.recent_ns.clear();
         if now_ns > self.relapse_until_ns {
@@ -86,16 +86,16 @@ impl FailureHistory {
         let seconds = |s: u32| Duration::from_secs(u64::from(s));
         let (first, longest) =
             (seconds(self.limits.quarantine_s), seconds(self.limits.quarantine_max_s));
-        let quarantine = doubled(first, self.level, longest);
-        let lonely = doubled(LONELY_FIRST, self.level, LONELY_QUARANTINE);
+        let with_spare = doubled(first, self.level, longest);
+        let without_spare = doubled(FIRST_WITHOUT_SPARE, self.level, LONGEST_WITHOUT_SPARE);
         self.level = self.level.saturating_add(1);
-        // A domain that then lives as long as it was locked up has redeemed itself.
-        self.relapse_until_ns = now_ns.saturating_add(2 * nanos(quarantine));
-        Restart::After { quarantine, lonely }
+        // Quarantines are no longer in a row if the domain then works for as long as this one lasts.
+        self.relapse_until_ns = now_ns.saturating_add(2 * nanos(with_spare));
+        Restart::After { with_spare, without_spare }
     }
 }
 
-/// The comings and goings of one NIC's link.
+/// The losses and returns of one NIC's link.
 #[derive(Clone, Debug)]
 pub(super) struct LinkHistory {
     limits: Limits,
@@ -104,13 +104,13 @@ pub(super) struct LinkHistory {
 }
 
 impl LinkHistory {
-    /// A link that was never lost.
+    /// The history of a link that was never lost.
     pub(super) fn new(limits: Limits) -> Self {
         let losses_ns = VecDeque::with_capacity(MAX_LOSSES + 1);
         Self { limits, losses_ns, hold_until_ns: 0 }
     }
 
-    /// The link came or went. Allocates nothing.
+    /// The link was lost or has returned. Allocates nothing.
     pub(super) fn changed(&mut self, up: bool, now_ns: u64) {
         let window = nanos(Duration::from_secs(u64::from(self.limits.link_window_s)));
         while self.losses_ns.front().is_some_and(|&at| now_ns.saturating_sub(at) > window) {
@@ -131,13 +131,13 @@ impl LinkHistory {
         self.hold_until_ns = now_ns.saturating_add(nanos(hold));
     }
 
-    /// Until when the link does not count, though it is up; `None` if it counts.
+    /// Until when the link does not count, although it is up; `None` if it counts.
     pub(super) fn held_until_ns(&self, now_ns: u64) -> Option<u64> {
         (now_ns < self.hold_until_ns).then_some(self.hold_until_ns)
     }
 }
 
-/// Losses that are remembered: past this many the hold time has long reached its limit.
+/// Most losses that are remembered. With so many the hold time has long reached its limit.
 const MAX_LOSSES: usize = 64;
 
 #[cfg(test)]
@@ -161,13 +161,13 @@ mod tests {
 
     fn quarantine(restart: Restart) -> u64 {
         match restart {
-            Restart::After { quarantine, .. } => quarantine.as_secs(),
+            Restart::After { with_spare, .. } => with_spare.as_secs(),
             Restart::AtOnce => 0,
         }
     }
 
     #[test]
-    fn failures_far_apart_are_mended_at_once() {
+    fn a_domain_whose_failures_are_far_apart_is_rebuilt_at_once() {
         let mut history = FailureHistory::new(limits());
         for n in 0..20 {
             assert_eq!(history.failed(n * 6 * SECOND), Restart::AtOnce, "failure {n}");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_keeps_failing_is_locked_up_longer_each_time() {
+    fn a_domain_that_keeps_failing_is_quarantined_longer_each_time() {
         let mut history = FailureHistory::new(limits());
         let mut now = SECOND;
         for expected in [30, 60, 100, 100] {
@@ -196,15 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hope_is_never_left_alone_for_long() {
+    fn a_domain_without_a_spare_is_never_quarantined_for_long() {
         let mut history = FailureHistory::new(limits());
         let mut pauses = Vec::new();
         for _ in 0..40 {
-            let Restart::After { lonely, .. } = history.quarantine(0) else { panic!("no pause") };
-            pauses.push(lonely);
+            let Restart::After { without_spare, .. } = history.quarantine(0) else {
+                panic!("no pause")
+            };
+            pauses.push(without_spare);
         }
-        assert_eq!(pauses[..2], [LONELY_FIRST, 2 * LONELY_FIRST]);
-        assert!(pauses.iter().all(|pause| *pause <= LONELY_QUARANTINE));
+        assert_eq!(pauses[..2], [FIRST_WITHOUT_SPARE, 2 * FIRST_WITHOUT_SPARE]);
+        assert!(pauses.iter().all(|pause| *pause <= LONGEST_WITHOUT_SPARE));
     }
 
     #[test]

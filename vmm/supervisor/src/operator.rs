@@ -3,73 +3,74 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::drill::{DrillError, DrillReport};
+use super::drill::DrillError;
 use super::event::Event;
 use super::failover::Failover;
-use super::switch::{SwitchError, SwitchReport};
-use super::upgrade::{Upgrade, UpgradeError, UpgradeReport};
-use super::workshop::Workshop;
+use super::rebuild_context::RebuildContext;
+use super::reports::{DrillReport, SwitchReport, UpgradeReport};
+use super::switch::SwitchError;
+use super::upgrade::{Upgrade, UpgradeError};
 use crate::coredump::DumpWriter;
 use microvm::domain::DomainId;
 use platform::one_line::one_line;
 
-/// Gives orders to a running system, from any thread; each waits for its end, and tells of it by an
-/// [`Event`] too. One at a time.
+/// Gives orders to a running system, from any thread. Each call waits until its order is carried out,
+/// and reports that by an [`Event`] too. One order is carried out at a time.
 #[derive(Clone)]
 pub struct Operator {
-    shop: Arc<Workshop>,
+    context: Arc<RebuildContext>,
 }
 
 impl Operator {
-    pub(super) fn new(shop: Arc<Workshop>) -> Self {
-        Self { shop }
+    pub(super) fn new(context: Arc<RebuildContext>) -> Self {
+        Self { context }
     }
 
     pub(super) fn failover(&self) -> &Failover {
-        &self.shop.failover
+        &self.context.failover
     }
 
     pub(super) fn dumps(&self) -> Option<&DumpWriter> {
-        self.shop.dumps.as_ref()
+        self.context.dumps.as_ref()
     }
 
-    pub(super) fn tell(&self, event: Event) {
-        self.shop.tell(event);
+    pub(super) fn report(&self, event: Event) {
+        self.context.report(event);
     }
 
-    /// Hands the ring to another domain, `to` or the best that stands by.
+    /// Hands the ring to another domain: `to`, or the best that stands by.
     ///
     /// # Errors
     /// See [`SwitchError`].
     pub fn switch_to(&self, to: Option<DomainId>) -> Result<SwitchReport, SwitchError> {
-        let report = self.shop.failover.switch_to(to)?;
-        self.shop.tell(Event::Switched(report));
+        let report = self.context.failover.switch_to(to)?;
+        self.context.report(Event::Switched(report));
         Ok(report)
     }
 
-    /// Drills a standby, the one that is named or the first in line.
+    /// Drills a standby: the one that is named, or the first in line.
     ///
     /// # Errors
     /// There was no drill; see [`DrillError`].
     pub fn drill(&self, id: Option<DomainId>) -> Result<DrillReport, DrillError> {
-        let report = self.shop.failover.drill(id)?;
-        self.shop.tell(Event::Drilled(report));
+        let report = self.context.failover.drill(id)?;
+        self.context.report(Event::Drilled(report));
         Ok(report)
     }
 
-    /// Drills the standbys in turn.
+    /// Drills each standby in turn.
     pub(super) fn drill_all(&self) {
-        for slot in &self.shop.slots {
-            // One that serves, is being built, or is needed, is not drilled: that is no news.
-            if let Err(error) = self.drill(Some(slot.id)) {
-                tracing::debug!(domain = slot.name, %error, "no drill");
+        for domain in &self.failover().domains {
+            // A domain that serves, is being built or is needed is not drilled, which is no news.
+            if let Err(error) = self.drill(Some(domain.id())) {
+                tracing::debug!(domain = domain.name(), %error, "no drill");
             }
         }
     }
 
-    /// Replaces the driver by another image: tries it in a spare, drills that, hands over to it, and
-    /// after its probation gives it to the other domains too. Takes as long as the probation and
-    /// some tenths of a second.
+    /// Replaces the driver by another image: tries the image in a spare, drills that spare, hands the
+    /// ring over to it, and after its probation gives the image to the other domains too. Takes as
+    /// long as the probation and some tenths of a second.
     ///
     /// # Errors
     /// See [`UpgradeError`].
@@ -78,8 +79,8 @@ impl Operator {
         image: &[u8],
         probation: Duration,
     ) -> Result<UpgradeReport, UpgradeError> {
-        let result = Upgrade::new(&self.shop, image).and_then(|upgrade| upgrade.run(probation));
-        self.shop.tell(match &result {
+        let result = Upgrade::new(&self.context, image).and_then(|upgrade| upgrade.run(probation));
+        self.context.report(match &result {
             Ok(report) => Event::Upgraded(*report),
             Err(error) => Event::UpgradeFailed { reason: one_line(error) },
         });

@@ -1,33 +1,31 @@
-//! Probes: a switch port that is dead while its link stays up.
+//! Probes find a switch port that is dead while its link stays up.
 //!
-//! No NIC can tell: frames leave it, and none come. So where the topology asks for it, the first
-//! standby asks the active NIC a question every few milliseconds, as in a drill. A question that is
-//! not answered says that one of the two ports is cut off. From between them both cases look the
-//! same; what third parties send to the active NIC tells them apart:
+//! No NIC can see that: frames leave it, and none come in. So where the topology asks for it, the
+//! first standby sends the active NIC a question every few milliseconds, as in a drill. A question
+//! without an answer shows that one of the two ports is cut off. Whether third parties still reach the
+//! active NIC shows which:
 //!
 //! | three questions in a row | third parties meanwhile | so |
 //! |---|---|---|
 //! | one is answered | | both ports are alive |
-//! | none is | are heard | the standby is cut off: it is not fit, until it is answered |
-//! | none is | are silent, and had been heard between any two questions before | the active NIC is cut off: failover |
-//! | none is | had been silent before, too | nobody can tell; it is logged, and nothing is done |
+//! | none is | are heard | the standby is cut off: it is unfit until a question is answered |
+//! | none is | are silent, and were heard between any two questions before | the active NIC is cut off: failover |
+//! | none is | were silent before, too | the port cannot be told; that is logged, and nothing is done |
 //!
-//! A port that dies between two questions is therefore left after three more at the latest, if the
-//! network talks at least as often as the probes ask.
+//! A port that dies between two questions is therefore left after three more questions at the latest,
+//! if third parties send at least as often as the standby asks.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use super::drill::{Blame, DrillError, DrillReport};
+use super::domain::LifeHandle;
 use super::event::Event;
 use super::failover::Failover;
 use super::operator::Operator;
+use super::reports::{Blame, DrillReport};
 use super::verdict::Verdict;
-use microvm::domain::{DomainId, DomainSlot, Life};
+use microvm::domain::DomainId;
 
-/// Questions in a row without an answer before anybody is blamed: one may be late.
+/// Questions in a row without an answer before a port is blamed. A single answer may be late.
 const UNANSWERED: u32 = 3;
-/// Pauses in a row in which third parties were heard, before their silence means anything.
+/// Pauses in a row in which third parties must have been heard before their silence counts.
 const TALKATIVE: u32 = 3;
 
 /// What the questions say of the two ports.
@@ -37,11 +35,11 @@ enum Ports {
     Alive,
     /// Too early to say.
     Unsure,
-    /// One is cut off, and nobody can tell which.
-    Mystery,
+    /// One is cut off, and it cannot be told which.
+    Undecided,
     /// The standby's is cut off.
     StandbyCut,
-    /// The active one's is.
+    /// The active domain's is.
     ActiveCut,
 }
 
@@ -50,11 +48,11 @@ enum Ports {
 struct PortJudge {
     /// What the active NIC had heard from third parties at the last question, frames.
     heard: Option<u64>,
-    /// Pauses in a row, before the first unanswered question, in which it heard somebody.
+    /// Pauses in a row, before the first unanswered question, in which it heard third parties.
     talkative: u32,
     /// Questions in a row without an answer.
     unanswered: u32,
-    /// Pauses in a row between these in which nobody was heard.
+    /// Pauses in a row between unanswered questions in which it heard none.
     silent: u32,
 }
 
@@ -77,19 +75,19 @@ impl PortJudge {
             _ if somebody => Ports::StandbyCut,
             Self { silent, .. } if *silent < UNANSWERED - 1 => Ports::Unsure,
             Self { talkative, .. } if *talkative >= TALKATIVE => Ports::ActiveCut,
-            _ => Ports::Mystery,
+            _ => Ports::Undecided,
         }
     }
 }
 
-/// Two lives whose ports are being watched: the one that serves, and the standby that asks.
+/// Two lives whose ports are probed: that of the active domain, and that of the standby that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pair {
     active: (DomainId, u32),
     standby: (DomainId, u32),
 }
 
-/// Asks, and acts on what comes of it.
+/// Asks, and acts on the answers.
 pub(super) struct Probes {
     operator: Operator,
     pair: Option<Pair>,
@@ -102,22 +100,23 @@ impl Probes {
         Self { operator, pair: None, judge: PortJudge::default(), last: Ports::Alive }
     }
 
-    /// One question.
+    /// Asks one question.
     pub(super) fn ask(&mut self) {
         let operator = self.operator.clone();
         let failover = operator.failover();
-        let Some(active) = failover.active().and_then(|id| failover.life(id)) else { return };
-        // Nobody to ask, or more important things to do.
-        let Ok(report) = failover.question() else { return };
+        let Some(active) = failover.active().and_then(|id| failover.life_of(id)) else { return };
+        // There may be no standby, or a planned operation may be in progress.
+        let Ok(report) = failover.probe_question() else { return };
         let pair =
             Pair { active: (active.id(), active.epoch()), standby: (report.domain, report.epoch) };
         if self.pair.replace(pair) != Some(pair) {
             self.judge = PortJudge::default();
             self.last = Ports::Alive;
         }
-        // A standby that could not ask says nothing of the network; drills are for that. And what
-        // waits for a guest's buffers waits in front of the question.
-        let held_up = is_held_up(&failover.slots[active.id().index()]);
+        // A standby that could not ask proves nothing about the network; drills find such standbys.
+        // Nor does a question prove anything if received frames wait for a guest's buffers: the
+        // question waits behind them.
+        let held_up = failover.domain(active.id()).received_frames_wait();
         if report.blame == Some(Blame::Spare) || held_up {
             return;
         }
@@ -128,39 +127,26 @@ impl Probes {
             Ports::Unsure => {}
             Ports::ActiveCut => failover.leave_port(&active),
             Ports::Alive | Ports::StandbyCut => self.note(failover, report, ports),
-            Ports::Mystery if before != ports => {
+            Ports::Undecided if before != ports => {
                 tracing::warn!("a switch port is dead, and the network too quiet to say whose");
             }
-            Ports::Mystery => {}
+            Ports::Undecided => {}
         }
     }
 
-    /// The standby's fitness follows the network; told when it changes.
+    /// Keeps whether the standby is reachable, and reports when that changes.
     fn note(&self, failover: &Failover, report: DrillReport, ports: Ports) {
         let blame = (ports == Ports::StandbyCut).then_some(Blame::Wire);
         let report = DrillReport { blame, ..report };
         if failover.remember(&report) {
-            self.operator.tell(Event::Drilled(report));
+            self.operator.report(Event::Drilled(report));
         }
     }
 }
 
-/// Whether received frames of a domain are not taken out of its ring.
-fn is_held_up(slot: &DomainSlot) -> bool {
-    let taken = slot.control().rx_done_consumed.0.load(Ordering::Acquire);
-    slot.status().rx_done_published.0.load(Ordering::Acquire) != taken
-}
-
 impl Failover {
-    /// One question of the first standby, which nobody is blamed for.
-    fn question(&self) -> Result<DrillReport, DrillError> {
-        let _planned = self.begin_planned().ok_or(DrillError::Busy)?;
-        let (life, answers) = self.choose(None)?;
-        self.attempt(&life, answers)
-    }
-
     /// Hands over from a domain whose port is dead.
-    fn leave_port(&self, active: &Arc<Life>) {
+    fn leave_port(&self, active: &LifeHandle) {
         if self.has_spare() {
             self.condemn(active, Verdict::Port);
         }
@@ -206,10 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn on_a_quiet_network_nobody_is_blamed() {
+    fn on_a_quiet_network_no_port_is_blamed() {
         let mut judge = judge_after(0);
         let said = [0; 4].map(|heard| judge.judge(false, heard));
-        assert_eq!(said, [Ports::Unsure, Ports::Unsure, Ports::Mystery, Ports::Mystery]);
+        assert_eq!(said, [Ports::Unsure, Ports::Unsure, Ports::Undecided, Ports::Undecided]);
     }
 
     #[test]

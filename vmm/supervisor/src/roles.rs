@@ -11,48 +11,48 @@
 
 use std::fmt;
 
-/// What a domain is at the moment.
+/// The role of a domain at the moment.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum RoleState {
-    /// Not running: never started, or stopped by a verdict.
+    /// Does not run: it was never started, or a verdict stopped it.
     Failed,
-    /// Being built; not yet attached to its NIC.
+    /// Is being built; its driver has not attached its NIC yet.
     Restarting,
-    /// Attached to its NIC, paused.
+    /// Has its NIC attached, and is paused.
     Standby,
     /// Serves the ring.
     Active,
-    /// Left alone for a while: it failed too often in a row.
+    /// Is not rebuilt for a while, because it failed too often in a row.
     Quarantined,
 }
 
-/// What happens to a domain.
+/// An event that changes the role of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoleEvent {
-    /// The rebuild thread begins to build it.
+    /// The rebuild thread begins to build the domain.
     Rebuild,
-    /// Its driver is attached.
+    /// The domain's driver has attached its NIC.
     Ready,
-    /// It takes the ring.
+    /// The domain takes the ring.
     TakeOver,
-    /// It gave the ring away in a planned switch.
+    /// The domain gave the ring away in a planned switch.
     Retire,
-    /// A verdict fell on it.
+    /// A verdict declared the domain failed.
     Fault,
-    /// It failed too often in a row.
+    /// The domain failed too often in a row.
     GiveUp,
 }
 
-/// A step that the table does not have.
+/// An event that is illegal in the domain's present role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a domain that is {state:?} has no step {event:?}")]
 pub struct IllegalTransition {
-    /// What the domain was.
+    /// The role of the domain.
     pub state: RoleState,
-    /// What was to happen.
+    /// The event that was refused.
     pub event: RoleEvent,
 }
 
@@ -69,14 +69,14 @@ impl fmt::Display for RoleState {
 }
 
 impl RoleState {
-    /// All of them, in the order of their numbers.
+    /// All roles, in the order of their numbers.
     pub const ALL: [Self; 5] =
         [Self::Failed, Self::Restarting, Self::Standby, Self::Active, Self::Quarantined];
 
-    /// The state after `event`.
+    /// The role after `event`.
     ///
     /// # Errors
-    /// The table has no such step; the state stays.
+    /// The event is illegal in this role.
     pub fn after(self, event: RoleEvent) -> Result<Self, IllegalTransition> {
         use RoleEvent as E;
         Ok(match (self, event) {
@@ -88,6 +88,22 @@ impl RoleState {
             (Self::Failed, E::GiveUp) => Self::Quarantined,
             (state, event) => return Err(IllegalTransition { state, event }),
         })
+    }
+
+    /// Returns true if the domain has no life that could still fail.
+    pub(super) fn is_down(self) -> bool {
+        match self {
+            Self::Failed | Self::Quarantined => true,
+            Self::Restarting | Self::Standby | Self::Active => false,
+        }
+    }
+
+    /// Returns true if the domain serves, or could at once.
+    pub(super) fn can_serve(self) -> bool {
+        match self {
+            Self::Active | Self::Standby => true,
+            Self::Failed | Self::Restarting | Self::Quarantined => false,
+        }
     }
 }
 

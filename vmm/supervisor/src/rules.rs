@@ -1,12 +1,13 @@
-//! Who takes over, what the whole is worth, when to go back: the rules, as pure functions.
+//! The rules as pure functions: which domain takes over, what state the service is in, and when to go
+//! back.
 //!
 //! | the active domain ... | takes over |
 //! |---|---|
 //! | cannot go on (crash, hang, silence, protocol) | the best standby there is |
-//! | could go on if its link came back | a healthy standby, else nobody: it stays, and resumes |
+//! | could go on if its link came back | a healthy standby; without one the domain keeps the ring |
 //!
-//! Of equals the first in the topology's order. A standby is the better the further up it stands in
-//! [`Health`].
+//! Of equal standbys the first in the topology's order takes over. [`Health`] lists the better ones
+//! first.
 
 use std::time::Duration;
 
@@ -20,18 +21,18 @@ pub enum Link {
     Up,
     /// It is down.
     Down,
-    /// The NIC is being brought up, or nobody uses it.
+    /// The NIC is being brought up, or no domain uses it.
     Unknown,
 }
 
-/// A domain, as far as the rules look at it.
+/// A domain as the rules see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DomainView {
     /// Its role.
     pub state: RoleState,
     /// Its NIC's link.
     pub link: Link,
-    /// Its link came and went too often and has to stay up for a while first.
+    /// Its link was lost too often, and does not count before it has stayed up for a while.
     pub held_down: bool,
     /// It passed its last drill, or had none in this life.
     pub drill_passed: bool,
@@ -46,11 +47,11 @@ pub enum Health {
     Healthy,
     /// Its link is up, but flaps.
     HeldDown,
-    /// An operator has put it aside: paused, or in a debugger. It is let go when it has to serve.
+    /// An operator has put it aside: it is paused or in a debugger. It is let go when it has to serve.
     Aside,
     /// It failed its last drill.
     DrillFailed,
-    /// Its link is down. Better than nobody: when the link comes back, it serves.
+    /// Its link is down. That is better than no domain: it serves when the link comes back.
     LinkDown,
 }
 
@@ -64,7 +65,7 @@ impl DomainView {
         aside: false,
     };
 
-    /// How good it is as a standby.
+    /// How good the domain is as a standby.
     pub fn health(&self) -> Health {
         match self {
             Self { link: Link::Down, .. } => Health::LinkDown,
@@ -76,16 +77,16 @@ impl DomainView {
     }
 }
 
-/// What becomes of the domain that gives the ring away.
+/// Whether the domain that gives the ring away could keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// It cannot go on.
     CannotStay,
-    /// It could go on, and a successor that is no better is not worth the switch.
+    /// It could go on, so only a healthy successor is worth the switch.
     CanStay,
 }
 
-/// Place of the domain that takes over.
+/// Index of the domain that takes over.
 pub(super) fn successor(domains: &[DomainView], need: Need) -> Option<usize> {
     let standbys = domains.iter().enumerate().filter(|(_, d)| d.state == RoleState::Standby);
     // Of several minimal elements `min_by_key` gives the first.
@@ -94,7 +95,7 @@ pub(super) fn successor(domains: &[DomainView], need: Need) -> Option<usize> {
     fit.then_some(index)
 }
 
-/// What the service as a whole is worth.
+/// The state of the service as a whole.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
@@ -108,7 +109,7 @@ pub enum SystemState {
     Error,
 }
 
-/// What the service is worth with these domains.
+/// The state of the service with these domains.
 pub(super) fn system_state(domains: &[DomainView]) -> SystemState {
     match domains.iter().find(|domain| domain.state == RoleState::Active) {
         None => SystemState::Error,
@@ -117,8 +118,8 @@ pub(super) fn system_state(domains: &[DomainView]) -> SystemState {
     }
 }
 
-/// Going back to a preferred domain, once it has been a healthy standby for the hold time without a
-/// break.
+/// The rule for going back to a preferred domain: it must have been a healthy standby for the hold
+/// time without a break.
 #[derive(Clone, Copy, Debug)]
 pub struct FailBack {
     preferred: usize,
@@ -126,24 +127,24 @@ pub struct FailBack {
     healthy_since_ns: Option<u64>,
 }
 
-/// What fail-back has to say.
+/// What the fail-back rule advises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailBackAdvice {
     /// Nothing to go back to.
     Stay,
-    /// Look again at this time, `CLOCK_MONOTONIC` nanoseconds.
+    /// Ask again at this time, `CLOCK_MONOTONIC` nanoseconds.
     WaitUntil(u64),
-    /// Switch to this domain now, in plan.
+    /// Make a planned switch to this domain now.
     SwitchTo(usize),
 }
 
 impl FailBack {
-    /// Prefers the domain at this place.
+    /// A rule that prefers the domain with this index.
     pub fn new(preferred: usize, hold: Duration) -> Self {
         Self { preferred, hold, healthy_since_ns: None }
     }
 
-    /// To be asked at every change of a domain, and when the time it named has come.
+    /// Must be asked at each change of a domain, and at the time that the last advice named.
     pub fn advise(&mut self, domains: &[DomainView], now_ns: u64) -> FailBackAdvice {
         let served = domains.iter().any(|domain| domain.state == RoleState::Active);
         let preferred = domains.get(self.preferred);
@@ -154,7 +155,8 @@ impl FailBack {
         }
         if preferred.is_some_and(|domain| domain.health() != Health::Healthy) {
             self.healthy_since_ns = None;
-            // No change of a role or a link tells that a hold-down is over or a drill was passed.
+            // The end of a hold-down and a passed drill change neither a role nor a link, so nothing
+            // else would have the rule asked again.
             return FailBackAdvice::WaitUntil(now_ns.saturating_add(nanos(FAIL_BACK_AGAIN)));
         }
         let since_ns = *self.healthy_since_ns.get_or_insert(now_ns);
@@ -165,7 +167,7 @@ impl FailBack {
         FailBackAdvice::SwitchTo(self.preferred)
     }
 
-    /// The switch that it advised was refused; returns when it is to be tried again.
+    /// The advised switch was refused. Returns when to ask again.
     pub fn refused(&mut self, now_ns: u64) -> u64 {
         let from_ns = now_ns.saturating_add(nanos(FAIL_BACK_AGAIN));
         self.healthy_since_ns = Some(from_ns);
@@ -173,8 +175,8 @@ impl FailBack {
     }
 }
 
-/// Least pause after a switch that was refused, beside the hold time: whatever is on, a drill or an
-/// upgrade, need not be asked more often.
+/// Shortest pause after a switch that was refused, in addition to the hold time. While a
+/// drill or an upgrade is in progress, more frequent attempts would be refused too.
 const FAIL_BACK_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

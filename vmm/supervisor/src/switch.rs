@@ -1,7 +1,7 @@
 //! The planned switch: from one healthy domain to another, without a lost or doubled frame.
 //!
 //! ```text
-//!          switchboard                  the heir                        the one that serves
+//!          switchboard                  the successor                   the domain that serves
 //!   1.     reads both, each frame once
 //!   2.                                  released, filters open
 //!   3.     guest's frames wait                                          sends what it has
@@ -11,45 +11,45 @@
 //!   6.                                                                  stands by
 //!   7.     reads one
 //! ```
-//! All of it runs on the caller's thread, and waits are short. Each step looks under the lock of the
-//! seats whether both are still partners; a verdict on either ends that and settles who serves, at
-//! once, whatever step it was. So a failure in the middle costs what it costs at any other time.
+//! All of it runs on the caller's thread, and waits are short. Each step checks with the domain table
+//! locked that both domains are still partners. A verdict on either ends the partnership and decides
+//! at once which domain serves, whatever step the switch was at. So a failure in the middle costs what
+//! it costs at any other time.
 
-use std::sync::{MutexGuard, TryLockError};
-use std::time::{Duration, Instant};
+use shared_ring::DomainState;
 
-use shared_ring::{DomainState, Role};
-
+use super::domain::Domain;
+use super::domain_table::TableGuard;
 use super::failover::Failover;
+use super::reports::SwitchReport;
 use super::roles::{RoleEvent, RoleState};
 use super::rules::{Health, Need};
-use super::seats::Seat;
 use super::verdict::Verdict;
-use microvm::domain::{DomainId, Life};
-use platform::budget::{
-    FILTERS_SETTLE, HANDOVER_OVERLAP, PAUSE_DEADLINE, PLANNED_WAIT, ROLE_DEADLINE,
-};
+use super::views;
+use super::wait::wait_until;
+use microvm::domain::DomainId;
+use platform::budget::{FILTERS_SETTLE, HANDOVER_OVERLAP, ROLE_DEADLINE};
 use platform::clock::monotonic_ns;
 use switchboard::{HandoverError, SwitchboardError};
 
 /// Why a planned switch did not take place. The service goes on in each case.
 #[derive(Debug, thiserror::Error)]
 pub enum SwitchError {
-    /// There is nothing to switch from.
+    /// There is no domain to switch from.
     #[error("no domain serves")]
     NobodyServes,
-    /// There is nothing to switch to.
+    /// There is no domain to switch to.
     #[error("no healthy domain stands by")]
     NoSpare,
-    /// The one that was asked for.
+    /// The domain that was named does not stand by.
     #[error("{name} does not stand by: it is {state:?}")]
     NotStandby {
         /// Its name.
         name: String,
-        /// What it is.
+        /// Its role.
         state: RoleState,
     },
-    /// The one that was asked for.
+    /// The domain that was named is not healthy.
     #[error("{name} is not fit to serve: {health:?}")]
     Unhealthy {
         /// Its name.
@@ -57,23 +57,23 @@ pub enum SwitchError {
         /// What speaks against it.
         health: Health,
     },
-    /// Its driver has no NIC yet: the policy says so.
+    /// Under this policy a standby's driver has no NIC yet.
     #[error("{name} has not attached its NIC: the policy `spare` has no planned switch")]
     NotAttached {
         /// Its name.
         name: String,
     },
-    /// It may stand still, and could not give the ring away then.
+    /// The active domain may be stopped, and then could not give the ring away.
     #[error("{name} is in a debugger: end that first")]
     Debugged {
         /// Its name.
         name: String,
     },
-    /// A drill, a switch or an upgrade is on.
-    #[error("another planned operation is on")]
+    /// A drill, another switch or an upgrade is in progress.
+    #[error("another planned operation is in progress")]
     Busy,
     /// A domain did not change its role within [`ROLE_DEADLINE`]; it is rebuilt.
-    #[error("{name} does not change its role; it is built anew")]
+    #[error("{name} does not change its role; it is rebuilt")]
     Unready {
         /// Its name.
         name: String,
@@ -89,30 +89,18 @@ pub enum SwitchError {
     Switchboard(#[from] SwitchboardError),
 }
 
-/// A planned switch that took place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SwitchReport {
-    /// The domain that served, and stands by now.
-    pub from: DomainId,
-    /// The domain that serves.
-    pub to: DomainId,
-    /// When it began, `CLOCK_MONOTONIC` nanoseconds.
-    pub began_ns: u64,
-    /// When the ring had changed hands.
-    pub switched_ns: u64,
-    /// When the other stood by.
-    pub done_ns: u64,
-    /// How long the guest's frames waited, in nanoseconds.
-    pub waited_ns: u64,
-    /// Frames that both NICs received, and the guest once.
-    pub twice: u64,
+/// One life of a domain that takes part in a switch.
+#[derive(Clone, Copy)]
+struct Party {
+    id: DomainId,
+    epoch: u32,
 }
 
-/// The two domains of a switch, each with its life.
+/// The two parties of a switch.
 #[derive(Clone, Copy)]
 struct Pair {
-    from: (DomainId, u32),
-    to: (DomainId, u32),
+    from: Party,
+    to: Party,
 }
 
 impl Failover {
@@ -121,97 +109,97 @@ impl Failover {
     /// # Errors
     /// See [`SwitchError`].
     pub fn switch_to(&self, to: Option<DomainId>) -> Result<SwitchReport, SwitchError> {
-        let _planned = self.begin_planned().ok_or(SwitchError::Busy)?;
+        let _planned = self.planned.begin().ok_or(SwitchError::Busy)?;
         self.switch_planned(to)
     }
 
-    /// The right to a planned operation, if none is on or it ends soon.
-    pub(super) fn begin_planned(&self) -> Option<MutexGuard<'_, ()>> {
-        let end = Instant::now() + PLANNED_WAIT;
-        loop {
-            match self.planned.try_lock() {
-                Ok(guard) => return Some(guard),
-                // It guards an order, not data.
-                Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
-                Err(TryLockError::WouldBlock) if Instant::now() >= end => return None,
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
-    }
-
-    /// The switch itself; the caller holds the right to it.
+    /// The switch itself; the caller holds the right to a planned operation.
     pub(super) fn switch_planned(&self, to: Option<DomainId>) -> Result<SwitchReport, SwitchError> {
         let began_ns = monotonic_ns();
-        let twice_before = self.switchboard.counters().rx_twice.get();
+        let duplicates_before = self.switchboard.counters().rx_twice.get();
         let pair = self.pair_up(to)?;
-        let switched = self.hand_over(pair);
-        let result = switched.and_then(|waited_ns| {
-            let switched_ns = monotonic_ns();
-            // What has come in behind the guests' announcements is the heir's too.
-            wait_until(HANDOVER_OVERLAP, || self.switchboard.is_settled());
-            std::thread::sleep(FILTERS_SETTLE);
-            self.relieve(pair, pair.from)?;
-            Ok((waited_ns, switched_ns))
-        });
+        let result = self.switch_pair(pair);
         self.part(pair);
-        self.nudge();
+        self.notify();
         let (waited_ns, switched_ns) = result?;
-        let twice = self.switchboard.counters().rx_twice.get() - twice_before;
-        let (from, to, done_ns) = (pair.from.0, pair.to.0, monotonic_ns());
-        Ok(SwitchReport { from, to, began_ns, switched_ns, done_ns, waited_ns, twice })
+        let duplicates = self.switchboard.counters().rx_twice.get() - duplicates_before;
+        let (from, to, done_ns) = (pair.from.id, pair.to.id, monotonic_ns());
+        Ok(SwitchReport { from, to, began_ns, switched_ns, done_ns, waited_ns, duplicates })
     }
 
-    /// Finds the two and makes them partners: from here on a verdict on one is about both.
+    /// Steps 1 to 7. Returns how long the guest's frames waited, and when the ring had changed hands.
+    fn switch_pair(&self, pair: Pair) -> Result<(u64, u64), SwitchError> {
+        let waited_ns = self.hand_over(pair)?;
+        let switched_ns = monotonic_ns();
+        // What comes in after the guests' announcements comes to the successor too.
+        wait_until(HANDOVER_OVERLAP, || self.switchboard.is_settled());
+        std::thread::sleep(FILTERS_SETTLE);
+        self.relieve(pair, pair.from)?;
+        Ok((waited_ns, switched_ns))
+    }
+
+    /// Chooses the two domains and makes them partners: from here on a verdict on one concerns both.
     fn pair_up(&self, to: Option<DomainId>) -> Result<Pair, SwitchError> {
-        let mut seats = self.seats();
-        let from = seats.iter().position(|seat| seat.state == RoleState::Active);
-        let from = from.ok_or(SwitchError::NobodyServes)?;
+        let mut table = self.lock_table();
+        let from = table.active().ok_or(SwitchError::NobodyServes)?;
         let to = match to {
             Some(id) => id.index(),
-            None => self.successor(&seats, Need::CanStay).ok_or(SwitchError::NoSpare)?,
+            None => self.successor(&table, Need::CanStay).ok_or(SwitchError::NoSpare)?,
         };
-        let name = || self.slots[to].name.clone();
-        let seat = seats.get(to).ok_or(SwitchError::NoSpare)?;
-        if seat.state != RoleState::Standby {
-            return Err(SwitchError::NotStandby { name: name(), state: seat.state });
-        }
-        if !self.attaches_early {
-            return Err(SwitchError::NotAttached { name: name() });
-        }
-        let health = self.with_views(&seats, |views| views[to].health());
-        if !matches!(health, Health::Healthy | Health::HeldDown) {
-            return Err(SwitchError::Unhealthy { name: name(), health });
-        }
-        if seats[from].debugged {
-            return Err(SwitchError::Debugged { name: self.slots[from].name.clone() });
-        }
-        seats[from].partner = Some(to);
-        seats[to].partner = Some(from);
-        let place = |index: usize| (self.slots[index].id, seats[index].epoch);
-        Ok(Pair { from: place(from), to: place(to) })
+        self.check_pair(&table, from, to)?;
+        table[from].standing.partner = Some(to);
+        table[to].standing.partner = Some(from);
+        let party = |n: usize| Party { id: self.domains[n].id(), epoch: table[n].epoch() };
+        Ok(Pair { from: party(from), to: party(to) })
     }
 
-    /// The end of a partnership, if a verdict has not ended it before.
+    fn check_pair(
+        &self,
+        table: &TableGuard<'_>,
+        from: usize,
+        to: usize,
+    ) -> Result<(), SwitchError> {
+        let entry = table.get(to).ok_or(SwitchError::NoSpare)?;
+        let name = |domain: &Domain| domain.name().to_owned();
+        let (from_domain, to_domain) = (&self.domains[from], &self.domains[to]);
+        if entry.role() != RoleState::Standby {
+            return Err(SwitchError::NotStandby { name: name(to_domain), state: entry.role() });
+        }
+        if !self.attaches_early {
+            return Err(SwitchError::NotAttached { name: name(to_domain) });
+        }
+        let health = views::with_views(&self.domains, table, |views| views[to].health());
+        if !matches!(health, Health::Healthy | Health::HeldDown) {
+            return Err(SwitchError::Unhealthy { name: name(to_domain), health });
+        }
+        if table[from].debugged {
+            return Err(SwitchError::Debugged { name: name(from_domain) });
+        }
+        Ok(())
+    }
+
+    /// Ends a partnership, unless a verdict has ended it before.
     fn part(&self, pair: Pair) {
-        let _ = self.together(pair, |seats| {
-            for (id, _) in [pair.from, pair.to] {
-                seats[id.index()].partner = None;
+        let _ = self.while_partners(pair, |table| {
+            for party in [pair.from, pair.to] {
+                table[party.id.index()].standing.partner = None;
             }
         });
     }
 
-    /// Does something to the seats of two that are still partners.
-    fn together<T>(
+    /// Acts on the table if the two are still partners, each in the same life.
+    fn while_partners<T>(
         &self,
         pair: Pair,
-        act: impl FnOnce(&mut [Seat]) -> T,
+        act: impl FnOnce(&mut TableGuard<'_>) -> T,
     ) -> Result<T, SwitchError> {
-        let mut seats = self.seats();
-        let (from, to) = (pair.from.0.index(), pair.to.0.index());
-        let are_partners = seats[from].partner == Some(to) && seats[to].partner == Some(from);
-        let same = |(id, epoch): (DomainId, u32)| seats[id.index()].epoch == epoch;
-        if are_partners && same(pair.from) && same(pair.to) {
-            Ok(act(&mut seats))
+        let mut table = self.lock_table();
+        let is_partner = |of: Party, other: Party| {
+            let entry = &table[of.id.index()];
+            entry.standing.partner == Some(other.id.index()) && entry.epoch() == of.epoch
+        };
+        if is_partner(pair.from, pair.to) && is_partner(pair.to, pair.from) {
+            Ok(act(&mut table))
         } else {
             Err(SwitchError::Interrupted)
         }
@@ -219,48 +207,41 @@ impl Failover {
 
     /// Steps 1 to 4. Returns how long the guest's frames waited.
     fn hand_over(&self, pair: Pair) -> Result<u64, SwitchError> {
-        let (to, epoch) = pair.to;
-        self.switchboard.overlap(to, epoch)?;
-        let slot = &self.slots[to.index()];
-        self.together(pair, |seats| {
-            slot.nic.arm_first_sent();
-            if let Some(life) = &seats[to.index()].life {
+        let Party { id, epoch } = pair.to;
+        self.switchboard.overlap(id, epoch)?;
+        let domain = self.domain(id);
+        self.while_partners(pair, |table| {
+            domain.arm_first_sent();
+            if let Some(life) = &table[id.index()].life {
                 life.release();
             }
-            slot.nic.open_filters();
+            domain.open_filters();
         })?;
         self.await_state(pair.to, DomainState::Serving)?;
         let waited_ns = match self.switchboard.hand_over(epoch) {
             Ok(waited_ns) => waited_ns,
             Err(error) => {
-                // The ring stays where it was, and the heir goes back to where it came from.
+                // The ring stays where it was, and the successor stands by again.
                 self.relieve(pair, pair.to)?;
                 return Err(error.into());
             }
         };
-        self.together(pair, |seats| {
-            let step = |seats: &mut [Seat], (id, _): (DomainId, u32), event| {
-                let seat = &mut seats[id.index()];
-                // Partners have the roles that these steps start from.
-                if let Ok(state) = seat.state.after(event) {
-                    seat.state = state;
-                }
-            };
-            step(seats, pair.from, RoleEvent::Retire);
-            step(seats, pair.to, RoleEvent::TakeOver);
+        self.while_partners(pair, |table| {
+            // Partners have the roles that these steps start from.
+            let _ = table.step(pair.from.id.index(), RoleEvent::Retire);
+            let _ = table.step(pair.to.id.index(), RoleEvent::TakeOver);
         })?;
         Ok(waited_ns)
     }
 
-    /// Steps 5 to 7: the one that does not serve stands by again.
-    fn relieve(&self, pair: Pair, idle: (DomainId, u32)) -> Result<(), SwitchError> {
-        let index = idle.0.index();
-        self.together(pair, |_| self.slots[index].nic.shut_filters())?;
-        // What had passed the filters is with the driver before it is told to rest.
+    /// Steps 5 to 7: the domain that does not serve stands by again.
+    fn relieve(&self, pair: Pair, idle: Party) -> Result<(), SwitchError> {
+        self.while_partners(pair, |_| self.domain(idle.id).shut_filters())?;
+        // The driver gets what has passed the filters before it is told to rest.
         std::thread::sleep(FILTERS_SETTLE);
-        self.together(pair, |seats| {
-            if let Some(life) = &seats[index].life {
-                life.set_role(Role::Standby);
+        self.while_partners(pair, |table| {
+            if let Some(life) = &table[idle.id.index()].life {
+                life.stand_by();
             }
         })?;
         self.await_state(idle, DomainState::Attached)?;
@@ -268,47 +249,19 @@ impl Failover {
         Ok(())
     }
 
-    /// Waits until a domain says that it has changed its role. One that does not has failed.
-    fn await_state(
-        &self,
-        (id, epoch): (DomainId, u32),
-        state: DomainState,
-    ) -> Result<(), SwitchError> {
-        let slot = &self.slots[id.index()];
-        let is = || slot.status().state.load(std::sync::atomic::Ordering::Acquire) == state as u32;
-        if wait_until(ROLE_DEADLINE, is) {
+    /// Waits until a domain reports that it has changed its role. A domain that does not has failed.
+    fn await_state(&self, party: Party, state: DomainState) -> Result<(), SwitchError> {
+        let domain = self.domain(party.id);
+        if wait_until(ROLE_DEADLINE, || domain.has_state(state)) {
             return Ok(());
         }
-        match self.life(id).filter(|life| life.epoch() == epoch && !life.is_stopped()) {
+        let life = self.life_of(party.id);
+        match life.filter(|life| life.epoch() == party.epoch && !life.is_stopped()) {
             Some(life) => {
                 self.condemn(&life, Verdict::Unready);
-                Err(SwitchError::Unready { name: slot.name.clone() })
+                Err(SwitchError::Unready { name: domain.name().to_owned() })
             }
             None => Err(SwitchError::Interrupted),
         }
-    }
-
-    /// A verdict on a domain that runs: its vCPU out of the guest first.
-    pub(super) fn condemn(&self, life: &Life, verdict: Verdict) {
-        let entered_ns = life.last_entry_ns();
-        life.force_out();
-        life.wait_until_out(Instant::now() + PAUSE_DEADLINE);
-        self.verdict(life.id(), life.epoch(), verdict, entered_ns);
-    }
-}
-
-/// Looks every 50 µs until something holds or the time is over. For planned operations only.
-pub(super) fn wait_until(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + deadline;
-    loop {
-        let late = Instant::now() >= end;
-        // Asked after the time was looked at: this thread may have been away.
-        if holds() {
-            return true;
-        }
-        if late {
-            return false;
-        }
-        std::thread::sleep(Duration::from_micros(50));
     }
 }

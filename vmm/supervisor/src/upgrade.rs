@@ -8,82 +8,60 @@
 //!                              from the trusted image again ◀─────────┘     each built and drilled
 //! ```
 //! A new image runs for exactly one life until it is trusted: whatever ends that life, the next one
-//! is built from the trusted image. And while it is on probation the other domain stands by with the
-//! trusted image, so a crash is a failover to it, no more.
+//! is built from the trusted image. While the new image is on probation, the other domain stands by
+//! with the trusted image, so a crash causes one failover to that domain and no more.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::drill::{Blame, DrillError};
+use super::domain::Domain;
+use super::drill::DrillError;
 use super::event::Event;
 use super::failover::Failover;
+use super::rebuild_context::RebuildContext;
+use super::reports::{Blame, UpgradeReport, UpgradeStep};
 use super::roles::RoleState;
 use super::rules::Need;
-use super::switch::{SwitchError, wait_until};
-use super::workshop::Workshop;
+use super::switch::SwitchError;
+use super::wait::wait_until;
 use microvm::domain::{DomainId, LifeError, check_image};
 use microvm::kvm::{Image, ImageError};
 use platform::budget::{READY_DEADLINE, REBUILD_BACKOFF};
 use platform::one_line::one_line;
 
-/// How far an upgrade came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UpgradeStep {
-    /// A domain was to attach its NIC with the new image.
-    Attach,
-    /// It was to pass a drill.
-    Drill,
-    /// It was to take the ring.
-    Switch,
-    /// It was to serve for its probation.
-    Probation,
-}
-
-/// Why there is no new driver. The service goes on in each case.
+/// Why an upgrade did not take place. The service goes on in each case.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// Not an image. Nothing has changed.
+    /// The file is not an image. Nothing has changed.
     #[error("the new driver cannot be read")]
     Image(#[from] ImageError),
-    /// An image of something else, or of another version. Nothing has changed.
+    /// The image is of something else, or of another version. Nothing has changed.
     #[error("the new driver does not fit")]
     Unfit(#[source] LifeError),
-    /// Nothing has changed.
+    /// No domain could try the image. Nothing has changed.
     #[error("no healthy domain stands by that could try it")]
     NoSpare,
-    /// Nothing has changed.
-    #[error("another planned operation is on")]
+    /// Another planned operation is in progress. Nothing has changed.
+    #[error("another planned operation is in progress")]
     Busy,
-    /// It was tried and is not used any more.
+    /// The image was tried and is not used any more.
     #[error("the new driver was rolled back: {reason}")]
     RolledBack {
-        /// What it did not get through.
+        /// The step that failed.
         step: UpgradeStep,
-        /// How, in one line.
+        /// Why it failed, in one line.
         reason: String,
     },
 }
 
-/// An upgrade that took place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UpgradeReport {
-    /// The domain that serves now, the first with the new image.
-    pub serves: DomainId,
-    /// The domain that served before.
-    pub served: DomainId,
-    /// How long it took, probation included.
-    pub took: Duration,
-}
-
-/// Tries, trusts and rolls back.
+/// One upgrade: tries an image, trusts it or rolls it back.
 pub(super) struct Upgrade<'a> {
-    shop: &'a Workshop,
+    context: &'a RebuildContext,
     failover: &'a Failover,
     image: Arc<Image>,
 }
 
-/// A trial that failed.
+/// A step that failed.
 struct Failed {
     step: UpgradeStep,
     reason: String,
@@ -97,11 +75,11 @@ impl<'a> Upgrade<'a> {
     /// Checks an image.
     ///
     /// # Errors
-    /// It is not fit.
-    pub(super) fn new(shop: &'a Workshop, image: &[u8]) -> Result<Self, UpgradeError> {
+    /// The image is not fit.
+    pub(super) fn new(context: &'a RebuildContext, image: &[u8]) -> Result<Self, UpgradeError> {
         let image = Arc::new(Image::parse(image)?);
         check_image(&image).map_err(UpgradeError::Unfit)?;
-        Ok(Self { shop, failover: &shop.failover, image })
+        Ok(Self { context, failover: &context.failover, image })
     }
 
     /// Carries the upgrade out.
@@ -110,39 +88,39 @@ impl<'a> Upgrade<'a> {
     /// See [`UpgradeError`].
     pub(super) fn run(self, probation: Duration) -> Result<UpgradeReport, UpgradeError> {
         let began = Instant::now();
-        let _planned = self.failover.begin_planned().ok_or(UpgradeError::Busy)?;
+        let _planned = self.failover.planned.begin().ok_or(UpgradeError::Busy)?;
         let (served, spare) = self.first_two().ok_or(UpgradeError::NoSpare)?;
-        let trusted = self.shop.images.current();
+        let trusted = self.context.images.current();
         let result = self
             .try_in(spare, probation)
             .and_then(|()| self.spread(spare))
             .map(|()| UpgradeReport { serves: spare, served, took: began.elapsed() });
         result.map_err(|Failed { step, reason }| {
-            self.shop.images.withdraw();
-            self.shop.images.replace(trusted);
+            self.context.images.withdraw();
+            self.context.images.replace(trusted);
             self.roll_back();
             UpgradeError::RolledBack { step, reason }
         })
     }
 
-    /// Who serves, and who is to try.
+    /// The domain that serves, and the one that is to try the image.
     fn first_two(&self) -> Option<(DomainId, DomainId)> {
-        let seats = self.failover.seats();
-        let active = seats.iter().position(|seat| seat.state == RoleState::Active)?;
-        let spare = self.failover.successor(&seats, Need::CanStay)?;
-        let id = |index: usize| self.failover.slots[index].id;
+        let table = self.failover.lock_table();
+        let active = table.active()?;
+        let spare = self.failover.successor(&table, Need::CanStay)?;
+        let id = |index: usize| self.failover.domains[index].id();
         self.failover.attaches_early.then(|| (id(active), id(spare)))
     }
 
     /// From the first build to the end of the probation.
     fn try_in(&self, spare: DomainId, probation: Duration) -> Result<(), Failed> {
         let epoch = self.build(spare)?;
-        // A crash of the other meanwhile made it serve already: then it has to do.
+        // If the other domain has crashed meanwhile, this one serves already, without a drill.
         if self.failover.state(spare) == (RoleState::Standby, epoch) {
             self.drill(spare)?;
             let switched = self.failover.switch_planned(Some(spare));
             let report = switched.map_err(|error| self.lost_switch(spare, &error))?;
-            self.shop.tell(Event::Switched(report));
+            self.context.report(Event::Switched(report));
         }
         let end = Instant::now() + probation;
         while Instant::now() < end {
@@ -156,47 +134,47 @@ impl<'a> Upgrade<'a> {
 
     /// The image is trusted: every other domain gets it.
     fn spread(&self, first: DomainId) -> Result<(), Failed> {
-        self.shop.images.replace([self.image.clone(), self.image.clone()]);
-        for slot in self.failover.slots.iter().filter(|slot| slot.id != first) {
-            // One that has failed meanwhile is built from the images in use, which these are now;
-            // one that is being built may have begun before.
-            if !wait_until(READY_DEADLINE, || self.is_settled(slot.id)) || self.runs_it(slot.id) {
+        self.context.images.replace([self.image.clone(), self.image.clone()]);
+        for id in self.failover.domains.iter().map(Domain::id).filter(|id| *id != first) {
+            // A domain that has failed meanwhile is built from the images in use, so it has the new
+            // one; a rebuild that is in progress may have begun with the old one.
+            if !wait_until(READY_DEADLINE, || self.is_settled(id)) || self.runs_it(id) {
                 continue;
             }
-            self.build(slot.id)?;
-            if self.failover.state(slot.id).0 == RoleState::Standby {
-                self.drill(slot.id)?;
+            self.build(id)?;
+            if self.failover.state(id).0 == RoleState::Standby {
+                self.drill(id)?;
             }
         }
         Ok(())
     }
 
-    /// Whether a domain stands by, so that it can be built anew.
+    /// Returns true if a domain stands by, so that it can be rebuilt.
     fn is_settled(&self, id: DomainId) -> bool {
         self.failover.state(id).0 == RoleState::Standby
     }
 
     /// Builds a standby from the new image, once. Returns the epoch of that life.
     fn build(&self, id: DomainId) -> Result<u32, Failed> {
-        let images = &self.shop.images;
+        let images = &self.context.images;
         images.try_once(id, self.image.clone());
         if !self.replace(id) {
             return Err(failed(UpgradeStep::Attach, "the domain that was to try it is needed"));
         }
-        let life = self.failover.life(id).filter(|life| life.is_ready());
+        let life = self.failover.life_of(id).filter(|life| life.is_ready());
         match life {
-            Some(life) if Arc::ptr_eq(&life.image_handle(), &self.image) => Ok(life.epoch()),
+            Some(life) if life.runs_image(&self.image) => Ok(life.epoch()),
             _ => Err(failed(UpgradeStep::Attach, "it does not attach its NIC")),
         }
     }
 
-    /// Has a standby built anew and waits until it stands by, or serves. Whether it does.
+    /// Has a standby rebuilt and waits until it stands by or serves. Returns true if it does.
     fn replace(&self, id: DomainId) -> bool {
         let (_, before) = self.failover.state(id);
         if !self.failover.replace(id) {
             return false;
         }
-        // Its first attempt may fail, and then a trusted image takes another.
+        // The first attempt may fail; another one follows, with a trusted image.
         let end = Instant::now() + 2 * READY_DEADLINE + REBUILD_BACKOFF;
         while Instant::now() < end {
             let (state, epoch) = self.failover.state(id);
@@ -211,9 +189,9 @@ impl<'a> Upgrade<'a> {
     fn drill(&self, id: DomainId) -> Result<(), Failed> {
         match self.failover.drill_planned(Some(id)) {
             Ok(report) => {
-                self.shop.tell(Event::Drilled(report));
+                self.context.report(Event::Drilled(report));
                 match report.blame {
-                    // The other one's fault does not speak against the new driver.
+                    // A fault of the active domain does not speak against the new driver.
                     None | Some(Blame::Active) => Ok(()),
                     Some(blame) => {
                         let reason = format!("it failed its drill, to blame: {blame:?}");
@@ -221,7 +199,7 @@ impl<'a> Upgrade<'a> {
                     }
                 }
             }
-            // It serves by now, which proves more.
+            // The domain serves by now, which proves more.
             Err(DrillError::Abandoned) if self.failover.active() == Some(id) => Ok(()),
             Err(error) => Err(failed(UpgradeStep::Drill, one_line(&error))),
         }
@@ -229,7 +207,7 @@ impl<'a> Upgrade<'a> {
 
     fn lost_switch(&self, spare: DomainId, error: &SwitchError) -> Failed {
         match error {
-            // It had the ring, or was about to have it.
+            // The domain had the ring, or was about to get it.
             SwitchError::Interrupted => failed(UpgradeStep::Switch, self.fate(spare)),
             _ => failed(UpgradeStep::Switch, one_line(error)),
         }
@@ -237,23 +215,22 @@ impl<'a> Upgrade<'a> {
 
     /// How the life that was tried has ended.
     fn fate(&self, id: DomainId) -> String {
-        let life = self.failover.life(id);
-        let life = life.filter(|life| Arc::ptr_eq(&life.image_handle(), &self.image));
-        let epitaph = life.map_or_else(String::new, |life| life.crash_summary());
-        match epitaph.is_empty() {
+        let life = self.failover.life_of(id).filter(|life| life.runs_image(&self.image));
+        let summary = life.map_or_else(String::new, |life| life.crash_summary());
+        match summary.is_empty() {
             true => "it failed".into(),
-            false => format!("it failed: {epitaph}"),
+            false => format!("it failed: {summary}"),
         }
     }
 
-    /// Gives every domain that still runs the new image the trusted one again; first those that
-    /// stand by, then, behind a switch, the one that serves.
+    /// Gives the trusted image back to every domain that still runs the new one: first to those that
+    /// stand by, then, after a switch, to the one that served.
     fn roll_back(&self) {
         self.rebuild_standbys();
         let serves = self.failover.active().filter(|id| self.runs_it(*id));
         if serves.is_some() {
             match self.failover.switch_planned(None) {
-                Ok(report) => self.shop.tell(Event::Switched(report)),
+                Ok(report) => self.context.report(Event::Switched(report)),
                 Err(error) => {
                     tracing::warn!(%error, "the new driver serves until it can be replaced")
                 }
@@ -263,16 +240,15 @@ impl<'a> Upgrade<'a> {
     }
 
     fn rebuild_standbys(&self) {
-        for slot in &self.failover.slots {
-            if self.runs_it(slot.id) {
-                // One that serves is no standby, and stays.
-                self.replace(slot.id);
+        for id in self.failover.domains.iter().map(Domain::id) {
+            if self.runs_it(id) {
+                // A domain that serves is not a standby, and is left as it is.
+                self.replace(id);
             }
         }
     }
 
     fn runs_it(&self, id: DomainId) -> bool {
-        let life = self.failover.life(id);
-        life.is_some_and(|life| Arc::ptr_eq(&life.image_handle(), &self.image))
+        self.failover.life_of(id).is_some_and(|life| life.runs_image(&self.image))
     }
 }

@@ -1,22 +1,22 @@
-//! Why a domain has failed, and what is known of it at that moment.
+//! Why a domain has failed, and what is known of the failure at that moment.
 
 use std::fmt;
 
 use super::detect::Finding;
-use super::drill::Blame;
+use super::reports::Blame;
 use microvm::domain::{DomainId, Fault};
 use switchboard::Violation;
 
 /// Why a domain has failed.
 #[derive(Clone, Copy, Debug)]
 pub enum Verdict {
-    /// Its vCPU came out with a fault.
+    /// Its vCPU left the guest with a fault.
     Crash(Fault),
-    /// It published something that does not check.
+    /// It published something invalid.
     Protocol(Violation),
-    /// A detector saw it fail.
+    /// A detector found it failing.
     Detected(Finding),
-    /// Its NIC has lost its link, and another's is up. The domain itself is sound.
+    /// Its NIC has lost its link, and another NIC's link is up. The domain itself is sound.
     Link,
     /// The switch port of its NIC is dead, though the link is up. The domain itself is sound.
     Port,
@@ -27,7 +27,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The detector, as it stands in reports.
+    /// The detector's name in reports.
     pub fn cause(&self) -> &'static str {
         match self {
             Self::Crash(_) => "crash",
@@ -40,7 +40,7 @@ impl Verdict {
         }
     }
 
-    /// Whether it speaks against the domain, and not only against its cable.
+    /// Returns true if the verdict speaks against the domain, and not only against its cable.
     pub fn is_own_fault(&self) -> bool {
         match self {
             Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) | Self::Unready => true,
@@ -69,17 +69,17 @@ impl fmt::Display for Verdict {
 pub struct FailoverRecord {
     /// The failed domain.
     pub from: DomainId,
-    /// Its life.
+    /// Number of its life.
     pub epoch: u32,
     /// Whether it served the ring.
     pub was_active: bool,
     /// The domain that took over.
     pub to: Option<DomainId>,
-    /// Why it failed.
+    /// Why the domain failed.
     pub verdict: Verdict,
     /// When the failed vCPU last entered the guest: the nearest stamp before the fault.
     pub entered_ns: u64,
-    /// When the verdict fell.
+    /// When the verdict was given.
     pub verdict_ns: u64,
     /// When the spare had been released.
     pub released_ns: u64,

@@ -329,7 +329,7 @@ impl<'a> Service<'a> {
 /// saw.
 fn evidence(report: &FailoverReport) -> String {
     let FailoverRecord { from, to, verdict, .. } = report.record;
-    format!("{from:?} to {to:?}: {verdict}: {verdict:?}; {}", report.epitaph)
+    format!("{from:?} to {to:?}: {verdict}: {verdict:?}; {}", report.crash_summary)
 }
 
 impl Drop for Service<'_> {

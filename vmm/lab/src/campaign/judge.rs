@@ -123,7 +123,7 @@ fn again(seen: &Observation) -> String {
     let more = seen.failovers.iter().skip(1).map(|report| {
         let whose =
             if report.record.from == seen.victim { "the same domain" } else { "the other domain" };
-        format!("{whose} failed then: {} ({})", report.record.verdict, report.epitaph)
+        format!("{whose} failed then: {} ({})", report.record.verdict, report.crash_summary)
     });
     let more: Vec<String> = more.collect();
     if more.is_empty() { "nothing else failed".into() } else { more.join("; ") }
@@ -202,7 +202,7 @@ fn class(verdict: &Verdict) -> Outcome {
 fn verdict_record(report: &FailoverReport, from_ns: u64) -> VerdictRecord {
     let record = &report.record;
     let text = match record.verdict {
-        Verdict::Crash(_) if !report.epitaph.is_empty() => report.epitaph.clone(),
+        Verdict::Crash(_) if !report.crash_summary.is_empty() => report.crash_summary.clone(),
         _ => record.verdict.to_string(),
     };
     VerdictRecord {

@@ -220,7 +220,7 @@ fn facts(report: &FailoverReport, name: impl Fn(DomainId) -> String) -> Failover
         resent: report.resent,
         poisoned: report.poisoned,
         salvaged: report.salvaged,
-        epitaph: report.epitaph.clone(),
+        epitaph: report.crash_summary.clone(),
     }
 }
 

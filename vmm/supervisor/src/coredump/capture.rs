@@ -1,4 +1,4 @@
-//! A copy of everything that a failed domain leaves, made before its memory is used again.
+//! A copy of everything that a failed domain has left, made before its memory is used again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,12 +11,12 @@ use microvm::kvm::{FXSAVE_BYTES, Image, Registers};
 use platform::clock::monotonic_ns;
 use switchboard::QuarantinedFrame;
 
-/// What a capture cannot find out by itself.
+/// What a capture cannot read from the domain.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
-    /// The detector, one word: part of the folder's name.
+    /// The detector in one word, which becomes part of the folder's name.
     pub cause: &'static str,
-    /// Why, in one line.
+    /// Why the domain failed, in one line.
     pub text: String,
     /// When the verdict fell, `CLOCK_MONOTONIC` nanoseconds.
     pub verdict_ns: u64,
@@ -26,29 +26,29 @@ pub struct CaptureConfig {
     pub poison: Vec<QuarantinedFrame>,
 }
 
-/// How far the two sides of a ring had come.
+/// The cursors of both sides of a ring.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(super) struct RingCursors {
     pub(super) published: u32,
     pub(super) consumed: u32,
 }
 
-/// The cursors of all rings, as they stood in memory. The domain's own are not to be believed.
+/// The cursors of all rings as they were in memory. Those that the domain writes cannot be trusted.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(super) struct Cursors {
     pub(super) tx_post: RingCursors,
     pub(super) tx_done: RingCursors,
     pub(super) rx_provide: RingCursors,
     pub(super) rx_done: RingCursors,
-    /// Next receive descriptor that the driver would have looked at.
+    /// The receive descriptor that the driver would have read next.
     pub(super) rx_next: u32,
     /// Turns of the domain's loop.
     pub(super) heartbeat: u64,
-    /// Not zero if it was parked, or about to be.
+    /// Not zero if the domain was parked or about to park.
     pub(super) parked: u32,
 }
 
-/// A domain, copied.
+/// A copy of a domain.
 pub struct Capture {
     pub(super) config: CaptureConfig,
     pub(super) domain: String,
@@ -65,8 +65,9 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Copies what `life` left in `slot`: a few megabytes, a few milliseconds. Its vCPU should be
-    /// out of the guest and its NIC quiet; if not, the copy is blurred, and no harm is done.
+    /// Copies what `life` left in `slot`: a few megabytes, which takes a few milliseconds. The vCPU
+    /// should be out of the guest and the NIC quiet; if they are not, the copy is inconsistent, and
+    /// nothing else is affected.
     pub fn of(slot: &DomainSlot, life: &Life, config: CaptureConfig) -> Self {
         let outcome = life.outcome();
         let fault = outcome.as_ref().and_then(|outcome| outcome.fault);
@@ -86,7 +87,7 @@ impl Capture {
         }
     }
 
-    /// The notes of its core file.
+    /// The notes of the core file.
     pub(super) fn notes(&self) -> Vec<u8> {
         notes::notes(&notes::Facts {
             registers: self.registers,
@@ -100,25 +101,25 @@ impl Capture {
     }
 }
 
-/// Room for the copy of a domain that lives, made before it has to stand still.
+/// Room for the copy of a domain that is alive, allocated before the domain is stopped.
 pub struct LiveCapture {
     areas: Vec<(MemoryArea, Vec<u8>)>,
     was_active: bool,
 }
 
 impl LiveCapture {
-    /// Makes it, and touches every page of it.
+    /// Allocates the room and touches every page of it.
     pub fn prepare(slot: &DomainSlot, life: &Life, was_active: bool) -> Self {
         let room = |area: MemoryArea| {
             let mut bytes = vec![0; area.len as usize];
-            // The content is of no use yet; it only has to be in memory.
+            // Only the pages matter here; the content is read again later.
             let _ = slot.ram.read(area.address, &mut bytes);
             (area, bytes)
         };
         Self { areas: memory_areas(life.image()).into_iter().map(room).collect(), was_active }
     }
 
-    /// Copies a domain that stands still: some milliseconds, or less.
+    /// Copies a domain that is stopped, in a few milliseconds at most.
     pub fn take(self, slot: &DomainSlot, life: &Life, registers: AllRegisters) -> Capture {
         let copy = |(area, mut bytes): (MemoryArea, Vec<u8>)| {
             let _ = slot.ram.read(area.address, &mut bytes);
@@ -148,8 +149,8 @@ impl LiveCapture {
     }
 }
 
-/// Registers of the domain's program. After an exception KVM's are those of the ring 0 stub, and
-/// the program's are in the crash record.
+/// Registers of the domain's program. After an exception KVM holds those of the ring 0 stub, and the
+/// crash record holds the program's.
 fn program_registers(outcome: &Outcome) -> Option<Registers> {
     match outcome.fault {
         Some(Fault::Exception(record)) => Some(record.registers),
@@ -159,7 +160,7 @@ fn program_registers(outcome: &Outcome) -> Option<Registers> {
 
 fn copy(slot: &DomainSlot, area: &MemoryArea) -> Area {
     let mut bytes = vec![0; area.len as usize];
-    // The areas lie within every domain's RAM; were one not, it would read as zeroes.
+    // Every area lies within the domain's RAM. One that did not would be copied as zeroes.
     let _ = slot.ram.read(area.address, &mut bytes);
     Area { address: area.address, rights: rights(area), bytes }
 }

@@ -18,17 +18,17 @@ const EM_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 
-/// Rights of an area as program headers have them.
+/// Access rights of an area, as program headers encode them.
 pub(super) mod flags {
     pub(in crate::coredump) const EXECUTE: u32 = 1;
     pub(in crate::coredump) const WRITE: u32 = 2;
     pub(in crate::coredump) const READ: u32 = 4;
 }
 
-/// A piece of a domain's memory.
+/// A contiguous part of a domain's memory.
 #[derive(Clone, Debug)]
 pub(super) struct Area {
-    /// Guest address of its first byte; physical and virtual are the same.
+    /// Guest address of the first byte; physical and virtual addresses are the same.
     pub(super) address: u64,
     /// See [`flags`].
     pub(super) rights: u32,
@@ -44,10 +44,12 @@ pub(super) fn write(to: &mut (impl Write + Seek), notes: &[u8], areas: &[Area]) 
     let notes_at = HEADER_BYTES + headers * PROGRAM_HEADER_BYTES;
     let mut at = (notes_at + notes.len() as u64).next_multiple_of(PAGE);
     let mut head = file_header(headers as u16);
-    program_header(&mut head, PT_NOTE, 0, [notes_at, 0, notes.len() as u64, 4]);
+    let segment = Segment { offset: notes_at, address: 0, len: notes.len() as u64, align: 4 };
+    program_header(&mut head, PT_NOTE, 0, &segment);
     for area in areas {
         let len = area.bytes.len() as u64;
-        program_header(&mut head, PT_LOAD, area.rights, [at, area.address, len, PAGE]);
+        let segment = Segment { offset: at, address: area.address, len, align: PAGE };
+        program_header(&mut head, PT_LOAD, area.rights, &segment);
         at = (at + len).next_multiple_of(PAGE);
     }
     to.write_all(&head)?;
@@ -58,7 +60,7 @@ pub(super) fn write(to: &mut (impl Write + Seek), notes: &[u8], areas: &[Area]) 
         write_sparse(to, at, &area.bytes)?;
         at += area.bytes.len() as u64;
     }
-    // The last page may have been a hole: its last byte gives the file its length.
+    // The last page may be a hole; writing its last byte gives the file its length.
     if areas.last().is_some_and(|area| area.bytes.last() == Some(&0)) {
         to.seek(SeekFrom::Start(at - 1))?;
         to.write_all(&[0])?;
@@ -100,9 +102,19 @@ fn file_header(program_headers: u16) -> Vec<u8> {
     out
 }
 
-/// `place`: offset in the file, address, bytes, alignment.
-fn program_header(out: &mut Vec<u8>, kind: u32, rights: u32, place: [u64; 4]) {
-    let [offset, address, len, align] = place;
+/// Where a segment lies.
+struct Segment {
+    /// Offset in the file.
+    offset: u64,
+    /// Guest address.
+    address: u64,
+    /// Bytes.
+    len: u64,
+    align: u64,
+}
+
+fn program_header(out: &mut Vec<u8>, kind: u32, rights: u32, segment: &Segment) {
+    let Segment { offset, address, len, align } = *segment;
     let in_memory = if kind == PT_LOAD { len } else { 0 };
     out.extend(kind.to_le_bytes());
     out.extend(rights.to_le_bytes());

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::capture::{Capture, Cursors};
-use super::{CORE_FILE, IMAGE_FILE};
+use super::files::{CORE_FILE, IMAGE_FILE};
 use microvm::kvm::Registers;
 use switchboard::QuarantinedFrame;
 
-/// A failure, as JSON has it.
+/// A failure in the form in which it is written as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Failure<'a> {
     schema: &'static str,
@@ -22,7 +22,7 @@ pub(super) struct Failure<'a> {
     was_active: bool,
     captured_unix_ms: u64,
     verdict_monotonic_ns: u64,
-    /// Of the driver's program; also in the core file's notes.
+    /// Build id of the driver's program; the core file's notes contain it too.
     build_id: String,
     /// Function and offset, if the program counter lies in one.
     location: Option<String>,

@@ -1,5 +1,5 @@
-//! What a failed domain leaves behind for whoever asks why: one folder for each failure. A domain
-//! that lives can be written in the same way.
+//! Core dumps: one folder for each failure, which shows what the failed domain was doing. A domain
+//! that is alive can be dumped in the same way.
 //!
 //! ```text
 //!  rebuild thread                        thread "dumps", normal priority
@@ -9,26 +9,21 @@
 //! ```
 //!
 //! `gdb domain.elf core` shows where the driver stood, with source lines. The disk is only touched
-//! on the store's own thread, so one that is full or stuck costs the dump and nothing else.
-//! A dump holds received frames: its folder is readable by its owner only.
+//! on the store's own thread, so a disk that is full or stuck costs the dump and nothing else.
+//! A dump contains received frames, so only the owner of its folder can read it.
 
 mod capture;
 mod elf;
 mod failure;
+mod files;
 mod notes;
 mod store;
 mod writer;
 
 pub use capture::{Capture, CaptureConfig, LiveCapture};
+pub use files::{CORE_FILE, FAILURE_FILE, IMAGE_FILE};
 pub use store::{DumpError, DumpStore, StoreError, is_dump_name};
 pub use writer::{DumpOutcome, DumpWriter, Offer};
-
-/// Name of the core file in a failure's folder.
-pub const CORE_FILE: &str = "core";
-/// Name of the driver's program, with symbols and debug information.
-pub const IMAGE_FILE: &str = "domain.elf";
-/// Name of the description.
-pub const FAILURE_FILE: &str = "failure.json";
 
 #[cfg(test)]
 mod tests;

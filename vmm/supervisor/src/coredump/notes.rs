@@ -1,15 +1,16 @@
 //! The notes of a core file: registers and process, as Linux writes them for x86-64
 //! (`struct elf_prstatus`, `struct elf_prpsinfo`), and two of our own.
 
+use super::files::IMAGE_FILE;
 use microvm::domain::Fault;
 use microvm::kvm::{FXSAVE_BYTES, Registers};
 
 const NT_PRSTATUS: u32 = 1;
 const NT_FPREGSET: u32 = 2;
 const NT_PRPSINFO: u32 = 3;
-/// Of the notes named "warmspare": the cause, UTF-8.
+/// Type of the note named "warmspare" that holds the cause, in UTF-8.
 pub(super) const NOTE_CAUSE: u32 = 1;
-/// Of the notes named "warmspare": the build id of the driver's program.
+/// Type of the note named "warmspare" that holds the build id of the driver's program.
 pub(super) const NOTE_BUILD_ID: u32 = 2;
 /// Name of our own notes.
 pub(super) const NOTE_NAME: &str = "warmspare";
@@ -25,13 +26,13 @@ const NAME_BYTES: usize = 16;
 const PRPSINFO_ARGUMENTS: usize = 56;
 const ARGUMENTS_BYTES: usize = 80;
 
-/// Selectors of a program at CPL 3, as a debugger expects to see some.
+/// Selectors of a program at CPL 3: a debugger expects plausible ones.
 const CODE_SELECTOR: u64 = 0x23;
 const DATA_SELECTOR: u64 = 0x1b;
 
-/// What the notes say.
+/// What the notes say of a failure.
 pub(super) struct Facts<'a> {
-    /// Where the program stood, if that is known.
+    /// General registers of the program, if they are known.
     pub(super) registers: Option<Registers>,
     /// x87 and SSE registers, as `fxsave` stores them.
     pub(super) vector_registers: Option<&'a [u8; FXSAVE_BYTES]>,
@@ -44,7 +45,7 @@ pub(super) struct Facts<'a> {
     pub(super) build_id: &'a [u8],
 }
 
-/// All notes, one behind the other.
+/// All notes in the order in which they stand in the file.
 pub(super) fn notes(facts: &Facts<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     if let Some(registers) = &facts.registers {
@@ -121,14 +122,14 @@ fn prpsinfo(facts: &Facts<'_>) -> [u8; PRPSINFO_BYTES] {
     let mut out = [0; PRPSINFO_BYTES];
     let cut = |text: &str, room: usize| text.as_bytes()[..text.len().min(room - 1)].to_vec();
     put(&mut out, PRPSINFO_PID, &facts.epoch.to_le_bytes());
-    // A debugger compares this name with the file's that it is given.
-    put(&mut out, PRPSINFO_NAME, &cut(super::IMAGE_FILE, NAME_BYTES));
+    // A debugger compares this name with the name of the program that it is given.
+    put(&mut out, PRPSINFO_NAME, &cut(IMAGE_FILE, NAME_BYTES));
     let arguments = format!("domain {}: {}", facts.domain, facts.cause);
     put(&mut out, PRPSINFO_ARGUMENTS, &cut(&arguments, ARGUMENTS_BYTES));
     out
 }
 
-/// The signal that a process would have died of: what a debugger shows as the reason.
+/// The signal that would have killed an ordinary process: a debugger shows it as the reason.
 pub(super) fn signal(fault: Option<&Fault>) -> i32 {
     let Some(fault) = fault else { return libc::SIGKILL };
     match fault {

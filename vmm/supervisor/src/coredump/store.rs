@@ -1,8 +1,8 @@
 //! The folder of dumps: one folder for each failure, bounded in number and size.
 //!
-//! A failure is written to `.partial-NUMBER` and renamed when it is whole, so whatever is there
-//! under its final name, `NUMBER-DOMAIN-CAUSE`, is complete. Only folders with such names are ever
-//! removed: whatever else lies there is none of ours.
+//! A failure is written to `.partial-NUMBER` and renamed when it is complete, so every folder with a
+//! final name, `NUMBER-DOMAIN-CAUSE`, is complete. Only folders with such names are ever removed:
+//! other files in the folder of dumps are left alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -10,8 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::capture::Capture;
+use super::elf;
 use super::failure::Failure;
-use super::{CORE_FILE, FAILURE_FILE, IMAGE_FILE, elf};
+use super::files::{CORE_FILE, FAILURE_FILE, IMAGE_FILE};
 use crate::topology::DumpSpec;
 
 const PARTIAL: &str = ".partial-";
@@ -35,7 +36,7 @@ pub struct DumpError {
 }
 
 impl DumpError {
-    /// With its cause.
+    /// The error and its cause in one line.
     pub(super) fn one_line(&self) -> String {
         format!("{self}: {}", self.source)
     }
@@ -52,7 +53,7 @@ pub struct DumpStore {
     next: u64,
 }
 
-/// A dump that is there.
+/// A dump in the folder.
 #[derive(Debug)]
 struct Kept {
     number: u64,
@@ -61,11 +62,11 @@ struct Kept {
 }
 
 impl DumpStore {
-    /// Makes the folder if need be, clears up what an earlier run left half-done, and goes on
-    /// counting where that one ended.
+    /// Creates the folder if it does not exist, removes what an earlier run left incomplete, and
+    /// continues that run's numbers.
     ///
-    /// A write beyond the limit of a file's size becomes an error instead of a deadly signal from
-    /// here on, in the whole process.
+    /// From this call on, a write beyond the limit of a file's size is an error in the whole
+    /// process, and no longer a deadly signal.
     ///
     /// # Errors
     /// The folder cannot be made or read.
@@ -86,10 +87,10 @@ impl DumpStore {
         Ok(Self { spec, next })
     }
 
-    /// Writes a dump, and removes the oldest that are too many. Returns its folder.
+    /// Writes a dump, and removes the oldest ones that are too many. Returns the dump's folder.
     ///
     /// # Errors
-    /// It cannot be written whole; nothing of it is left.
+    /// The dump cannot be written completely; nothing of it is left.
     pub fn save(&mut self, capture: &Capture) -> Result<PathBuf, DumpError> {
         let number = self.next;
         self.next += 1;
@@ -107,7 +108,7 @@ impl DumpStore {
         Ok(whole)
     }
 
-    /// Removes the oldest dumps until both bounds hold. The newest stays in any case.
+    /// Removes the oldest dumps until both bounds hold. The newest dump always stays.
     fn make_room(&self) {
         let mut kept = self.kept();
         let limit = u64::from(self.spec.max_mib) << 20;
@@ -119,7 +120,7 @@ impl DumpStore {
                 return;
             }
             if let Err(error) = fs::remove_dir_all(&dump.path) {
-                tracing::warn!(path = %dump.path.display(), %error, "an old dump stays");
+                tracing::warn!(path = %dump.path.display(), %error, "an old dump cannot be removed");
             }
             count -= 1;
             total -= dump.bytes;
@@ -137,23 +138,23 @@ impl DumpStore {
     }
 }
 
-/// Whether this can be the name of a dump's folder: one step down from the folder of dumps, and
-/// nowhere else.
+/// Returns true if this can be the name of a dump's folder. Such a name leads one level down from
+/// the folder of dumps, and nowhere else.
 pub fn is_dump_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     number_of(name).is_some() && name.chars().all(plain)
 }
 
-/// The number in a dump's name; `None` if it is not one of ours.
+/// The number in a dump's name; `None` if the name is not one that this store gives.
 fn number_of(name: &str) -> Option<u64> {
     let (digits, rest) = name.split_once('-')?;
-    let ours = digits.len() >= DIGITS
+    let is_dump = digits.len() >= DIGITS
         && digits.bytes().all(|byte| byte.is_ascii_digit())
         && rest.contains('-');
-    ours.then(|| digits.parse().ok()).flatten()
+    is_dump.then(|| digits.parse().ok()).flatten()
 }
 
-/// Bytes of the files in a folder; holes count as if they were full.
+/// Bytes of the files in a folder; holes in sparse files count in full.
 fn bytes_in(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     entries.flatten().filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum()
@@ -191,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_ours_have_a_number() {
+    fn only_names_that_the_store_gives_have_a_number() {
         assert_eq!(number_of("000017-a-crash"), Some(17));
         assert_eq!(number_of("1000000-a-crash"), Some(1_000_000));
         for foreign in ["17-a-crash", "000017", "000017-notes", "00001x-a-crash", "", "-a-b"] {

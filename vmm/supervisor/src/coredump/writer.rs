@@ -1,7 +1,8 @@
 //! The thread that writes dumps.
 //!
-//! It takes one capture at a time and keeps one more waiting. What comes while both places are
-//! taken is dropped: a disk that is slower than the failures costs dumps, not memory.
+//! The thread writes one capture at a time and keeps one more waiting. Captures that arrive while
+//! both places are taken are dropped: a disk that is slower than the failures costs dumps, not
+//! memory.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -16,42 +17,43 @@ use platform::realtime;
 /// What became of a dump.
 #[derive(Debug)]
 pub enum DumpOutcome {
-    /// It is in this folder.
+    /// The dump is in this folder.
     Saved(PathBuf),
-    /// It could not be written.
+    /// The dump could not be written.
     Failed(DumpError),
 }
 
 /// A capture to be written.
 pub struct Offer {
     capture: Capture,
-    /// Who waits for the outcome.
+    /// Where somebody waits for the outcome, if anybody does.
     reply: Option<SyncSender<Result<PathBuf, String>>>,
 }
 
 impl Offer {
-    /// What a failed domain left.
+    /// The capture of a failed domain.
     pub fn of_failure(capture: Capture) -> Self {
         Self { capture, reply: None }
     }
 
-    /// What somebody asked for, who hears of the folder, or why there is none.
+    /// A capture that was requested. `reply` receives the folder, or the reason why there is none.
     pub fn requested(capture: Capture, reply: SyncSender<Result<PathBuf, String>>) -> Self {
         Self { capture, reply: Some(reply) }
     }
 }
 
-/// Handle of the thread "dumps". Dropped, it lets the thread finish what it has.
+/// Handle of the thread "dumps". When it is dropped, the thread finishes the captures that it has.
 pub struct DumpWriter {
     captures: Option<SyncSender<Offer>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl DumpWriter {
-    /// Starts the thread; `tell` hears of each dump, and whether it was asked for, on that thread.
+    /// Starts the thread. It calls `tell` for each dump with the domain, whether the dump was
+    /// requested, and the outcome.
     ///
     /// # Errors
-    /// The operating system refuses another thread.
+    /// The operating system refuses to start a thread.
     pub fn spawn(
         store: DumpStore,
         tell: impl Fn(&str, bool, DumpOutcome) + Send + 'static,
@@ -61,7 +63,7 @@ impl DumpWriter {
         Ok(Self { captures: Some(captures), thread: Some(thread) })
     }
 
-    /// Hands a capture over. Whether there was room for it. Never waits.
+    /// Hands a capture to the thread. Returns true if there was room for it. Never waits.
     pub fn offer(&self, offer: Offer) -> bool {
         let Some(captures) = &self.captures else { return false };
         match captures.try_send(offer) {
@@ -83,7 +85,7 @@ fn run(mut store: DumpStore, queue: &Receiver<Offer>, tell: impl Fn(&str, bool, 
                 DumpOutcome::Saved(path) => Ok(path.clone()),
                 DumpOutcome::Failed(error) => Err(error.one_line()),
             };
-            // Whoever asked may have given up.
+            // The receiver may be gone: it stops waiting after a while.
             let _ = reply.try_send(answer);
         }
         tell(&capture.domain, requested, outcome);
@@ -97,12 +99,12 @@ impl Drop for DumpWriter {
         let end = Instant::now() + DUMP_END_DEADLINE;
         while !thread.is_finished() {
             if Instant::now() >= end {
-                tracing::warn!("the disk does not take the last dump: it is given up");
+                tracing::warn!("the disk does not take the last dump: the dump is given up");
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        // Finished; a panic in it was reported by its own hook.
+        // The thread has finished; its panic hook has reported a panic, if there was one.
         let _ = thread.join();
     }
 }

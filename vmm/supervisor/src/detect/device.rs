@@ -1,4 +1,4 @@
-//! Device: a NIC that is gone, or not as it was set up.
+//! Device: a NIC that is gone, or whose registers are not as they were set up.
 
 use super::finding::{Detector, Finding, Symptom};
 use super::opinion::Opinion;
@@ -13,7 +13,7 @@ pub(super) struct Device {
 }
 
 impl Device {
-    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+    pub(super) fn assess(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         let symptom = match (s.nic.gone, s.nic.mismatch) {
             (true, _) => Symptom::AllOnes,
             (false, Some(mismatch)) => Symptom::Register(mismatch),

@@ -1,13 +1,13 @@
-//! What a detector found, with the evidence. Small, and without allocations: it is made and handed
-//! on between the fault and the takeover.
+//! What a detector found, with the evidence. It is small and allocates nothing, because it is made
+//! and passed on between the fault and the takeover.
 
 use std::fmt;
 
 use super::sample::{Mismatch, Sample};
 use super::time::Age;
 
-/// The detectors that judge by looking. Crashes, protocol violations and lost links are reported by
-/// those who see them happen.
+/// The detectors that judge by samples. Crashes, protocol violations and lost links are reported by
+/// whatever meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Detector {
     /// In the guest, using CPU, no heartbeat.
@@ -16,18 +16,18 @@ pub enum Detector {
     Spin,
     /// Neither parked nor using CPU.
     Blocked,
-    /// Work is there and stays undone.
+    /// Pending work stays undone.
     RingStall,
     /// Frames claimed sent that the NIC did not send.
     SilentTransmit,
-    /// The NIC receives, or would, and nothing is published.
+    /// The NIC receives, or could, and the driver publishes nothing.
     SilentReceive,
     /// The NIC is gone or not as it was set up.
     Device,
 }
 
 impl Detector {
-    /// As in reports.
+    /// The detector's name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hang => "hang",
@@ -41,10 +41,10 @@ impl Detector {
     }
 }
 
-/// What exactly was seen.
+/// What exactly was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Symptom {
-    /// Released without its NIC, its driver does not attach.
+    /// The domain was released without its NIC, and its driver does not attach.
     DoesNotAttach,
     /// The heartbeat stands still.
     NoHeartbeat,
@@ -52,7 +52,7 @@ pub enum Symptom {
     ParksWithoutHeartbeat,
     /// The vCPU thread makes no progress of any kind.
     NoProgress,
-    /// Parked, with an event set, and it does not wake.
+    /// It is parked with an event set, and does not wake.
     DoesNotWake,
     /// The loop turns and does nothing.
     TurnsInVain,
@@ -108,29 +108,29 @@ impl fmt::Display for Symptom {
     }
 }
 
-/// A finding is a verdict on a life.
+/// What a detector found of a life: the basis of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Who found it.
+    /// The detector that found it.
     pub detector: Detector,
-    /// What was seen.
+    /// What was observed.
     pub symptom: Symptom,
-    /// For how long, wall time without the machine's own stalls, microseconds.
+    /// For how long it lasted: wall time without stalls of the machine itself, microseconds.
     pub lasted_us: u64,
-    /// CPU time of the vCPU thread in it, microseconds.
+    /// CPU time of the vCPU thread meanwhile, microseconds.
     pub cpu_us: u64,
-    /// Everything that was known at the last look.
+    /// The last sample.
     pub sample: Sample,
 }
 
 impl Finding {
-    /// A domain that was to attach its NIC and serve has not attached for so long.
+    /// A domain that should have attached its NIC to serve has not done so for `lasted_ns`.
     pub(crate) fn unattached(lasted_ns: u64, sample: &Sample) -> Self {
         let age = Age { wall_ns: lasted_ns, cpu_ns: 0 };
         Self::new(Detector::Blocked, Symptom::DoesNotAttach, age, sample)
     }
 
-    /// Something that was reported, not watched for a while.
+    /// Something that was reported at once, without being observed for a while.
     pub fn reported(detector: Detector, symptom: Symptom, sample: &Sample) -> Self {
         Self::new(detector, symptom, Age::default(), sample)
     }

@@ -1,22 +1,22 @@
-//! All detectors over one life of a domain: what to do now, and when to look again.
+//! All detectors over one life of a domain: what to do now, and when to sample again.
 
 use super::device::Device;
 use super::finding::{Detector, Finding, Symptom};
-use super::opinion::Opinion;
+use super::lost_notification::LostNotification;
+use super::opinion::{Opinion, Opinions};
 use super::running::{Hang, Sleep, Spin};
 use super::sample::Sample;
 use super::silent::{SilentReceive, SilentTransmit};
 use super::time::{Age, Counted, Moment, Stretch, ns};
-use super::unheard::Unheard;
 use super::work::RingStall;
 use crate::topology::Thresholds;
 
-/// Soonest next look: a due time that is nearer than this is as good as now.
+/// Shortest time to the next sample: a due time that is nearer than this is as good as now.
 const SOONEST_NS: u64 = 100_000;
-/// Lost wakeups whose time is remembered.
+/// Number of lost wakeups whose times are remembered.
 const MOST_LOST: usize = 8;
 
-/// What a domain is there for.
+/// What a domain is expected to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
     /// It serves the ring.
@@ -30,26 +30,26 @@ pub enum Duty {
 pub enum Order {
     /// Nothing.
     Nothing,
-    /// Wake the domain: it may have missed a wakeup, or is to prove that it lives.
+    /// Wake the domain: it may have missed a wakeup, or has to prove that it is alive.
     Wake,
-    /// Wake the switchboard: the domain may have forgotten to.
-    Ring,
+    /// Notify the switchboard: the domain may have failed to.
+    NotifySwitchboard,
     /// Kick the vCPU out of the guest and let it in again.
-    SecondLook,
+    Kick,
     /// The domain has failed.
     Fail(Finding),
 }
 
-/// The outcome of a look.
+/// What follows from a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Assessment {
     /// What to do now.
     pub order: Order,
-    /// A lost wakeup has healed; what was delayed by it, for so long, microseconds.
+    /// A lost wakeup has healed; it had delayed work for so long, microseconds.
     pub healed_us: Option<u64>,
-    /// Nothing happens here: the next look is a rare one.
+    /// Nothing happens in the domain: the next sample may be a rare one.
     pub idle: bool,
-    /// When to look again, in nanoseconds from now.
+    /// When to sample again, in nanoseconds from now.
     pub next_ns: u64,
 }
 
@@ -64,101 +64,81 @@ pub struct Judge {
     stall: RingStall,
     silent_transmit: SilentTransmit,
     silent_receive: SilentReceive,
-    unheard: Unheard,
+    lost_notification: LostNotification,
     calm: Stretch<(u64, u64)>,
-    /// Asleep without a heartbeat.
+    /// How long the domain has been asleep without a heartbeat.
     proof: Stretch<u64>,
     lost: [Option<Moment>; MOST_LOST],
     lost_next: usize,
 }
 
 impl Judge {
-    /// Looks at a domain once.
-    pub fn look(&mut self, s: &Sample, duty: Duty, t: &Thresholds) -> Look {
-        let now = self.time.look(s.now_ns, s.cpu_ns);
+    /// Assesses a domain by one more sample.
+    pub fn assess(&mut self, s: &Sample, duty: Duty, t: &Thresholds) -> Assessment {
+        let now = self.time.advance(s.now_ns, s.cpu_ns);
         let opinions = self.opinions(s, duty, now, t);
-        let mut look = self.sum_up(&opinions, s, now, t);
-        if look.order == Order::Nothing && look.idle {
-            look.order = self.prove_life(s, duty, now, t);
+        let mut assessment = self.sum_up(&opinions, s, now, t);
+        if assessment.order == Order::Nothing && assessment.idle {
+            assessment.order = self.prove_life(s, duty, now, t);
         }
-        if look.order != Order::Nothing {
-            look.idle = false;
-            look.next_ns = look.next_ns.min(ns(t.look_us));
+        if assessment.order != Order::Nothing {
+            assessment.idle = false;
+            assessment.next_ns = assessment.next_ns.min(ns(t.look_us));
         }
-        self.time.plan(look.next_ns);
-        look
+        self.time.plan(assessment.next_ns);
+        assessment
     }
 
-    fn opinions(&mut self, s: &Sample, duty: Duty, now: Moment, t: &Thresholds) -> [Opinion; 12] {
-        let mut all = [Opinion::Fine; 12];
-        all[0] = self.device.look(s, now, t);
-        all[1] = self.hang.look(s, now, t);
-        if duty == Duty::Serving {
-            all[2] = self.sleep.look(s, now, t);
-            all[3] = self.spin.look(s, now, t);
-            all[4..7].copy_from_slice(&self.stall.look(s, now, t));
-            all[7] = self.silent_transmit.look(s, now, t);
-            all[8..11].copy_from_slice(&self.silent_receive.look(s, now, t));
-            all[11] = self.unheard.look(s, now, t);
+    fn opinions(&mut self, s: &Sample, duty: Duty, now: Moment, t: &Thresholds) -> Opinions {
+        let (device, hang) = (self.device.assess(s, now, t), self.hang.assess(s, now, t));
+        match duty {
+            Duty::StandingBy => Opinions { device, hang, ..Opinions::FINE },
+            Duty::Serving => Opinions {
+                device,
+                hang,
+                sleep: self.sleep.assess(s, now, t),
+                spin: self.spin.assess(s, now, t),
+                stall: self.stall.assess(s, now, t),
+                silent_transmit: self.silent_transmit.assess(s, now, t),
+                silent_receive: self.silent_receive.assess(s, now, t),
+                lost_notification: self.lost_notification.assess(s, now, t),
+            },
         }
-        all
     }
 
-    /// The first verdict counts, else every wish is granted.
-    fn sum_up(&mut self, opinions: &[Opinion], s: &Sample, now: Moment, t: &Thresholds) -> Look {
+    /// The first verdict counts; without one, every wish is granted.
+    fn sum_up(
+        &mut self,
+        opinions: &Opinions,
+        s: &Sample,
+        now: Moment,
+        t: &Thresholds,
+    ) -> Assessment {
         let calm_ns = self.calm.age((s.heartbeat, s.waits), now).wall_ns;
         let calm = calm_ns >= ns(t.idle_after_us) && !s.runs();
-        let mut order = Order::Nothing;
-        let mut healed = None;
-        let mut suspected = false;
-        let mut next_ns = ns(t.look_us);
-        for opinion in opinions {
-            let in_ns = match *opinion {
-                Opinion::Fine => continue,
-                Opinion::Suspect(in_ns) => in_ns,
-                Opinion::Wake(in_ns) => {
-                    order = Order::Wake;
-                    in_ns
-                }
-                Opinion::Ring(in_ns) => {
-                    order = Order::Ring;
-                    in_ns
-                }
-                Opinion::SecondLook(in_ns) => {
-                    order = Order::SecondLook;
-                    in_ns
-                }
-                Opinion::Healed(lasted_ns) => {
-                    healed = Some(lasted_ns);
-                    continue;
-                }
-                Opinion::Failed(finding) => {
-                    return Look {
-                        order: Order::Fail(finding),
-                        healed_us: None,
-                        idle: false,
-                        next_ns,
-                    };
-                }
-            };
-            suspected = true;
-            next_ns = next_ns.min(in_ns.max(SOONEST_NS));
+        let mut sum = Sum { order: Order::Nothing, healed_ns: None, sooner_ns: None };
+        for opinion in opinions.by_weight() {
+            sum.add(opinion);
+            if matches!(sum.order, Order::Fail(_)) {
+                let (healed_us, idle, next_ns) = (None, false, sum.next_ns(t));
+                return Assessment { order: sum.order, healed_us, idle, next_ns };
+            }
         }
-        if let Some(lasted_ns) = healed
+        if let Some(lasted_ns) = sum.healed_ns
             && let Some(finding) = self.count_lost(lasted_ns, s, now, t)
         {
-            order = Order::Fail(finding);
+            sum.order = Order::Fail(finding);
         }
-        let idle = calm && !suspected;
-        if idle {
-            next_ns = ns(t.idle_look_us);
-        } else {
+        let idle = calm && sum.sooner_ns.is_none();
+        if !idle {
             self.proof.forget();
         }
-        Look { order, healed_us: healed.map(|ns| ns / 1_000), idle, next_ns }
+        let next_ns = if idle { ns(t.idle_look_us) } else { sum.next_ns(t) };
+        let healed_us = sum.healed_ns.map(|ns| ns / 1_000);
+        Assessment { order: sum.order, healed_us, idle, next_ns }
     }
 
-    /// Remembers a lost wakeup; a verdict if there were too many.
+    /// Remembers a lost wakeup. Returns a verdict if there were too many.
     fn count_lost(
         &mut self,
         lasted_ns: u64,
@@ -178,8 +158,8 @@ impl Judge {
         Some(Finding::new(Detector::RingStall, Symptom::LostWakeups(count), age, s))
     }
 
-    /// An idle domain is woken when it has slept for the time between two rare looks. If it does
-    /// not beat then, the other detectors see it.
+    /// An idle domain is woken when it has slept for the time between two rare samples. If its
+    /// heartbeat does not move then, the other detectors find that.
     fn prove_life(&mut self, s: &Sample, duty: Duty, now: Moment, t: &Thresholds) -> Order {
         if duty == Duty::StandingBy || !s.sleeps() {
             return Order::Nothing;
@@ -190,5 +170,44 @@ impl Judge {
         }
         self.proof.forget();
         Order::Wake
+    }
+}
+
+/// The sum of several opinions.
+struct Sum {
+    order: Order,
+    /// How long a lost wakeup that has healed had delayed work.
+    healed_ns: Option<u64>,
+    /// The soonest time at which a detector that suspects something wants the next sample.
+    sooner_ns: Option<u64>,
+}
+
+impl Sum {
+    fn add(&mut self, opinion: &Opinion) {
+        match *opinion {
+            Opinion::Fine => {}
+            Opinion::Suspect(in_ns) => self.sample_in(in_ns),
+            Opinion::Wake(in_ns) => self.order(Order::Wake, in_ns),
+            Opinion::NotifySwitchboard(in_ns) => self.order(Order::NotifySwitchboard, in_ns),
+            Opinion::Kick(in_ns) => self.order(Order::Kick, in_ns),
+            Opinion::Healed(lasted_ns) => self.healed_ns = Some(lasted_ns),
+            Opinion::Failed(finding) => self.order = Order::Fail(finding),
+        }
+    }
+
+    fn order(&mut self, order: Order, in_ns: u64) {
+        self.order = order;
+        self.sample_in(in_ns);
+    }
+
+    fn sample_in(&mut self, in_ns: u64) {
+        let in_ns = in_ns.max(SOONEST_NS);
+        self.sooner_ns = Some(self.sooner_ns.map_or(in_ns, |sooner_ns| sooner_ns.min(in_ns)));
+    }
+
+    /// When a domain that is not idle is sampled next.
+    fn next_ns(&self, t: &Thresholds) -> u64 {
+        let regular_ns = ns(t.look_us);
+        self.sooner_ns.map_or(regular_ns, |sooner_ns| sooner_ns.min(regular_ns))
     }
 }

@@ -1,43 +1,43 @@
 //! The detectors: how the supervisor learns that a domain has failed without saying so.
 //!
 //! ```text
-//!   vCPU thread, rings, NIC, switchboard ── Sample ──► Judge ──► Order: wake, second look, verdict
+//!   vCPU thread, rings, NIC, switchboard ── Sample ──► Judge ──► Order: wake, kick, verdict
 //!                                                       │
-//!                      one stretch of time for each thing that may stand still
+//!                      one stretch of time for everything that may stand still
 //! ```
-//! A [`Judge`] is pure: it sees [`Sample`]s and nothing else, and it never touches the domain. One
-//! look judges a domain by everything that is known of it at that moment:
+//! A [`Judge`] is pure: it sees [`Sample`]s and nothing else, and it never touches the domain. Each
+//! sample holds everything that is known of a domain at one moment:
 //!
 //! | detector | sees | by |
 //! |---|---|---|
-//! | device | all ones, or a register that is not as it was set up | two looks |
-//! | hang | no heartbeat in the guest | CPU time, then a second look |
+//! | device | all ones, or a register that is not as it was set up | two samples |
+//! | hang | no heartbeat in the guest | CPU time, then a few kicks |
 //! | spin | turns without a cursor moved and without parking | CPU time |
-//! | blocked | neither parked nor run; or parked, signalled, and it does not wake | wall-clock cap |
-//! | ring stall | work that is there and stays undone | wall time, and proof of its chance |
+//! | blocked | neither parked nor run; or parked, signalled, and not waking | wall-clock cap |
+//! | ring stall | pending work that stays undone | wall time, and proof that it could have acted |
 //! | silent transmit | claims that the NIC's counter does not confirm | wall time, the switchboard ran |
 //! | silent receive | the NIC's head moves unseen, or it is starved, or cannot interrupt | as the stall |
 //!
-//! Looks are frequent while a domain works and rare while it sleeps; leaving sleep rings the
-//! supervisor ([`super::hub`]). What can fail while everything sleeps, a lost wakeup of a domain
-//! that was idle, is found at the next proof of life at the latest.
+//! Samples are frequent while a domain works and rare while it sleeps; a domain that leaves its sleep
+//! notifies the supervisor. A lost wakeup of an idle domain, which is what can go wrong while
+//! everything sleeps, is found at the next proof of life at the latest.
 
 mod device;
 mod finding;
 mod judge;
+mod lost_notification;
 mod opinion;
 mod running;
 mod sample;
+mod sampler;
 mod silent;
-mod take;
 mod time;
-mod unheard;
 mod work;
 
 #[cfg(test)]
 mod tests;
 
 pub use finding::{Detector, Finding, Symptom};
-pub use judge::{Duty, Judge, Look, Order};
+pub use judge::{Assessment, Duty, Judge, Order};
 pub use sample::{Confirmations, Cursors, Mismatch, NicView, Sample};
-pub use take::Observer;
+pub use sampler::Sampler;

@@ -1,34 +1,34 @@
-//! Hang, spin, blocked: what a vCPU does with its time.
+//! Hang, spin, blocked: detectors that judge how a vCPU spends its time.
 
 use super::finding::{Detector, Finding, Symptom};
 use super::opinion::Opinion;
-use super::sample::Sample;
+use super::sample::{Done, Sample};
 use super::time::{Moment, Stretch, ns};
 use crate::topology::Thresholds;
 use microvm::domain::VcpuState;
 
-/// Parks without a heartbeat in between that are no coincidence of two reads.
+/// So many parks without a heartbeat in between are no artefact of reading two counters in turn.
 const SILENT_PARKS: u64 = 3;
-/// Turns in vain that are no coincidence of two reads.
+/// So many turns in vain are no artefact of reading two counters in turn.
 const VAIN_TURNS: u64 = 16;
-/// CPU time below which a thread was not really run.
+/// With less CPU time than this, a thread was hardly scheduled.
 const HARDLY_RUN_NS: u64 = 250_000;
 
-/// Heartbeat stands still, in the guest.
+/// The heartbeat stands still while the vCPU is in the guest.
 ///
 /// CPU time alone proves nothing where the processor itself can stand still: under a hypervisor the
 /// thread's clock may run on then, and a working domain looks hung. A processor that stands still
-/// does not answer a kick. So the second look is a row of kicks, and only a vCPU that came out and
-/// went in again for each of them in time, and still does not beat, is hung.
+/// does not answer a kick. So the vCPU is kicked several times in a row, and it is hung only if it
+/// left the guest and entered it again in time for each kick, and its heartbeat still does not move.
 #[derive(Debug, Default)]
 pub(super) struct Hang {
     still: Stretch<(u64, u64)>,
     kick: Option<Kick>,
-    /// Kicks in a row that were answered by the next look.
+    /// Kicks in a row that were answered in time.
     answered: u32,
 }
 
-/// A kick and what there was before it.
+/// A kick, and the state before it.
 #[derive(Clone, Copy, Debug)]
 struct Kick {
     at: Moment,
@@ -36,8 +36,8 @@ struct Kick {
 }
 
 impl Hang {
-    /// Judges by CPU time; past the wall-clock cap, a vCPU that was hardly run is blocked.
-    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+    /// Judges by CPU time. After the wall-clock cap, a vCPU that was hardly scheduled is blocked.
+    pub(super) fn assess(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         if !s.runs() {
             self.still.forget();
             self.forget_kicks();
@@ -57,7 +57,7 @@ impl Hang {
         let limit = ns(t.hang_cpu_us);
         match self.kick {
             None if age.cpu_ns >= limit => self.kick(s, now, t),
-            // Some turns are longer than others: looking sooner pays only once it is a suspicion.
+            // Some turns are longer than others; a sooner sample is worth its cost only from here on.
             None if age.cpu_ns >= limit / 4 => Opinion::Suspect(limit - age.cpu_ns),
             None => Opinion::Fine,
             Some(kick) if kick.interruptions == s.interruptions => {
@@ -77,7 +77,7 @@ impl Hang {
 
     fn kick(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         self.kick = Some(Kick { at: now, interruptions: s.interruptions });
-        Opinion::SecondLook(ns(t.second_look_us))
+        Opinion::Kick(ns(t.second_look_us))
     }
 
     fn forget_kicks(&mut self) {
@@ -89,13 +89,13 @@ impl Hang {
 /// The loop turns without moving a cursor and without parking.
 #[derive(Debug, Default)]
 pub(super) struct Spin {
-    idle: Stretch<([u32; 4], u64)>,
+    idle: Stretch<(Done, u64)>,
     first_beat: u64,
 }
 
 impl Spin {
-    /// Judges by CPU time. With work at hand it is a ring stall, found early.
-    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+    /// Judges by CPU time. If there is work to do, this is a ring stall that is found early.
+    pub(super) fn assess(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         if !s.runs() || s.is_crowded() {
             self.idle.forget();
             return Opinion::Fine;
@@ -117,7 +117,7 @@ impl Spin {
     }
 }
 
-/// Parked, and either it does not wake, or it wakes and parks without a turn of its loop.
+/// The domain parks, and either does not wake, or wakes and parks again without a turn of its loop.
 #[derive(Debug, Default)]
 pub(super) struct Sleep {
     deaf: Stretch<u64>,
@@ -126,7 +126,7 @@ pub(super) struct Sleep {
 }
 
 impl Sleep {
-    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+    pub(super) fn assess(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         if s.held() {
             self.deaf.forget();
             self.beat.forget();

@@ -1,24 +1,24 @@
-//! Silent failures: a driver that reports all well while frames are lost.
+//! Silent failures: a driver that reports that all is well while frames are lost.
 
 use super::finding::{Detector, Finding, Symptom};
-use super::opinion::Opinion;
+use super::opinion::{Opinion, ReceiveOpinions};
 use super::sample::Sample;
 use super::time::{Age, Moment, Stretch, ns};
-use super::work::{Case, Waker, Watch};
+use super::work::{Case, Cursor, Waker, Watch};
 use crate::topology::Thresholds;
 use microvm::domain::VcpuState;
 use platform::budget::CONFIRM_TICK;
 
-/// Looks that are remembered: more than fit into the age at which a frame is overdue, so that the
-/// oldest one is always older.
+/// Number of samples that are remembered. They reach back for longer than the age at which a frame is
+/// overdue.
 const REMEMBERED: usize = 32;
-/// After so long, nanoseconds, the switchboard is due to ask the NIC about a claim: its tick, and
-/// half of one for good measure.
+/// Nanoseconds after which the switchboard must have asked the NIC about a claim: its tick, and half
+/// a tick as a margin.
 const ASKED_AFTER_NS: u64 = CONFIRM_TICK.as_nanos() as u64 * 3 / 2;
-/// Turns of the switchboard that must have begun since then: two beginnings enclose a whole one.
+/// Turns of the switchboard that must have begun since then: two beginnings enclose a whole turn.
 const TURNS: u64 = 2;
 
-/// What was claimed at an earlier look.
+/// What was claimed at an earlier sample.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mark {
     at: Moment,
@@ -28,20 +28,21 @@ struct Mark {
 
 /// Frames claimed sent that the NIC's own counter does not confirm.
 ///
-/// Claims are confirmed in their order, so of those awaiting confirmation the newest are the ones
-/// claimed last. If more await than were claimed since an earlier look, the oldest of them is older
-/// than that look.
+/// Claims are confirmed in their order, so the frames that await confirmation are those claimed last.
+/// If more frames await confirmation than were claimed since an earlier sample, the oldest of them is
+/// older than that sample.
 #[derive(Debug, Default)]
 pub(super) struct SilentTransmit {
     marks: [Mark; REMEMBERED],
-    /// Marks that are filled, and where the next one goes.
+    /// Number of marks that are filled.
     filled: usize,
+    /// Index of the mark that is written next.
     next: usize,
 }
 
 impl SilentTransmit {
-    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
-        // While the link is down a NIC may claim or count what it likes; the switchboard knows.
+    pub(super) fn assess(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+        // While the link is down, the NIC's claims and counts mean nothing; the switchboard knows that.
         if !s.nic.link_up {
             *self = Self::default();
             return Opinion::Fine;
@@ -65,21 +66,20 @@ impl SilentTransmit {
         }
     }
 
-    /// The newest mark that is at least so old.
+    /// The newest mark that is at least `age_ns` old.
     fn newest_before(&self, now: Moment, age_ns: u64) -> Option<&Mark> {
         let old = |mark: &&Mark| now.since(mark.at).wall_ns >= age_ns;
         self.marks[..self.filled].iter().filter(old).max_by_key(|mark| mark.at.wall_ns)
     }
 
-    /// Whether the switchboard has asked the NIC about everything that was claimed at a mark.
+    /// Returns true if the switchboard has asked the NIC about everything that was claimed at a mark.
     fn asked_since(&self, mark: &Mark, turns: u64) -> bool {
         let due = |later: &&Mark| later.at.since(mark.at).wall_ns >= ASKED_AFTER_NS;
         let later = self.marks[..self.filled].iter().filter(due).min_by_key(|m| m.at.wall_ns);
         later.is_some_and(|later| turns.saturating_sub(later.turns) >= TURNS)
     }
 
-    /// Keeps a mark, unless the last one is so young that the memory would not reach back far
-    /// enough.
+    /// Keeps a mark, unless the last one is so young that the marks would not reach back far enough.
     fn remember(&mut self, now: Moment, s: &Sample, limit_ns: u64) {
         let last = &self.marks[(self.next + REMEMBERED - 1) % REMEMBERED];
         let young = now.since(last.at).wall_ns < 2 * limit_ns / REMEMBERED as u64;
@@ -93,7 +93,7 @@ impl SilentTransmit {
     }
 }
 
-/// What of the driver's own receive state is unchanged while the NIC's head moves.
+/// The driver's receive state. If it does not change while the NIC's head moves, frames are unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Quiet {
     returned: u32,
@@ -101,7 +101,7 @@ struct Quiet {
     tail: u32,
 }
 
-/// The NIC receives, or would, and the driver publishes nothing.
+/// The NIC receives, or could, and the driver publishes nothing.
 #[derive(Debug, Default)]
 pub(super) struct SilentReceive {
     quiet: Option<(Quiet, u32)>,
@@ -112,29 +112,29 @@ pub(super) struct SilentReceive {
 }
 
 impl SilentReceive {
-    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> [Opinion; 3] {
+    pub(super) fn assess(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> ReceiveOpinions {
         let c = &s.cursors;
-        let case = |pending, cursor, symptom| Case {
+        let case = |pending, ring, nic, symptom| Case {
             pending,
-            cursor,
+            cursor: Cursor { ring, nic },
             needs_engine: false,
             waker: Waker::Engine,
             limit_ns: ns(t.silent_receive_us),
             detector: Detector::SilentReceive,
             symptom,
         };
-        let unseen = case(self.is_unseen(s), [c.rx_returned, 0], Symptom::ReceiveUnseen);
-        let starved = case(s.starved(), [c.rx_taken, s.nic.rx_head], Symptom::ReceiveStarved);
-        [
-            self.unseen.look(&unseen, s, now, t),
-            self.starved.look(&starved, s, now, t),
-            self.look_at_mask(s, now, t),
-        ]
+        let unseen = case(self.is_unseen(s), c.rx_returned, 0, Symptom::ReceiveUnseen);
+        let starved = case(s.starved(), c.rx_taken, s.nic.rx_head, Symptom::ReceiveStarved);
+        ReceiveOpinions {
+            unseen: self.unseen.assess(&unseen, s, now, t),
+            starved: self.starved.assess(&starved, s, now, t),
+            masked: self.assess_mask(s, now, t),
+        }
     }
 
-    /// Whether the head has moved since the driver last did anything. It may read ahead of what is
-    /// completed by as much as the NIC has fetched, so only its movement counts; and a completed
-    /// descriptor that shows is a ring stall's affair.
+    /// Returns true if the head has moved since the driver last did anything. The head may be ahead of
+    /// the completed descriptors by as many as the NIC has fetched, so only its movement counts. A
+    /// descriptor that shows as completed concerns the ring stall detector.
     fn is_unseen(&mut self, s: &Sample) -> bool {
         let quiet = Quiet {
             returned: s.cursors.rx_returned,
@@ -151,7 +151,7 @@ impl SilentReceive {
     }
 
     /// A busy driver masks the interrupt on purpose, and unmasks it before it parks.
-    fn look_at_mask(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+    fn assess_mask(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
         if !s.nic.masked || s.held() || !s.nic.link_up {
             self.masked.forget();
             self.masked_asleep = 0;

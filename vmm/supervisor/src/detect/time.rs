@@ -1,11 +1,11 @@
 //! Time as the detectors count it.
 //!
-//! A look that comes late, because the machine ran something else or nothing at all, counts as if
-//! it had come when it was due: if the supervisor was not run in between, the domain, the NIC's
-//! engine and the switchboard may not have been either. The same bound holds for CPU time, which on
-//! an emulated CPU runs on while the machine stands still.
+//! A sample that is late, because the machine ran something else or nothing at all, counts as if it
+//! had been taken when it was due: if the supervisor was not scheduled in between, the domain, the
+//! NIC's engine and the switchboard may not have been scheduled either. The same bound holds for CPU
+//! time, which on an emulated CPU runs on while the machine stands still.
 
-/// How much later than planned a look may come and still count in full.
+/// How much later than planned a sample may be and still count in full.
 const LATENESS_NS: u64 = 500_000;
 
 /// Microseconds as nanoseconds.
@@ -36,29 +36,36 @@ impl Moment {
     }
 }
 
-/// Counts time from look to look.
+/// What the two clocks say.
+#[derive(Clone, Copy, Debug)]
+struct Clocks {
+    wall_ns: u64,
+    cpu_ns: u64,
+}
+
+/// Counts time from sample to sample.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     now: Moment,
-    /// The last look: wall clock and CPU clock.
-    last: Option<(u64, u64)>,
-    /// When the next look is due after the last.
+    /// The clocks at the last sample.
+    last: Option<Clocks>,
+    /// How long after the last sample the next one is due.
     planned_ns: u64,
 }
 
 impl Counted {
-    /// A look at these clocks: what time it is, counted.
-    pub(super) fn look(&mut self, wall_ns: u64, cpu_ns: u64) -> Moment {
-        if let Some((last_wall_ns, last_cpu_ns)) = self.last {
-            let passed = wall_ns.saturating_sub(last_wall_ns).min(self.planned_ns + LATENESS_NS);
+    /// Counts the time up to a sample with these clocks. Returns the moment in counted time.
+    pub(super) fn advance(&mut self, wall_ns: u64, cpu_ns: u64) -> Moment {
+        if let Some(last) = self.last {
+            let passed = wall_ns.saturating_sub(last.wall_ns).min(self.planned_ns + LATENESS_NS);
             self.now.wall_ns += passed;
-            self.now.cpu_ns += cpu_ns.saturating_sub(last_cpu_ns).min(passed);
+            self.now.cpu_ns += cpu_ns.saturating_sub(last.cpu_ns).min(passed);
         }
-        self.last = Some((wall_ns, cpu_ns));
+        self.last = Some(Clocks { wall_ns, cpu_ns });
         self.now
     }
 
-    /// The next look is planned.
+    /// The next sample is due in `in_ns`.
     pub(super) fn plan(&mut self, in_ns: u64) {
         self.planned_ns = in_ns;
     }
@@ -77,7 +84,7 @@ impl<K> Default for Stretch<K> {
 }
 
 impl<K: PartialEq + Copy> Stretch<K> {
-    /// How long it has been so. Begins anew if it is not what it was.
+    /// How long `key` has been the same. A new stretch begins if it is not.
     pub(super) fn age(&mut self, key: K, now: Moment) -> Age {
         match self.began {
             Some((began, since)) if began == key => now.since(since),
@@ -88,7 +95,7 @@ impl<K: PartialEq + Copy> Stretch<K> {
         }
     }
 
-    /// What has stayed the same, while it does.
+    /// What stays the same at present.
     pub(super) fn key(&self) -> Option<K> {
         self.began.map(|(key, _)| key)
     }
@@ -105,21 +112,21 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     #[test]
-    fn a_late_look_counts_as_if_it_were_on_time() {
+    fn a_late_sample_counts_as_if_it_were_on_time() {
         let mut counted = Counted::default();
-        let first = counted.look(5 * MS, 0);
+        let first = counted.advance(5 * MS, 0);
         counted.plan(MS);
-        let late = counted.look(105 * MS, 90 * MS);
+        let late = counted.advance(105 * MS, 90 * MS);
         let age = late.since(first);
         assert!(age.wall_ns < 2 * MS && age.cpu_ns <= age.wall_ns, "{age:?}");
     }
 
     #[test]
-    fn an_early_look_counts_what_has_passed() {
+    fn an_early_sample_counts_what_has_passed() {
         let mut counted = Counted::default();
-        let first = counted.look(0, 0);
+        let first = counted.advance(0, 0);
         counted.plan(100 * MS);
-        let early = counted.look(MS, MS / 2);
+        let early = counted.advance(MS, MS / 2);
         assert_eq!(early.since(first), Age { wall_ns: MS, cpu_ns: MS / 2 });
     }
 

@@ -1,47 +1,56 @@
-//! Work that is there and stays undone, whether the domain is parked or not.
+//! Pending work that stays undone, whether the domain is parked or not.
 //!
 //! ```text
 //!   work appears ── half time ─────────────── full time ──────── wall-clock cap
-//!                   asleep, unsignalled:      had its chance     failed
+//!                   asleep, unsignalled:      could have acted   failed
 //!                   wake it                   since: failed      in any case
 //! ```
-//! A domain that had not been run, or a NIC engine that had not, has not had its chance: on a
-//! loaded machine the verdict waits for it, up to the cap. If the wake helps, a wakeup had been
-//! lost: that heals, and is counted.
+//! A domain or a NIC engine that was not scheduled could not have acted: on a loaded machine the
+//! verdict waits for that, up to the cap. If the wake helps, a wakeup had been lost; that heals, and
+//! is counted.
 
 use super::finding::{Detector, Finding, Symptom};
-use super::opinion::Opinion;
+use super::opinion::{Opinion, StallOpinions};
 use super::sample::Sample;
 use super::time::{Age, Moment, Stretch, ns};
 use crate::topology::Thresholds;
 use microvm::domain::VcpuState;
 
-/// Who wakes the domain for a kind of work.
+/// What wakes the domain for a kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waker {
     Engine,
     Switchboard,
 }
 
-/// What a watch looks at.
+/// How far work has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// In the domain's ring.
+    pub(super) ring: u32,
+    /// In the NIC's ring; 0 where the NIC does not matter.
+    pub(super) nic: u32,
+}
+
+/// The work that a watch observes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
     /// There is something to do.
     pub(super) pending: bool,
     /// What moves when it is done.
-    pub(super) cursor: [u32; 2],
+    pub(super) cursor: Cursor,
     /// The NIC's engine must do its part before the domain can do its own.
     pub(super) needs_engine: bool,
     pub(super) waker: Waker,
-    /// Full time, nanoseconds.
+    /// How long it may stay undone, nanoseconds.
     pub(super) limit_ns: u64,
-    /// Whose verdict it is.
+    /// The detector that gives the verdict.
     pub(super) detector: Detector,
-    /// What it will say.
+    /// The symptom in that verdict.
     pub(super) symptom: Symptom,
 }
 
-/// Where everybody stood when the chance began.
+/// The state at the moment from which the domain could have acted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Start {
     waits: u64,
@@ -62,25 +71,25 @@ impl Start {
         }
     }
 
-    /// Whether the domain has looked at everything since: two beats enclose a whole turn of its
-    /// loop, and so does a sleep that ended and began again.
-    fn domain_had_its_chance(&self, s: &Sample) -> bool {
+    /// Returns true if the domain has checked everything since: two heartbeats enclose a whole turn of
+    /// its loop, and so does a sleep that ended and began again.
+    fn domain_could_act(&self, s: &Sample) -> bool {
         let parks = if self.was_parked { 1 } else { 2 };
         s.heartbeat.wrapping_sub(self.heartbeat) >= 2 || s.waits.wrapping_sub(self.waits) >= parks
     }
 
-    /// Turns of the NIC's engine that began since. Hardware is always at work.
+    /// Turns of the NIC's engine that began since. Hardware is always running.
     fn engine_turns(&self, s: &Sample) -> u64 {
         if s.nic.progress == 0 { u64::MAX } else { s.nic.progress.wrapping_sub(self.progress) }
     }
 
-    /// Whether the NIC's engine has looked at everything since: two beginnings enclose a turn.
-    fn engine_had_its_chance(&self, s: &Sample) -> bool {
+    /// Returns true if the NIC's engine has checked everything since: two beginnings enclose a turn.
+    fn engine_could_act(&self, s: &Sample) -> bool {
         s.nic.tx_head == s.nic.tx_tail || self.engine_turns(s) >= 2
     }
 
-    /// Whether who wakes the domain cannot have stood still between the work and the wakeup: it
-    /// began another turn since.
+    /// Returns true if the waker did not stand still between the work and the wakeup: it began another
+    /// turn since.
     fn waker_went_on(&self, waker: Waker, s: &Sample) -> bool {
         match waker {
             Waker::Engine => self.engine_turns(s) >= 1,
@@ -92,16 +101,22 @@ impl Start {
 /// Watches one kind of work.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    undone: Stretch<[u32; 2]>,
+    undone: Stretch<Cursor>,
     start: Start,
     woken: bool,
-    /// When it was woken: its waker had not just been stopped.
+    /// Whether the waker was running when the domain was woken.
     waker_went_on: bool,
     last: Age,
 }
 
 impl Watch {
-    pub(super) fn look(&mut self, case: &Case, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
+    pub(super) fn assess(
+        &mut self,
+        case: &Case,
+        s: &Sample,
+        now: Moment,
+        t: &Thresholds,
+    ) -> Opinion {
         let running = s.runs() || s.vcpu == VcpuState::Parked;
         if !running || !s.nic.link_up {
             self.forget();
@@ -109,7 +124,7 @@ impl Watch {
         }
         let moved = self.undone.key().is_some_and(|cursor| cursor != case.cursor);
         if moved || !case.pending {
-            // A waker that had only been stopped on its way would have woken it too.
+            // A waker that was only preempted on its way would have woken the domain too.
             let healed = self.woken && self.waker_went_on;
             let lasted_ns = self.last.wall_ns;
             self.forget();
@@ -142,9 +157,9 @@ impl Watch {
         if age.wall_ns < case.limit_ns {
             return Opinion::Suspect(case.limit_ns - age.wall_ns);
         }
-        let had_chance = self.start.domain_had_its_chance(s)
-            && (!case.needs_engine || self.start.engine_had_its_chance(s));
-        if had_chance || age.wall_ns >= ns(t.wall_cap_us) {
+        let could_act = self.start.domain_could_act(s)
+            && (!case.needs_engine || self.start.engine_could_act(s));
+        if could_act || age.wall_ns >= ns(t.wall_cap_us) {
             return Opinion::Failed(Finding::new(case.detector, case.symptom, age, s));
         }
         Opinion::Suspect(half_ns)
@@ -166,11 +181,11 @@ pub(super) struct RingStall {
 }
 
 impl RingStall {
-    pub(super) fn look(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> [Opinion; 3] {
+    pub(super) fn assess(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> StallOpinions {
         let c = &s.cursors;
         let case = |pending, cursor, symptom| Case {
             pending,
-            cursor: [cursor, 0],
+            cursor: Cursor { ring: cursor, nic: 0 },
             needs_engine: false,
             waker: Waker::Engine,
             limit_ns: ns(t.stall_us),
@@ -186,10 +201,10 @@ impl RingStall {
             ..case(s.unclaimed(), c.tx_claimed, Symptom::TransmitUnclaimed)
         };
         let unpublished = case(s.rx_completed, c.rx_returned, Symptom::ReceiveUnpublished);
-        [
-            self.untaken.look(&untaken, s, now, t),
-            self.unclaimed.look(&unclaimed, s, now, t),
-            self.unpublished.look(&unpublished, s, now, t),
-        ]
+        StallOpinions {
+            untaken: self.untaken.assess(&untaken, s, now, t),
+            unclaimed: self.unclaimed.assess(&unclaimed, s, now, t),
+            unpublished: self.unpublished.assess(&unpublished, s, now, t),
+        }
     }
 }

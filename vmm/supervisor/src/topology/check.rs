@@ -1,20 +1,20 @@
-//! What no schema can say: rules over the whole topology.
+//! Rules that no schema can express, checked over the whole topology.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use shared_ring::layout::MAX_GUESTS;
 
-use super::{
-    AnnounceSpec, AppSpec, DumpSpec, EventKind, FailBackSpec, Limits, MAX_DOMAINS, NicSpec, Policy,
-    Topology, WireSpec,
-};
+use super::event_kind::EventKind;
+use super::limits::{FailBackSpec, Limits};
+use super::policy::Policy;
+use super::spec::{AnnounceSpec, AppSpec, DumpSpec, MAX_DOMAINS, NicSpec, Topology, WireSpec};
 use nic::wire::TAP_NAME_BYTES;
 use platform::budget::MAX_ANNOUNCE_AGAIN;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
-/// Bytes of a name: `vcpu-` and it must fit the kernel's 15 for a thread.
+/// Longest name in bytes: with `vcpu-` before it, it must fit into the 15 bytes of a thread's name.
 const NAME_BYTES: usize = 10;
 
 /// A broken rule.
@@ -44,7 +44,7 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
         .or_else(|| check_detect(topology))
 }
 
-/// Latest repetition, milliseconds: after a minute everybody has asked by himself.
+/// Latest repetition in milliseconds: within a minute every neighbour asks by itself.
 const LATEST_AGAIN_MS: u32 = 60_000;
 
 fn check_announce(announce: &AnnounceSpec) -> Option<Mistake> {
@@ -60,12 +60,12 @@ fn check_announce(announce: &AnnounceSpec) -> Option<Mistake> {
         return mistake(at, "not later than the one before", "put the times in ascending order");
     }
     let late = again.iter().position(|after| !(1..=LATEST_AGAIN_MS).contains(after))?;
-    let what = format!("{} ms is no time for a repetition", again[late]);
+    let what = format!("{} ms is not a valid time for a repetition", again[late]);
     mistake(format!("{at}[{late}]"), what, "use 1 to 60000 ms")
 }
 
-/// Milliseconds that a drill waits for its answer. While it does, the VMM holds off other planned
-/// operations.
+/// Milliseconds for which a drill may wait for its answer. Other planned operations are refused
+/// meanwhile.
 const ANSWER_WITHIN_MS: std::ops::RangeInclusive<u32> = 1..=100;
 
 fn check_drills(topology: &Topology) -> Option<Mistake> {
@@ -73,12 +73,12 @@ fn check_drills(topology: &Topology) -> Option<Mistake> {
     if ANSWER_WITHIN_MS.contains(&limit_ms) {
         return None;
     }
-    let what = format!("{limit_ms} ms is no time to wait for an answer");
+    let what = format!("{limit_ms} ms is not a valid time to wait for an answer");
     mistake("drill.answer_within_ms", what, "use 1 to 100 ms, or leave it out for 1")
 }
 
-/// Milliseconds between two probes: one takes up to a millisecond, and a dead port that is found
-/// after a second might as well wait for a drill.
+/// Milliseconds between two probes. A probe takes up to a millisecond, and beyond a second a drill
+/// finds a dead port as soon as probes do.
 const PROBE_MS: std::ops::RangeInclusive<u32> = 3..=1000;
 
 fn check_probes(topology: &Topology) -> Option<Mistake> {
@@ -87,7 +87,7 @@ fn check_probes(topology: &Topology) -> Option<Mistake> {
         return None;
     }
     if !PROBE_MS.contains(&every_ms) {
-        let what = format!("{every_ms} ms is no time between two probes");
+        let what = format!("{every_ms} ms is not a valid time between two probes");
         return mistake(at, what, "use 3 to 1000 ms, or 0 for none");
     }
     let limit_ms = topology.drill.answer_within_ms;
@@ -150,7 +150,7 @@ fn check_domains(topology: &Topology) -> Option<Mistake> {
             return mistake(format!("{at}.name"), what, "give each domain a name of its own");
         }
         let nic_at = format!("{at}.nic");
-        // Shared, it is checked once.
+        // A shared NIC is checked once.
         if i > 0 && topology.shares_nic() {
             continue;
         }
@@ -187,7 +187,7 @@ fn check_name(at: &str, name: &str) -> Option<Mistake> {
     if fits {
         return None;
     }
-    mistake(at, format!("`{name}` is no name"), "use 1 to 10 letters, digits, - or _")
+    mistake(at, format!("`{name}` is not a valid name"), "use 1 to 10 letters, digits, - or _")
 }
 
 fn check_wire<'a>(at: &str, nic: &'a NicSpec, taps: &mut HashSet<&'a str>) -> Option<Mistake> {
@@ -203,7 +203,7 @@ fn check_wire<'a>(at: &str, nic: &'a NicSpec, taps: &mut HashSet<&'a str>) -> Op
         && tap != "..";
     if !fits {
         let mend = "use 1 to 15 printable characters without spaces, / and :";
-        return mistake(at, format!("`{tap}` is no name of an interface"), mend);
+        return mistake(at, format!("`{tap}` is not a valid interface name"), mend);
     }
     if !taps.insert(tap) {
         let what = format!("the TAP `{tap}` is another NIC's");
@@ -228,7 +228,7 @@ fn check_apps(topology: &Topology) -> Option<Mistake> {
 
 fn check_app(at: &str, app: &AppSpec, others: &[AppSpec]) -> Option<Mistake> {
     if !app.mac.is_station() {
-        let what = format!("{} is no station's address", app.mac);
+        let what = format!("{} is not a station's address", app.mac);
         let mend = "use one whose first byte is even, such as 52:54:00:77:73:01";
         return mistake(format!("{at}.mac"), what, mend);
     }
@@ -267,7 +267,7 @@ fn check_notify(topology: &Topology) -> Option<Mistake> {
             return mistake(format!("{at}.run"), "no program is named", mend);
         }
         if !(1..=600_000).contains(&notify.timeout_ms) {
-            let what = format!("{} ms is no time limit", notify.timeout_ms);
+            let what = format!("{} ms is not a valid time limit", notify.timeout_ms);
             return mistake(format!("{at}.timeout_ms"), what, "use 1 to 600000");
         }
     }
@@ -291,7 +291,7 @@ fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
         m.file_type().is_socket()
     };
     if socket.symlink_metadata().is_ok_and(|m| !is_socket(m)) {
-        let what = format!("`{shown}` exists and is no socket");
+        let what = format!("`{shown}` exists and is not a socket");
         return mistake(at, what, "remove it, or choose another path");
     }
     None

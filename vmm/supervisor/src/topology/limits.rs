@@ -1,4 +1,4 @@
-//! What an operator may tune about failing over again and again, with the reason of each default.
+//! What an operator may tune about repeated failovers, with the reason for each default.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// A domain that fails so often within `window_s` is quarantined; 1 to 100000.
     ///
-    /// Default 5: a cause that comes back three or four times is more likely traffic that will
-    /// pass than a NIC or driver that will not; each costs the service about a millisecond.
+    /// Default 5: a cause that returns three or four times is more likely traffic that will pass
+    /// than a broken NIC or driver, and each failover costs the service about a millisecond.
     pub failures: u32,
     /// Seconds in which failures add up. Default 60.
     pub window_s: u32,
-    /// Seconds of the first quarantine; it doubles with each one that follows without a healthy
-    /// time of the same length between. Default 30: long enough for somebody to read the event,
-    /// and short enough that a spare is missing for no more than that after a passing cause.
+    /// Seconds of the first quarantine. The time doubles with each further quarantine, unless the
+    /// domain was healthy for the same time after it. Default 30: long enough for an operator to read
+    /// the event, and short enough that a passing cause does not cost the spare for longer.
     pub quarantine_s: u32,
-    /// Longest quarantine in seconds. Default 3600: one try an hour costs nothing, and a NIC that
-    /// was replaced comes back without a command.
+    /// Longest quarantine in seconds. Default 3600: one attempt an hour costs nothing, and a NIC
+    /// that was replaced returns without a command.
     pub quarantine_max_s: u32,
     /// Losses of a NIC's link within `link_window_s` that are forgiven; then each return of the
     /// link is trusted later. Default 3: a switch that restarts drops its links two or three times.
@@ -29,8 +29,8 @@ pub struct Limits {
     /// Milliseconds for which a flapping link must be up before its domain is healthy again; doubles
     /// with each further loss. Default 100: longer than a loose plug bounces.
     pub link_hold_ms: u32,
-    /// Longest such time in milliseconds. Default 10000: what a service can be denied of a link
-    /// that is up at the moment, where every other is down.
+    /// Longest such time in milliseconds. Default 10000: the longest time for which a link that is
+    /// up is not used although every other link is down.
     pub link_hold_max_ms: u32,
 }
 
@@ -49,14 +49,15 @@ impl Default for Limits {
     }
 }
 
-/// Whether to go back to a domain that failed and is whole again.
+/// Whether the service goes back to a preferred domain once that is healthy again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum FailBackSpec {
-    /// Whoever serves goes on: each switch has a price, and the domains are alike.
+    /// The serving domain continues: each switch has a price, and the domains are equal.
     #[default]
     Never,
-    /// One domain serves whenever it can. By a planned switch, so the policy must be `fast-spare`.
+    /// One domain serves whenever it can. The service returns to it by a planned switch, so the
+    /// policy must be `fast-spare`.
     Prefer {
         /// Name of the domain.
         domain: String,

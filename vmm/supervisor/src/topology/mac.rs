@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// Whether a station may have this address: neither a group's nor all zeroes.
+    /// Returns true if a station may have this address: it is neither a group address nor all zeroes.
     pub fn is_station(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }
@@ -45,7 +45,7 @@ impl FromStr for MacAddress {
 }
 
 fn bad(text: &str) -> String {
-    format!("`{text}` is no MAC address: write six bytes as 52:54:00:77:73:01")
+    format!("`{text}` is not a MAC address: write six bytes as 52:54:00:77:73:01")
 }
 
 impl Serialize for MacAddress {

@@ -35,10 +35,10 @@ impl Policy {
         }
     }
 
-    /// Whether a standby's driver has its NIC attached already.
+    /// Returns true if a standby's driver has already attached its NIC.
     pub fn attaches_early(self) -> bool {
         match self {
-            // With one domain there is no standby but the one that takes the ring at once.
+            // With one domain, the only standby is the rebuilt one, which serves at once.
             Self::FastSpare | Self::Reboot => true,
             Self::Spare => false,
         }

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 fn demo_with(change: impl FnOnce(&mut serde_json::Value)) -> Result<Topology, TopologyError> {

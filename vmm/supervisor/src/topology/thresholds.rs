@@ -1,66 +1,66 @@
-//! Every threshold of the detectors, its default, and the reason for it.
+//! Every threshold of the detectors, with its default and the reason for it.
 //!
 //! Times are of two kinds. `_cpu_us` is CPU time of the vCPU thread itself: it stands still while
 //! the machine runs something else, so a loaded machine cannot raise a false alarm by it. Where
-//! only wall time can tell (a parked domain uses no CPU), the detectors ask for proof that the
-//! domain had its chance, and time in which the supervisor itself was not run does not count (see
-//! `detect/time.rs`). Under emulated CPUs the CPU clock runs on while the machine stands still: give
-//! such a system larger values.
+//! only wall time can tell (a parked domain uses no CPU), the detectors demand proof that the
+//! domain could have acted, and time in which the supervisor itself was not scheduled does not
+//! count (see `detect/time.rs`). Under emulated CPUs the CPU clock runs on while the machine stands
+//! still: give such a system larger values.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// When something that looks wrong is wrong.
+/// How long a suspicious state may last before it counts as a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {
-    /// Hang: CPU time without a heartbeat before the second look. A turn of the loop handles at
-    /// most 128 frames each way and leaves the guest five times at most; at 90 µs an exit, the worst
-    /// measured, that is half a millisecond. Twice as much is worth a look.
+    /// Hang: CPU time without a heartbeat before the vCPU is kicked. A turn of the loop handles at most
+    /// 128 frames each way and leaves the guest five times at most; at 90 µs an exit, the worst
+    /// measured, that is half a millisecond. Twice that time is worth a kick.
     pub hang_cpu_us: u32,
-    /// Hang, second look: the vCPU is kicked out of the guest and let in again so often, and must
-    /// answer each kick in time. On a busy development machine a processor stood still for
-    /// milliseconds with the thread's CPU clock running, and does not answer then.
+    /// Hang: how often the vCPU is then kicked out of the guest and let in again; it must answer each
+    /// kick in time to count as hung. On a busy development machine a processor stood still for
+    /// milliseconds while the thread's CPU clock ran on; such a processor does not answer.
     pub second_looks: u32,
-    /// Hang, second look: between two kicks. A kick is answered within 154 µs; in the rest of the
-    /// three, a turn that had only been delayed comes to its end.
+    /// Hang: time between two kicks. A kick is answered within 154 µs; the rest of the three
+    /// intervals is enough for a turn that was only delayed to end.
     pub second_look_us: u32,
-    /// Hang and blocked, wall clock: an end to waiting where the CPU clock does not move. A
+    /// Hang and blocked: the wall-clock limit for cases in which the CPU clock does not move. A
     /// real-time thread on a saturated development machine was late by up to 50 ms; this is twice
     /// that.
     pub wall_cap_us: u32,
     /// Spin: CPU time in which the loop turns, never parks and moves no cursor. A turn that finds
-    /// nothing is followed by parking, so this is some thousand turns that should not be.
+    /// nothing should be followed by parking, so this time is some thousand turns in vain.
     pub spin_cpu_us: u32,
-    /// Ring stall: wall time for which work that is there is not touched although the domain had
-    /// its chance. Half of it passes before the spurious wake; the rest is enough for a wake-up,
-    /// which took 195 µs at worst. Together with the takeover and a datagram's period it stays
-    /// under 10 ms.
+    /// Ring stall: wall time for which pending work is not touched although the domain could have
+    /// acted. The domain is woken after half of this time; the rest is enough for a wake-up, which
+    /// took 195 µs at worst. Together with the takeover and a datagram's period the time stays under
+    /// 10 ms.
     pub stall_us: u32,
     /// Silent transmit: age of a frame that the domain claims sent and the NIC's counter does not
     /// confirm. The switchboard asks the NIC every millisecond, and must have done so since; a NIC
     /// with full FIFOs counts within a third of one.
     pub silent_transmit_us: u32,
     /// Silent receive: wall time for which frames that the NIC has received do not appear, or the
-    /// NIC has no buffers although there are some. As for the ring stall, but there is no reason for
-    /// a domain to be slow here, since it is awake.
+    /// NIC has no buffers although the domain has some. The reason is that of the ring stall, but a
+    /// domain that is awake has no excuse for being slow.
     pub silent_receive_us: u32,
-    /// Silent receive: how long the NIC's interrupt may be masked while the domain is parked. Nothing
-    /// is lost by it yet, and a wakeup that was lost heals before.
+    /// Silent receive: how long the NIC's interrupt may be masked while the domain is parked. No
+    /// frame is lost by that alone, and a lost wakeup heals before.
     pub masked_us: u32,
-    /// Device: how long a register may read wrong. Two looks in a row, so that a takeover which is
-    /// just opening filters is not taken for damage.
+    /// Device: how long a register may read wrong. Two samples in a row, so that a takeover which is
+    /// just opening filters does not count as damage.
     pub device_us: u32,
-    /// Lost wakeups: so many within [`Self::lost_wakeup_window_us`] are no accident but a ring stall.
+    /// So many lost wakeups within [`Self::lost_wakeup_window_us`] are a ring stall and no accident.
     pub lost_wakeups: u32,
-    /// See [`Self::lost_wakeups`]; one in a second could still be a rare race.
+    /// See [`Self::lost_wakeups`]; one lost wakeup a second could still be a rare race.
     pub lost_wakeup_window_us: u32,
-    /// Between two looks at a domain that works. The verdict of each detector is late by at most
-    /// this; a look costs some ten microseconds.
+    /// Time between two samples of a domain that works. Each detector's verdict is late by at most
+    /// this time; a sample costs some ten microseconds.
     pub look_us: u32,
-    /// Between two proofs of life of an idle domain. Each one wakes it.
+    /// Time between two proofs of life of an idle domain. Each one wakes the domain.
     pub idle_look_us: u32,
-    /// After so long without anything the looks become rare.
+    /// Time without any activity after which samples become rare.
     pub idle_after_us: u32,
 }
 
@@ -84,7 +84,7 @@ impl Thresholds {
         idle_after_us: 10_000,
     };
 
-    /// The first value that no system works with, if any: its key, and why not.
+    /// The first value with which no system can work, if any: its key, and the reason.
     pub fn mistake(&self) -> Option<(&'static str, &'static str)> {
         let short = "shorter than what a working domain does in one go";
         let long = "a failure would go unnoticed for more than ten seconds";

@@ -76,7 +76,7 @@ fn failover(from: DomainId, verdict_ns: u64) -> FailoverReport {
         resent: 0,
         poisoned: 0,
         salvaged: 0,
-        epitaph: String::new(),
+        crash_summary: String::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use microvm::domain::VcpuState;
 fn a_working_domain_is_left_alone() {
     let mut world = World::idle();
     world.assert_silent(2_000, serve);
-    assert_eq!((world.wakes, world.second_looks, world.healed), (0, 0, 0));
+    assert_eq!((world.wakes, world.kicks, world.healed), (0, 0, 0));
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn held_is_not_hung() {
         s.nic.rx_head += 9;
     });
     world.assert_silent(1_000, |_, _, _| ());
-    assert_eq!((world.wakes, world.second_looks), (0, 0));
+    assert_eq!((world.wakes, world.kicks), (0, 0));
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn nothing_is_judged_by_its_work_while_the_link_is_down() {
 }
 
 #[test]
-fn a_nic_that_is_gone_or_changed_is_found_at_the_second_look() {
+fn a_nic_that_is_gone_or_changed_is_found_at_the_second_sample() {
     let mismatch = Mismatch { register: 0x100, expected: 2, found: 0 };
     type Change = fn(&mut Sample, Mismatch);
     let cases: [(Symptom, Change); 2] = [
@@ -54,33 +54,33 @@ fn a_nic_that_is_gone_or_changed_is_found_at_the_second_look() {
 }
 
 #[test]
-fn registers_that_are_wrong_for_one_look_are_no_fault() {
+fn registers_that_are_wrong_for_one_sample_are_no_fault() {
     let mut world = World::with(|_| ());
-    let mut looks = 0;
+    let mut samples = 0;
     world.assert_silent(200, |s, _, _| {
-        looks += 1;
+        samples += 1;
         let wrong = Mismatch { register: 0x5404, expected: 1 << 31, found: 0 };
-        s.nic.mismatch = (looks % 2 == 0).then_some(wrong);
+        s.nic.mismatch = (samples % 2 == 0).then_some(wrong);
     });
 }
 
 #[test]
-fn an_idle_domain_is_woken_ten_times_a_second_and_seldom_looked_at() {
+fn an_idle_domain_is_woken_ten_times_a_second_and_seldom_sampled() {
     let mut world = World::idle();
-    let (mut looks, mut order) = (0, Order::Nothing);
+    let (mut samples, mut order) = (0, Order::Nothing);
     let end_ns = world.s.now_ns + 1_000 * MS;
     let mut wakes = 0;
     while world.s.now_ns < end_ns {
         wake_in_vain(&mut world.s, 0, order);
-        let look = world.judge.look(&world.s, Duty::Serving, &world.t);
-        assert!(!matches!(look.order, Order::Fail(_)), "{look:?}");
-        wakes += u32::from(look.order == Order::Wake);
-        order = look.order;
-        looks += 1;
-        world.s.now_ns += look.next_ns;
+        let assessment = world.judge.assess(&world.s, Duty::Serving, &world.t);
+        assert!(!matches!(assessment.order, Order::Fail(_)), "{assessment:?}");
+        wakes += u32::from(assessment.order == Order::Wake);
+        order = assessment.order;
+        samples += 1;
+        world.s.now_ns += assessment.next_ns;
     }
     assert!((7..=11).contains(&wakes), "{wakes}");
-    assert!(looks < 200, "{looks}");
+    assert!(samples < 200, "{samples}");
 }
 
 #[test]

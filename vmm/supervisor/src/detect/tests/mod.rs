@@ -13,14 +13,14 @@ use microvm::domain::VcpuState;
 
 const MS: u64 = 1_000_000;
 
-/// A domain that changes as a test says, looked at whenever the judge asks for it.
+/// A domain that changes as a test says, sampled whenever the judge asks for it.
 struct World {
     s: Sample,
     judge: Judge,
     t: Thresholds,
     duty: Duty,
     wakes: u32,
-    second_looks: u32,
+    kicks: u32,
     healed: u32,
 }
 
@@ -31,11 +31,11 @@ impl World {
             tx_posted: 40,
             tx_taken: 40,
             tx_claimed: 40,
-            tx_heard: 40,
+            tx_read: 40,
             rx_provided: 1074,
             rx_taken: 561,
             rx_returned: 50,
-            rx_heard: 50,
+            rx_read: 50,
         };
         let nic = NicView {
             link_up: true,
@@ -68,7 +68,7 @@ impl World {
             t: Thresholds::DEFAULT,
             duty: Duty::Serving,
             wakes: 0,
-            second_looks: 0,
+            kicks: 0,
             healed: 0,
         }
     }
@@ -94,16 +94,17 @@ impl World {
         while self.s.now_ns < began_ns + ms * MS {
             self.s.now_ns += passed_ns;
             live(&mut self.s, passed_ns, order);
-            let look = self.judge.look(&self.s, self.duty, &self.t);
-            self.wakes += u32::from(look.order == Order::Wake);
-            self.second_looks += u32::from(look.order == Order::SecondLook);
-            self.healed += u32::from(look.healed_us.is_some());
-            if let Order::Fail(finding) = look.order {
+            let assessment = self.judge.assess(&self.s, self.duty, &self.t);
+            self.wakes += u32::from(assessment.order == Order::Wake);
+            self.kicks += u32::from(assessment.order == Order::Kick);
+            self.healed += u32::from(assessment.healed_us.is_some());
+            if let Order::Fail(finding) = assessment.order {
                 return Some((finding, (self.s.now_ns - began_ns) / MS));
             }
-            order = look.order;
-            // Frequent looks even where the judge would sleep: the vCPU's bell does that.
-            passed_ns = look.next_ns.min(MS);
+            order = assessment.order;
+            // Samples stay frequent even where the judge would sleep: a domain that wakes notifies the
+            // supervisor.
+            passed_ns = assessment.next_ns.min(MS);
         }
         None
     }
@@ -129,7 +130,7 @@ impl World {
 /// In the guest, using all its CPU time, without a heartbeat; it comes out when it is kicked.
 fn hang(s: &mut Sample, passed_ns: u64, order: Order) {
     s.cpu_ns += passed_ns;
-    s.interruptions += u64::from(order == Order::SecondLook);
+    s.interruptions += u64::from(order == Order::Kick);
 }
 
 /// Serves one datagram each way a millisecond, and parks in between.
@@ -141,10 +142,10 @@ fn serve(s: &mut Sample, passed_ns: u64, _: Order) {
     s.heartbeat += 4;
     s.waits += 2;
     let c = &mut s.cursors;
-    for cursor in [&mut c.tx_posted, &mut c.tx_taken, &mut c.tx_claimed, &mut c.tx_heard] {
+    for cursor in [&mut c.tx_posted, &mut c.tx_taken, &mut c.tx_claimed, &mut c.tx_read] {
         *cursor += 1;
     }
-    for cursor in [&mut c.rx_provided, &mut c.rx_taken, &mut c.rx_returned, &mut c.rx_heard] {
+    for cursor in [&mut c.rx_provided, &mut c.rx_taken, &mut c.rx_returned, &mut c.rx_read] {
         *cursor += 1;
     }
     s.nic.rx_head = (s.nic.rx_head + 1) % 512;
@@ -157,7 +158,7 @@ fn serve(s: &mut Sample, passed_ns: u64, _: Order) {
     s.confirmations.turns += 3;
 }
 
-/// Looks at everything once and parks again, if it was woken, without doing anything.
+/// Checks everything once and parks again, if it was woken, without doing anything.
 fn wake_in_vain(s: &mut Sample, _: u64, order: Order) {
     if order == Order::Wake {
         s.waits += 1;

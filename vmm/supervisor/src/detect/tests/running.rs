@@ -7,31 +7,31 @@ use super::{MS, World, hang, serve};
 use microvm::domain::VcpuState;
 
 #[test]
-fn a_hang_is_found_by_cpu_time_and_a_second_look() {
+fn a_hang_is_found_by_cpu_time_and_kicks() {
     let mut world = World::with(|s| s.vcpu = VcpuState::InGuest);
     let finding = world.assert_fails(Detector::Hang, 3, hang);
     assert_eq!(finding.symptom, Symptom::NoHeartbeat);
     assert!(finding.cpu_us >= 1_800, "{finding}");
-    assert_eq!(world.second_looks, 3);
+    assert_eq!(world.kicks, 3);
 }
 
 #[test]
-fn a_long_turn_that_ends_at_the_second_look_is_no_hang() {
+fn a_long_turn_that_ends_at_a_kick_is_no_hang() {
     let mut world = World::with(|s| s.vcpu = VcpuState::InGuest);
     world.assert_silent(500, |s, passed_ns, order| {
         s.cpu_ns += passed_ns;
-        s.interruptions += u64::from(order == Order::SecondLook);
-        s.heartbeat += u64::from(order == Order::SecondLook);
-        s.cursors.tx_claimed += u32::from(order == Order::SecondLook);
+        s.interruptions += u64::from(order == Order::Kick);
+        s.heartbeat += u64::from(order == Order::Kick);
+        s.cursors.tx_claimed += u32::from(order == Order::Kick);
         s.cursors.tx_taken = s.cursors.tx_claimed;
         s.cursors.tx_posted = s.cursors.tx_claimed;
     });
-    assert!(world.second_looks > 10);
+    assert!(world.kicks > 10);
 }
 
 #[test]
 fn a_processor_that_stands_still_is_no_hang_though_the_cpu_clock_runs_on() {
-    // The kick is answered only when the processor runs again, and then the domain beats.
+    // The kick is answered only when the processor runs again, and then the heartbeat moves.
     let mut world = World::with(|s| s.vcpu = VcpuState::InGuest);
     for _ in 0..20 {
         world.assert_silent(8, |s, passed_ns, _| s.cpu_ns += passed_ns);
@@ -49,10 +49,10 @@ fn a_processor_that_stands_still_is_no_hang_though_the_cpu_clock_runs_on() {
 
 #[test]
 fn a_domain_that_is_not_run_does_not_hang() {
-    // Runnable, but the machine runs something else: 99 ms is the longest that is borne.
+    // Runnable, but the machine runs something else: 99 ms is the longest that is tolerated.
     let mut world = World::with(|s| s.vcpu = VcpuState::InGuest);
     world.assert_silent(99, |_, _, _| ());
-    assert_eq!(world.second_looks, 0);
+    assert_eq!(world.kicks, 0);
 }
 
 #[test]
@@ -71,12 +71,12 @@ fn a_hang_that_is_hardly_run_is_found_at_the_cap() {
 #[test]
 fn when_the_whole_machine_stood_still_nobody_hangs() {
     let mut world = World::with(|s| s.vcpu = VcpuState::InGuest);
-    // Looks come 80 ms late, and an unsound CPU clock ran on all the time.
+    // The samples come 80 ms late, and an unsound CPU clock ran on all the time.
     for _ in 0..20 {
         world.s.now_ns += 80 * MS;
         world.s.cpu_ns += 80 * MS;
-        let look = world.judge.look(&world.s, Duty::Serving, &world.t);
-        assert!(!matches!(look.order, Order::Fail(_)), "{look:?}");
+        let assessment = world.judge.assess(&world.s, Duty::Serving, &world.t);
+        assert!(!matches!(assessment.order, Order::Fail(_)), "{assessment:?}");
         world.s.heartbeat += 1;
         world.s.waits += 1;
     }
@@ -110,7 +110,7 @@ fn a_loop_that_turns_in_vain_with_work_at_hand_stalls_the_ring() {
 fn waiting_for_the_switchboard_is_no_spin() {
     let mut world = World::with(|s| {
         s.vcpu = VcpuState::InGuest;
-        s.cursors.rx_heard = s.cursors.rx_returned.wrapping_sub(600);
+        s.cursors.rx_read = s.cursors.rx_returned.wrapping_sub(600);
     });
     world.assert_silent(100, |s, passed_ns, _| {
         s.cpu_ns += passed_ns;

@@ -30,7 +30,7 @@ fn one_unsent_frame_among_many_is_silence_too() {
 
 #[test]
 fn a_busy_sender_is_not_silent() {
-    // 100 frames a look, all of them younger than two looks.
+    // 100 frames a sample, all of them younger than two samples.
     let mut world = World::with(|_| ());
     world.assert_silent(1_000, |s, passed_ns, order| {
         serve(s, passed_ns, order);
@@ -99,7 +99,7 @@ fn a_nic_without_buffers_because_the_guest_has_them_all_is_not_starved() {
         s.nic.rx_head = s.nic.rx_tail;
         s.cursors.rx_taken = s.cursors.rx_provided;
         s.cursors.rx_returned = s.cursors.rx_taken;
-        s.cursors.rx_heard = s.cursors.rx_returned;
+        s.cursors.rx_read = s.cursors.rx_returned;
     });
     world.assert_silent(1_000, |_, _, _| ());
 }

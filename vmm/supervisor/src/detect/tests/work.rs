@@ -56,7 +56,7 @@ fn wakeups_that_are_lost_again_and_again_are_a_ring_stall() {
     assert_eq!(finding.symptom, Symptom::LostWakeups(3));
 }
 
-/// The switchboard reads when it is rung for; the domain publishes and never rings.
+/// The switchboard reads when it is notified; the domain publishes and never notifies.
 #[test]
 fn notifications_that_are_lost_again_and_again_are_a_ring_stall() {
     let mut world = World::with(|s| {
@@ -64,11 +64,11 @@ fn notifications_that_are_lost_again_and_again_are_a_ring_stall() {
         s.cursors.rx_returned += 1;
     });
     let finding = world.assert_fails(Detector::RingStall, 20, |s, _, order| {
-        if order == Order::Ring {
+        if order == Order::NotifySwitchboard {
             s.confirmations.turns += 1;
-            s.cursors.rx_heard = s.cursors.rx_returned;
+            s.cursors.rx_read = s.cursors.rx_returned;
         } else {
-            s.cursors.rx_returned = s.cursors.rx_heard + 1;
+            s.cursors.rx_returned = s.cursors.rx_read + 1;
         }
     });
     assert_eq!(finding.symptom, Symptom::LostWakeups(3));
@@ -81,12 +81,12 @@ fn what_waits_for_the_guest_is_not_the_domains_fault() {
         s.cursors.rx_returned += 1;
     });
     world.assert_silent(500, |s, _, order| {
-        // Rung, it looks, and cannot go on.
-        s.confirmations.turns += u64::from(order == Order::Ring);
+        // Notified, it checks, and cannot go on.
+        s.confirmations.turns += u64::from(order == Order::NotifySwitchboard);
         wake_in_vain(s, 0, order);
     });
     // The guest has buffers again, much later.
-    world.s.cursors.rx_heard = world.s.cursors.rx_returned;
+    world.s.cursors.rx_read = world.s.cursors.rx_returned;
     world.assert_silent(500, wake_in_vain);
     assert_eq!(world.healed, 0);
 }
@@ -102,7 +102,7 @@ fn a_switchboard_that_is_at_work_needs_no_notification() {
     });
     world.assert_silent(50, |s, _, order| {
         s.confirmations.turns += 1;
-        assert_ne!(order, Order::Ring);
+        assert_ne!(order, Order::NotifySwitchboard);
     });
 }
 

@@ -1,4 +1,4 @@
-//! Threads that do the same again and again.
+//! Threads that repeat one action after a pause.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -7,25 +7,25 @@ use std::time::Duration;
 
 use platform::realtime::{self, Priority};
 
-/// A thread that acts, and pauses; ends when dropped.
-pub(super) struct Clockwork {
+/// A thread that acts after each pause; it ends when this is dropped.
+pub(super) struct PeriodicThread {
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Clockwork {
-    /// Acts after each pause.
+impl PeriodicThread {
+    /// Starts the thread.
     ///
     /// # Errors
-    /// No thread is to be had.
+    /// The operating system refuses to start a thread.
     pub(super) fn spawn(
         name: &str,
         pause: Duration,
         mut act: impl FnMut() + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
-        // Below every thread of the data path; but a drill that waits for a processor would keep
-        // its standby released for longer than it should.
+        // The priority is below every thread of the data path. It is not the normal one, because a
+        // drill that waits for a processor would keep its standby released for longer than it should.
         let thread = realtime::spawn(name, Some(Priority::Nic), move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
                 act();
@@ -35,7 +35,7 @@ impl Clockwork {
     }
 }
 
-impl Drop for Clockwork {
+impl Drop for PeriodicThread {
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {

@@ -1,4 +1,4 @@
-//! Where the reports of domains and switchboard arrive.
+//! The sink for what vCPU threads and the switchboard report.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
@@ -19,30 +19,32 @@ pub(super) struct PendingViolation {
     pub(super) violation: Violation,
 }
 
-/// How far the newest life of a domain has come.
+/// How far the lives of a domain have come.
 #[derive(Clone, Copy, Default)]
 struct Progress {
+    /// Number of the newest life that reported ready.
     ready: u32,
+    /// Number of the newest life that failed by itself.
     failed: u32,
 }
 
 /// Receives what vCPU threads and switchboard report.
-pub(super) struct Hub {
+pub(super) struct EventSink {
     failover: OnceLock<Weak<Failover>>,
     progress: Mutex<[Progress; MAX_DOMAINS]>,
     progressed: Condvar,
     violations: Mutex<[Option<PendingViolation>; MAX_DOMAINS]>,
-    /// Rung when `violations` has something.
+    /// Written when `violations` holds something.
     pub(super) violated: EventFd,
-    /// The supervisor looks seldom: a domain that wakes is to ring.
+    /// The supervisor samples rarely, so a domain that wakes must write to `woken`.
     asleep: AtomicBool,
-    /// Rung by a domain that woke.
-    pub(super) rung: EventFd,
-    /// Looks of the supervisor so far.
-    pub(super) looks: AtomicU64,
+    /// Written when a domain woke while the supervisor sampled rarely.
+    pub(super) woken: EventFd,
+    /// How often the supervisor has sampled the domains so far.
+    pub(super) samplings: AtomicU64,
 }
 
-impl Hub {
+impl EventSink {
     pub(super) fn new() -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             failover: OnceLock::new(),
@@ -51,18 +53,18 @@ impl Hub {
             violations: Mutex::default(),
             violated: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             asleep: AtomicBool::new(false),
-            rung: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
-            looks: AtomicU64::new(0),
+            woken: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            samplings: AtomicU64::new(0),
         }))
     }
 
-    /// Where crashes go from now on.
+    /// Has crashes reported to `failover` from now on.
     pub(super) fn connect(&self, failover: &Arc<Failover>) {
-        // A second connection would be a bug of the builder; the first one stays.
+        // A second connection would be a defect of the builder; the first one stays.
         let _ = self.failover.set(Arc::downgrade(failover));
     }
 
-    /// Waits until this life of a domain is ready; `false` if it failed or the time is over.
+    /// Waits until this life of a domain is ready. Returns false if it failed or the time is over.
     pub(super) fn wait_ready(&self, id: DomainId, epoch: u32, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,16 +102,17 @@ impl Hub {
         }
     }
 
-    /// A life has got its seat: what it may have done before is judged now.
-    pub(super) fn seated(&self, id: DomainId) {
+    /// A life was entered in the domain table: a violation of it that came before is handled now.
+    pub(super) fn life_entered(&self, id: DomainId) {
         let all = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
         if all[id.index()].is_some() {
-            // Only a counter that is full could refuse, and then the supervisor is awake already.
+            // Only a full counter refuses the write, and then the supervisor is awake already.
             let _ = self.violated.write(1);
         }
     }
 
-    /// Whether domains that wake are to ring, from now on; and whether they were before.
+    /// Sets whether the supervisor samples rarely, so that domains that wake have to wake it. Returns
+    /// the value before.
     pub(super) fn set_asleep(&self, asleep: bool) -> bool {
         self.asleep.swap(asleep, Ordering::SeqCst)
     }
@@ -120,7 +123,7 @@ impl Hub {
     }
 }
 
-impl DomainEvents for Hub {
+impl DomainEvents for EventSink {
     fn ready(&self, id: DomainId, epoch: u32) {
         self.note(id, |progress| progress.ready = epoch);
     }
@@ -134,16 +137,16 @@ impl DomainEvents for Hub {
 
     fn woke(&self, _: DomainId) {
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::SeqCst) {
-            // Only a counter that is full could refuse, and then the supervisor is awake already.
-            let _ = self.rung.write(1);
+            // Only a full counter refuses the write, and then the supervisor is awake already.
+            let _ = self.woken.write(1);
         }
     }
 }
 
-impl ViolationSink for Hub {
+impl ViolationSink for EventSink {
     fn violation(&self, id: DomainId, epoch: u32, violation: Violation) {
         self.keep_violation(id, PendingViolation { epoch, violation });
-        // Only a counter that is full could refuse, and then the supervisor is awake already.
+        // Only a full counter refuses the write, and then the supervisor is awake already.
         let _ = self.violated.write(1);
     }
 }

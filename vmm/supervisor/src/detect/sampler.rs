@@ -1,7 +1,7 @@
 //! Taking a sample: the one place where the detectors' view of a domain is read.
 //!
-//! Each word of shared memory is read once. What the domain wrote is only compared, never used as
-//! an index without a bound.
+//! Each word of shared memory is read once. Values that the domain wrote are only compared, and never
+//! used as an index without a bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,28 +15,29 @@ use platform::clock::monotonic_ns;
 use switchboard::Switchboard;
 
 const DESCRIPTOR_DONE: u64 = 1 << 0;
-/// How often the heartbeat is read again until it stands beside a matching number of parks.
+/// How often heartbeat and parks are read again until they belong to the same moment.
 const TRIES: u32 = 3;
 
-/// Where samples come from.
-pub struct Observer {
+/// Takes samples.
+pub struct Sampler {
     switchboard: Arc<Switchboard>,
     macs: Vec<[u8; 6]>,
 }
 
-impl Observer {
-    /// Sees domains that this switchboard serves, whose NICs carry the guests' MACs.
+impl Sampler {
+    /// A sampler of domains that this switchboard serves, and whose NICs carry the guests' MACs.
     pub fn new(switchboard: Arc<Switchboard>, macs: Vec<[u8; 6]>) -> Self {
         Self { switchboard, macs }
     }
 
-    /// Looks at a domain that serves.
+    /// Samples a domain that serves.
     pub fn sample(&self, slot: &DomainSlot, life: &Life) -> Sample {
         let vcpu = life.state();
         let (heartbeat, waits) = beats(slot, life);
         let cursors = cursors(slot);
         let counters = self.switchboard.counters();
-        // Claims before what awaits: too few claims since an earlier look would look overdue.
+        // The claims are read after the frames that await confirmation: frames that were claimed in
+        // between must not look overdue.
         let awaiting = counters.tx_awaiting.get();
         let claimed = counters.tx_claimed.get();
         Sample {
@@ -56,7 +57,7 @@ impl Observer {
         }
     }
 
-    /// Looks at a domain that stands by: its rings are empty, and its filters shut on purpose.
+    /// Samples a domain that stands by: its rings are empty, and its filters are shut on purpose.
     pub fn sample_standby(&self, slot: &DomainSlot, life: &Life) -> Sample {
         let vcpu = life.state();
         let (heartbeat, waits) = beats(slot, life);
@@ -104,8 +105,8 @@ impl Observer {
         }
     }
 
-    /// What a NIC that serves must hold: master of its bus, units and queues on, the guests'
-    /// addresses accepted.
+    /// The first register of a NIC that serves which is not as it must be: bus master, units and queues
+    /// on, the guests' addresses accepted.
     fn mismatch(&self, nic: &dyn Nic) -> Option<Mismatch> {
         let units = [
             (reg::CTRL, reg::ctrl::GIO_MASTER_DISABLE, 0),
@@ -129,14 +130,14 @@ impl Observer {
     }
 }
 
-/// A tail that names no descriptor: a NIC stops there, and nothing else of it looks wrong.
+/// A tail that is beyond the last descriptor: a NIC stops there, and no other register looks wrong.
 fn outside(register: u32, tail: u32, descriptors: usize) -> Option<Mismatch> {
     let beyond = !(descriptors as u32 - 1);
     let found = tail & beyond;
     (found != 0).then_some(Mismatch { register, expected: 0, found })
 }
 
-/// Heartbeat and number of parks of one moment: no beat came between reading the two.
+/// Heartbeat and number of parks of one moment: no heartbeat came between reading the two.
 fn beats(slot: &DomainSlot, life: &Life) -> (u64, u64) {
     let status = slot.status();
     let mut before = status.heartbeat.load(Ordering::Acquire);
@@ -152,25 +153,26 @@ fn beats(slot: &DomainSlot, life: &Life) -> (u64, u64) {
     (before, waits)
 }
 
-/// Each pair in the order in which it moves, last first: a sample may see work that is done
-/// already, never the reverse.
+/// The cursors of each ring are read in reverse of the order in which they move, so a sample may show
+/// work that is done already, and never work as done that is not.
 fn cursors(slot: &DomainSlot) -> Cursors {
     let (control, status) = (slot.control(), slot.status());
     let read = |cursor: &AtomicU32| cursor.load(Ordering::Acquire);
     Cursors {
-        tx_heard: read(&control.tx_done_consumed.0),
+        tx_read: read(&control.tx_done_consumed.0),
         tx_claimed: read(&status.tx_done_published.0),
         tx_taken: read(&status.tx_post_consumed.0),
         tx_posted: read(&control.tx_post_published.0),
-        rx_heard: read(&control.rx_done_consumed.0),
+        rx_read: read(&control.rx_done_consumed.0),
         rx_returned: read(&status.rx_done_published.0),
         rx_taken: read(&status.rx_provide_consumed.0),
         rx_provided: read(&control.rx_provide_published.0),
     }
 }
 
-/// Whether the NIC has filled the descriptor that the domain publishes next. Both count from zero,
-/// one entry for each descriptor. A descriptor without a buffer shows its last use.
+/// Returns true if the NIC has filled the descriptor that the domain publishes next. Descriptors and
+/// entries both count from zero, one entry for each descriptor. A descriptor without a buffer still
+/// shows its last use.
 fn is_completed(slot: &DomainSlot, returned: u32) -> bool {
     let index = returned as usize % NIC_RX_DESCRIPTORS;
     slot.rx_write_back(index) & DESCRIPTOR_DONE != 0

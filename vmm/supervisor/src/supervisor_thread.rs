@@ -1,0 +1,279 @@
+//! The supervisor thread: an event loop over everything that is not a crash.
+
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::domain::Domain;
+use super::event::Event;
+use super::event_sink::EventSink;
+use super::failover::Failover;
+use super::sampling::Sampling;
+use super::verdict::Verdict;
+use platform::clock::monotonic_ns;
+use platform::realtime::{self, Priority};
+
+/// What an epoll event stands for.
+#[derive(Clone, Copy)]
+enum Token {
+    Stop,
+    Violation,
+    /// It is time to sample the domains.
+    Sample,
+    /// An idle domain woke.
+    Woken,
+    /// Vector 1 of the NIC of the domain with this index.
+    Link(usize),
+    /// The bus reports an error of that NIC.
+    Error(usize),
+}
+
+/// First of the tokens of NICs, two for each; even.
+const FIRST_NIC: u32 = 4;
+
+impl Token {
+    fn to_data(self) -> u32 {
+        match self {
+            Self::Stop => 0,
+            Self::Violation => 1,
+            Self::Sample => 2,
+            Self::Woken => 3,
+            Self::Link(index) => FIRST_NIC + 2 * index as u32,
+            Self::Error(index) => FIRST_NIC + 2 * index as u32 + 1,
+        }
+    }
+
+    fn from_data(data: u32) -> Self {
+        match data {
+            0 => Self::Stop,
+            1 => Self::Violation,
+            2 => Self::Sample,
+            3 => Self::Woken,
+            n if n.is_multiple_of(2) => Self::Link((n - FIRST_NIC) as usize / 2),
+            n => Self::Error((n - FIRST_NIC) as usize / 2),
+        }
+    }
+}
+
+struct Supervisor {
+    failover: Arc<Failover>,
+    event_sink: Arc<EventSink>,
+    stop: EventFd,
+    stopped: bool,
+    events: Sender<Event>,
+    /// The link of each domain's NIC, as its vector 1 reported last.
+    link_up: Vec<bool>,
+    sampling: Sampling,
+}
+
+/// The running supervisor thread; it ends when this is dropped.
+pub(super) struct SupervisorThread {
+    stop: EventFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SupervisorThread {
+    pub(super) fn spawn(
+        failover: Arc<Failover>,
+        event_sink: Arc<EventSink>,
+        events: Sender<Event>,
+        sampling: Sampling,
+    ) -> std::io::Result<Self> {
+        let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        let link_up = failover.domains.iter().map(Domain::link_is_up).collect();
+        let supervisor = Supervisor {
+            failover,
+            event_sink,
+            stop: stop.try_clone()?,
+            stopped: false,
+            events,
+            link_up,
+            sampling,
+        };
+        let thread = realtime::spawn("supervisor", Some(Priority::Supervisor), move || {
+            if let Err(error) = supervisor.run() {
+                tracing::error!(?error, "the supervisor thread has ended");
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for SupervisorThread {
+    fn drop(&mut self) {
+        let _ = self.stop.write(1);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Supervisor {
+    fn run(self) -> Result<(), event_manager::Error> {
+        let mut manager = EventManager::new()?;
+        let id = manager.add_subscriber(self);
+        loop {
+            manager.run()?;
+            if manager.subscriber_mut(id).is_ok_and(|supervisor| supervisor.stopped) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn handle_violations(&self) {
+        let _ = self.event_sink.violated.read();
+        for domain in &self.failover.domains {
+            let id = domain.id();
+            let Some(pending) = self.event_sink.take_violation(id) else { continue };
+            let entered = || self.failover.life_of(id).filter(|l| l.epoch() == pending.epoch);
+            if let Some(life) = entered() {
+                self.failover.condemn(&life, Verdict::Protocol(pending.violation));
+            } else if self.failover.state(id).1 <= pending.epoch {
+                // The life runs already and is not in the table yet. Whoever enters it notifies this
+                // thread; if that has just happened, this thread does so itself.
+                self.event_sink.keep_violation(id, pending);
+                if entered().is_some() {
+                    self.event_sink.life_entered(id);
+                }
+            }
+        }
+    }
+
+    fn sample(&mut self) {
+        self.event_sink.samplings.fetch_add(1, Ordering::Relaxed);
+        let outcomes = self.sampling.sample();
+        for (index, outcome) in outcomes.into_iter().enumerate().take(self.link_up.len()) {
+            if let Some((life, finding)) = outcome.failed {
+                self.failover.condemn(&life, Verdict::Detected(finding));
+            }
+            if outcome.is_new {
+                // A driver that attaches throws away what the NIC had to report before.
+                let up = self.failover.domains[index].link_is_up();
+                if self.note_link(index, up) {
+                    self.report_link(index, up);
+                }
+            }
+            if let Some(delayed_us) = outcome.healed_us {
+                let (domain, at_ns) = (self.failover.domains[index].id(), monotonic_ns());
+                self.report(Event::Healed { domain, delayed_us, at_ns });
+            }
+        }
+        self.follow_links();
+    }
+
+    fn handle_link(&mut self, index: usize) {
+        let up = self.failover.domains[index].acknowledge_link();
+        let changed = self.note_link(index, up);
+        self.follow_links();
+        if changed {
+            self.report_link(index, up);
+        }
+    }
+
+    fn handle_error(&mut self, index: usize) {
+        let failover = self.failover.clone();
+        let mut domain = &failover.domains[index];
+        // Of the domains that share the NIC, the active one uses it.
+        if let Some(active) = failover.active()
+            && failover.domain(active).shares_nic(domain)
+        {
+            domain = failover.domain(active);
+        }
+        if let Some(event) = domain.error_event() {
+            let _ = event.read();
+        }
+        if let Some((life, finding)) = self.sampling.bus_error(domain) {
+            failover.condemn(&life, Verdict::Detected(finding));
+        }
+    }
+
+    /// Notes the link of a NIC for every domain that has that NIC. Returns true if it has changed.
+    fn note_link(&mut self, index: usize, up: bool) -> bool {
+        let domains = &self.failover.domains;
+        let mut changed = false;
+        for (domain, link_up) in domains.iter().zip(&mut self.link_up) {
+            if domain.shares_nic(&domains[index]) && std::mem::replace(link_up, up) != up {
+                self.failover.link_changed(domain.id(), up);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Hands over from a domain without a link to one with a link, if there is one. If all links are
+    /// down the active domain stays, and the first domain whose link returns serves.
+    fn follow_links(&mut self) {
+        let Some(active) = self.failover.active() else { return };
+        if self.failover.shares_nic {
+            // There is no other link.
+            return;
+        }
+        if self.link_up[active.index()] || !self.failover.has_spare() {
+            return;
+        }
+        if self.failover.domain(active).link_is_up() {
+            // The last report of its vector was from before its driver attached the NIC.
+            self.note_link(active.index(), true);
+            return;
+        }
+        if let Some(life) = self.failover.life_of(active) {
+            self.failover.condemn(&life, Verdict::Link);
+        }
+    }
+
+    fn report_link(&self, index: usize, up: bool) {
+        let nic = self.failover.domains[index].nic_name().to_owned();
+        self.report(Event::Link { nic, up });
+    }
+
+    fn report(&self, event: Event) {
+        // The receiver may be gone.
+        let _ = self.events.send(event);
+    }
+}
+
+impl MutEventSubscriber for Supervisor {
+    fn process(&mut self, events: Events, _: &mut EventOps<'_>) {
+        match Token::from_data(events.data()) {
+            Token::Stop => self.stopped = true,
+            Token::Violation => self.handle_violations(),
+            Token::Sample => self.sample(),
+            Token::Woken => {
+                let _ = self.event_sink.woken.read();
+                self.sample();
+            }
+            Token::Link(index) => self.handle_link(index),
+            Token::Error(index) => self.handle_error(index),
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps<'_>) {
+        let mut add = |fd: &dyn AsRawFd, token: Token| {
+            let events = Events::with_data_raw(fd.as_raw_fd(), token.to_data(), EventSet::IN);
+            if let Err(error) = ops.add(events) {
+                tracing::error!(?error, "the supervisor cannot watch an event");
+            }
+        };
+        add(&self.stop, Token::Stop);
+        add(&self.event_sink.violated, Token::Violation);
+        add(self.sampling.timer(), Token::Sample);
+        add(&self.event_sink.woken, Token::Woken);
+        let domains = &self.failover.domains;
+        for (index, domain) in domains.iter().enumerate() {
+            // One watch for a NIC, however many domains have it.
+            if domains[..index].iter().any(|earlier| earlier.shares_nic(domain)) {
+                continue;
+            }
+            add(domain.link_event(), Token::Link(index));
+            if let Some(event) = domain.error_event() {
+                add(event, Token::Error(index));
+            }
+        }
+    }
+}
