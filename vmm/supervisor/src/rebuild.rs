@@ -206,10 +206,10 @@ impl Rebuilder {
         let (slot, counters) = (&self.shop.slots[to.index()], self.shop.switchboard.counters());
         let serves = || slot.is_attached(epoch) && slot.nic.link_up();
         poll(FIRST_FRAME_DEADLINE, || (serves() || failed()).then_some(()));
-        let (heard, mut claimed) = (counters.heard(), None);
+        let (heard, mut claimed) = (counters.received(), None);
         poll(SERVICE_FIRST, || {
             let now = counters.tx_claimed.get();
-            let answered = counters.heard() > heard && now > *claimed.get_or_insert(now);
+            let answered = counters.received() > heard && now > *claimed.get_or_insert(now);
             (answered || failed()).then_some(())
         });
     }
@@ -337,7 +337,7 @@ impl Rebuilder {
     /// a guest that only answers would never be heard of again. From here on there is no such frame.
     fn call_back(&mut self) -> Result<(), BuildError> {
         if std::mem::take(&mut self.strayed) {
-            self.shop.switchboard.call_back().map_err(BuildError::Install)?;
+            self.shop.switchboard.reannounce().map_err(BuildError::Install)?;
         }
         Ok(())
     }

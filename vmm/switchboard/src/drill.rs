@@ -67,7 +67,7 @@ impl Engine {
 
     fn received_so_far(&self) -> u64 {
         let counters = &self.shared.counters;
-        counters.heard() + counters.rx_probes.get()
+        counters.received() + counters.rx_probes.get()
     }
 
     /// Answers a question that came in this turn.

@@ -243,8 +243,8 @@ impl Switchboard {
     ///
     /// # Errors
     /// The switchboard does not answer.
-    pub fn call_back(&self) -> Result<(), SwitchboardError> {
-        self.shared.call(Command::CallBack).map(drop)
+    pub fn reannounce(&self) -> Result<(), SwitchboardError> {
+        self.shared.call(Command::Reannounce).map(drop)
     }
 
     /// What the last takeover did.

@@ -52,7 +52,7 @@ pub(crate) enum Command {
     BeginDrill { number: u32, standby: usize },
     EndDrill,
     Announce,
-    CallBack,
+    Reannounce,
 }
 
 /// What came of a command.

@@ -153,7 +153,7 @@ impl Engine {
 
     /// A failed NIC is silent. What it sent last may have come after the last announcement, and have
     /// drawn the guests' addresses to its port.
-    pub(crate) fn call_back(&mut self, now_ns: u64) {
+    pub(crate) fn reannounce(&mut self, now_ns: u64) {
         if self.announcements.due_ns().is_none() {
             self.announce_now(now_ns);
         }

@@ -182,8 +182,8 @@ impl Worker {
                 self.engine.announce_now(monotonic_ns());
                 Reply::Done
             }
-            Command::CallBack => {
-                self.engine.call_back(monotonic_ns());
+            Command::Reannounce => {
+                self.engine.reannounce(monotonic_ns());
                 Reply::Done
             }
             // Answered when the ring has changed hands, and when the guest's last frames are out.

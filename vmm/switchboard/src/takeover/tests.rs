@@ -239,7 +239,7 @@ fn when_the_failed_nic_is_silent_there_is_an_announcement_to_come() {
     let mut announced = |after, silent| {
         rig.now = start + after * MS;
         if silent {
-            rig.engine.call_back(rig.now);
+            rig.engine.reannounce(rig.now);
         }
         rig.turn();
         b.take_posted(9).len()
