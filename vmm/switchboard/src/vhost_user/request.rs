@@ -1,6 +1,6 @@
 //! Requests by name, and the features that are offered.
 
-use crate::port::memory::MAX_REGIONS;
+use crate::port::MAX_REGIONS;
 use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures as Protocol};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net::{

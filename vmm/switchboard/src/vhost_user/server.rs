@@ -15,7 +15,7 @@ use super::VhostUserError;
 use super::message::{ConnectionError, Inbox, reply};
 use super::session::Session;
 use super::socket::Socket;
-use crate::PortHandle;
+use crate::port_handle::PortHandle;
 use platform::realtime;
 
 /// What a server is made of.

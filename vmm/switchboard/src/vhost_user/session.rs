@@ -20,12 +20,12 @@ use super::message::{BAD_SIZE, ConnectionError, Message};
 use super::request::{
     self, CSUM, EVENT_IDX, FEATURES, HOST_TSO4, HOST_TSO6, MRG_RXBUF, OFFERED_PROTOCOL, VERSION_1,
 };
-use crate::port::doorbell::{Call, Kick};
-use crate::port::header::Offloads;
-use crate::port::memory::{GuestMemory, MAX_REGIONS, MappedRegion};
-use crate::port::vring::{Vring, VringConfig};
-use crate::port::{RINGS, RX_RING, TX_RING};
-use crate::{PortHandle, RingChange};
+use crate::command::RingChange;
+use crate::port::{
+    Call, GuestMemory, Kick, MAX_REGIONS, MappedRegion, Offloads, RINGS, RX_RING, TX_RING, Vring,
+    VringConfig,
+};
+use crate::port_handle::PortHandle;
 
 /// Low bits of SET_VRING_KICK, CALL and ERR: the ring. Above: no descriptor follows.
 const RING_MASK: u64 = 0xff;

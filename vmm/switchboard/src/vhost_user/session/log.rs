@@ -12,9 +12,7 @@ use vhost::vhost_user::VhostUserProtocolFeatures as Protocol;
 use vhost::vhost_user::message::{VhostUserLog, VhostUserVringAddr, VhostUserVringAddrFlags};
 
 use super::{Answer, Refusal, Ring, Session, reply};
-use crate::port::RINGS;
-use crate::port::dirty::{DirtyLog, Marks};
-use crate::port::doorbell::Call;
+use crate::port::{Call, DirtyLog, Marks, RINGS};
 use crate::vhost_user::message::{ConnectionError, Message};
 use crate::vhost_user::request::LOG_ALL;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use vhost::vhost_user::message::{VhostUserMemory, VhostUserMemoryRegion};
 
 use super::{Answer, Refusal, Session};
-use crate::RingChange;
-use crate::port::memory::{GuestMemory, MAX_REGIONS, MappedRegion, RegionSpec};
+use crate::command::RingChange;
+use crate::port::{GuestMemory, MAX_REGIONS, MappedRegion, RegionSpec};
 use crate::vhost_user::message::{BAD_SIZE, ConnectionError, Message};
 
 impl Session {
