@@ -1,6 +1,7 @@
 //! The internet checksum (RFC 1071): a ones' complement sum of 16-bit words in network order.
 
 /// Sum of some bytes, an odd last one padded with zero. Not folded: good for any frame.
+#[inline]
 pub fn sum(bytes: &[u8]) -> u64 {
     sum_on(0, bytes, false)
 }
@@ -15,6 +16,7 @@ pub fn sum_on(mut sum: u64, bytes: &[u8], odd: bool) -> u64 {
 }
 
 /// The sum as a ones' complement number of 16 bits; the checksum is its complement.
+#[inline]
 pub fn fold(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

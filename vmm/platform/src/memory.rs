@@ -75,6 +75,7 @@ impl SharedMemory {
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(&self) -> u64 {
         self.region.size() as u64
     }
@@ -101,6 +102,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// Out of range.
+    #[inline]
     pub fn slice(&self, offset: u64, len: usize) -> Result<VolatileSlice<'_>, MemoryError> {
         self.region
             .get_slice(offset as usize, len)
@@ -143,6 +145,7 @@ impl SharedMemory {
     ///
     /// # Errors
     /// Out of range or misaligned.
+    #[inline]
     pub fn shape<T: SharedShape>(&self, offset: u64) -> Result<&T, MemoryError> {
         let len = size_of::<T>();
         let slice = self.slice(offset, len)?;

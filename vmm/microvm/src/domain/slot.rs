@@ -24,6 +24,7 @@ pub struct DomainId(pub u8);
 
 impl DomainId {
     /// Place in an array of domains.
+    #[inline]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -100,6 +101,7 @@ impl DomainSlot {
 
     /// Whether the driver of this life has the NIC: from then on it is programmed with this slot's
     /// rings and no other's.
+    #[inline]
     pub fn is_attached(&self, epoch: u32) -> bool {
         self.attached.load(Ordering::Acquire) == epoch
     }
@@ -142,26 +144,31 @@ impl DomainSlot {
     }
 
     /// I/O address of the receive pool.
+    #[inline]
     pub fn rx_pool_iova(&self) -> u64 {
         RX_POOL_IOVA + u64::from(self.id.0) * SLOT_IOVA_STRIDE
     }
 
     /// I/O address of a transmit buffer.
+    #[inline]
     pub fn tx_iova(buffer: u16) -> u64 {
         TX_POOL_IOVA + u64::from(buffer) * BUFFER_BYTES as u64
     }
 
     /// The page the VMM writes.
+    #[inline]
     pub fn control(&self) -> &ControlPage {
         self.fixed(layout::CONTROL_BASE)
     }
 
     /// The page the domain writes.
+    #[inline]
     pub fn status(&self) -> &StatusPage {
         self.fixed(layout::STATUS_BASE)
     }
 
     /// Which buffer a receive descriptor points at, as the domain says.
+    #[inline]
     pub fn rx_slot(&self, descriptor: usize) -> &AtomicU16 {
         let index = (descriptor % NIC_RX_DESCRIPTORS) as u64;
         self.fixed(layout::RX_SLOTS_BASE + 2 * index)
@@ -170,12 +177,14 @@ impl DomainSlot {
     /// Second word of a receive descriptor, which the NIC writes back: status 19:0, errors 31:20,
     /// length 47:32 (i210 datasheet, advanced receive descriptors). Acquire: it writes the frame
     /// before it.
+    #[inline]
     pub fn rx_write_back(&self, descriptor: usize) -> u64 {
         let index = (descriptor % NIC_RX_DESCRIPTORS) as u64;
         let word = layout::DMA_BASE + layout::DMA_RX_RING_OFFSET + index * DESCRIPTOR_BYTES + 8;
         self.fixed::<AtomicU64>(word).load(Ordering::Acquire)
     }
 
+    #[inline]
     fn fixed<T: platform::memory::SharedShape>(&self, offset: u64) -> &T {
         match self.ram.shape(offset) {
             Ok(shape) => shape,
