@@ -120,7 +120,7 @@ impl Probes {
         if report.blame == Some(Blame::Spare) || held_up {
             return;
         }
-        let heard = failover.switchboard.counters().heard();
+        let heard = failover.switchboard.counters().received();
         let ports = self.judge.judge(report.passed(), heard);
         let before = std::mem::replace(&mut self.last, ports);
         match ports {

@@ -273,7 +273,7 @@ impl Rebuilder {
     /// guests are announced once more.
     fn reannounce(&mut self) -> Result<(), BuildError> {
         if std::mem::take(&mut self.sent_late) {
-            self.context.switchboard.call_back().map_err(BuildError::Install)?;
+            self.context.switchboard.reannounce().map_err(BuildError::Install)?;
         }
         Ok(())
     }

@@ -25,9 +25,9 @@ impl Counter {
 
 impl Counters {
     /// Frames that came in from the network, other than those of drills.
-    pub fn heard(&self) -> u64 {
-        let heard = [&self.rx_frames, &self.rx_no_guest, &self.rx_unknown, &self.rx_overrun];
-        heard.map(Counter::get).iter().sum::<u64>() + self.rx_own.get()
+    pub fn received(&self) -> u64 {
+        let arrived = [&self.rx_frames, &self.rx_no_guest, &self.rx_unknown, &self.rx_overrun];
+        arrived.map(Counter::get).iter().sum::<u64>() + self.rx_own.get()
     }
 }
 

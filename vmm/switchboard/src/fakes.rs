@@ -14,14 +14,14 @@ use shared_ring::{Entry, EntryFlags};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::port::dirty::{DirtyLog, Marks};
-use super::port::doorbell::{Call, Kick};
-use super::port::header::Offloads;
-use super::port::memory::{GuestMemory, MappedRegion, RegionSpec};
-use super::port::vring::{Vring, VringConfig};
-use super::{Violation, ViolationSink};
 use microvm::domain::{DomainId, DomainRings, DomainSlot};
 use nic::NullNic;
+
+use crate::port::{
+    Call, DirtyLog, GuestMemory, Kick, MappedRegion, Marks, Offloads, RegionSpec, Vring,
+    VringConfig,
+};
+use crate::violation::{Violation, ViolationSink};
 
 /// Remembers violations.
 #[derive(Default)]

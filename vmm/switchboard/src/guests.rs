@@ -4,84 +4,31 @@
 //! |---|---|---|
 //! | a guest's address | that guest | that guest alone; it never reaches the wire |
 //! | broadcast, multicast | every guest | every other guest, and the wire |
-//! | any other | nobody; the guest, if there is but one | the wire |
+//! | any other | nobody; the guest, if there is only one | the wire |
 //!
-//! A frame from the wire whose source is a guest's address came back through the other port.
+//! A frame from the wire whose source is a guest's address is that guest's own, which has come back
+//! through the other port.
+//!
+//! Invariant: the number of guests and their addresses never change.
 
 use shared_ring::layout::MAX_GUESTS;
 use vm_memory::VolatileSlice;
 
-use super::departure::Departure;
-use super::port::{Delivery, GuestPort};
-use super::transmit::MAX_FRAME_BUFFERS;
-
-/// A set of guests, by number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct GuestSet(u8);
-
-const _: () = assert!(MAX_GUESTS <= u8::BITS as usize);
-
-impl GuestSet {
-    pub(crate) const NONE: Self = Self(0);
-
-    /// The first `count` guests.
-    fn first(count: usize) -> Self {
-        Self((1u16 << count).wrapping_sub(1) as u8)
-    }
-
-    pub(crate) fn of(guest: usize) -> Self {
-        Self(1 << guest)
-    }
-
-    pub(crate) fn contains(self, guest: usize) -> bool {
-        self.0 >> guest & 1 != 0
-    }
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    pub(crate) fn count(self) -> u32 {
-        self.0.count_ones()
-    }
-
-    pub(crate) fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    pub(crate) fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    pub(crate) fn each(self) -> impl Iterator<Item = usize> {
-        (0..MAX_GUESTS).filter(move |guest| self.contains(*guest))
-    }
-}
+use crate::guest_set::GuestSet;
+use crate::port::{Delivery, GuestPort, TX_RING};
 
 /// One guest.
 pub(crate) struct Guest {
     pub(crate) mac: [u8; 6],
     pub(crate) port: GuestPort,
-    /// A frame of it found no free buffer.
-    pub(crate) tx_blocked: bool,
-    /// Transmit buffers that must be free before its next chain is taken.
-    pub(crate) needs_buffers: usize,
-    /// It leaves.
-    pub(crate) departure: Option<Departure>,
 }
 
-/// All guests; at least one, at most [`MAX_GUESTS`], and never another number.
+/// All guests: at least one, at most [`MAX_GUESTS`].
 pub(crate) struct Guests(Vec<Guest>);
 
 impl Guests {
     pub(crate) fn new(macs: &[[u8; 6]]) -> Self {
-        let guest = |mac: &[u8; 6]| Guest {
-            mac: *mac,
-            port: GuestPort::new(),
-            tx_blocked: false,
-            needs_buffers: MAX_FRAME_BUFFERS,
-            departure: None,
-        };
+        let guest = |mac: &[u8; 6]| Guest { mac: *mac, port: GuestPort::new() };
         Self(macs.iter().take(MAX_GUESTS).map(guest).collect())
     }
 
@@ -93,12 +40,12 @@ impl Guests {
         self.0.len() == 1
     }
 
-    /// Whose address it is.
+    /// The guest whose address this is.
     pub(crate) fn owner(&self, mac: &[u8]) -> Option<usize> {
         self.0.iter().position(|guest| guest.mac == mac)
     }
 
-    /// Who gets a frame of the wire with this destination.
+    /// The guests that get a frame from the wire with this destination.
     pub(crate) fn of_wire(&self, destination: &[u8]) -> GuestSet {
         if self.is_single() || destination[0] & 1 != 0 {
             return GuestSet::first(self.count());
@@ -106,7 +53,7 @@ impl Guests {
         self.target(destination)
     }
 
-    /// Who gets a frame of a guest with this destination, beside the wire or instead of it.
+    /// The guests that get a guest's frame with this destination, beside the wire or instead of it.
     pub(crate) fn of_guest(&self, from: usize, destination: &[u8]) -> GuestSet {
         if self.is_single() {
             return GuestSet::NONE;
@@ -120,6 +67,11 @@ impl Guests {
 
     fn target(&self, destination: &[u8]) -> GuestSet {
         self.owner(destination).map_or(GuestSet::NONE, GuestSet::of)
+    }
+
+    /// Returns true if a guest's transmit ring is there.
+    pub(crate) fn is_connected(&self, guest: usize) -> bool {
+        self[guest].port.has_ring(TX_RING)
     }
 
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Guest> {
@@ -194,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_house_is_a_set() {
+    fn the_most_guests_there_can_be_are_a_set() {
         let macs: Vec<_> = (0..MAX_GUESTS as u8).map(|n| [2, 0, 0, 0, 0, n]).collect();
         let all = Guests::new(&macs).of_wire(&[0xff; 6]);
         assert_eq!(all.count() as usize, MAX_GUESTS);

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::shared::{Command, Reply};
-use super::takeover::Refused;
-use super::{DrillSeen, Switchboard, SwitchboardError};
 use microvm::domain::DomainId;
+
+use crate::command::{Command, DrillSeen, Refused, Reply};
+use crate::error::SwitchboardError;
+use crate::handle::Switchboard;
 
 /// Why the ring does not change hands.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +17,7 @@ pub enum HandoverError {
         /// Epoch that was asked for.
         epoch: u32,
     },
-    /// Nobody serves, the domain does already, or another handover is on.
+    /// No domain serves, this one does already, or another handover is under way.
     #[error("there is nothing to hand over")]
     Busy,
     /// The serving domain still had frames after [`platform::budget::HANDOVER_DRAIN`]; it keeps the
@@ -43,20 +44,20 @@ impl HandoverError {
 }
 
 impl Switchboard {
-    /// First step of a planned switch: both domains' receptions are the guest's from here on, each
-    /// frame once. Comes before the other's filters are opened.
+    /// First step of a planned switch: both domains' receptions are the guests' from here on, each
+    /// frame once. This comes before the other domain's filters are opened.
     ///
     /// # Errors
     /// See [`HandoverError`]; nothing has changed.
     pub fn overlap(&self, to: DomainId, epoch: u32) -> Result<(), HandoverError> {
-        match self.shared.call(Command::Overlap { lane: to.index(), epoch })? {
+        match self.shared.call(Command::Overlap { domain: to.index(), epoch })? {
             Reply::Overlap(Err(refused)) => Err(HandoverError::of(refused, epoch)),
             _ => Ok(()),
         }
     }
 
-    /// Second step: the guest's frames wait until the serving domain's NIC has confirmed all that
-    /// it has; then the other one gets the ring. Returns how long they waited, in nanoseconds.
+    /// Second step: the guests' frames wait until the serving domain's NIC has confirmed all that
+    /// it has; then the other domain gets the ring. Returns how long they waited, in nanoseconds.
     ///
     /// # Errors
     /// See [`HandoverError`]; the domain that serves keeps the ring, and
@@ -69,10 +70,10 @@ impl Switchboard {
         }
     }
 
-    /// Third step: whether all that the network had sent to the port that was left is with its domain.
-    /// For as long as it is not, that NIC's filters stay open. The last switch on the way sends the
-    /// guests' announcements there too, behind all that; so it is known by their coming. A network
-    /// that keeps them back never says so.
+    /// Third step: returns true once all that the network had sent to the port that was left is with
+    /// its domain. Until then that NIC's filters stay open. The last switch on the way sends the
+    /// guests' announcements there too, behind all those frames; their coming shows it. In a network
+    /// that does not send them there, this stays false.
     pub fn is_settled(&self) -> bool {
         self.shared.settled.load(Ordering::Acquire)
     }
@@ -86,8 +87,8 @@ impl Switchboard {
         self.shared.call(Command::EndHandover).map(drop)
     }
 
-    /// Writes the probes of a drill of this standby, and answers its question from here on.
-    /// `false` if there is nobody to drill against.
+    /// Writes the probes of a drill of this standby, and answers its question from here on. Returns
+    /// false if no other domain serves to drill against, or an earlier answer is still under way.
     ///
     /// # Errors
     /// The switchboard does not answer.
@@ -96,7 +97,7 @@ impl Switchboard {
         Ok(matches!(self.shared.call(command)?, Reply::Drill(true)))
     }
 
-    /// Ends a drill, and says what was seen of it.
+    /// Ends a drill, and returns what was seen of it.
     ///
     /// # Errors
     /// The switchboard does not answer.

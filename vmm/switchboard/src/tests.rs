@@ -1,10 +1,15 @@
 //! The switchboard's thread, with a domain played by the test.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::fakes::{FakeDomain, FakeGuest, MAC, Violations, frame, prepare, slots};
-use super::*;
+use microvm::domain::{DomainId, DomainSlot};
 use nic::NullNic;
+
+use super::*;
+use crate::command::RingChange;
+use crate::fakes::{FakeDomain, FakeGuest, MAC, Violations, frame, prepare, slots};
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let since = Instant::now();
@@ -41,11 +46,11 @@ fn running() -> Running {
 }
 
 impl Running {
-    fn install(&self, lane: u8, epoch: u32) -> FakeDomain {
-        self.switchboard.detach(DomainId(lane)).unwrap();
-        prepare(&self.slots[usize::from(lane)]);
-        self.switchboard.install(DomainId(lane), epoch).unwrap();
-        FakeDomain::new(&self.slots[usize::from(lane)], epoch)
+    fn install(&self, domain: u8, epoch: u32) -> FakeDomain {
+        self.switchboard.detach(DomainId(domain)).unwrap();
+        prepare(&self.slots[usize::from(domain)]);
+        self.switchboard.install(DomainId(domain), epoch).unwrap();
+        FakeDomain::new(&self.slots[usize::from(domain)], epoch)
     }
 
     fn take_over(&self, to: u8, epoch: u32) -> TakeOverReport {
@@ -80,15 +85,15 @@ fn takeovers_back_and_forth_lose_and_reorder_nothing() {
         }
         running.guest.tx.kick();
         // The domain dies before it has taken anything, so nothing becomes poison.
-        let (lane, epoch) = ((round as u8 + 1) % 2, round + 2);
-        let mut next = running.install(lane, epoch);
-        let report = running.take_over(lane, epoch);
+        let (to, epoch) = ((round as u8 + 1) % 2, round + 2);
+        let mut next = running.install(to, epoch);
+        let report = running.take_over(to, epoch);
         assert_eq!((report.refused, report.poisoned), (0, 0));
         assert!(report.published_ns <= report.done_ns);
         let last = round * 4 + 3;
         wait_for("the frames", || {
             let frames = next.take_posted(1024);
-            running.nics[usize::from(lane)].send(frames.len() as u32);
+            running.nics[usize::from(to)].send(frames.len() as u32);
             next.claim(frames.len());
             next.notify();
             got.extend(frames.iter().filter(|f| f[12] == 0x88).map(|f| f[14..18].to_vec()));

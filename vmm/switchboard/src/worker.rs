@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use platform::clock::monotonic_ns;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::timerfd::TimerFd;
 
-use super::engine::Engine;
-use super::port::RINGS;
-use super::port::doorbell::Kick;
-use super::shared::{Command, Reply, RingChange, RingsDone, Shared};
-use platform::clock::monotonic_ns;
+use crate::command::{Command, Reply, RingChange, RingsDone};
+use crate::engine::Engine;
+use crate::port::{Kick, RINGS};
+use crate::shared::Shared;
 
 /// Events taken from the kernel at a time; the others come at the next sleep.
 const EVENTS: usize = 16;
@@ -71,8 +71,8 @@ impl Worker {
         let worker = Self { engine, shared, epoll: Epoll::new()?, timer, armed_ns: None };
         worker.watch(worker.shared.wake.as_raw_fd(), Token::Wake)?;
         worker.watch(worker.timer.as_raw_fd(), Token::Timer)?;
-        for lane in &worker.engine.lanes {
-            worker.watch(lane.slot.notify.as_raw_fd(), Token::Notify)?;
+        for notifier in worker.engine.notifiers() {
+            worker.watch(notifier, Token::Notify)?;
         }
         Ok(worker)
     }
@@ -93,14 +93,14 @@ impl Worker {
         if outcome.is_err() {
             tracing::error!("the switchboard has panicked: no frames are moved any more");
         }
-        self.shared.end();
+        self.shared.commands.end();
     }
 
     fn cycle(&mut self) {
         if let Some(order) = self.shared.orders.take() {
             self.engine.take_over(&order);
         }
-        while let Some(envelope) = self.shared.next_command() {
+        while let Some(envelope) = self.shared.commands.next() {
             let (now_ns, reply) = (monotonic_ns(), envelope.reply);
             match envelope.command {
                 Command::HandOver => self.engine.hand_over(now_ns, reply),
@@ -110,7 +110,7 @@ impl Worker {
                 }
                 command => {
                     let answer = self.carry_out(command);
-                    // Who gave up waiting needs no answer.
+                    // A caller that gave up waiting needs no answer.
                     let _ = reply.try_send(answer);
                 }
             }
@@ -164,12 +164,14 @@ impl Worker {
 
     fn carry_out(&mut self, command: Command) -> Reply {
         match command {
-            Command::Install { lane, life } => Reply::Lane(self.engine.install(lane, life)),
-            Command::Activate { lane, epoch } => {
-                Reply::Activated(self.engine.activate(lane, epoch))
+            Command::Install { domain, pair } => Reply::Life(self.engine.install(domain, pair)),
+            Command::Activate { domain, epoch } => {
+                Reply::Activated(self.engine.activate(domain, epoch))
             }
-            Command::Detach { lane } => Reply::Lane(self.engine.detach(lane)),
-            Command::Overlap { lane, epoch } => Reply::Overlap(self.engine.overlap(lane, epoch)),
+            Command::Detach { domain } => Reply::Life(self.engine.detach(domain)),
+            Command::Overlap { domain, epoch } => {
+                Reply::Overlap(self.engine.overlap(domain, epoch))
+            }
             Command::EndHandover => {
                 self.engine.end_handover(monotonic_ns());
                 Reply::Done
@@ -182,11 +184,12 @@ impl Worker {
                 self.engine.announce_now(monotonic_ns());
                 Reply::Done
             }
-            Command::CallBack => {
-                self.engine.call_back(monotonic_ns());
+            Command::Reannounce => {
+                self.engine.reannounce(monotonic_ns());
                 Reply::Done
             }
-            // Answered when the ring has changed hands, and when the guest's last frames are out.
+            // These are answered when the ring has changed hands, and when the guest's last frames are
+            // out.
             Command::HandOver | Command::SetRings { .. } => Reply::Done,
         }
     }

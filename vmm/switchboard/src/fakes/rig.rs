@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::AnnounceConfig;
-use crate::announcement::{Announced, Announcement};
-use crate::engine::Engine;
-use crate::lane::LaneLife;
-use crate::shared::{RingChange, Shared};
-use crate::transmit::TxPool;
-use crate::{TakeOver, TakeOverReport};
 use nic::NullNic;
+
+use super::*;
+use crate::announce::{AnnounceConfig, Announced, Announcement};
+use crate::command::RingChange;
+use crate::domains::QueuePair;
+use crate::engine::Engine;
+use crate::shared::Shared;
+use crate::takeover_order::{TakeOver, TakeOverReport};
+use crate::tx_path::TxPath;
 
 pub(crate) const MS: u64 = 1_000_000;
 
@@ -40,7 +41,7 @@ impl Rig {
         let violations = Arc::new(Violations::default());
         let sink = violations.clone();
         let announce = AnnounceConfig::default();
-        let tx = TxPool::new(pool, macs.len());
+        let tx = TxPath::new(pool, macs.len());
         let engine = Engine::new(slots.clone(), tx, &macs, &announce, sink, shared.clone());
         Self { engine, shared, violations, slots, nics, guest, others: Vec::new(), now: MS }
     }
@@ -89,12 +90,13 @@ impl Rig {
         self.engine.set_rings(0, [RingChange::Start(rx), RingChange::Start(tx)]);
     }
 
-    pub(crate) fn install(&mut self, lane: usize, epoch: u32) -> FakeDomain {
-        self.engine.detach(lane);
-        prepare(&self.slots[lane]);
-        let life = LaneLife::new(&self.slots[lane], epoch, self.shared.port_events.len()).unwrap();
-        self.engine.install(lane, Box::new(life));
-        FakeDomain::new(&self.slots[lane], epoch)
+    pub(crate) fn install(&mut self, domain: usize, epoch: u32) -> FakeDomain {
+        self.engine.detach(domain);
+        prepare(&self.slots[domain]);
+        let guests = self.shared.port_events.len();
+        let pair = QueuePair::new(&self.slots[domain], epoch, guests).unwrap();
+        self.engine.install(domain, Box::new(pair));
+        FakeDomain::new(&self.slots[domain], epoch)
     }
 
     /// Turns until nothing moves.

@@ -1,8 +1,8 @@
 //! TCP as a guest hands it over that leaves segmentation to others.
 
-use crate::port::header::Checksum;
-use crate::port::segmentation::Internet;
 use platform::checksum;
+
+use crate::port::{Checksum, Internet};
 
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const PSH: u8 = 0x08;

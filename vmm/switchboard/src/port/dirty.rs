@@ -24,7 +24,7 @@ const PAGES: u64 = 8;
 
 /// A front-end's log, mapped.
 #[derive(Debug)]
-pub struct DirtyLog {
+pub(crate) struct DirtyLog {
     region: MappedRegion,
 }
 
@@ -33,23 +33,23 @@ impl DirtyLog {
     ///
     /// # Errors
     /// See [`GuestMemoryError`].
-    pub fn map(bytes: u64, file_offset: u64, file: &File) -> Result<Self, GuestMemoryError> {
+    pub(crate) fn map(bytes: u64, file_offset: u64, file: &File) -> Result<Self, GuestMemoryError> {
         let spec = RegionSpec { guest_address: 0, bytes, user_address: 0, file_offset };
         Ok(Self { region: MappedRegion::map(spec, file)? })
     }
 
     /// Guest-physical address at which it ends.
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.region.spec().bytes.saturating_mul(PAGES * PAGE_BYTES)
     }
 
-    /// Whether its file has become shorter, as far as marks have shown.
-    pub fn is_truncated(&self) -> bool {
+    /// Returns true if its file has become shorter, as far as marks have shown.
+    pub(crate) fn is_truncated(&self) -> bool {
         self.region.is_truncated()
     }
 
     /// Marks the pages of some bytes that were written, as far as the log goes.
-    pub fn mark(&self, address: u64, bytes: u64) {
+    pub(crate) fn mark(&self, address: u64, bytes: u64) {
         let Some(more) = bytes.checked_sub(1) else { return };
         let first = address / PAGE_BYTES;
         let last = address.saturating_add(more) / PAGE_BYTES;
@@ -65,16 +65,16 @@ impl DirtyLog {
     }
 }
 
-/// What of a virtqueue's writes is marked, and where.
+/// Which of a virtqueue's writes are marked, and where.
 #[derive(Clone, Debug, Default)]
-pub struct Marks {
+pub(crate) struct Marks {
     /// For received frames: `VHOST_F_LOG_ALL` is set.
-    pub frames: Option<Arc<DirtyLog>>,
+    pub(crate) frames: Option<Arc<DirtyLog>>,
     /// For the used ring, with the address that its first byte has in the log:
     /// `VHOST_VRING_F_LOG` is set.
-    pub used: Option<(Arc<DirtyLog>, u64)>,
+    pub(crate) used: Option<(Arc<DirtyLog>, u64)>,
     /// Signalled after marks (SET_LOG_FD).
-    pub call: Call,
+    pub(crate) call: Call,
 }
 
 impl Marks {
@@ -103,7 +103,7 @@ impl Marks {
         }
     }
 
-    /// Whether a log was truncated.
+    /// Returns true if a log was truncated.
     pub(crate) fn is_truncated(&self) -> bool {
         let logs = [self.frames.as_ref(), self.used.as_ref().map(|(log, _)| log)];
         logs.into_iter().flatten().any(|log| log.is_truncated())

@@ -48,14 +48,14 @@ fn set_nonblocking(file: &File) {
 
 /// How a guest says that its ring has something new.
 #[derive(Clone, Debug)]
-pub struct Kick {
+pub(crate) struct Kick {
     file: Option<Arc<File>>,
     kind: Kind,
 }
 
 impl Kick {
     /// From what a front-end passed.
-    pub fn new(fd: OwnedFd) -> Self {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
         let file = File::from(fd);
         let kind = kind_of(&file);
         if kind != Kind::Deaf {
@@ -65,12 +65,12 @@ impl Kick {
     }
 
     /// The front-end passed none: the ring is to be polled.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { file: None, kind: Kind::Deaf }
     }
 
-    /// Whether no event will ever come from it.
-    pub fn is_deaf(&self) -> bool {
+    /// Returns true if no event will ever come from it.
+    pub(crate) fn is_deaf(&self) -> bool {
         self.kind == Kind::Deaf
     }
 
@@ -95,13 +95,13 @@ impl Kick {
 
 /// How the switchboard tells a guest something: the call and the error descriptor of a ring.
 #[derive(Clone, Debug, Default)]
-pub struct Call {
+pub(crate) struct Call {
     file: Option<Arc<File>>,
 }
 
 impl Call {
     /// From what a front-end passed; `None` if it is not an eventfd.
-    pub fn new(fd: OwnedFd) -> Option<Self> {
+    pub(crate) fn new(fd: OwnedFd) -> Option<Self> {
         let file = File::from(fd);
         if kind_of(&file) != Kind::EventFd {
             return None;
@@ -111,14 +111,14 @@ impl Call {
     }
 
     /// Signals, if there is anything to signal.
-    pub fn signal(&self) {
+    pub(crate) fn signal(&self) {
         if let Some(file) = &self.file {
             signal::signal(file.as_raw_fd());
         }
     }
 
-    /// Whether there is a descriptor to signal.
-    pub fn is_present(&self) -> bool {
+    /// Returns true if there is a descriptor to signal.
+    pub(crate) fn is_present(&self) -> bool {
         self.file.is_some()
     }
 }

@@ -1,4 +1,4 @@
-//! Guest memory whose file somebody truncates: a fault that must not cost the process.
+//! Guest memory whose file is truncated: a fault that must not cost the process.
 //!
 //! A mapping of a file that has become shorter raises SIGBUS at the next access. One handler for
 //! the process looks the address up among the registered regions, puts an anonymous page there, so
@@ -72,7 +72,7 @@ impl Registration {
         Some(Self { place })
     }
 
-    /// Whether an access hit a page that its file no longer has.
+    /// Returns true if an access hit a page that its file no longer has.
     pub(crate) fn faulted(&self) -> bool {
         REGISTRY[self.place].faulted.load(Ordering::Acquire)
     }
@@ -116,7 +116,8 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut libc::siginfo_t, context: *
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Puts an anonymous page where `address` lies in a registered region, and says whether it does.
+/// Puts an anonymous page where `address` lies, if that is in a registered region. Returns true if it
+/// did.
 fn mend(address: usize) -> bool {
     for place in &REGISTRY {
         let start = place.start.load(Ordering::Acquire);

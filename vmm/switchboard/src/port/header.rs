@@ -1,6 +1,6 @@
 //! The virtio-net header before each frame that a guest sends (virtio 1.3, 5.1.6.2).
 
-use super::segmentation::{Cut, Internet};
+use super::offloads::{Checksum, Cut, Internet, Offloads};
 
 /// Longest header without hash reporting, bytes.
 pub(crate) const MAX_HEADER_BYTES: usize = 12;
@@ -9,17 +9,6 @@ const NEEDS_CHECKSUM: u8 = 1;
 /// `VIRTIO_NET_HDR_GSO_TCPV4` and `_TCPV6`.
 const CUT_TCP4: u8 = 1;
 const CUT_TCP6: u8 = 4;
-
-/// What a guest may leave to be done, as offered and accepted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offloads {
-    /// `VIRTIO_NET_F_CSUM`: checksums to be computed.
-    pub checksums: bool,
-    /// `VIRTIO_NET_F_HOST_TSO4`: TCP over IPv4 to be cut into segments.
-    pub tcp4: bool,
-    /// `VIRTIO_NET_F_HOST_TSO6`: the same over IPv6.
-    pub tcp6: bool,
-}
 
 /// What the header of a frame asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,47 +21,6 @@ pub(crate) struct Asked {
 /// A header that asks for what was not offered, or points outside its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BadHeader;
-
-/// A checksum that the guest has left to be computed: over everything from `start` on, its field,
-/// which holds the sum of the pseudo-header, included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Checksum {
-    /// Where it begins, bytes from the frame's start.
-    pub(crate) start: u16,
-    /// Where its field is, bytes from `start`.
-    pub(crate) offset: u16,
-}
-
-impl Checksum {
-    /// Field offsets of TCP and UDP, the two that a NIC knows.
-    const TCP: u16 = 16;
-    pub(super) const UDP: u16 = 6;
-    /// Ethernet header and the shortest IP header.
-    const LEAST_START: u16 = 34;
-    /// Ethernet header and the longest IP header that a context descriptor can describe.
-    const LAST_START: u16 = 14 + 511;
-
-    /// Whether the NIC can compute it (i210 datasheet §7.2.4). Anything else is done in software.
-    pub(crate) fn suits_nic(self) -> bool {
-        matches!(self.offset, Self::TCP | Self::UDP)
-            && (Self::LEAST_START..=Self::LAST_START).contains(&self.start)
-    }
-
-    /// Whether this is TCP's.
-    pub(crate) fn is_tcp(self) -> bool {
-        self.offset == Self::TCP
-    }
-
-    /// Whether this is UDP's, in which zero means "none".
-    pub(crate) fn is_udp(self) -> bool {
-        self.offset == Self::UDP
-    }
-
-    /// Where the field is, from the frame's start.
-    pub(crate) fn field(self) -> usize {
-        usize::from(self.start) + usize::from(self.offset)
-    }
-}
 
 /// What the header of a frame of `frame_bytes` asks for, if all of it was offered and accepted.
 pub(crate) fn read(

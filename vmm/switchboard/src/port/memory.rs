@@ -1,8 +1,9 @@
 //! A guest's memory: what a front-end shares, mapped once and checked against its file.
 //!
-//! Six times a frame something in it is looked up, and nearly always lies in one region. So the table
-//! is our own, and [`vm_memory::GuestMemory`] is implemented on it for those who know only that: the
-//! general way through `GuestMemoryMmap` takes as long as everything else that a short frame needs.
+//! For each frame an address is looked up six times, and it nearly always lies in one region. So the
+//! table is our own, and [`vm_memory::GuestMemory`] is implemented on it for callers that know only
+//! that: the general way through `GuestMemoryMmap` takes as long as everything else that a short frame
+//! needs.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -22,11 +23,11 @@ use super::guard::Registration;
 const PAGE_BYTES: usize = 4096;
 
 /// Most regions of one guest.
-pub const MAX_REGIONS: usize = 32;
+pub(crate) const MAX_REGIONS: usize = 32;
 
 /// Why memory that a front-end offers is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum GuestMemoryError {
+pub(crate) enum GuestMemoryError {
     /// Zero bytes, or addresses that wrap around.
     #[error("impossible region: {0:?}")]
     Impossible(RegionSpec),
@@ -54,15 +55,15 @@ pub enum GuestMemoryError {
 
 /// Where a region lies, as a front-end says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RegionSpec {
+pub(crate) struct RegionSpec {
     /// Guest-physical address.
-    pub guest_address: u64,
+    pub(crate) guest_address: u64,
     /// Length in bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Address in the front-end's own address space, in which it gives ring addresses.
-    pub user_address: u64,
+    pub(crate) user_address: u64,
     /// Offset in the file, bytes.
-    pub file_offset: u64,
+    pub(crate) file_offset: u64,
 }
 
 impl RegionSpec {
@@ -74,7 +75,7 @@ impl RegionSpec {
 
 /// A mapped region. The file's descriptor is not kept.
 #[derive(Debug)]
-pub struct MappedRegion {
+pub(crate) struct MappedRegion {
     spec: RegionSpec,
     /// First byte of the mapping, which may begin before the region (huge pages).
     mapping: NonNull<libc::c_void>,
@@ -94,7 +95,7 @@ impl MappedRegion {
     ///
     /// # Errors
     /// See [`GuestMemoryError`].
-    pub fn map(spec: RegionSpec, file: &File) -> Result<Self, GuestMemoryError> {
+    pub(crate) fn map(spec: RegionSpec, file: &File) -> Result<Self, GuestMemoryError> {
         if !spec.is_possible() {
             return Err(GuestMemoryError::Impossible(spec));
         }
@@ -129,12 +130,12 @@ impl MappedRegion {
     }
 
     /// What the front-end said of it.
-    pub fn spec(&self) -> &RegionSpec {
+    pub(crate) fn spec(&self) -> &RegionSpec {
         &self.spec
     }
 
-    /// Whether the file has become shorter than the region, as far as accesses have shown.
-    pub fn is_truncated(&self) -> bool {
+    /// Returns true if the file has become shorter than the region, as far as accesses have shown.
+    pub(crate) fn is_truncated(&self) -> bool {
         self.guard.as_ref().is_some_and(Registration::faulted)
     }
 
@@ -169,7 +170,7 @@ impl MappedRegion {
 
 impl Drop for MappedRegion {
     fn drop(&mut self) {
-        // The registration ends first: the address may belong to somebody else right after.
+        // The registration ends first: the address may belong to another mapping right after.
         self.guard = None;
         // SAFETY: mapped by `map`, and nothing made from it lives longer than `self`.
         unsafe { libc::munmap(self.mapping.as_ptr(), self.mapping_bytes) };
@@ -210,7 +211,7 @@ fn map_shared(file: &File, offset: u64, bytes: usize) -> std::io::Result<NonNull
 
 /// All memory of a guest, immutable: a change makes a new one, swapped at a loop boundary.
 #[derive(Debug)]
-pub struct GuestMemory {
+pub(crate) struct GuestMemory {
     /// By address; none overlaps the next.
     regions: Vec<Arc<MappedRegion>>,
 }
@@ -220,7 +221,7 @@ impl GuestMemory {
     ///
     /// # Errors
     /// None, too many, overlapping ones, or one that begins within a page.
-    pub fn new(regions: &[Arc<MappedRegion>]) -> Result<Self, GuestMemoryError> {
+    pub(crate) fn new(regions: &[Arc<MappedRegion>]) -> Result<Self, GuestMemoryError> {
         if regions.is_empty() || regions.len() > MAX_REGIONS {
             return Err(GuestMemoryError::Table);
         }
@@ -245,7 +246,7 @@ impl GuestMemory {
         region.slice(address - region.spec.guest_address, most)
     }
 
-    /// Whether all of a range is memory.
+    /// Returns true if all of a range is memory.
     #[inline]
     pub(super) fn holds(&self, address: u64, bytes: usize) -> bool {
         self.pieces(address, bytes).all(|piece| piece.is_ok())
@@ -256,13 +257,13 @@ impl GuestMemory {
         Pieces { memory: self, address, left: bytes }
     }
 
-    /// Whether a file was truncated under a region.
-    pub fn is_truncated(&self) -> bool {
+    /// Returns true if a file was truncated under a region.
+    pub(crate) fn is_truncated(&self) -> bool {
         self.regions.iter().any(|region| region.is_truncated())
     }
 
     /// Guest-physical address of an address in the front-end's own space.
-    pub fn from_user_address(&self, user_address: u64) -> Option<u64> {
+    pub(crate) fn from_user_address(&self, user_address: u64) -> Option<u64> {
         let within = |r: &&Arc<MappedRegion>| {
             user_address.checked_sub(r.spec.user_address).is_some_and(|off| off < r.spec.bytes)
         };
@@ -272,7 +273,7 @@ impl GuestMemory {
 }
 
 impl vm_memory::GuestMemory for GuestMemory {
-    /// None: what this is made of is nobody's business.
+    /// Never handed out: callers need not know what this is made of.
     type PhysicalMemory = GuestMemoryMmap<()>;
     type Bitmap = ();
 

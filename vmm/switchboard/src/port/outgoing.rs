@@ -1,23 +1,23 @@
 //! What a guest sends: chain by chain, and of each the frames that it becomes.
 
+use nic::wire::MAX_FRAME_BYTES;
 use vm_memory::VolatileSlice;
 
-use super::header::{self, Asked, Checksum, MAX_HEADER_BYTES};
+use super::header::{self, Asked, MAX_HEADER_BYTES};
+use super::offloads::Checksum;
 use super::scatter::{MalformedChain, Scatter, Segments};
 use super::segmentation::{MAX_HEADERS_BYTES, MAX_UNCUT_BYTES, Segmenter};
 use super::vring::{Popped, Vring};
-use super::{GuestPort, TX_RING};
-use crate::lane::ETHERNET_HEADER_BYTES;
-use nic::wire::MAX_FRAME_BYTES;
+use crate::limits::ETHERNET_HEADER_BYTES;
 
-/// What [`GuestPort::take_chain`] found.
+/// What [`Outgoing::take_chain`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// Nothing to send.
     Nothing,
     /// A chain without sense; it was given back.
     Rejected,
-    /// A chain. Then come its frames, by [`GuestPort::next_frame`], and [`GuestPort::return_chain`].
+    /// A chain. Then come its frames, by [`Outgoing::next_frame`], and [`Outgoing::return_chain`].
     Chain(Frames),
 }
 
@@ -56,7 +56,7 @@ impl GuestFrame<'_> {
 
 /// The chain whose frames are being sent.
 #[derive(Clone, Copy)]
-pub(super) struct Current {
+struct Current {
     head: u16,
     checksum: Option<Checksum>,
     /// Where the rest begins, bytes from the chain's start.
@@ -64,7 +64,7 @@ pub(super) struct Current {
     rest: Rest,
 }
 
-/// What of a chain was not sent yet.
+/// The part of a chain that was not sent yet.
 #[derive(Clone, Copy)]
 enum Rest {
     /// All of a frame of so many bytes.
@@ -74,37 +74,46 @@ enum Rest {
     Nothing,
 }
 
-impl GuestPort {
+/// The chain that is being sent, if one is. Every method gets the same virtqueue.
+pub(super) struct Outgoing {
+    segments: Segments,
+    segmenter: Segmenter,
+    current: Option<Current>,
+}
+
+impl Outgoing {
+    pub(super) fn new() -> Self {
+        Self { segments: Segments::new(), segmenter: Segmenter::new(), current: None }
+    }
+
     /// Takes the next chain that the guest sends.
-    pub(crate) fn take_chain(&mut self) -> Taken {
-        let Self { rings, segments, segmenter, .. } = self;
-        let Some(vring) = rings[TX_RING].as_deref_mut() else { return Taken::Nothing };
+    pub(super) fn take_chain(&mut self, vring: &mut Vring) -> Taken {
+        let Self { segments, segmenter, current } = self;
         segments.clear();
         let (head, bytes) = match vring.pop(segments, false) {
             Popped::Empty => return Taken::Nothing,
             Popped::Chain { head, bytes } => (head, bytes),
             Popped::Malformed { head } => {
-                vring.give_back(head, 0);
+                vring.push_used(head, 0);
                 return Taken::Rejected;
             }
         };
         let header_bytes = vring.header_bytes.min(MAX_HEADER_BYTES);
         let begun = begin(vring, segments, segmenter, (header_bytes, bytes));
         let Some((checksum, rest, frames)) = begun else {
-            vring.give_back(head, 0);
+            vring.push_used(head, 0);
             return Taken::Rejected;
         };
         let at = match rest {
             Rest::Segments => header_bytes + segmenter.headers().len(),
             Rest::Frame(_) | Rest::Nothing => header_bytes,
         };
-        self.current = Some(Current { head, checksum, at, rest });
+        *current = Some(Current { head, checksum, at, rest });
         Taken::Chain(frames)
     }
 
     /// The next frame of the chain that was taken; `None` if that was all.
-    pub(crate) fn next_frame(&mut self) -> Option<GuestFrame<'_>> {
-        let vring = self.rings[TX_RING].as_deref()?;
+    pub(super) fn next_frame<'a>(&'a mut self, vring: &'a Vring) -> Option<GuestFrame<'a>> {
         let current = self.current.as_mut()?;
         let (headers, body_bytes) = match current.rest {
             Rest::Nothing => return None,
@@ -125,20 +134,16 @@ impl GuestPort {
     }
 
     /// Leaves the chain that was taken in the guest's ring after all; nothing of it was sent.
-    pub(crate) fn leave_chain(&mut self) {
-        if self.current.take().is_some()
-            && let Some(vring) = &mut self.rings[TX_RING]
-        {
+    pub(super) fn leave_chain(&mut self, vring: &mut Vring) {
+        if self.current.take().is_some() {
             vring.unpop(1);
         }
     }
 
     /// Gives back the chain that was taken.
-    pub(crate) fn return_chain(&mut self) {
-        if let Some(current) = self.current.take()
-            && let Some(vring) = &mut self.rings[TX_RING]
-        {
-            vring.give_back(current.head, 0);
+    pub(super) fn return_chain(&mut self, vring: &mut Vring) {
+        if let Some(current) = self.current.take() {
+            vring.push_used(current.head, 0);
         }
     }
 }

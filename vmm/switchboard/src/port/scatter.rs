@@ -38,7 +38,7 @@ impl Segments {
         &self.list[..self.len]
     }
 
-    /// Appends the buffers of a chain, all of which must be `writable` or none, and says how many
+    /// Appends the buffers of a chain, all of which must be `writable` or none. Returns how many
     /// bytes they have. On an error the list is as before.
     pub(crate) fn add(
         &mut self,
@@ -163,7 +163,7 @@ impl<'a> Scatter<'a> {
     }
 }
 
-/// Reads a little-endian word that both sides use, once.
+/// Reads once a little-endian word that both sides use.
 pub(crate) fn load_u16(memory: &GuestMemory, address: u64) -> Result<u16, MalformedChain> {
     memory
         .load(GuestAddress(address), std::sync::atomic::Ordering::Acquire)

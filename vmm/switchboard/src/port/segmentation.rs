@@ -2,15 +2,16 @@
 //! 5.1.6.2: `VIRTIO_NET_HDR_GSO_TCPV4`, `_TCPV6`).
 //!
 //! It is done here and not by the NIC, which could: a NIC that cuts counts what it has sent in
-//! segments, so nobody could say which of the guest's frames its count confirms, and after a failover
+//! segments, so its count would not tell which of the guest's frames it confirms, and after a failover
 //! the whole of a frame half sent would go out again. Cut here, each segment is a frame like any
 //! other: confirmed by itself, and sent again by itself. The guest saves what it wants to save, a
 //! walk through its stack and a descriptor for each segment; the NIC still does the checksums, and a
 //! byte is copied as often as before.
 
-use super::header::Checksum;
 use nic::wire::MAX_FRAME_BYTES;
 use platform::checksum;
+
+use super::offloads::{Checksum, Cut, Internet};
 
 /// Most bytes of a frame that is cut: the longest IP packet, behind an Ethernet header with two tags.
 pub(crate) const MAX_UNCUT_BYTES: usize = 65_535 + 22;
@@ -28,21 +29,6 @@ const TCP: u8 = 6;
 const LAST_ONLY: u8 = 0x01 | 0x08;
 /// That only the first may have: CWR (RFC 3168, 6.1.2).
 const FIRST_ONLY: u8 = 0x80;
-
-/// The Internet protocol of a frame that is to be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Internet {
-    V4,
-    V6,
-}
-
-/// How a guest wants a frame cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cut {
-    pub(crate) internet: Internet,
-    /// Bytes of TCP payload in each segment but the last.
-    pub(crate) payload_bytes: u16,
-}
 
 /// Headers or sizes that do not belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +122,7 @@ impl Segmenter {
         self.headers_bytes + self.each_bytes.min(self.left_bytes)
     }
 
-    /// Makes the next segment's headers; `None` if there is none. Says how many bytes of payload go
+    /// Makes the next segment's headers; `None` if there is none. Returns how many bytes of payload go
     /// behind them.
     pub(crate) fn advance(&mut self) -> Option<usize> {
         if self.left_bytes == 0 {
@@ -224,7 +210,7 @@ fn network_offset(start: &[u8], internet: Internet) -> Result<usize, Uncuttable>
     Err(Uncuttable)
 }
 
-/// Whether there is an IP header from `network` to `transport`, as far as cutting changes it.
+/// Checks that there is an IP header from `network` to `transport`, as far as cutting changes it.
 fn check_network(
     start: &[u8],
     network: usize,

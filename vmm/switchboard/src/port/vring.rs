@@ -3,7 +3,7 @@
 //! The available side is `virtio-queue`'s: it knows descriptor tables, indirect ones, and where the
 //! guest's indices can deceive. The used side is written here, for two reasons: a frame that is
 //! merged from several chains must become visible whole (`virtio-queue` publishes each chain), and
-//! a batch needs one store of the index, not one a frame.
+//! a batch needs one store of the index, not one for each frame.
 //!
 //! Chains are used when they are copied, so between two turns of the loop `next_avail` and the used
 //! index agree, and nothing of the guest's is in flight.
@@ -16,19 +16,19 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::dirty::Marks;
 use super::doorbell::{Call, Kick};
-use super::header::Offloads;
 use super::memory::GuestMemory;
+use super::offloads::Offloads;
 use super::scatter::{MalformedChain, Segments, load_u16};
 
 /// Largest virtqueue, in descriptors (virtio 1.3, 2.7).
-pub const MAX_QUEUE_SIZE: u16 = 32768;
+pub(crate) const MAX_QUEUE_SIZE: u16 = 32768;
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (virtio 1.3, 2.7.6).
 const AVAIL_NO_INTERRUPT: u16 = 1;
 
 /// Why a virtqueue cannot be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum VringError {
+pub(crate) enum VringError {
     /// Not a power of two, zero, or too large.
     #[error("{0} is no size for a virtqueue")]
     Size(u32),
@@ -39,35 +39,35 @@ pub enum VringError {
 
 /// Where a virtqueue lies and how it is to be served.
 #[derive(Clone, Debug)]
-pub struct VringConfig {
+pub(crate) struct VringConfig {
     /// Descriptors.
-    pub size: u32,
+    pub(crate) size: u32,
     /// Guest-physical address of the descriptor table.
-    pub descriptors: u64,
+    pub(crate) descriptors: u64,
     /// Guest-physical address of the available ring.
-    pub available: u64,
+    pub(crate) available: u64,
     /// Guest-physical address of the used ring.
-    pub used: u64,
+    pub(crate) used: u64,
     /// The guest's memory.
-    pub memory: Arc<GuestMemory>,
+    pub(crate) memory: Arc<GuestMemory>,
     /// How the guest wakes the switchboard.
-    pub kick: Kick,
+    pub(crate) kick: Kick,
     /// How the switchboard wakes the guest.
-    pub call: Call,
+    pub(crate) call: Call,
     /// Signalled when the ring is corrupt.
-    pub error: Call,
+    pub(crate) error: Call,
     /// A disabled receive ring gets nothing; what is in a disabled transmit ring is thrown away.
-    pub enabled: bool,
+    pub(crate) enabled: bool,
     /// `VIRTIO_F_RING_EVENT_IDX` was negotiated.
-    pub event_idx: bool,
+    pub(crate) event_idx: bool,
     /// `VIRTIO_NET_F_MRG_RXBUF` was negotiated.
-    pub mergeable: bool,
+    pub(crate) mergeable: bool,
     /// Bytes of the header before each frame (virtio 1.3, 5.1.6).
-    pub header_bytes: usize,
+    pub(crate) header_bytes: usize,
     /// What the guest may leave to be done, as negotiated.
-    pub offloads: Offloads,
+    pub(crate) offloads: Offloads,
     /// What of the writes to the guest's memory is marked.
-    pub marks: Marks,
+    pub(crate) marks: Marks,
 }
 
 /// What [`Vring::pop`] found.
@@ -83,7 +83,7 @@ pub(crate) enum Popped {
 
 /// A started virtqueue.
 #[derive(Debug)]
-pub struct Vring {
+pub(crate) struct Vring {
     queue: Queue,
     pub(crate) memory: Arc<GuestMemory>,
     pub(crate) kick: Kick,
@@ -96,11 +96,11 @@ pub struct Vring {
     pub(super) marks: Marks,
     /// Cleared when the guest's indices make no sense, until the ring is started anew.
     intact: bool,
-    /// [`Self::newly_broken`] has said so.
+    /// [`Self::newly_broken`] has told of it.
     told: bool,
     /// Available index up to which chains were looked at, whether or not they were taken.
     looked: u16,
-    /// Used index after everything staged.
+    /// Used index after all chains that were given back.
     used: u16,
     /// Used index as it stands in the guest's memory.
     published: u16,
@@ -112,7 +112,7 @@ impl Vring {
     ///
     /// # Errors
     /// The size or an address is impossible.
-    pub fn new(config: VringConfig) -> Result<Self, VringError> {
+    pub(crate) fn new(config: VringConfig) -> Result<Self, VringError> {
         let size = u16::try_from(config.size).map_err(|_| VringError::Size(config.size))?;
         let mut queue = Queue::new(MAX_QUEUE_SIZE).map_err(|_| VringError::Size(config.size))?;
         queue.try_set_size(size).map_err(|_| VringError::Size(config.size))?;
@@ -148,7 +148,7 @@ impl Vring {
     }
 
     /// Index of the next chain, which is also the used index: nothing is in flight.
-    pub fn position(&self) -> u16 {
+    pub(crate) fn position(&self) -> u16 {
         self.queue.next_avail()
     }
 
@@ -166,7 +166,7 @@ impl Vring {
         }
     }
 
-    /// Whether the guest's indices have made sense so far.
+    /// Returns true if the guest's indices have made sense so far.
     pub(crate) fn is_intact(&self) -> bool {
         self.intact
     }
@@ -183,17 +183,17 @@ impl Vring {
         }
     }
 
-    /// Whether a file of the front-end's was truncated under it.
+    /// Returns true if a file of the front-end's was truncated under it.
     pub(super) fn is_truncated(&self) -> bool {
         self.memory.is_truncated() || self.marks.is_truncated()
     }
 
-    /// Whether the ring is corrupt. Says so once.
+    /// Returns true if the ring is corrupt, but only once.
     pub(crate) fn newly_broken(&mut self) -> bool {
         !self.intact && !std::mem::replace(&mut self.told, true)
     }
 
-    /// Whether the guest has made chains available.
+    /// Returns true if the guest has made chains available.
     pub(crate) fn has_chains(&mut self) -> bool {
         if !self.intact {
             return false;
@@ -238,7 +238,7 @@ impl Vring {
     }
 
     /// Gives a chain back with `bytes` written to it; the guest sees it after [`Self::publish`].
-    pub(crate) fn give_back(&mut self, head: u16, bytes: usize) {
+    pub(crate) fn push_used(&mut self, head: u16, bytes: usize) {
         let element = u64::from(head) | (bytes as u64) << 32;
         let offset = 4 + 8 * u64::from(self.used % self.queue.size());
         let address = GuestAddress(self.queue.used_ring() + offset);
@@ -251,7 +251,7 @@ impl Vring {
         self.used = self.used.wrapping_add(1);
     }
 
-    /// Shows the guest all chains given back, and says whether it was interrupted.
+    /// Shows the guest all chains that were given back. Returns true if it was interrupted.
     pub(crate) fn publish(&mut self) -> bool {
         if self.used == self.published || !self.intact {
             return false;
@@ -278,7 +278,7 @@ impl Vring {
         }
     }
 
-    /// Whether the guest wants to hear that the used index went from `old` to where it is.
+    /// Returns true if the guest wants to hear that the used index went from `old` to where it is.
     fn wants_call(&self, old: u16) -> Result<bool, MalformedChain> {
         let (memory, available) = (&*self.memory, self.queue.avail_ring());
         if self.queue.event_idx_enabled() {
@@ -289,7 +289,7 @@ impl Vring {
         Ok(load_u16(memory, available)? & AVAIL_NO_INTERRUPT == 0)
     }
 
-    /// Asks for a kick at the next chain that was not looked at. `true` if there is one already.
+    /// Asks for a kick at the next chain that was not looked at. Returns true if there is one already.
     ///
     /// (`virtio-queue` would ask from the next chain that was not *taken*: where a frame waits for
     /// more chains than there are, that one never comes anew.)

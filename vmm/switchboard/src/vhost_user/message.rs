@@ -12,10 +12,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use platform::budget::MESSAGE_DEADLINE;
 use vm_memory::ByteValued;
 
 use super::ancillary::{self, MAX_DESCRIPTORS};
-use platform::budget::MESSAGE_DEADLINE;
 
 /// Bytes before the body.
 const HEADER_BYTES: usize = 12;
@@ -41,7 +41,7 @@ pub(super) enum ConnectionError {
     /// A request that cannot be carried out, and no reply was asked for.
     #[error("request {request} cannot be carried out: {why}")]
     Refused { request: u32, why: String },
-    /// Half a message, and then nothing; or replies that nobody reads.
+    /// Half a message has come, and then nothing; or the front-end does not read replies.
     #[error("the front-end is too slow in the middle of a message or reply")]
     Slow,
     /// The guest's memory, or the log of its written pages, has become shorter than the front-end
@@ -73,7 +73,7 @@ impl Message {
         Some(value)
     }
 
-    /// The one descriptor, or none; more are a malformed message.
+    /// The one descriptor, or none; a message with more is malformed.
     pub(super) fn single_file(&mut self) -> Result<Option<OwnedFd>, ConnectionError> {
         if self.files.len() > 1 {
             return Err(TOO_MANY);
@@ -98,7 +98,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Reads what there is; a whole message, or `None` if it is not whole yet.
+    /// Reads what there is. Returns a whole message, or `None` if it is not whole yet.
     pub(super) fn receive(
         &mut self,
         stream: &UnixStream,
@@ -139,7 +139,7 @@ impl Inbox {
         u32::from_ne_bytes(word)
     }
 
-    /// Reads up to `missing` bytes; whether there were any.
+    /// Reads up to `missing` bytes. Returns true if there were any.
     fn read(&mut self, stream: &UnixStream, missing: usize) -> Result<bool, ConnectionError> {
         let mut bytes = [0u8; HEADER_BYTES + MAX_BODY_BYTES];
         let missing = missing.min(bytes.len());

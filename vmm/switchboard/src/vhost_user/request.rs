@@ -1,6 +1,5 @@
 //! Requests by name, and the features that are offered.
 
-use crate::port::memory::MAX_REGIONS;
 use vhost::vhost_user::message::{FrontendReq, VhostUserProtocolFeatures as Protocol};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_net::{
@@ -9,7 +8,9 @@ use virtio_bindings::virtio_net::{
 };
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
-/// Bit of the virtio features that says: protocol features can be negotiated.
+use crate::port::MAX_REGIONS;
+
+/// Bit of the virtio features: protocol features can be negotiated.
 pub(super) const PROTOCOL_FEATURES: u64 = 1 << 30;
 /// `VHOST_F_LOG_ALL`: the pages of received frames are marked in the log.
 pub(super) const LOG_ALL: u64 = 1 << 26;
@@ -49,7 +50,7 @@ pub(super) fn by_number(number: u32) -> Option<FrontendReq> {
     FrontendReq::try_from(number).ok()
 }
 
-/// Whether a request has a reply of its own. It cannot be refused by an acknowledgement, which
+/// Returns true if a request has a reply of its own. It cannot be refused by an acknowledgement, which
 /// would be taken for that reply: QEMU would read a failed GET_VRING_BASE as position 0 of ring 1.
 pub(super) fn has_own_reply(request: FrontendReq) -> bool {
     use FrontendReq as R;

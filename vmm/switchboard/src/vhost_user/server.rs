@@ -1,5 +1,5 @@
 //! The thread of one vhost-user socket. It holds one connection at a time; the next front-end waits
-//! in the socket's queue until the one before is gone.
+//! in the socket's queue until the connection before has ended.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,14 +9,14 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use platform::realtime;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::VhostUserError;
+use super::error::VhostUserError;
 use super::message::{ConnectionError, Inbox, reply};
 use super::session::Session;
 use super::socket::Socket;
-use crate::PortHandle;
-use platform::realtime;
+use crate::port_handle::PortHandle;
 
 /// What a server is made of.
 #[derive(Clone, Debug)]
@@ -88,14 +88,14 @@ impl Server {
             };
             let events = self.port.events().event.as_raw_fd();
             let deadline = self.connection.as_ref().and_then(|it| it.inbox.deadline());
-            let [stop, damage, ready] = wait([self.stop.as_raw_fd(), events, socket], deadline);
-            if stop {
+            let woken = wait(self.stop.as_raw_fd(), events, socket, deadline);
+            if woken.stop {
                 return;
             }
-            if damage {
-                self.hear_damage();
+            if woken.damage {
+                self.note_damage();
             }
-            if ready {
+            if woken.socket {
                 self.advance();
             }
             self.end_if_late();
@@ -138,7 +138,7 @@ impl Server {
     }
 
     /// The switchboard has found the guest's memory or rings damaged.
-    fn hear_damage(&mut self) {
+    fn note_damage(&mut self) {
         let events = self.port.events();
         // Before the flags, so that one raised meanwhile ends the next sleep.
         let _ = events.event.read();
@@ -179,13 +179,22 @@ impl Connection {
     }
 }
 
-/// Sleeps until one of three descriptors has something, or the deadline; which ones.
-fn wait(fds: [RawFd; 3], deadline: Option<Instant>) -> [bool; 3] {
-    let mut entries = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+/// What ended a sleep.
+struct Woken {
+    stop: bool,
+    damage: bool,
+    socket: bool,
+}
+
+/// Sleeps until one of the descriptors has something, or the deadline.
+fn wait(stop: RawFd, damage: RawFd, socket: RawFd, deadline: Option<Instant>) -> Woken {
+    let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut entries = [stop, damage, socket].map(entry);
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     // Rounded up, so that the deadline is over afterwards.
     let timeout_ms = left.map_or(-1, |left| left.as_millis() as libc::c_int + 1);
     // SAFETY: as many entries as said, which outlive the call.
     let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, timeout_ms) };
-    entries.map(|entry| count > 0 && entry.revents != 0)
+    let [stop, damage, socket] = entries.map(|entry| count > 0 && entry.revents != 0);
+    Woken { stop, damage, socket }
 }

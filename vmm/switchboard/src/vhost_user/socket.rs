@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use super::VhostUserError;
+use super::error::VhostUserError;
 
 /// A listening socket whose file goes when it goes.
 pub(super) struct Socket {

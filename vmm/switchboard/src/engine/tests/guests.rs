@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fakes::FakeRing;
-use crate::fakes::rig::{frame_to, number, other_mac};
+use crate::fakes::rig::{frame_to, other_mac};
 
 const STATION: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 const EVERYONE: [u8; 6] = [0xff; 6];

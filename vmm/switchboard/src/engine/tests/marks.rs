@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::fakes::{FakeDomain, GUEST_BASE, LOG_BYTES, marked_pages, memfd};
-use crate::port::dirty::{DirtyLog, Marks};
-use crate::port::vring::{Vring, VringConfig};
-use crate::shared::RingChange;
+use crate::port::{DirtyLog, Marks, VringConfig};
 
 const RX_USED: usize = (GUEST_BASE as usize + 0x2000) / 4096;
 const TX_USED: usize = RX_USED + 4;

@@ -1,6 +1,6 @@
 use super::*;
 
-fn with_event_idx() -> (Rig, crate::fakes::FakeDomain) {
+fn with_event_idx() -> (Rig, FakeDomain) {
     let mut guest = FakeGuest::new();
     guest.event_idx = true;
     Rig::serving(guest)

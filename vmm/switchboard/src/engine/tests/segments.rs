@@ -3,7 +3,7 @@
 use super::*;
 use crate::fakes::rig::{frame_to, other_mac};
 use crate::fakes::tcp::{ACK, uncut};
-use crate::port::segmentation::Internet;
+use crate::port::Internet;
 
 const PAYLOAD: usize = 1448;
 /// Headers of TCP over IPv4 and Ethernet, with twelve bytes of options.

@@ -1,7 +1,6 @@
 //! Each malformed entry is a violation, reported once, and costs the guest nothing.
 
 use super::*;
-use crate::fakes::FakeDomain;
 
 fn after(act: impl FnOnce(&mut Rig, &mut FakeDomain)) -> (Rig, Violation) {
     let (mut rig, mut domain) = Rig::new();
@@ -174,5 +173,5 @@ fn the_guests_frames_wait_for_a_takeover() {
     let frames = standby.take_posted(9);
     assert!(is_announcement(&frames[0]));
     assert_eq!(numbers(&frames[1..]), [0, 1, 2]);
-    assert_eq!(rig.engine.guests[0].mac, MAC);
+    assert_eq!(rig.engine.path.mac(0), MAC);
 }

@@ -125,9 +125,10 @@ fn a_bus_error_elsewhere_ends_the_process_as_before() {
         return;
     }
     use std::os::unix::process::ExitStatusExt;
-    let name = "switchboard::port::memory::tests::a_bus_error_elsewhere_ends_the_process_as_before";
+    let module = module_path!().split_once("::").unwrap().1;
+    let name = format!("{module}::a_bus_error_elsewhere_ends_the_process_as_before");
     let status = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([name, "--exact"])
+        .args([name.as_str(), "--exact"])
         .env(ALONE, "1")
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())

@@ -1,0 +1,179 @@
+//! Changes at a loop boundary that a caller waits for, off the failover path: the commands, their
+//! replies, and the queue between callers and the switchboard's thread.
+//!
+//! Invariant: a command is carried out once or never; one that its caller gave up waiting for, and
+//! that was not begun, is never begun, because the caller has gone on without it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use platform::budget::BOUNDARY_DEADLINE;
+
+use crate::domains::QueuePair;
+use crate::error::SwitchboardError;
+use crate::port::{RINGS, Vring};
+
+/// What is to become of one of a guest's virtqueues.
+#[derive(Debug)]
+pub(crate) enum RingChange {
+    /// It stays as it is.
+    Keep,
+    /// It stops: nothing of it is touched any more.
+    Stop,
+    /// It starts, in place of the one before if there is one.
+    Start(Box<Vring>),
+}
+
+/// What became of a guest's virtqueues.
+#[derive(Debug, Default)]
+pub(crate) struct RingsDone {
+    /// Index of the next chain of each that was or is running: where a stopped one ended, and
+    /// where a started one began.
+    pub(crate) positions: [Option<u16>; RINGS],
+    /// Those that were stopped, to be dropped by the caller: closing descriptors and unmapping
+    /// memory can take long.
+    pub(crate) retired: [Option<Box<Vring>>; RINGS],
+}
+
+/// Why a domain cannot become active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// There is no such installed life, or it broke the protocol.
+    NotInstalled,
+    /// Another domain is active, or a handover is under way or over.
+    Busy,
+    /// The serving domain did not get rid of its frames in time, and keeps the ring.
+    NotDrained,
+    /// A takeover came in between.
+    TakenOver,
+}
+
+/// What the switchboard saw of a drill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrillSeen {
+    /// The question came in through the active domain.
+    pub question: bool,
+    /// The answer was posted to it.
+    pub answered: bool,
+    /// Its NIC has confirmed the answer.
+    pub answer_sent: bool,
+    /// Frames of the wire that came in meanwhile, the question included: they show whether the active
+    /// domain receives at all.
+    pub received: u64,
+}
+
+/// A change that somebody waits for. Domains are named by their places.
+pub(crate) enum Command {
+    Install { domain: usize, pair: Box<QueuePair> },
+    Activate { domain: usize, epoch: u32 },
+    Detach { domain: usize },
+    SetRings { guest: usize, changes: [RingChange; RINGS] },
+    Overlap { domain: usize, epoch: u32 },
+    HandOver,
+    EndHandover,
+    BeginDrill { number: u32, standby: usize },
+    EndDrill,
+    Announce,
+    Reannounce,
+}
+
+impl Command {
+    /// Returns true if the command ends something. Such a one is carried out even after its caller has
+    /// given up: nothing could go on from where it was left out.
+    fn ends_something(&self) -> bool {
+        matches!(self, Self::EndHandover | Self::EndDrill)
+    }
+}
+
+/// What came of a command.
+pub(crate) enum Reply {
+    /// Done; the life that it ended, to be dropped by the caller.
+    Life(#[expect(dead_code, reason = "dropped on the caller's thread")] Option<Box<QueuePair>>),
+    Activated(Result<(), Refused>),
+    Rings(RingsDone),
+    /// Whether a handover can begin.
+    Overlap(Result<(), Refused>),
+    /// The ring has changed hands, and how many nanoseconds the guests' frames had to wait for it; or
+    /// why it has not.
+    HandedOver(Result<u64, Refused>),
+    /// Whether a drill can begin.
+    Drill(bool),
+    DrillSeen(DrillSeen),
+    Done,
+}
+
+/// A command and its caller's ear.
+pub(crate) struct Envelope {
+    number: u64,
+    pub(crate) command: Command,
+    pub(crate) reply: SyncSender<Reply>,
+}
+
+/// Commands that wait for the loop boundary.
+#[derive(Default)]
+pub(crate) struct CommandQueue {
+    waiting: Mutex<VecDeque<Envelope>>,
+    /// Commands so far.
+    numbers: AtomicU64,
+    /// Nothing is carried out any more.
+    ended: AtomicBool,
+}
+
+impl CommandQueue {
+    /// Has a command carried out at the next loop boundary and waits for it; `wake` wakes the
+    /// switchboard.
+    pub(crate) fn call(
+        &self,
+        command: Command,
+        wake: impl FnOnce(),
+    ) -> Result<Reply, SwitchboardError> {
+        let (reply, answer) = sync_channel(1);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            // Checked under the lock under which the ending thread empties the queue.
+            if self.has_ended() {
+                return Err(SwitchboardError::Ended);
+            }
+            waiting.push_back(Envelope { number, command, reply });
+        }
+        wake();
+        answer.recv_timeout(BOUNDARY_DEADLINE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => {
+                self.withdraw(number);
+                SwitchboardError::Deadline
+            }
+            RecvTimeoutError::Disconnected => SwitchboardError::Ended,
+        })
+    }
+
+    /// Takes a command back, unless it has begun or ends something.
+    fn withdraw(&self, number: u64) {
+        let is_it = |e: &Envelope| e.number == number && !e.command.ends_something();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = waiting.iter().position(is_it);
+        let withdrawn = place.and_then(|place| waiting.remove(place));
+        drop(waiting);
+        drop(withdrawn);
+    }
+
+    /// The next command. The switchboard never waits for the lock: whoever holds it wakes the
+    /// switchboard after letting go.
+    pub(crate) fn next(&self) -> Option<Envelope> {
+        self.waiting.try_lock().ok()?.pop_front()
+    }
+
+    /// Ends the queue: nothing is carried out any more, and the callers that wait are told.
+    pub(crate) fn end(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ended.store(true, Ordering::Release);
+        waiting.clear();
+    }
+
+    /// Returns true once the thread has ended, by request or by a panic.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
