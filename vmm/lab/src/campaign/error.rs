@@ -1,7 +1,7 @@
 //! What goes wrong with a campaign.
 
-use super::book::BookError;
 use super::draw::DrawError;
+use super::results::ResultsError;
 use super::spec::SpecError;
 use super::target::TargetError;
 
@@ -21,7 +21,7 @@ pub enum CampaignError {
     },
     /// The folder.
     #[error(transparent)]
-    Book(#[from] BookError),
+    Results(#[from] ResultsError),
     /// The image is damaged.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -90,7 +90,7 @@ impl CampaignError {
             | Self::Image { .. }
             | Self::Changed { .. }
             | Self::NoRecord { .. } => true,
-            Self::Book(error) => !matches!(error, BookError::Io { what: "written", .. }),
+            Self::Results(error) => !matches!(error, ResultsError::Io { what: "written", .. }),
             Self::Target(_) | Self::Io { .. } | Self::Trial { .. } | Self::Profile(_) => false,
         }
     }

@@ -11,6 +11,7 @@ use super::record::{
 };
 use super::spec::Configuration;
 use super::trial::Observation;
+use crate::traffic::Gap;
 use supervisor::detect::Detector;
 use supervisor::{FailoverReport, Verdict};
 
@@ -52,7 +53,7 @@ pub(super) fn record(order: &Order, seen: &Observation) -> InjectionRecord {
         activated: seen.activated_ns.is_some(),
         activated_after_us: seen.activated_ns.map(|at_ns| micros(seen.armed_ns, at_ns)),
         verdict,
-        interruption_us: gap.filter(|_| served).map(|(from, to)| micros(from, to)),
+        interruption_us: gap.filter(|_| served).map(|gap| micros(gap.from_ns, gap.to_ns)),
         frames,
         recovery: steps(seen, from_ns),
         machine_stall_ms: stalls.map(|stall| stall.length_ms()).fold(0.0, f64::max),
@@ -169,7 +170,7 @@ fn healed(seen: &Observation) -> impl Iterator<Item = u64> {
 /// The longest silence since the fault, if it is one that somebody should have noticed.
 fn unnoticed_gap_ns(seen: &Observation) -> Option<u64> {
     let from_ns = seen.activated_ns.unwrap_or(seen.armed_ns);
-    let (from, to) = seen.ledger.longest_gap(from_ns, seen.end_ns)?;
+    let Gap { from_ns: from, to_ns: to } = seen.ledger.longest_gap(from_ns, seen.end_ns)?;
     let told_ns = to.saturating_add(TOLD_NS * u64::from(seen.slowness));
     if healed(seen).any(|at_ns| (from..=told_ns).contains(&at_ns)) {
         return None;

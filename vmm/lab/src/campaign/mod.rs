@@ -12,11 +12,9 @@
 //! ```
 //! A worker is a process of its own: a fault that ends the VMM ends one of those.
 
-mod book;
 mod crew;
 mod draw;
 mod error;
-mod ground;
 mod judge;
 mod machine;
 mod manifest;
@@ -28,22 +26,19 @@ mod profile;
 mod progress;
 mod record;
 mod replay;
+mod results;
 mod run;
 mod spec;
 mod strike;
 mod tally;
 mod target;
+mod testbed;
 mod trial;
 mod worker;
 
-pub use book::{
-    Book, BookError, INJECTIONS_FILE, MANIFEST_FILE, Records, read_manifest, read_records,
-    write_manifest,
-};
 pub use crew::WORKER_COMMAND;
 pub use draw::{DrawError, Drawn, Faults};
 pub use error::CampaignError;
-pub use ground::{Direct, Emulated, Ground};
 pub use manifest::{MANIFEST_SCHEMA, Machine, Manifest, Profile, ProfiledFunction};
 pub use mutate::Mutation;
 pub use record::{
@@ -51,8 +46,13 @@ pub use record::{
     InjectionRecord, RecoveryStep, VerdictRecord,
 };
 pub use replay::{Replayed, replay};
+pub use results::{
+    INJECTIONS_FILE, MANIFEST_FILE, Records, ResultStore, ResultsError, read_manifest,
+    read_records, write_manifest,
+};
 pub use run::{Ended, RunConfig, run};
 pub use spec::{CampaignSpec, Configuration, FaultSpec, Functions, Order, SpecError, Until};
 pub use tally::{Counts, Tally};
 pub use target::{Code, Function, Target, TargetError};
-pub use worker::serve;
+pub use testbed::{Emulated, InProcessCampaign, Testbed};
+pub use worker::serve_worker;

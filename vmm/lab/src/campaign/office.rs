@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::book::Book;
 use super::crew::Worker;
 use super::draw::{Drawn, Faults};
 use super::error::CampaignError;
 use super::order::Order;
 use super::progress::Progress;
 use super::record::InjectionRecord;
+use super::results::ResultStore;
 use super::run::carry_out;
 use super::spec::{CampaignSpec, Configuration, Until};
 use super::tally::Tally;
@@ -28,7 +28,7 @@ struct State {
     /// Injections that workers have in hand.
     under_way: BTreeMap<Configuration, u64>,
     tally: Tally,
-    book: Book,
+    book: ResultStore,
     progress: Progress,
     stop: bool,
     error: Option<CampaignError>,
@@ -39,7 +39,7 @@ impl Office {
     pub(super) fn new(
         spec: CampaignSpec,
         faults: Faults,
-        book: Book,
+        book: ResultStore,
         records: &[InjectionRecord],
         show: bool,
     ) -> Self {
@@ -177,7 +177,7 @@ mod tests {
             let faults = Faults::new(&spec, target, None).unwrap();
             let name = format!("warmspare-office-{name}-{}", std::process::id());
             let folder = std::env::temp_dir().join(name);
-            let book = Book::create(&folder).unwrap();
+            let book = ResultStore::create(&folder).unwrap();
             let masked = |id: &u64| record(&spec, faults.injection(*id), InjectionOutcome::Masked);
             let records: Vec<_> = recorded.iter().map(masked).collect();
             Self { office: Office::new(spec, faults, book, &records, false), folder }

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::ground::Emulated;
 use super::manifest::{Profile, ProfiledFunction};
 use super::spec::Configuration;
 use super::target::Target;
+use super::testbed::Emulated;
 use super::trial::{Stage, TrialError};
 use microvm::domain::VcpuState;
 use platform::budget::CAMPAIGN;

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::book;
 use super::crew::Worker;
 use super::error::{CampaignError, io};
 use super::order::Order;
 use super::record::InjectionRecord;
+use super::results;
 use super::run::{carry_out, check_image, log};
 use super::target::Target;
 
@@ -27,10 +27,10 @@ pub struct Replayed {
 /// # Errors
 /// There is no such record, its image is another one, or it cannot be carried out.
 pub fn replay(folder: &Path, id: u64, debug: bool) -> Result<Replayed, CampaignError> {
-    let manifest = book::read_manifest(folder)?;
+    let manifest = results::read_manifest(folder)?;
     let target = Target::new(guest_images::DRIVER_DOMAIN)?;
     check_image(&folder.display().to_string(), &manifest, &target)?;
-    let records = book::read_records(folder)?.records;
+    let records = results::read_records(folder)?.records;
     let ids = || records.iter().map(|record| record.id);
     let (first, last) = (ids().min().unwrap_or(0), ids().max().unwrap_or(0));
     let recorded = records.into_iter().find(|record| record.id == id);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::book::{self, Book};
 use super::crew::{Reply, Worker};
 use super::draw::Faults;
 use super::error::{CampaignError, io};
@@ -13,6 +12,7 @@ use super::manifest::{MANIFEST_SCHEMA, Manifest};
 use super::office::Office;
 use super::order::{Answer, Order, Request};
 use super::record::InjectionRecord;
+use super::results::{self, ResultStore};
 use super::spec::{CampaignSpec, FaultSpec, Functions};
 use super::target::Target;
 use super::{machine, tally::Tally};
@@ -92,24 +92,24 @@ fn open(
     config: &RunConfig,
     spec: &CampaignSpec,
     target: &Target,
-) -> Result<(Book, Vec<InjectionRecord>, Manifest), CampaignError> {
-    let there = config.out.join(book::MANIFEST_FILE).exists();
+) -> Result<(ResultStore, Vec<InjectionRecord>, Manifest), CampaignError> {
+    let there = config.out.join(results::MANIFEST_FILE).exists();
     let (book, records) = match (config.resume, there) {
-        (true, true) => Book::open(&config.out)?,
+        (true, true) => ResultStore::open(&config.out)?,
         // Stopped before it had begun, or never there: a new one.
-        (true, false) | (false, _) => (Book::create(&config.out)?, Vec::new()),
+        (true, false) | (false, _) => (ResultStore::create(&config.out)?, Vec::new()),
     };
     let file = config.file.display().to_string();
     let folder = config.out.display().to_string();
     if there {
-        let mut manifest = book::read_manifest(&config.out)?;
+        let mut manifest = results::read_manifest(&config.out)?;
         check_image(&folder, &manifest, target)?;
         if (CampaignSpec { until: manifest.campaign.until, ..spec.clone() }) != manifest.campaign {
             return Err(CampaignError::Changed { file, folder });
         }
         if manifest.campaign.until != spec.until {
             manifest.campaign.until = spec.until;
-            book::write_manifest(&config.out, &manifest)?;
+            results::write_manifest(&config.out, &manifest)?;
         }
         return Ok((book, records, manifest));
     }
@@ -125,7 +125,7 @@ fn open(
         machine: machine::this(),
         profile: profile(config, spec)?,
     };
-    book::write_manifest(&config.out, &manifest)?;
+    results::write_manifest(&config.out, &manifest)?;
     Ok((book, records, manifest))
 }
 

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ground::Ground;
 use super::order::Order;
 use super::spec::Configuration;
 use super::strike::{StrikeError, strike};
 use super::target::Target;
+use super::testbed::Testbed;
 use crate::app::{App, AppConfig, AppError, Ipv4Cidr, StationMac};
 use crate::traffic::{Addresses, Ledger, Sender};
 use microvm::domain::{DomainId, Life};
@@ -94,16 +94,16 @@ pub(super) struct Stage {
 impl Stage {
     /// A system under traffic, whole.
     pub(super) fn set(
-        ground: &dyn Ground,
+        testbed: &dyn Testbed,
         configuration: Configuration,
         period: Duration,
         (folder, dumps): (&Path, Option<&Path>),
     ) -> Result<Self, TrialError> {
-        let mut topology = ground.topology(configuration, folder);
+        let mut topology = testbed.topology(configuration, folder);
         topology.dumps = dumps.map(DumpSpec::in_dir);
-        let budget = CAMPAIGN.times(ground.slowness());
+        let budget = CAMPAIGN.times(testbed.slowness());
         let mut wires = Wires::default();
-        let wire = ground.wire(&mut wires).map_err(io("plug the sender in"))?;
+        let wire = testbed.wire(&mut wires).map_err(io("plug the sender in"))?;
         let witness = Witness::spawn().map_err(io("start a thread"))?;
         let system = System::start(&topology, &mut wires)?;
         let app = App::start(&app_config(&topology))?;
@@ -173,12 +173,12 @@ impl Stage {
 pub(super) fn carry_out(
     order: &Order,
     target: &Target,
-    ground: &dyn Ground,
+    testbed: &dyn Testbed,
     folder: &Path,
 ) -> Result<Observation, TrialError> {
     let period = Duration::from_micros(order.period_us.into());
     let folders = (folder, order.dumps.as_deref());
-    let stage = Stage::set(ground, order.configuration, period, folders)?;
+    let stage = Stage::set(testbed, order.configuration, period, folders)?;
     // What happened while the system came up says nothing; from now on, a failure is one.
     stage.system.events().try_iter().for_each(drop);
     let (victim, life) = stage.active()?;
@@ -219,7 +219,7 @@ pub(super) fn carry_out(
         stalls: Vec::new(),
         app: Ok(()),
         dump,
-        slowness: ground.slowness(),
+        slowness: testbed.slowness(),
     };
     drop(life);
     Ok(stage.end(seen, period))

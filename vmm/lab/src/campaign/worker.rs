@@ -5,12 +5,12 @@
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use super::ground::Emulated;
 use super::judge;
 use super::order::{Answer, Request};
 use super::profile;
 use super::record::InjectionRecord;
 use super::target::Target;
+use super::testbed::Emulated;
 use super::trial::{self, TrialError};
 use platform::signals::Termination;
 
@@ -18,7 +18,7 @@ use platform::signals::Termination;
 ///
 /// # Errors
 /// Input or output fails, or the images are damaged.
-pub fn serve() -> Result<(), std::io::Error> {
+pub fn serve_worker() -> Result<(), std::io::Error> {
     // A signal from the terminal is for the campaign, which ends its workers itself.
     let _signals = Termination::block()?;
     let target = Target::new(guest_images::DRIVER_DOMAIN).map_err(std::io::Error::other)?;

@@ -224,7 +224,7 @@ impl Outcome {
         // Where nobody took over at once, the aftermath begins when somebody serves.
         let served_ns = if to.is_some() { verdict_ns } else { self.redundant_ns };
         let after_ns = until_ns.min(served_ns.max(verdict_ns) + AFTERMATH_NS);
-        let (gap_from, gap_to) = ledger.longest_gap(fault_ns, after_ns).unwrap_or((0, 0));
+        let gap = ledger.longest_gap(fault_ns, after_ns).unwrap_or_default();
         let (frames_resent, frames_salvaged) = match &self.recovery {
             Recovery::Failover(report) => (report.resent, report.salvaged),
             Recovery::Healed { .. } | Recovery::Planned(_) => (0, 0),
@@ -237,12 +237,12 @@ impl Outcome {
             to: to.map_or_else(|| "-".into(), name),
             detect_us: micros(fault_ns, verdict_ns),
             switch_us: self.switch_us(),
-            interruption_us: micros(gap_from, gap_to),
+            interruption_us: micros(gap.from_ns, gap.to_ns),
             frames_lost: ledger.lost_between(fault_ns - UNDER_WAY_NS, after_ns),
             frames_resent,
             frames_salvaged,
             redundant_again_ms: micros(verdict_ns, self.redundant_ns) / 1000.0,
-            machine_stalled: stalls.iter().any(|stall| stall.overlaps(gap_from, gap_to)),
+            machine_stalled: stalls.iter().any(|stall| stall.overlaps(gap.from_ns, gap.to_ns)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use supervisor::topology::MacAddress;
 
 /// Option of `warmspare app`: it ends when its standard input does.
-pub const LEASH: &str = "leash";
+pub const PARENT_WATCH_OPTION: &str = "leash";
 
 /// A running application guest; killed when dropped. It does not outlive this process, however that
 /// ends: its standard input is a pipe from here.
@@ -26,7 +26,7 @@ impl AppProcess {
             .arg("--socket")
             .arg(socket)
             .args(["--mac", &mac.to_string(), "--ip", ip])
-            .arg(format!("--{LEASH}"))
+            .arg(format!("--{PARENT_WATCH_OPTION}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()?;

@@ -1,4 +1,4 @@
-//! The sender's books: what was sent when, what came back when. Ground truth from outside.
+//! The sender's books: what was sent when, what came back when. Testbed truth from outside.
 
 /// Nothing came back.
 const MISSING: u64 = 0;
@@ -15,6 +15,22 @@ pub struct Ledger {
     duplicated: u64,
     damaged: u64,
     corrupted: u64,
+}
+
+/// The time between two successive echoes, `CLOCK_MONOTONIC` nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gap {
+    /// When the last echo before it came back.
+    pub from_ns: u64,
+    /// When the first echo after it came back.
+    pub to_ns: u64,
+}
+
+impl Gap {
+    /// How long it was, in nanoseconds.
+    pub fn length_ns(&self) -> u64 {
+        self.to_ns - self.from_ns
+    }
 }
 
 /// Percentiles of the time between successive echoes, in microseconds.
@@ -117,9 +133,9 @@ impl Ledger {
         self.echoed_ns[first..last].iter().filter(|&&at| at == MISSING).count() as u64
     }
 
-    /// The longest time between two successive echoes that overlaps a span, in nanoseconds, with
-    /// its beginning and end. A silence that never ends counts up to the end of the books.
-    pub fn longest_gap(&self, from_ns: u64, to_ns: u64) -> Option<(u64, u64)> {
+    /// The longest time between two successive echoes that overlaps a span. A silence that never
+    /// ends counts up to the last datagram that was sent.
+    pub fn longest_gap(&self, from_ns: u64, to_ns: u64) -> Option<Gap> {
         let first = self.arrivals_ns.partition_point(|&at| at <= from_ns).saturating_sub(1);
         let last = self.arrivals_ns.partition_point(|&at| at < to_ns);
         let end = self.sent_ns.last().copied().unwrap_or(0);
@@ -128,8 +144,11 @@ impl Ledger {
             .iter()
             .take(last.saturating_sub(first).max(1))
             .enumerate()
-            .map(|(i, &at)| (at, arrivals.get(i + 1).copied().unwrap_or(end.max(at))))
-            .max_by_key(|(from, to)| to - from)
+            .map(|(i, &at)| Gap {
+                from_ns: at,
+                to_ns: arrivals.get(i + 1).copied().unwrap_or(end.max(at)),
+            })
+            .max_by_key(Gap::length_ns)
     }
 
     /// How long each datagram that came back was under way, in nanoseconds, shortest first.
@@ -181,7 +200,7 @@ mod tests {
     #[test]
     fn a_gap_is_measured_between_the_echoes_around_it() {
         let ledger = ledger(&[1000, 2000, 3000, 4000, 5000], &[2]);
-        assert_eq!(ledger.longest_gap(2500, 3500), Some((2100, 4100)));
+        assert_eq!(ledger.longest_gap(2500, 3500), Some(Gap { from_ns: 2100, to_ns: 4100 }));
         assert_eq!(ledger.lost_between(2500, 3500), 1);
         assert_eq!(ledger.lost_between(3001, 9000), 0);
         assert_eq!(ledger.round_trips_ns(), [100; 4]);
@@ -190,7 +209,7 @@ mod tests {
     #[test]
     fn a_silence_that_never_ends_counts() {
         let ledger = ledger(&[1000, 2000, 3000, 4000, 50_000], &[2, 3, 4]);
-        assert_eq!(ledger.longest_gap(2500, 3500), Some((2100, 50_000)));
+        assert_eq!(ledger.longest_gap(2500, 3500), Some(Gap { from_ns: 2100, to_ns: 50_000 }));
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod frame;
 mod ledger;
 mod sender;
 
-pub use app_process::{AppProcess, LEASH};
+pub use app_process::{AppProcess, PARENT_WATCH_OPTION};
 pub use frame::Addresses;
-pub use ledger::{Gaps, Ledger, percentile};
+pub use ledger::{Gap, Gaps, Ledger, percentile};
 pub use sender::Sender;

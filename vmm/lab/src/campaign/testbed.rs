@@ -18,7 +18,7 @@ use supervisor::Wires;
 use supervisor::topology::{DrillSpec, Policy, Topology};
 
 /// What a system under trial is made of, and what its sender is plugged into.
-pub trait Ground {
+pub trait Testbed {
     /// The topology of a system with its socket in `folder`.
     fn topology(&self, configuration: Configuration, folder: &Path) -> Topology;
 
@@ -39,7 +39,7 @@ pub trait Ground {
 #[derive(Clone, Copy, Debug)]
 pub struct Emulated;
 
-impl Ground for Emulated {
+impl Testbed for Emulated {
     fn topology(&self, configuration: Configuration, folder: &Path) -> Topology {
         let mut topology = Topology::demo(&folder.join("app.sock"));
         topology.policy = match configuration {
@@ -60,30 +60,30 @@ impl Ground for Emulated {
     }
 }
 
-/// A campaign in this very process, on a ground of the caller's: for tests that bring their own
+/// A campaign in this very process, on a testbed of the caller's: for tests that bring their own
 /// NICs. A fault that ends the program ends the campaign.
-pub struct Direct<'a> {
+pub struct InProcessCampaign<'a> {
     spec: CampaignSpec,
     target: Arc<Target>,
     faults: Faults,
-    ground: &'a dyn Ground,
+    testbed: &'a dyn Testbed,
     folder: PathBuf,
 }
 
-impl<'a> Direct<'a> {
+impl<'a> InProcessCampaign<'a> {
     /// Draws the faults of a campaign, which may not ask for a profile. Sockets go into `folder`.
     ///
     /// # Errors
     /// The image is damaged, or the campaign names what is not there.
     pub fn new(
         spec: CampaignSpec,
-        ground: &'a dyn Ground,
+        testbed: &'a dyn Testbed,
         folder: PathBuf,
     ) -> Result<Self, CampaignError> {
         let target = Arc::new(Target::new(guest_images::DRIVER_DOMAIN)?);
         let faults = Faults::new(&spec, target.clone(), None)
             .map_err(|source| CampaignError::Draw { file: spec.name.clone(), source })?;
-        Ok(Self { spec, target, faults, ground, folder })
+        Ok(Self { spec, target, faults, testbed, folder })
     }
 
     /// Carries out the injection with this number, from 1, in a fresh system, as often as a campaign
@@ -95,7 +95,7 @@ impl<'a> Direct<'a> {
         let order = Order::of(&self.spec, self.faults.injection(id));
         let mut why = String::new();
         for _ in 0..ATTEMPTS {
-            match trial::carry_out(&order, &self.target, self.ground, &self.folder) {
+            match trial::carry_out(&order, &self.target, self.testbed, &self.folder) {
                 Ok(seen) => return Ok(judge::record(&order, &seen)),
                 Err(error) => why = platform::one_line::one_line(&error),
             }

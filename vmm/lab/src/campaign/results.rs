@@ -21,7 +21,7 @@ pub const MANIFEST_FILE: &str = "campaign.json";
 
 /// What is wrong with a campaign's folder.
 #[derive(Debug, thiserror::Error)]
-pub enum BookError {
+pub enum ResultsError {
     /// There is one already.
     #[error("{0}: holds a campaign already: go on with --resume, or name another folder")]
     Exists(String),
@@ -75,7 +75,7 @@ pub enum BookError {
     },
 }
 
-impl BookError {
+impl ResultsError {
     fn io(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.display().to_string();
         move |source| Self::Io { path, what, source }
@@ -83,25 +83,25 @@ impl BookError {
 }
 
 /// A campaign's folder, open for writing.
-pub struct Book {
+pub struct ResultStore {
     path: PathBuf,
     file: File,
     /// Bytes of whole lines.
     len: u64,
 }
 
-impl Book {
+impl ResultStore {
     /// Makes the folder of a new campaign; its manifest comes with [`write_manifest`]. Without one,
     /// a file without a record is of a campaign that was ended before it had begun.
     ///
     /// # Errors
     /// There is one already, or the folder cannot be made.
-    pub fn create(folder: &Path) -> Result<Self, BookError> {
-        std::fs::create_dir_all(folder).map_err(BookError::io(folder, "made"))?;
+    pub fn create(folder: &Path) -> Result<Self, ResultsError> {
+        std::fs::create_dir_all(folder).map_err(ResultsError::io(folder, "made"))?;
         let injections = std::fs::metadata(folder.join(INJECTIONS_FILE));
         let begun = injections.is_ok_and(|injections| injections.len() > 0);
         if begun || folder.join(MANIFEST_FILE).exists() {
-            return Err(BookError::Exists(folder.display().to_string()));
+            return Err(ResultsError::Exists(folder.display().to_string()));
         }
         Ok(Self::open(folder)?.0)
     }
@@ -110,15 +110,15 @@ impl Book {
     ///
     /// # Errors
     /// A line in the middle is no record, or the file cannot be written.
-    pub fn open(folder: &Path) -> Result<(Self, Vec<InjectionRecord>), BookError> {
+    pub fn open(folder: &Path) -> Result<(Self, Vec<InjectionRecord>), ResultsError> {
         let path = folder.join(INJECTIONS_FILE);
         let open = OpenOptions::new().read(true).append(true).create(true).open(&path);
-        let mut file = open.map_err(BookError::io(&path, "opened"))?;
+        let mut file = open.map_err(ResultsError::io(&path, "opened"))?;
         if file.try_lock().is_err() {
-            return Err(BookError::Busy(path.display().to_string()));
+            return Err(ResultsError::Busy(path.display().to_string()));
         }
         let mut text = Vec::new();
-        file.read_to_end(&mut text).map_err(BookError::io(&path, "read"))?;
+        file.read_to_end(&mut text).map_err(ResultsError::io(&path, "read"))?;
         let Records { records, whole_bytes, torn_line } = parse_records(&path, &text)?;
         let mut book = Self { path, file, len: whole_bytes };
         if torn_line.is_some() {
@@ -131,23 +131,23 @@ impl Book {
     ///
     /// # Errors
     /// The disk is full, or gone; nothing of the line is left.
-    pub fn add(&mut self, record: &InjectionRecord) -> Result<(), BookError> {
+    pub fn add(&mut self, record: &InjectionRecord) -> Result<(), ResultsError> {
         let line = serde_json::to_string(record).map_err(std::io::Error::other);
-        let mut line = line.map_err(BookError::io(&self.path, "written"))?;
+        let mut line = line.map_err(ResultsError::io(&self.path, "written"))?;
         line.push('\n');
         if let Err(error) = self.file.write_all(line.as_bytes()) {
             // If this fails too, the next run cuts the rest off.
             let _ = self.cut();
-            return Err(BookError::io(&self.path, "written")(error));
+            return Err(ResultsError::io(&self.path, "written")(error));
         }
         self.len += line.len() as u64;
         Ok(())
     }
 
-    fn cut(&mut self) -> Result<(), BookError> {
+    fn cut(&mut self) -> Result<(), ResultsError> {
         let cut = self.file.set_len(self.len);
         cut.and_then(|()| self.file.seek(SeekFrom::End(0)).map(drop))
-            .map_err(BookError::io(&self.path, "cut"))
+            .map_err(ResultsError::io(&self.path, "cut"))
     }
 }
 
@@ -166,16 +166,16 @@ pub struct Records {
 ///
 /// # Errors
 /// The file cannot be read, a line is no record, or an injection is recorded twice.
-pub fn read_records(folder: &Path) -> Result<Records, BookError> {
+pub fn read_records(folder: &Path) -> Result<Records, ResultsError> {
     let path = folder.join(INJECTIONS_FILE);
     match std::fs::read(&path) {
         Ok(text) => parse_records(&path, &text),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Records::default()),
-        Err(error) => Err(BookError::io(&path, "read")(error)),
+        Err(error) => Err(ResultsError::io(&path, "read")(error)),
     }
 }
 
-fn parse_records(path: &Path, text: &[u8]) -> Result<Records, BookError> {
+fn parse_records(path: &Path, text: &[u8]) -> Result<Records, ResultsError> {
     let (mut found, mut lines) = (Records::default(), HashMap::new());
     for (text, line) in text.split_inclusive(|&byte| byte == b'\n').zip(1..) {
         // A line counts once its line feed is written.
@@ -186,7 +186,7 @@ fn parse_records(path: &Path, text: &[u8]) -> Result<Records, BookError> {
         let at = || format!("{}:{line}", path.display());
         let record = parse(text, INJECTION_SCHEMA, |r: &InjectionRecord| &r.schema, at)?;
         if let Some(first) = lines.insert(record.id, line) {
-            return Err(BookError::Twice { at: at(), id: record.id, first });
+            return Err(ResultsError::Twice { at: at(), id: record.id, first });
         }
         found.whole_bytes += text.len() as u64;
         found.records.push(record);
@@ -198,13 +198,13 @@ fn parse_records(path: &Path, text: &[u8]) -> Result<Records, BookError> {
 ///
 /// # Errors
 /// There is no campaign, or its manifest is damaged.
-pub fn read_manifest(folder: &Path) -> Result<Manifest, BookError> {
+pub fn read_manifest(folder: &Path) -> Result<Manifest, ResultsError> {
     let path = folder.join(MANIFEST_FILE);
     let text = std::fs::read(&path).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => {
-            BookError::Missing(folder.display().to_string())
+            ResultsError::Missing(folder.display().to_string())
         }
-        _ => BookError::io(&path, "read")(error),
+        _ => ResultsError::io(&path, "read")(error),
     })?;
     let at = || path.display().to_string();
     parse(&text, MANIFEST_SCHEMA, |manifest: &Manifest| &manifest.schema, at)
@@ -221,15 +221,15 @@ fn parse<T: DeserializeOwned>(
     wanted: &'static str,
     schema: impl Fn(&T) -> &String,
     at: impl Fn() -> String,
-) -> Result<T, BookError> {
-    let wrong = |found: String| BookError::Schema { at: at(), found, wanted };
+) -> Result<T, ResultsError> {
+    let wrong = |found: String| ResultsError::Schema { at: at(), found, wanted };
     match serde_json::from_slice::<T>(text) {
         Ok(value) if schema(&value) == wanted => Ok(value),
         Ok(value) => Err(wrong(schema(&value).clone())),
         // What another version wrote need not have the same keys: its schema says more.
         Err(error) => match serde_json::from_slice::<Head>(text) {
             Ok(head) if head.schema != wanted => Err(wrong(head.schema)),
-            _ => Err(BookError::Malformed { at: at(), reason: error.to_string() }),
+            _ => Err(ResultsError::Malformed { at: at(), reason: error.to_string() }),
         },
     }
 }
@@ -238,10 +238,10 @@ fn parse<T: DeserializeOwned>(
 ///
 /// # Errors
 /// The operating system refuses.
-pub fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), BookError> {
+pub fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), ResultsError> {
     let path = folder.join(MANIFEST_FILE);
     let next = folder.join(format!("{MANIFEST_FILE}.new"));
     let text = serde_json::to_string_pretty(manifest).map_err(std::io::Error::other);
     let written = text.and_then(|text| std::fs::write(&next, text + "\n"));
-    written.and_then(|()| std::fs::rename(&next, &path)).map_err(BookError::io(&path, "written"))
+    written.and_then(|()| std::fs::rename(&next, &path)).map_err(ResultsError::io(&path, "written"))
 }
