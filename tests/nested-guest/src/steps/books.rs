@@ -103,7 +103,8 @@ impl Books {
 
     /// The longest time between two echoes up to the last one before a fault.
     fn healthy_us(&self, fault_ns: u64) -> f64 {
-        let last_ns = self.ledger.longest_gap(fault_ns, fault_ns + 1).map_or(fault_ns, |gap| gap.from_ns);
+        let last_ns =
+            self.ledger.longest_gap(fault_ns, fault_ns + 1).map_or(fault_ns, |gap| gap.from_ns);
         let before = self.ledger.longest_gap(last_ns - AFTERMATH_NS, last_ns - 1);
         before.map_or(0.0, |gap| micros(gap.from_ns, gap.to_ns))
     }

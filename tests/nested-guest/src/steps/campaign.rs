@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use lab::campaign::{
-    CampaignSpec, Configuration, Emulated, InProcessCampaign, InjectionOutcome, InjectionRecord, Testbed,
+    CampaignSpec, Configuration, Emulated, InProcessCampaign, InjectionOutcome, InjectionRecord,
+    Testbed,
 };
 use nic::pci::PciAddress;
 use nic::wire::Wire;
