@@ -5,5 +5,6 @@ pub mod app;
 pub mod campaign;
 pub mod demo;
 pub mod fault;
+mod injection;
 pub mod report;
 pub mod traffic;

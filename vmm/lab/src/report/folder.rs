@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::campaign::{
-    INJECTIONS_FILE, InjectionRecord, Manifest, Records, ResultsError, read_manifest, read_records,
+    INJECTIONS_FILE, Manifest, Records, ResultsError, read_manifest, read_records,
 };
+use crate::injection::InjectionRecord;
 
 /// Why a folder cannot be reported on. Each is the user's to mend.
 #[derive(Debug, thiserror::Error)]

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::testing::{found, injected, record};
 use super::{Folder, FolderError, Report};
-use crate::campaign::{
-    Configuration, FaultKind, FaultSegment, InjectionOutcome as Outcome, InjectionRecord, Manifest,
-    ResultsError,
+use crate::campaign::{Manifest, ResultsError};
+use crate::injection::{
+    Configuration, FaultKind, FaultSegment, InjectionOutcome as Outcome, InjectionRecord,
 };
 
 fn manifest() -> Manifest {
