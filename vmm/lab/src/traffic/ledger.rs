@@ -1,6 +1,7 @@
-//! The sender's books: what was sent when, what came back when. Testbed truth from outside.
+//! The sender's ledger: what was sent when and what came back when, which is the truth as a user of
+//! the service sees it.
 
-/// Nothing came back.
+/// In place of a time: nothing came back.
 const MISSING: u64 = 0;
 
 /// Everything the sender saw.
@@ -45,7 +46,7 @@ pub struct Gaps {
 }
 
 impl Ledger {
-    /// Books with room for so many datagrams before they must grow.
+    /// A ledger with room for so many datagrams before it must grow.
     pub fn with_capacity(datagrams: usize) -> Self {
         Self {
             sent_ns: Vec::with_capacity(datagrams),
@@ -60,13 +61,13 @@ impl Ledger {
         self.sent_ns.len() as u64
     }
 
-    /// Datagram [`Self::next_number`] leaves.
+    /// Notes that datagram [`Self::next_number`] is sent.
     pub fn sent(&mut self, at_ns: u64) {
         self.sent_ns.push(at_ns);
         self.echoed_ns.push(MISSING);
     }
 
-    /// An echo came back whole.
+    /// Notes that an echo came back whole.
     pub fn echoed(&mut self, number: u64, at_ns: u64) {
         match usize::try_from(number).ok().and_then(|n| self.echoed_ns.get_mut(n)) {
             Some(echo) if *echo == MISSING => {
@@ -79,12 +80,12 @@ impl Ledger {
         }
     }
 
-    /// A frame for the sender was damaged, and its checksums say so.
+    /// Notes a frame for the sender that was damaged, as its checksums say.
     pub fn damaged(&mut self) {
         self.damaged += 1;
     }
 
-    /// A frame for the sender was not what it had sent, and nothing in it says so.
+    /// Notes a frame for the sender that was not what it had sent, although its checksums are right.
     pub fn corrupted(&mut self) {
         self.corrupted += 1;
     }
@@ -109,12 +110,12 @@ impl Ledger {
         self.damaged + self.corrupted
     }
 
-    /// Of these, those that no checksum would have caught.
+    /// Damaged or foreign frames that no checksum would have caught.
     pub fn total_uncaught(&self) -> u64 {
         self.corrupted
     }
 
-    /// Whether the newest datagram has come back.
+    /// Returns true if the newest datagram has come back.
     pub fn is_settled(&self) -> bool {
         self.echoed_ns.last().is_none_or(|&at| at != MISSING)
     }
@@ -160,7 +161,7 @@ impl Ledger {
         all
     }
 
-    /// Percentiles over the whole run.
+    /// Percentiles of the gaps of the whole run.
     pub fn gaps(&self) -> Gaps {
         let mut all: Vec<u64> = self.arrivals_ns.windows(2).map(|pair| pair[1] - pair[0]).collect();
         all.sort_unstable();
@@ -173,7 +174,7 @@ impl Ledger {
     }
 }
 
-/// The value that a share of `sorted` does not exceed (nearest rank); `None` of nothing.
+/// The value that a share of `sorted` does not exceed (nearest rank); `None` if `sorted` is empty.
 pub fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()

@@ -1,5 +1,5 @@
-//! The world outside: a sender on the wire that keeps its own books, and the application guest in a
-//! process of its own. The demo, the campaigns and the tests take their truth from here.
+//! The world outside of the system: a sender on the wire that counts for itself, and the application
+//! guest in a process of its own. The demo, the campaigns and the tests measure here.
 
 mod app_process;
 mod frame;
