@@ -35,7 +35,7 @@ impl Move {
         let gap = ledger.longest_gap(self.from_ns, self.to_ns);
         let lost = ledger.lost_between(self.from_ns, self.to_ns);
         json!({
-            "interruption_ms": gap.map(|(from, to)| (to - from) as f64 / 1e6),
+            "interruption_ms": gap.map(|gap| gap.length_ns() as f64 / 1e6),
             "lost": lost,
             "qemu_downtime_ms": self.said["downtime"],
             "qemu_total_ms": self.said["total-time"],
@@ -62,7 +62,7 @@ impl Behind {
         json!({
             "lost": ledger.lost_between(self.from_ns, self.to_ns),
             "lost_to_full_sockets_of_the_guest": self.full_sockets,
-            "longest_silence_ms": gap.map(|(from, to)| (to - from) as f64 / 1e6),
+            "longest_silence_ms": gap.map(|gap| gap.length_ns() as f64 / 1e6),
             "bridge_learned": self.learned,
         })
     }

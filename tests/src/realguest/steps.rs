@@ -322,7 +322,8 @@ impl Failure {
     /// frame, a hang is found after some milliseconds.
     pub(super) fn silence(&self, ledger: &Ledger) -> Option<(u64, u64)> {
         let around_ns = AROUND.as_nanos() as u64;
-        ledger.longest_gap(self.injected_ns, self.report.record.verdict_ns + around_ns)
+        let gap = ledger.longest_gap(self.injected_ns, self.report.record.verdict_ns + around_ns);
+        gap.map(|gap| (gap.from_ns, gap.to_ns))
     }
 
     /// From the verdict to the spare's first frame, milliseconds.

@@ -175,7 +175,7 @@ fn show(replayed: &Replayed) {
 
 /// The other end of a worker process.
 pub(super) fn worker() -> ExitCode {
-    match campaign::serve() {
+    match campaign::serve_worker() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("warmspare: worker: {error}");

@@ -233,8 +233,8 @@ pub(super) fn schema() -> Result<(), Failure> {
 
 pub(super) fn app(args: &AppArgs) -> Result<(), Failure> {
     let stdin = std::io::stdin();
-    let leash = args.leash.then(|| stdin.as_fd());
-    app::run(&args.config, leash).map_err(|error| match error.is_usage() {
+    let parent = args.end_with_parent.then(|| stdin.as_fd());
+    app::run(&args.config, parent).map_err(|error| match error.is_usage() {
         true => mistake(&error),
         false => Failure::Run(one_line(&error)),
     })

@@ -89,8 +89,8 @@ struct AppArgs {
     #[command(flatten)]
     config: AppConfig,
     /// End when standard input ends, as it does with the process that holds it
-    #[arg(long = lab::traffic::LEASH, hide = true)]
-    leash: bool,
+    #[arg(long = lab::traffic::PARENT_WATCH_OPTION, hide = true)]
+    end_with_parent: bool,
 }
 
 #[derive(Debug, Args)]

@@ -59,10 +59,10 @@ impl FailureRecorder<'_> {
         let counters = self.context.switchboard.counters();
         let serves = || spare.is_attached(epoch) && spare.link_is_up();
         poll(FIRST_FRAME_DEADLINE, || (serves() || failed()).then_some(()));
-        let (heard, mut claimed) = (counters.heard(), None);
+        let (heard, mut claimed) = (counters.received(), None);
         poll(REBUILD_YIELD, || {
             let now = counters.tx_claimed.get();
-            let answered = counters.heard() > heard && now > *claimed.get_or_insert(now);
+            let answered = counters.received() > heard && now > *claimed.get_or_insert(now);
             (answered || failed()).then_some(())
         });
     }

@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 use lab::fault::Cause;
-use lab::traffic::{Ledger, percentile};
+use lab::traffic::{Gap, Ledger, percentile};
 use operate::observe::Stall;
 use serde_json::{Value, json};
 use supervisor::FailoverReport;
@@ -58,11 +58,11 @@ impl Outcome {
     }
 
     /// The interruption: end of the last echo before, and the first one after.
-    fn gap(&self, ledger: &Ledger, next_ns: u64) -> (u64, u64) {
+    fn gap(&self, ledger: &Ledger, next_ns: u64) -> Gap {
         let record = &self.report.record;
         let served_ns = if record.to.is_some() { record.verdict_ns } else { self.whole_ns };
         let until_ns = next_ns.min(served_ns + AFTERMATH_NS);
-        ledger.longest_gap(self.fault_ns(), until_ns).unwrap_or((0, 0))
+        ledger.longest_gap(self.fault_ns(), until_ns).unwrap_or_default()
     }
 }
 
@@ -79,7 +79,7 @@ impl Books {
 
     fn row(&self, outcome: &Outcome, next_ns: u64) -> Row {
         let record = &outcome.report.record;
-        let (from_ns, to_ns) = outcome.gap(&self.ledger, next_ns);
+        let Gap { from_ns, to_ns } = outcome.gap(&self.ledger, next_ns);
         let (stalls, fault_ns) = (&self.stalls, outcome.fault_ns());
         let lost_until_ns = next_ns.min(outcome.whole_ns + AFTERMATH_NS);
         Row {
@@ -103,14 +103,15 @@ impl Books {
 
     /// The longest time between two echoes up to the last one before a fault.
     fn healthy_us(&self, fault_ns: u64) -> f64 {
-        let last_ns = self.ledger.longest_gap(fault_ns, fault_ns + 1).map_or(fault_ns, |gap| gap.0);
+        let last_ns =
+            self.ledger.longest_gap(fault_ns, fault_ns + 1).map_or(fault_ns, |gap| gap.from_ns);
         let before = self.ledger.longest_gap(last_ns - AFTERMATH_NS, last_ns - 1);
-        before.map_or(0.0, |(from_ns, to_ns)| micros(from_ns, to_ns))
+        before.map_or(0.0, |gap| micros(gap.from_ns, gap.to_ns))
     }
 
     /// The first echo after a verdict.
     fn served_again_ns(&self, verdict_ns: u64) -> u64 {
-        self.ledger.longest_gap(verdict_ns, verdict_ns + 1).map_or(verdict_ns, |(_, to)| to)
+        self.ledger.longest_gap(verdict_ns, verdict_ns + 1).map_or(verdict_ns, |gap| gap.to_ns)
     }
 
     /// Frames that were accepted from the guest and did not arrive: at least, and at most. It is

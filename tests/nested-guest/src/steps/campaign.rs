@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use lab::campaign::{
-    CampaignSpec, Configuration, Direct, Emulated, Ground, InjectionOutcome, InjectionRecord,
+    CampaignSpec, Configuration, Emulated, InProcessCampaign, InjectionOutcome, InjectionRecord,
+    Testbed,
 };
 use nic::pci::PciAddress;
 use nic::wire::Wire;
@@ -26,7 +27,7 @@ const SLOWNESS: u32 = 10;
 /// The NICs of this machine, and the sender's host beside them.
 struct RealNics([PciAddress; 2]);
 
-impl Ground for RealNics {
+impl Testbed for RealNics {
     fn topology(&self, configuration: Configuration, folder: &Path) -> Topology {
         let mut topology = Emulated.topology(configuration, folder);
         topology.detect = emulation::PATIENT;
@@ -67,9 +68,9 @@ fn spec() -> Value {
 /// No fault harms the application, and every one that is found is recovered from. What nobody finds
 /// is told and not judged: an emulated network loses a datagram now and then by itself.
 pub(super) fn campaign(_: &Report) -> Result<Value> {
-    let ground = RealNics(nics()?);
+    let testbed = RealNics(nics()?);
     let spec = CampaignSpec::parse("the nested campaign", &spec().to_string())?;
-    let direct = Direct::new(spec, &ground, PathBuf::from("/tmp"))?;
+    let direct = InProcessCampaign::new(spec, &testbed, PathBuf::from("/tmp"))?;
     let mut counts = Map::new();
     let mut bad = Vec::new();
     let mut undetected = Vec::new();

@@ -66,6 +66,7 @@ pub(super) fn feel(lan: &Lan, events: u32, event: &mut dyn Event) -> Result<Felt
     let mut felt = Felt::default();
     for (from_ns, to_ns) in spans {
         let Some(gap) = ledger.longest_gap(from_ns, to_ns) else { continue };
+        let gap = (gap.from_ns, gap.to_ns);
         if stood_still(&witness.stalls(), gap) || slept(&ledger, gap) {
             felt.stalled += 1;
             continue;

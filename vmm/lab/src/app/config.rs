@@ -1,11 +1,11 @@
-//! What the application guest is to be.
+//! The configuration of the application guest.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The port of the echo service (RFC 862).
-pub const ECHO_PORT: u16 = 7;
+pub(super) const ECHO_PORT: u16 = 7;
 
 /// An IPv4 address with the length of its network prefix, written `10.0.0.2/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Ipv4Cidr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StationMac(pub [u8; 6]);
 
-/// The application guest, and where its back-end is.
+/// What the application guest is to be, and where its back-end is.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct AppConfig {
     /// vhost-user socket of the network back-end
@@ -38,7 +38,7 @@ pub struct AppConfig {
     pub udp_port: u16,
 }
 
-/// What is wrong with an address on the command line.
+/// Why an address on the command line is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Not `A.B.C.D/LEN`.
@@ -96,7 +96,7 @@ impl std::fmt::Display for StationMac {
     }
 }
 
-/// Whether a MAC address can be that of one station: not zero, group bit clear.
+/// Returns true if a MAC address can be that of one station: not zero, group bit clear.
 pub(super) fn is_station(mac: [u8; 6]) -> bool {
     mac != [0; 6] && mac[0] & 1 == 0
 }

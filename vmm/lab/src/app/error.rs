@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::link::LinkError;
 use microvm::kvm::{CrashRecord, ImageError, VmError};
+use platform::budget::BACKEND_DEADLINE;
 use platform::memory::MemoryError;
 
 /// Why the application guest could not be started, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// There is no usable back-end behind the socket.
+    /// The socket has no usable back-end.
     #[error(
         "--socket {}: no usable vhost-user back-end there (start `warmspare run` or another one first, or correct the path)",
         path.display()
@@ -19,7 +19,7 @@ pub enum AppError {
         /// The socket.
         path: PathBuf,
         /// Why not.
-        source: LinkError,
+        source: ConnectionError,
     },
     /// The micro-VM could not be built or run.
     #[error(transparent)]
@@ -27,10 +27,10 @@ pub enum AppError {
     /// The embedded image is damaged.
     #[error("the application guest's image is not usable")]
     Image(#[from] ImageError),
-    /// No memory, or a place outside of it.
+    /// There is no memory, or an address lies outside of it.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// No descriptors, threads or signals.
+    /// No descriptors, threads or signals can be had.
     #[error("the operating system refuses {what}")]
     System {
         /// What was asked of it.
@@ -46,7 +46,7 @@ pub enum AppError {
     GuestPanicked {
         /// See [`shared_ring::hypercall::PanicCode`].
         code: u32,
-        /// What it said.
+        /// The guest's message.
         text: String,
     },
     /// A CPU exception in the guest.
@@ -64,7 +64,7 @@ pub enum AppError {
         /// Number of the exit in the KVM API.
         reason: u32,
     },
-    /// The guest reached where nothing is.
+    /// The guest accessed an address where nothing is.
     #[error("the guest accessed {address:#x}, where there is nothing")]
     OutsideMap {
         /// Guest-physical address.
@@ -76,7 +76,7 @@ pub enum AppError {
         /// Offset in the hypercall page.
         call: u64,
     },
-    /// A virtqueue that cannot be.
+    /// A virtqueue lies outside of RAM, or is not aligned.
     #[error("the guest put virtqueue {queue} where it cannot be")]
     Queue {
         /// 0 receive, 1 transmit.
@@ -85,13 +85,13 @@ pub enum AppError {
     /// The canary area was written to.
     #[error("word {word} of the guest's canary area was overwritten")]
     Canary {
-        /// Which.
+        /// Index of the word.
         word: usize,
     },
     /// Text, constants or unused memory were written to.
     #[error("the guest's memory at {address:#x} was overwritten, where nothing may write")]
     Damaged {
-        /// Where.
+        /// Guest-physical address.
         address: u64,
     },
     /// The vCPU thread panicked.
@@ -100,7 +100,7 @@ pub enum AppError {
 }
 
 impl AppError {
-    /// Whether the user can mend it: then the program ends with status 2.
+    /// Returns true if the user can mend it: then the program ends with status 2.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Socket { .. } => true,
@@ -124,4 +124,35 @@ impl AppError {
             | Self::ThreadPanicked => false,
         }
     }
+}
+
+/// Why a back-end cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The path is too long for a socket address.
+    #[error("the path is longer than the 107 bytes a socket address can hold")]
+    PathTooLong,
+    /// No back-end listens on the socket.
+    #[error("cannot connect")]
+    Connect(#[source] io::Error),
+    /// A request failed.
+    #[error("the back-end refuses {what}")]
+    Request {
+        /// The vhost-user request.
+        what: &'static str,
+        /// Why it failed.
+        source: vhost::Error,
+    },
+    /// The back-end did not answer.
+    #[error("the back-end does not answer within {} ms", BACKEND_DEADLINE.as_millis())]
+    NoAnswer,
+    /// Feature bits are missing that the guest needs or already uses.
+    #[error("the back-end does not offer feature bits {missing:#x}")]
+    Features {
+        /// The missing bits.
+        missing: u64,
+    },
+    /// No descriptors or threads can be had.
+    #[error("the operating system refuses what a connection needs")]
+    System(#[source] io::Error),
 }

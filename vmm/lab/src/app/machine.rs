@@ -10,27 +10,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use app_guest::layout::{self, DEVICE_BASE, DEVICE_BYTES, PAGE_BYTES};
-use app_guest::pages::WAIT_FOREVER;
-use app_guest::{canary, pages};
+use app_guest::pages::{self, WAIT_FOREVER};
 use shared_ring::hypercall::offset;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::AppError;
-use super::line::Line;
-use super::link::Ring;
+use super::config::AppConfig;
+use super::connection::Ring;
+use super::error::AppError;
+use super::guest_pages::{Control, Status};
+use super::integrity::write_canary;
 use super::mmio::{Change, QUEUE_NOTIFY, QUEUES, QueueRegisters, Registers};
-use super::shapes::{Control, Status};
-use super::wait::{self, Waited};
-use microvm::kvm::{
-    Exit, Image, Kicker, Mapping, MicroVm, MicroVmConfig, Protection, SegmentProtection,
-};
+use super::reconnect::BackendLink;
+use crate::poll::wait_readable;
+use microvm::kvm::{Exit, Image, Kicker, Mapping, MicroVm, MicroVmConfig, Protection};
 use platform::memory::SharedMemory;
 
 /// Frequency that the guest is told where KVM knows none: only its pauses between ARP requests
 /// depend on it.
 const ASSUMED_TSC_KHZ: u32 = 2_000_000;
 
-/// How often the guest was left, by reason. Running.
+/// How often the guest was left, by reason.
 #[derive(Debug, Default)]
 pub(super) struct ExitCounters {
     /// WAIT calls.
@@ -41,26 +40,26 @@ pub(super) struct ExitCounters {
     pub(super) registers: AtomicU64,
 }
 
-/// What the vCPU thread and the one that started it share.
+/// What the vCPU thread shares with the thread that started it.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// The guest's RAM.
     pub(super) ram: Arc<SharedMemory>,
-    /// Rung once, never read: everything that waits looks at it.
+    /// Signalled once and never read: every wait includes it.
     pub(super) stop: Arc<EventFd>,
-    /// Set before `stop` is rung.
+    /// Set before `stop` is signalled.
     pub(super) stopping: AtomicBool,
-    /// The guest has called READY.
+    /// Whether the guest has called READY.
     pub(super) ready: AtomicBool,
-    /// Exits.
+    /// Why the guest was left.
     pub(super) exits: ExitCounters,
 }
 
-/// The machine.
+/// The micro-VM and its device.
 pub(super) struct Machine {
     vm: MicroVm,
     device: Registers,
-    line: Line,
+    backend: BackendLink,
     shared: Arc<Shared>,
     built: Instant,
 }
@@ -74,8 +73,8 @@ impl Machine {
         shared: Arc<Shared>,
         image: &[u8],
         device: Registers,
-        line: Line,
-        settings: &super::AppConfig,
+        backend: BackendLink,
+        settings: &AppConfig,
     ) -> Result<Self, AppError> {
         let built = Instant::now();
         let image = Image::parse(image)?;
@@ -90,7 +89,7 @@ impl Machine {
             hypercall_base: layout::HYPERCALL_BASE,
             arguments: [0; 2],
         })?;
-        for (queue, events) in (0..).zip(line.events()) {
+        for (queue, events) in (0..).zip(backend.events()) {
             vm.ioeventfd(DEVICE_BASE + QUEUE_NOTIFY, &events.kick, Some(queue))?;
         }
         write_canary(&shared.ram)?;
@@ -100,10 +99,10 @@ impl Machine {
             prefix_len: settings.address.prefix_len,
             udp_port: settings.udp_port,
         });
-        Ok(Self { vm, device, line, shared, built })
+        Ok(Self { vm, device, backend, shared, built })
     }
 
-    /// For stopping it from another thread.
+    /// Interrupts the guest from another thread.
     pub(super) fn kicker(&self) -> Kicker {
         self.vm.kicker()
     }
@@ -178,15 +177,15 @@ impl Machine {
     fn carry_out(&mut self, change: Change) -> Result<(), AppError> {
         match change {
             Change::None => {}
-            Change::Reset => self.line.reset(),
+            Change::Reset => self.backend.reset(),
             Change::Start => {
                 let [receive, transmit] = self.device.queues();
                 let ram = self.shared.ram.len();
                 let rings = [checked(0, receive, ram)?, checked(1, transmit, ram)?];
-                self.line.start(self.device.accepted(), rings);
+                self.backend.start(self.device.accepted(), rings);
             }
             Change::Notify(queue) => {
-                if let Some(events) = self.line.events().get(queue as usize) {
+                if let Some(events) = self.backend.events().get(queue as usize) {
                     // Fails only where the counter is full: then the kick is pending anyway.
                     let _ = events.kick.write(1);
                 }
@@ -200,30 +199,27 @@ impl Machine {
         let end = (timeout_us != WAIT_FOREVER)
             .then(|| Instant::now() + Duration::from_micros(timeout_us.into()));
         loop {
-            let until = end.into_iter().chain(self.line.next_try()).min();
+            let until = end.into_iter().chain(self.backend.next_try()).min();
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let [receive, transmit] = self.line.events();
-            let (calls, stop) = ([&receive.call, &transmit.call], &self.shared.stop);
-            let [receive, transmit] = calls.map(AsRawFd::as_raw_fd);
-            let fds = [receive, transmit, stop.as_raw_fd(), self.line.socket()];
-            match wait::readable(fds, left).map_err(AppError::Wait)? {
-                Waited::Ready([receive, transmit, stop, socket]) => {
-                    for (call, rung) in calls.into_iter().zip([receive, transmit]) {
-                        if rung {
-                            // Non-blocking; whatever it says, the guest looks at both rings.
-                            let _ = call.read();
-                        }
-                    }
-                    if socket {
-                        self.line.hung_up();
-                    }
-                    if receive || transmit || stop {
-                        return Ok(());
-                    }
+            let [receive, transmit] = self.backend.events();
+            let (stop, socket) = (self.shared.stop.as_raw_fd(), self.backend.socket());
+            let fds = [receive.call.as_raw_fd(), transmit.call.as_raw_fd(), stop, socket];
+            let readable = wait_readable(fds, left).map_err(AppError::Wait)?;
+            let mut wakes = readable.has(stop);
+            for call in [&receive.call, &transmit.call] {
+                if readable.has(call.as_raw_fd()) {
+                    wakes = true;
+                    // Non-blocking; whatever it returns, the guest looks at both rings.
+                    let _ = call.read();
                 }
-                Waited::TimedOut => {}
             }
-            if self.line.try_again() || end.is_some_and(|end| end <= Instant::now()) {
+            if readable.has(socket) {
+                self.backend.hung_up();
+            }
+            if wakes {
+                return Ok(());
+            }
+            if self.backend.try_again() || end.is_some_and(|end| end <= Instant::now()) {
                 return Ok(());
             }
         }
@@ -239,7 +235,7 @@ fn register(address: u64) -> Option<u64> {
     address.checked_sub(DEVICE_BASE).filter(|&offset| offset < DEVICE_BYTES)
 }
 
-/// What the guest sees beside its image.
+/// What is mapped into the guest beside its image.
 fn mappings() -> [Mapping; 6] {
     let map = |address, len, protection, uncached| Mapping { address, len, protection, uncached };
     let memory = |address, end| map(address, end - address, Protection::ReadWrite, false);
@@ -253,7 +249,7 @@ fn mappings() -> [Mapping; 6] {
     ]
 }
 
-/// A queue as the back-end may be told of it: wholly in RAM and aligned (virtio 1.3 §2.7).
+/// Checks that a queue lies wholly in RAM and is aligned (virtio 1.3 §2.7).
 fn checked(queue: usize, registers: &QueueRegisters, ram: u64) -> Result<Ring, AppError> {
     let &QueueRegisters { ready, entries, descriptors, driver_area, device_area } = registers;
     let inside = |address: u64, bytes: u64, align: u64| {
@@ -271,62 +267,6 @@ fn checked(queue: usize, registers: &QueueRegisters, ram: u64) -> Result<Ring, A
     }
     let entries = entries as u16;
     Ok(Ring { entries, descriptors, available: driver_area, used: device_area })
-}
-
-fn write_canary(ram: &SharedMemory) -> Result<(), AppError> {
-    for index in 0..canary::WORDS {
-        let address = layout::CANARY_BASE + 8 * index as u64;
-        ram.write(address, &canary::word(index).to_ne_bytes())?;
-    }
-    Ok(())
-}
-
-/// The first word of the canary area that is not as it was written.
-pub(super) fn damaged_canary(ram: &SharedMemory) -> Result<Option<usize>, AppError> {
-    for index in 0..canary::WORDS {
-        let mut word = [0; 8];
-        ram.read(layout::CANARY_BASE + 8 * index as u64, &mut word)?;
-        if u64::from_ne_bytes(word) != canary::word(index) {
-            return Ok(Some(index));
-        }
-    }
-    Ok(None)
-}
-
-/// The first address of the image's text or constants, or of memory that nobody uses, that is not
-/// as it was when the guest started.
-pub(super) fn damaged_memory(ram: &SharedMemory, image: &Image) -> Result<Option<u64>, AppError> {
-    let mut end = layout::IMAGE_BASE;
-    for segment in image.segments() {
-        if segment.protection != SegmentProtection::ReadWrite
-            && let Some(at) = differs(ram, segment.address, &segment.data)?
-        {
-            return Ok(Some(at));
-        }
-        end = end.max((segment.address + segment.len).next_multiple_of(PAGE_BYTES));
-    }
-    let canary_end = layout::CANARY_BASE + layout::CANARY_BYTES;
-    let unused = [
-        (0, layout::SYSTEM_BASE),
-        (layout::STATUS_BASE + PAGE_BYTES, layout::CANARY_BASE),
-        (canary_end, layout::STACK_BASE),
-        (layout::STACK_TOP, layout::IMAGE_BASE),
-        (end, layout::QUEUES_BASE),
-    ];
-    for (from, to) in unused {
-        let zeros = vec![0; to.saturating_sub(from) as usize];
-        if let Some(at) = differs(ram, from, &zeros)? {
-            return Ok(Some(at));
-        }
-    }
-    Ok(None)
-}
-
-fn differs(ram: &SharedMemory, address: u64, expected: &[u8]) -> Result<Option<u64>, AppError> {
-    let mut found = vec![0; expected.len()];
-    ram.read(address, &mut found)?;
-    let place = found.iter().zip(expected).position(|(found, expected)| found != expected);
-    Ok(place.map(|place| address + place as u64))
 }
 
 const _: () = assert!(QUEUES == 2);
@@ -370,32 +310,6 @@ mod tests {
             spoil(&mut queue);
             let result = checked(1, &queue, layout::RAM_BYTES);
             assert!(matches!(result, Err(AppError::Queue { queue: 1 })), "{queue:?}");
-        }
-    }
-
-    #[test]
-    fn a_changed_canary_is_found() {
-        let ram = SharedMemory::new(c"test", layout::RAM_BYTES).unwrap();
-        write_canary(&ram).unwrap();
-        assert_eq!(damaged_canary(&ram).unwrap(), None);
-        ram.write(layout::CANARY_BASE + 803, &[0]).unwrap();
-        assert_eq!(damaged_canary(&ram).unwrap(), Some(100));
-    }
-
-    #[test]
-    fn a_store_to_text_or_unused_memory_is_found() {
-        let ram = SharedMemory::new(c"test", layout::RAM_BYTES).unwrap();
-        let image = Image::parse(guest_images::APP_GUEST).unwrap();
-        for segment in image.segments() {
-            ram.write(segment.address, &segment.data).unwrap();
-        }
-        assert_eq!(damaged_memory(&ram, &image).unwrap(), None);
-        for address in [layout::IMAGE_BASE + 77, layout::STACK_TOP, layout::QUEUES_BASE - 1, 5] {
-            let mut byte = [0];
-            ram.read(address, &mut byte).unwrap();
-            ram.write(address, &[byte[0] ^ 1]).unwrap();
-            assert_eq!(damaged_memory(&ram, &image).unwrap(), Some(address));
-            ram.write(address, &byte).unwrap();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The registers of the virtio-mmio network device, version 2 (virtio 1.3 §4.2.2), and its
 //! configuration space (§5.1.4).
 //!
-//! Registers only: what a store means for the rest of the machine is the [`Change`] it returns.
+//! This file holds registers only: a store that asks for more returns it as a [`Change`].
 
 use app_guest::layout::QUEUE_ENTRIES;
 
@@ -78,7 +78,7 @@ pub(super) struct QueueRegisters {
     pub(super) device_area: u64,
 }
 
-/// What a store asks for beside the new value.
+/// What a store asks of the rest of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing.

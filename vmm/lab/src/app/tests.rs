@@ -7,6 +7,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use app_guest::layout;
+
+use super::config::ECHO_PORT;
+use super::error::ConnectionError;
 use super::*;
 use backend::{Backend, Offer, PATIENCE};
 
@@ -234,7 +238,7 @@ fn the_guest_stops_while_its_back_end_is_gone() {
 #[test]
 fn a_changed_canary_is_reported() {
     let bench = Bench::new("canary", Offer::full(peer::MAC));
-    bench.app.shared.ram.write(layout::CANARY_BASE + 40, &[1]).unwrap();
+    bench.app.ram().write(layout::CANARY_BASE + 40, &[1]).unwrap();
     let result = bench.app.stop();
     let found = match &result {
         Err(AppError::Canary { word: 5 }) => true,
@@ -244,7 +248,7 @@ fn a_changed_canary_is_reported() {
     assert!(found, "{result:?}");
 }
 
-fn refused(socket: &Socket) -> LinkError {
+fn refused(socket: &Socket) -> ConnectionError {
     match App::start(&socket.config()) {
         Err(error @ AppError::Socket { .. }) => {
             assert!(error.is_usage());
@@ -260,25 +264,25 @@ fn refused(socket: &Socket) -> LinkError {
 #[test]
 fn unusable_sockets_are_named() {
     let socket = Socket::new("unusable");
-    assert!(matches!(refused(&socket), LinkError::Connect(_)), "nothing there");
+    assert!(matches!(refused(&socket), ConnectionError::Connect(_)), "nothing there");
 
     std::fs::write(&socket.0, "not a socket").unwrap();
-    assert!(matches!(refused(&socket), LinkError::Connect(_)), "a file");
+    assert!(matches!(refused(&socket), ConnectionError::Connect(_)), "a file");
 
     let long = Socket(std::env::temp_dir().join("x".repeat(200)));
-    assert!(matches!(refused(&long), LinkError::PathTooLong));
+    assert!(matches!(refused(&long), ConnectionError::PathTooLong));
 }
 
 #[test]
 fn a_back_end_that_never_answers_is_given_up() {
     let socket = Socket::new("silent");
     let _listener = std::os::unix::net::UnixListener::bind(&socket.0).unwrap();
-    assert!(matches!(refused(&socket), LinkError::NoAnswer));
+    assert!(matches!(refused(&socket), ConnectionError::NoAnswer));
 }
 
 #[test]
 fn a_back_end_without_virtio_1_is_refused() {
     let socket = Socket::new("legacy");
     let (_backend, _sent) = Backend::listen(&socket.0, Offer { features: 0, mac: None });
-    assert!(matches!(refused(&socket), LinkError::Features { .. }));
+    assert!(matches!(refused(&socket), ConnectionError::Features { .. }));
 }

@@ -1,9 +1,9 @@
 //! What goes wrong with a campaign.
 
-use super::book::BookError;
 use super::draw::DrawError;
+use super::results::ResultsError;
 use super::spec::SpecError;
-use super::target::TargetError;
+use crate::injection::TargetError;
 
 /// Why a campaign stopped early, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +11,7 @@ pub enum CampaignError {
     /// The campaign file is not sound.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// It names what is not there.
+    /// The campaign file names something that does not exist.
     #[error("{file}: {source}")]
     Draw {
         /// The campaign file.
@@ -19,13 +19,13 @@ pub enum CampaignError {
         /// What is wrong.
         source: DrawError,
     },
-    /// The folder.
+    /// The folder with the results cannot be used.
     #[error(transparent)]
-    Book(#[from] BookError),
+    Results(#[from] ResultsError),
     /// The image is damaged.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// What is recorded was injected into another image.
+    /// The faults on record were injected into another image.
     #[error(
         "{folder}: was made with another driver image ({was}, this is {is}): use the program of \
          then, or another folder"
@@ -38,7 +38,7 @@ pub enum CampaignError {
         /// Build id now.
         is: String,
     },
-    /// The file was changed under a campaign.
+    /// The campaign file was changed after the campaign had begun.
     #[error(
         "{file}: is not the campaign that {folder} holds: go on with the same file (only `until` may change), or name another folder"
     )]
@@ -53,14 +53,14 @@ pub enum CampaignError {
     NoRecord {
         /// The folder.
         folder: String,
-        /// What was asked for.
+        /// The number that was asked for.
         id: u64,
         /// First number there is.
         first: u64,
         /// Last number there is.
         last: u64,
     },
-    /// No process, thread, descriptor.
+    /// No process, thread or descriptor can be had.
     #[error("cannot {what}")]
     Io {
         /// What was tried.
@@ -71,7 +71,7 @@ pub enum CampaignError {
     /// An injection could not be carried out, several times.
     #[error("injection {id} could not be carried out: {why}")]
     Trial {
-        /// Which.
+        /// Which injection.
         id: u64,
         /// Why not.
         why: String,
@@ -82,7 +82,7 @@ pub enum CampaignError {
 }
 
 impl CampaignError {
-    /// Whether the user can mend it: then the program ends with status 2.
+    /// Returns true if the user can mend it: then the program ends with status 2.
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Spec(_)
@@ -90,7 +90,7 @@ impl CampaignError {
             | Self::Image { .. }
             | Self::Changed { .. }
             | Self::NoRecord { .. } => true,
-            Self::Book(error) => !matches!(error, BookError::Io { what: "written", .. }),
+            Self::Results(error) => !matches!(error, ResultsError::Write { .. }),
             Self::Target(_) | Self::Io { .. } | Self::Trial { .. } | Self::Profile(_) => false,
         }
     }

@@ -1,4 +1,4 @@
-//! What a manifest says of the machine and the program.
+//! Properties of the machine and of the sources, for the manifest.
 
 use super::manifest::Machine;
 

@@ -1,25 +1,24 @@
 //! `campaign.json`: what the injections of a folder have in common.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::spec::CampaignSpec;
 
 /// [`Manifest::schema`] of the files that this program writes.
-pub const MANIFEST_SCHEMA: &str = "warmspare.campaign/1";
+pub(super) const MANIFEST_SCHEMA: &str = "warmspare.campaign/1";
 
 /// All that is fixed before the first injection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`MANIFEST_SCHEMA`].
+    /// `warmspare.campaign/1`.
     pub schema: String,
     /// The campaign file, with what it left out filled in.
     pub campaign: CampaignSpec,
     /// The file's path, as it was given.
     pub file: String,
-    /// Version of this program.
+    /// Version of the program that began it.
     pub version: String,
-    /// Revision of the sources it was built from, if that is known.
+    /// Revision of the sources in the current folder, if that is known.
     pub revision: Option<String>,
     /// Build id of the driver's image, in hexadecimal. Addresses are this image's.
     pub image: String,
@@ -34,7 +33,7 @@ pub struct Manifest {
     pub profile: Option<Profile>,
 }
 
-/// The machine.
+/// The machine that a campaign began on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Model of the CPU.
@@ -48,13 +47,13 @@ pub struct Machine {
 }
 
 /// Samples of the driver's instruction pointer under traffic.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// Samples in the driver's text.
     pub samples: u64,
     /// Bytes of the driver's text.
     pub text_bytes: u64,
-    /// The functions chosen, most samples first.
+    /// The chosen functions, most samples first.
     pub functions: Vec<ProfiledFunction>,
     /// Share of the samples that lie in the chosen functions, 0 to 1.
     pub sample_share: f64,
@@ -63,12 +62,12 @@ pub struct Profile {
 }
 
 /// A function that a profile chose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfiledFunction {
-    /// Its name.
+    /// The function's name.
     pub name: String,
     /// Samples in it.
     pub samples: u64,
-    /// Its bytes.
+    /// The function's bytes.
     pub bytes: u64,
 }

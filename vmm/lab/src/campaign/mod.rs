@@ -1,58 +1,52 @@
 //! Campaigns of fault injection: `warmspare campaign`.
 //!
 //! A campaign is a list of faults that follows from a seed. Each gets a system of its own, freshly
-//! started and under traffic; what becomes of it is judged from outside, by the sender's books and
-//! by the application guest.
+//! started and under traffic; what becomes of it is judged from outside, by what the sender counted
+//! and by the application guest ([`crate::injection`]).
 //!
 //! ```text
-//!  spec ─▶ draw ─▶ run ══ orders, answers ══▶ worker ─▶ trial ─▶ strike
-//!           ▲       │  (office, crew)                     │
-//!  target, mutate   ├─▶ book (injections.jsonl)           ▼
-//!                   └─▶ progress, tally                 judge ─▶ record
+//!  run ─▶ setup ─▶ results ─▶ manifest ─▶ spec
+//!   └───▶ scheduler ─▶ draw ─▶ pools ─▶ spec
+//!             ├──────▶ results (injections.jsonl), tally, progress
+//!             └──────▶ worker_handle ══ one JSON line each way ══ worker_process ─▶ injection
 //! ```
-//! A worker is a process of its own: a fault that ends the VMM ends one of those.
+//! Arrows point at what a file uses. A worker is a process of its own: a fault that ends the VMM
+//! ends one of those.
 
-mod book;
-mod crew;
+mod config;
 mod draw;
 mod error;
-mod ground;
-mod judge;
+mod in_process;
 mod machine;
 mod manifest;
-mod mutate;
-mod office;
-mod order;
-mod place;
+mod pools;
 mod profile;
 mod progress;
-mod record;
 mod replay;
+mod results;
 mod run;
+mod scheduler;
+mod setup;
 mod spec;
-mod strike;
 mod tally;
-mod target;
-mod trial;
-mod worker;
+mod worker_handle;
+mod worker_process;
+mod worker_protocol;
 
-pub use book::{
-    Book, BookError, INJECTIONS_FILE, MANIFEST_FILE, Records, read_manifest, read_records,
-    write_manifest,
+pub use crate::injection::{
+    Configuration, Emulated, FaultKind, FaultSegment, InjectionOutcome, InjectionRecord, Target,
+    Testbed,
 };
-pub use crew::WORKER_COMMAND;
-pub use draw::{DrawError, Drawn, Faults};
+pub use config::RunConfig;
 pub use error::CampaignError;
-pub use ground::{Direct, Emulated, Ground};
-pub use manifest::{MANIFEST_SCHEMA, Machine, Manifest, Profile, ProfiledFunction};
-pub use mutate::Mutation;
-pub use record::{
-    FaultKind, FaultRecord, FaultSegment, FrameCounts, INJECTION_SCHEMA, InjectionOutcome,
-    InjectionRecord, RecoveryStep, VerdictRecord,
-};
+pub use in_process::InProcessCampaign;
 pub use replay::{Replayed, replay};
-pub use run::{Ended, RunConfig, run};
-pub use spec::{CampaignSpec, Configuration, FaultSpec, Functions, Order, SpecError, Until};
-pub use tally::{Counts, Tally};
-pub use target::{Code, Function, Target, TargetError};
-pub use worker::serve;
+pub use results::{ResultsError, read_records};
+pub use run::{Ended, run};
+pub use spec::CampaignSpec;
+pub use tally::Tally;
+pub use worker_process::serve_worker;
+pub use worker_protocol::WORKER_COMMAND;
+
+pub(crate) use manifest::Manifest;
+pub(crate) use results::{INJECTIONS_FILE, Records, read_manifest};

@@ -3,19 +3,18 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::ground::Emulated;
 use super::manifest::{Profile, ProfiledFunction};
-use super::spec::Configuration;
-use super::target::Target;
-use super::trial::{Stage, TrialError};
+use crate::injection::{
+    Configuration, Emulated, Serving, Setup, SetupError, SystemUnderTest, Target,
+};
 use microvm::domain::VcpuState;
 use platform::budget::CAMPAIGN;
 
-/// Functions are chosen until they hold this share of the samples: what remains is next to never
-/// run. High, because a function that never leaves the guest is short and seldom met.
+/// Functions are chosen until they hold this share of the samples: the rest of the driver hardly
+/// ever runs. The share is high because a function that never leaves the guest is short, and few
+/// samples fall into it.
 const ENOUGH: f64 = 0.995;
-/// Between two looks whether the vCPU is in the guest, at random in this range, so that they do not
-/// keep step with the traffic.
+/// Between two samples, at random in this range, so that they do not keep step with the traffic.
 const PAUSE_US: std::ops::Range<u64> = 20..120;
 
 /// Samples the driver of a fresh system under traffic.
@@ -26,16 +25,21 @@ pub(super) fn sample(
     target: &Target,
     period_us: u32,
     folder: &Path,
-) -> Result<Profile, TrialError> {
-    let period = Duration::from_micros(period_us.into());
-    let stage = Stage::set(&Emulated, Configuration::FastSpare, period, (folder, None))?;
-    let (_, life) = stage.active()?;
+) -> Result<Profile, SetupError> {
+    let setup = Setup {
+        configuration: Configuration::FastSpare,
+        period: Duration::from_micros(period_us.into()),
+        folder,
+        dumps: None,
+    };
+    let under_test = SystemUnderTest::start(&Emulated, &setup)?;
+    let Serving { life, .. } = under_test.serving()?;
     let mut random = fastrand::Rng::new();
     life.begin_samples();
     let end = Instant::now() + CAMPAIGN.profile;
     while Instant::now() < end {
         std::thread::sleep(Duration::from_micros(random.u64(PAUSE_US)));
-        // Kicked anywhere else, it would be found where it left the guest.
+        // A vCPU that is kicked anywhere else would be sampled where it left the guest.
         if life.state() == VcpuState::InGuest {
             life.interrupt();
         }
@@ -43,7 +47,7 @@ pub(super) fn sample(
     Ok(choose(target, &life.end_samples()))
 }
 
-/// The functions that most samples are in.
+/// Chooses the functions that hold most samples.
 fn choose(target: &Target, samples: &[u64]) -> Profile {
     let mut counts: Vec<(usize, u64)> = Vec::new();
     let mut functions = target.functions().to_vec();

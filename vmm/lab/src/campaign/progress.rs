@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::record::InjectionOutcome as Outcome;
 use super::spec::{CampaignSpec, Until};
 use super::tally::{Counts, Tally};
+use crate::injection::InjectionOutcome as Outcome;
 
 /// Cells of the bar.
 const BAR_CELLS: usize = 24;

@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::mutate::Mutation;
-use super::record::FaultSegment;
+use crate::injection::{Configuration, FaultSegment, Mutation};
 
-/// A mistake in a campaign file.
+/// What is wrong with a campaign file.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// The file cannot be read.
@@ -42,7 +40,7 @@ pub enum SpecError {
 }
 
 /// A campaign.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CampaignSpec {
     /// Name for people.
@@ -61,16 +59,13 @@ pub struct CampaignSpec {
     /// Microseconds between two datagrams of the sender, 100 to 10,000: the judge takes a silence of
     /// 30 ms for one, so the datagrams must be closer.
     #[serde(default = "default_period_us")]
-    #[schemars(range(min = 100, max = 10_000))]
     pub period_us: u32,
     /// How long an activated fault is observed before it counts as masked, milliseconds, 50 to
     /// 10,000.
     #[serde(default = "default_observe_ms")]
-    #[schemars(range(min = 50, max = 10_000))]
     pub observe_ms: u32,
     /// How long execution may take to reach a fault, milliseconds, 5 to 10,000.
     #[serde(default = "default_reach_ms")]
-    #[schemars(range(min = 5, max = 10_000))]
     pub reach_ms: u32,
 }
 
@@ -98,71 +93,43 @@ fn default_reach_ms() -> u32 {
     60
 }
 
-/// How the service recovers from the failure of its driver.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Configuration {
-    /// A spare with its NIC attached stands by.
-    FastSpare,
-    /// A spare stands by and attaches its NIC when it is needed.
-    Spare,
-    /// No spare: the failed domain is started anew.
-    Reboot,
-    /// No recovery at all: what fails stays failed.
-    None,
-}
-
-impl Configuration {
-    /// As in files and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FastSpare => "fast-spare",
-            Self::Spare => "spare",
-            Self::Reboot => "reboot",
-            Self::None => "none",
-        }
-    }
-}
-
 /// When a campaign is over. At least one must be given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Until {
-    /// So many injections, activated or not.
+    /// Number of injections, activated or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injections: Option<u64>,
-    /// So many activated ones.
+    /// Number of activated injections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated: Option<u64>,
-    /// So many detected failures.
+    /// Number of detected failures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detected: Option<u64>,
 }
 
-/// A kind of fault, and where it strikes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A kind of fault, and where it is put.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum FaultSpec {
     /// A bit of an instruction byte.
     Code {
-        /// How often, against the other kinds.
+        /// How often it is drawn, relative to the other kinds.
         #[serde(default = "one")]
         weight: u32,
-        /// In which functions.
+        /// The functions that it hits.
         #[serde(default)]
         functions: Functions,
-        /// In which order.
+        /// The order in which bytes are hit.
         #[serde(default)]
-        order: Order,
+        order: ByteOrder,
     },
     /// A bit of a CPU register, when execution reaches an instruction.
     Register {
-        /// How often, against the other kinds.
+        /// How often it is drawn, relative to the other kinds.
         #[serde(default = "one")]
         weight: u32,
-        /// In which functions.
+        /// The functions that it hits.
         #[serde(default)]
         functions: Functions,
         /// Whether the instruction pointer may be hit too.
@@ -174,31 +141,31 @@ pub enum FaultSpec {
     },
     /// A bit of memory.
     Data {
-        /// How often, against the other kinds.
+        /// How often it is drawn, relative to the other kinds.
         #[serde(default = "one")]
         weight: u32,
-        /// Where: some of rodata, data, bss, stack, ring, frames, status.
+        /// The segments that it hits: some of rodata, data, bss, stack, ring, frames, status.
         #[serde(default = "data_segments")]
         segments: Vec<FaultSegment>,
     },
     /// A bit of a NIC register or of an address in a DMA descriptor.
     Device {
-        /// How often, against the other kinds.
+        /// How often it is drawn, relative to the other kinds.
         #[serde(default = "one")]
         weight: u32,
-        /// Where: some of nic, descriptor.
+        /// The segments that it hits: some of nic, descriptor.
         #[serde(default = "device_segments")]
         segments: Vec<FaultSegment>,
     },
     /// A programming error.
     Mutation {
-        /// How often, against the other kinds.
+        /// How often it is drawn, relative to the other kinds.
         #[serde(default = "one")]
         weight: u32,
-        /// In which functions.
+        /// The functions that it hits.
         #[serde(default)]
         functions: Functions,
-        /// Which ones.
+        /// The programming errors to draw from.
         #[serde(default = "mutations")]
         mutations: Vec<Mutation>,
     },
@@ -222,22 +189,22 @@ fn mutations() -> Vec<Mutation> {
 }
 
 /// Functions of the driver.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Functions {
-    /// Those in which a sampling profile finds the driver under traffic.
+    /// The functions in which a sampling profile finds the driver under traffic.
     #[default]
     Profile,
-    /// The whole text.
+    /// The driver's whole text.
     Text,
-    /// These, by the names in the image's symbol table.
+    /// The functions with these names in the image's symbol table.
     Named(Vec<String>),
 }
 
 /// In which order the bytes of code are hit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Order {
+pub enum ByteOrder {
     /// At random.
     #[default]
     Random,
@@ -246,8 +213,8 @@ pub enum Order {
 }
 
 impl FaultSpec {
-    /// How often, against the other kinds.
-    pub fn weight(&self) -> u32 {
+    /// How often it is drawn, relative to the other kinds.
+    pub(super) fn weight(&self) -> u32 {
         match self {
             Self::Code { weight, .. }
             | Self::Register { weight, .. }
@@ -257,8 +224,8 @@ impl FaultSpec {
         }
     }
 
-    /// The functions it strikes, where it strikes code.
-    pub fn functions(&self) -> Option<&Functions> {
+    /// The functions that it hits, for a kind of fault that hits code.
+    pub(super) fn functions(&self) -> Option<&Functions> {
         match self {
             Self::Code { functions, .. }
             | Self::Register { functions, .. }
@@ -268,12 +235,20 @@ impl FaultSpec {
     }
 }
 
+/// A value that is well-formed and makes no sense.
+struct Mistake {
+    /// Path in the document.
+    at: String,
+    /// What is wrong, and how to mend it.
+    what: String,
+}
+
 impl CampaignSpec {
     /// Reads and checks a campaign file.
     ///
     /// # Errors
     /// See [`SpecError`]; each is one line.
-    pub fn load(path: &Path) -> Result<Self, SpecError> {
+    pub(super) fn load(path: &Path) -> Result<Self, SpecError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|source| SpecError::Read { file: file.clone(), source })?;
@@ -299,12 +274,12 @@ impl CampaignSpec {
         })?;
         match spec.check() {
             Ok(()) => Ok(spec),
-            Err((at, what)) => Err(SpecError::Check { file: file.into(), at, what }),
+            Err(Mistake { at, what }) => Err(SpecError::Check { file: file.into(), at, what }),
         }
     }
 
-    fn check(&self) -> Result<(), (String, String)> {
-        let wrong = |at: &str, what: &str| Err((at.to_owned(), what.to_owned()));
+    fn check(&self) -> Result<(), Mistake> {
+        let wrong = |at: &str, what: &str| Err(Mistake { at: at.into(), what: what.into() });
         if self.configurations.is_empty() {
             return wrong("configurations", "is empty: name one, as \"fast-spare\"");
         }
@@ -344,8 +319,9 @@ impl CampaignSpec {
 }
 
 impl FaultSpec {
-    fn check(&self, at: &str) -> Result<(), (String, String)> {
-        let wrong = |key: &str, what: &str| Err((format!("{at}.{key}"), what.to_owned()));
+    fn check(&self, at: &str) -> Result<(), Mistake> {
+        let wrong =
+            |key: &str, what: &str| Err(Mistake { at: format!("{at}.{key}"), what: what.into() });
         if !(1..=1000).contains(&self.weight()) {
             return wrong("weight", "is out of range: use 1 to 1000");
         }
@@ -369,11 +345,12 @@ fn check_segments(
     at: &str,
     segments: &[FaultSegment],
     possible: &[FaultSegment],
-) -> Result<(), (String, String)> {
+) -> Result<(), Mistake> {
     let sound = !segments.is_empty() && segments.iter().all(|segment| possible.contains(segment));
     if sound {
         return Ok(());
     }
     let names: Vec<String> = possible.iter().map(|s| format!("{s:?}").to_lowercase()).collect();
-    Err((format!("{at}.segments"), format!("name some of {}", names.join(", "))))
+    let what = format!("name some of {}", names.join(", "));
+    Err(Mistake { at: format!("{at}.segments"), what })
 }

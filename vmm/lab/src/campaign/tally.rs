@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{InjectionOutcome as Outcome, InjectionRecord};
-use super::spec::Configuration;
+use crate::injection::{Configuration, InjectionOutcome as Outcome, InjectionRecord};
 
 /// Counts under one configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,7 +15,7 @@ pub struct Counts {
     pub detected: u64,
 }
 
-/// What is recorded.
+/// Counts of all records, by configuration and by outcome.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     configurations: BTreeMap<Configuration, Counts>,
@@ -25,8 +24,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts a record in.
-    pub fn add(&mut self, record: &InjectionRecord) {
+    /// Counts a record.
+    pub(super) fn add(&mut self, record: &InjectionRecord) {
         let counts = self.configurations.entry(record.configuration).or_default();
         counts.injections += 1;
         counts.activated += u64::from(record.is_injected());
@@ -38,7 +37,7 @@ impl Tally {
     }
 
     /// Counts under a configuration.
-    pub fn of(&self, configuration: Configuration) -> Counts {
+    pub(super) fn of(&self, configuration: Configuration) -> Counts {
         self.configurations.get(&configuration).copied().unwrap_or_default()
     }
 
@@ -56,7 +55,7 @@ impl Tally {
         self.outcomes.get(&outcome).copied().unwrap_or(0)
     }
 
-    /// Injections that somebody should look into, in the order in which they were recorded.
+    /// Injections that a person should look into, in the order in which they were recorded.
     pub fn bad(&self) -> &[InjectionRecord] {
         &self.bad
     }
@@ -64,26 +63,13 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::super::order::Order;
-    use super::super::place;
-    use super::super::record::{FaultKind, FaultSegment};
     use super::*;
+    use crate::injection::testing;
 
     #[test]
     fn a_fault_that_ended_the_program_escapes_no_count() {
         for configuration in [Configuration::FastSpare, Configuration::None] {
-            let order = Order {
-                id: 1,
-                seed: 1,
-                configuration,
-                kind: FaultKind::Code,
-                fault: place::blank(FaultSegment::Text),
-                moment_us: 0,
-                period_us: 1000,
-                observe_ms: 200,
-                reach_ms: 60,
-                dumps: None,
-            };
+            let order = testing::order(configuration);
             let record = order.lost("the program itself ended: signal 9".into());
             assert!(record.is_injected() && record.is_silent() && record.is_bad());
             assert!(!record.is_detected() && !record.is_restored());

@@ -1,14 +1,15 @@
-//! What was injected against what was found, and what each cause cost.
+//! A table of injected causes against what the detectors found, with the interruption by each cause.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::report::{FailoverRow, Injection};
+use super::plan::Injection;
+use super::report::FailoverRow;
 use crate::fault::Cause;
 use crate::traffic::percentile;
 
-/// A line for each injected cause: how often, how long it interrupted, and as what it was found.
-/// Nothing where there were only crashes found as crashes.
+/// A line for each injected cause: how often it was injected, how long it interrupted the service,
+/// and as what it was found. Nothing is written where all faults were crashes found as crashes.
 pub(super) fn table(out: &mut String, rows: &[FailoverRow]) {
     let crash = Injection::Fault(Cause::Crash);
     if rows.iter().all(|row| row.injected == crash && row.cause == crash.name()) {

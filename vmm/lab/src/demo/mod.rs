@@ -8,15 +8,26 @@
 //!
 //! The sender is outside: it sees only Ethernet. Every fault is real: a corrupted driver, a corrupted
 //! NIC register, a pulled cable ([`crate::fault`]); nothing tells the VMM that anything failed.
+//!
+//! ```text
+//!  run ─▶ inject, operate ─▶ session ─▶ config, error      (who does it)
+//!   └───▶ render ─▶ confusion ─▶ report ─▶ outcome ─▶ plan (what came of it)
+//! ```
 
+mod config;
 mod confusion;
+mod error;
 mod inject;
 mod operate;
+mod outcome;
+mod plan;
 mod render;
 mod report;
 mod run;
+mod session;
 
-pub use inject::Plan;
-pub use operate::Operation;
+pub use config::DemoConfig;
+pub use error::DemoError;
+pub use plan::{Operation, Plan};
 pub use report::Report;
-pub use run::{DemoConfig, DemoError, run};
+pub use run::run;

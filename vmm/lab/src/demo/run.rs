@@ -1,95 +1,35 @@
 //! The course of a demo.
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::inject::Plan;
+use super::config::DemoConfig;
+use super::error::DemoError;
+use super::outcome::Outcome;
+use super::plan::{Injection, Plan};
 use super::report::{self, Memory, Report, Traffic};
-use crate::fault::FaultError;
+use super::session::Demo;
+use crate::fault::Cause;
 use crate::traffic::{Addresses, AppProcess, Sender};
+use microvm::domain::DomainId;
 use nic::wire::Port as WirePort;
-use operate::control::{Plane, PlaneError, PlaneOptions};
+use operate::control::Plane;
 use operate::observe::Witness;
 use platform::realtime;
 use platform::signals::Termination;
-use supervisor::topology::{DumpSpec, Policy, Topology};
-use supervisor::{SwitchError, System, SystemError, UpgradeError, Wires};
+use supervisor::topology::{Policy, Topology};
+use supervisor::{System, Wires};
 
-/// Until the service answers for the first time.
-const FIRST_ECHO_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long one sender's books are kept while a demo stays.
-const STAY_BOOKS: Duration = Duration::from_secs(60);
-/// How long a staying demo waits for an event before it looks for a signal.
-const STAY_LOOK: Duration = Duration::from_millis(50);
-
-/// What a demo is to do.
-#[derive(Clone, Debug)]
-pub struct DemoConfig {
-    /// Faults to inject.
-    pub faults: u32,
-    /// Which ones.
-    pub plan: Plan,
-    /// Between two datagrams.
-    pub period: Duration,
-    /// What happens when the active domain fails.
-    pub policy: Policy,
-    /// Where failed domains leave their remains, if anywhere.
-    pub dumps: Option<DumpSpec>,
-    /// Of the random moments.
-    pub seed: u64,
-    /// Whether to show progress.
-    pub progress: bool,
-    /// Whether to go on with the traffic after the last fault, until SIGINT or SIGTERM.
-    pub stay: bool,
-    /// Where the demo can be watched.
-    pub plane: PlaneOptions,
-    /// When the command began, `CLOCK_MONOTONIC` nanoseconds.
-    pub began_ns: u64,
-}
-
-/// Why a demo could not be carried through.
-#[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    /// The system cannot be built.
-    #[error(transparent)]
-    System(#[from] SystemError),
-    /// It cannot be watched as asked.
-    #[error(transparent)]
-    Plane(#[from] PlaneError),
-    /// No port on the switch for the sender.
-    #[error(transparent)]
-    Port(#[from] nic::wire::SwitchError),
-    /// A process, thread or folder cannot be made.
-    #[error("cannot {what}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A fault cannot be injected.
-    #[error(transparent)]
-    Fault(#[from] FaultError),
-    /// A planned switch was refused.
-    #[error("the planned switch did not take place")]
-    Switch(#[from] SwitchError),
-    /// An upgrade was refused or rolled back.
-    #[error("the upgrade did not take place")]
-    Upgrade(#[from] UpgradeError),
-    /// Something did not happen in time.
-    #[error("{what} within {seconds} s")]
-    Late {
-        /// What did not happen.
-        what: String,
-        /// How long it was waited for.
-        seconds: u64,
-    },
-    /// The application guest's process has ended.
-    #[error("the application guest has ended: {0}")]
-    AppEnded(std::process::ExitStatus),
-}
+/// Healthy time between redundancy and the next fault, milliseconds: at random in this range.
+const HEALTHY_MS: std::ops::Range<u64> = 15..60;
+/// How long the traffic goes on after the last recovery, whose aftermath belongs to that fault.
+const AFTERMATH: Duration = Duration::from_millis(120);
+/// For how long one sender counts while a demo stays: its ledger grows with every datagram.
+const STAY_LEDGER: Duration = Duration::from_secs(60);
+/// How long a staying demo waits for an event before it checks for a signal.
+const STAY_WAIT: Duration = Duration::from_millis(50);
 
 /// Runs a demo to its end.
 ///
@@ -97,7 +37,7 @@ pub enum DemoError {
 /// The system cannot be built, or the service does not come up or recover.
 pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     let signals = match config.stay {
-        true => Some(Termination::block().map_err(|source| io("block signals", source))?),
+        true => Some(Termination::block().map_err(DemoError::io("block signals"))?),
         false => None,
     };
     let folder = Folder::new()?;
@@ -109,7 +49,7 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     }
     let mut wires = Wires::default();
     let port = wires.switch("lan").attach("sender")?;
-    let witness = Witness::spawn().map_err(|source| io("start a thread", source))?;
+    let witness = Witness::spawn().map_err(DemoError::io("start a thread"))?;
     let system = System::start(&topology, &mut wires)?;
     let plane = Plane::start(&config.plane, &topology, &system)?;
     if let Some(url) = plane.url() {
@@ -118,15 +58,14 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     let app = &topology.apps[0];
     let app = std::env::current_exe()
         .and_then(|own| AppProcess::spawn(&own, &app.socket, app.mac, Addresses::DEFAULT_GUEST_NET))
-        .map_err(|source| io("start the application guest", source))?;
+        .map_err(DemoError::io("start the application guest"))?;
     let expected = config.faults as usize * 400 + 10_000;
     let sender = spawn_sender(&port, config, expected)?;
     let random = fastrand::Rng::with_seed(config.seed);
     let mut demo = Demo { config, plane, system, app, wires, random };
     let first_echo_ns = demo.wait_first_echo(&sender)?;
     let outcomes = demo.inject_all()?;
-    // The last failover's aftermath belongs to it.
-    std::thread::sleep(Duration::from_millis(120));
+    std::thread::sleep(AFTERMATH);
     let ledger = sender.finish();
     let stalls = witness.stalls();
     if let Some(signals) = &signals {
@@ -146,40 +85,79 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     })
 }
 
-fn io(what: &'static str, source: std::io::Error) -> DemoError {
-    DemoError::Io { what, source }
-}
-
 fn spawn_sender(
     port: &Arc<WirePort>,
     config: &DemoConfig,
     datagrams: usize,
 ) -> Result<Sender, DemoError> {
     Sender::spawn(port.clone(), Addresses::DEFAULT, config.period, datagrams)
-        .map_err(|source| io("start the sender", source))
-}
-
-/// Fields are dropped in this order: whoever watches, then the application guest before what it is
-/// connected to.
-pub(super) struct Demo<'a> {
-    pub(super) config: &'a DemoConfig,
-    pub(super) plane: Plane,
-    pub(super) app: AppProcess,
-    pub(super) system: System,
-    pub(super) wires: Wires,
-    pub(super) random: fastrand::Rng,
+        .map_err(DemoError::io("start the sender"))
 }
 
 impl Demo<'_> {
-    /// Goes on with the traffic until a signal comes. The books of a sender grow with every
-    /// datagram, so one gives way to the next.
+    fn inject_all(&mut self) -> Result<Vec<Outcome>, DemoError> {
+        let mut outcomes = Vec::with_capacity(self.config.faults as usize);
+        let mut variants = [0; Cause::ALL.len()];
+        for n in 0..self.config.faults {
+            self.wait_redundant()?;
+            std::thread::sleep(Duration::from_millis(self.random.u64(HEALTHY_MS)));
+            std::thread::sleep(Duration::from_micros(self.random.u64(0..1000)));
+            let injection = match self.config.plan {
+                Plan::Only(cause) => Injection::Fault(cause),
+                Plan::Mixed => Injection::Fault(Cause::ALL[self.random.usize(0..Cause::ALL.len())]),
+                Plan::Planned(operation) => Injection::Operation(operation),
+            };
+            let outcome = match injection {
+                Injection::Fault(cause) => {
+                    let variant = &mut variants[cause as usize];
+                    *variant += 1;
+                    self.inject(cause, *variant - 1)?
+                }
+                Injection::Operation(operation) => self.operate(operation, n)?,
+            };
+            self.show(n, &outcome);
+            outcomes.push(outcome);
+        }
+        if self.config.progress && std::io::stderr().is_terminal() {
+            eprintln!();
+        }
+        Ok(outcomes)
+    }
+
+    /// One line of progress; on a terminal it is written over the last one.
+    fn show(&self, n: u32, outcome: &Outcome) {
+        if !self.config.progress {
+            return;
+        }
+        let name = |id: DomainId| self.system.slots()[id.index()].name.as_str();
+        let text = format!(
+            "fault {:>3} of {}: {} in {} ({}), found as {}, {} sends {:.0} µs after the verdict",
+            n + 1,
+            self.config.faults,
+            outcome.injected.name(),
+            name(outcome.from()),
+            outcome.site,
+            outcome.cause(),
+            outcome.to().map_or("nobody", name),
+            outcome.switch_us(),
+        );
+        let mut stderr = std::io::stderr();
+        // Progress that cannot be written is not worth failing for.
+        let _ = if stderr.is_terminal() {
+            write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush())
+        } else {
+            writeln!(stderr, "{text}")
+        };
+    }
+
+    /// Goes on with the traffic until a signal comes, each sender being replaced by the next.
     fn stay(&self, port: &Arc<WirePort>, signals: &Termination) -> Result<(), DemoError> {
         eprintln!("warmspare: the faults are over; the traffic goes on until SIGINT");
         while !signals.wait(Duration::ZERO) {
             let sender = spawn_sender(port, self.config, 0)?;
-            let end = Instant::now() + STAY_BOOKS;
+            let end = Instant::now() + STAY_LEDGER;
             while Instant::now() < end && !signals.wait(Duration::ZERO) {
-                if let Ok(event) = self.system.events().recv_timeout(STAY_LOOK) {
+                if let Ok(event) = self.system.events().recv_timeout(STAY_WAIT) {
                     self.plane.hear(&event);
                 }
             }
@@ -187,29 +165,9 @@ impl Demo<'_> {
         }
         Ok(())
     }
-
-    fn wait_first_echo(&mut self, sender: &Sender) -> Result<u64, DemoError> {
-        let end = Instant::now() + FIRST_ECHO_DEADLINE;
-        loop {
-            if let Some(at_ns) = sender.first_echo_ns() {
-                return Ok(at_ns);
-            }
-            if let Some(status) = self.app.ended() {
-                return Err(DemoError::AppEnded(status));
-            }
-            if Instant::now() >= end {
-                return Err(late("the application guest did not answer", FIRST_ECHO_DEADLINE));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
-pub(super) fn late(what: &str, waited: Duration) -> DemoError {
-    DemoError::Late { what: what.to_owned(), seconds: waited.as_secs() }
-}
-
-/// A private folder for the socket; removed at the end.
+/// A private folder for the socket, removed when dropped.
 struct Folder {
     path: PathBuf,
 }
@@ -217,8 +175,7 @@ struct Folder {
 impl Folder {
     fn new() -> Result<Self, DemoError> {
         let path = std::env::temp_dir().join(format!("warmspare-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path)
-            .map_err(|source| DemoError::Io { what: "make a folder for the socket", source })?;
+        std::fs::create_dir_all(&path).map_err(DemoError::io("make a folder for the socket"))?;
         Ok(Self { path })
     }
 }

@@ -1,4 +1,4 @@
-//! Faulty code.
+//! Faults in the driver's code.
 
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
@@ -7,7 +7,8 @@ use shared_ring::layout::{
 };
 use shared_ring::{StatusPage, hypercall};
 
-use super::{FaultError, Injected, Site};
+use super::cause::{Injected, Site};
+use super::error::FaultError;
 use microvm::domain::{DomainSlot, Life};
 use microvm::kvm::{Image, Symbol};
 use platform::clock::monotonic_ns;
@@ -20,16 +21,16 @@ const JUMP_TO_ITSELF: [u8; 2] = [0xeb, 0xfe];
 /// What the transmit path adds to the last descriptor of each frame, as it stands in its code: end
 /// of packet, report status (i210 datasheet §7.2.2.3).
 const TRANSMIT_CONSTANT: u32 = 0x0900_0000;
-/// Bits of it that a fault flips: no end of packet, so that the frame never becomes one; a
-/// descriptor of no known type. The NIC reports both as done.
+/// Bits of it that a fault flips. Without end of packet, the frame never becomes complete; without
+/// the other bit, the descriptor has no known type. The NIC reports both as done.
 const TRANSMIT_FLIPS: [u32; 2] = [1 << 24, 1 << 22];
 
 fn symbol(image: &Image, name: &'static str) -> Result<Symbol, FaultError> {
     image.symbol(name).ok_or(FaultError::NoSymbol(name))
 }
 
-/// Overwrites the first instruction of a site's function in a running domain. Returns when the
-/// store was made, `CLOCK_MONOTONIC` nanoseconds; the fault strikes when the driver gets there.
+/// Overwrites the first instruction of a site's function in a running domain. Returns the time of
+/// the store, `CLOCK_MONOTONIC` nanoseconds; the fault takes effect when the driver gets there.
 ///
 /// # Errors
 /// See [`FaultError`].
@@ -46,7 +47,7 @@ pub fn corrupt_code(slot: &DomainSlot, image: &Image, site: Site) -> Result<u64,
     Ok(at_ns)
 }
 
-/// Puts code over the beginning of a function, at the moment at which the driver calls it.
+/// Overwrites the beginning of a function at the moment at which the driver calls it.
 fn replace(life: &Life, site: Site, code: &[u8]) -> Result<Injected, FaultError> {
     let name = site.symbol();
     let symbol = symbol(life.image(), name)?;
@@ -56,12 +57,12 @@ fn replace(life: &Life, site: Site, code: &[u8]) -> Result<Injected, FaultError>
     Ok(Injected { at_ns, site: site.name() })
 }
 
-/// An endless loop.
+/// Makes the driver loop without end.
 pub(super) fn hang(life: &Life, site: Site) -> Result<Injected, FaultError> {
     replace(life, site, &JUMP_TO_ITSELF)
 }
 
-/// A loop that beats and serves nothing: without parking, or parking each time.
+/// Makes the driver count its heartbeat up and serve nothing, with parking or without.
 pub(super) fn stall(life: &Life, variant: usize) -> Result<Injected, FaultError> {
     let mut code = Code::with_status_in_rax();
     let turn = code.len();
@@ -75,7 +76,7 @@ pub(super) fn stall(life: &Life, variant: usize) -> Result<Injected, FaultError>
     replace(life, Site::Loop, &code.bytes)
 }
 
-/// A receive path that takes what the NIC received away, beats, and parks: nobody hears of it.
+/// Makes the receive path discard what the NIC received, count the heartbeat up, and park.
 pub(super) fn drop_received(life: &Life) -> Result<Injected, FaultError> {
     const DESCRIPTOR_BYTES: u32 = 16;
     const STATUS_OFFSET: u32 = 8;
@@ -97,7 +98,8 @@ pub(super) fn drop_received(life: &Life) -> Result<Injected, FaultError> {
     replace(life, Site::Rx, &code.bytes)
 }
 
-/// Flips one bit in the transmit path, after which the NIC does not send what the driver claims.
+/// Flips one bit in the transmit path, after which the NIC does not send the frames that the driver
+/// claims to have sent.
 pub(super) fn drop_transmitted(
     slot: &DomainSlot,
     image: &Image,
@@ -125,7 +127,7 @@ struct Code {
 }
 
 impl Code {
-    /// Begins with the status page's address in RAX and the WAIT call's in RDX.
+    /// Code that begins with the status page's address in RAX and the WAIT call's in RDX.
     fn with_status_in_rax() -> Self {
         let mut code = Self { bytes: Vec::new() };
         code.push(&[0xb8]); // mov eax, status page

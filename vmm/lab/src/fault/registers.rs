@@ -1,11 +1,11 @@
-//! Faulty registers: what a bit flip on the chip, or a stray store of the driver, would do. All of
-//! it through the VMM's own access.
+//! Faults in the NIC's registers: what a bit flip on the chip, or a stray store of the driver, would
+//! do. The stores go through the VMM's own access.
 
-use super::Injected;
+use super::cause::Injected;
 use nic::{Nic, registers as reg};
 use platform::clock::monotonic_ns;
 
-/// Ways in which [`corrupt_register`] does it.
+/// Number of variants of [`corrupt_register`].
 pub const REGISTER_VARIANTS: usize = 6;
 
 /// Corrupts one register. Each variant costs the service something: a unit is off, frames are
@@ -32,7 +32,7 @@ pub(super) fn mask(nic: &dyn Nic) {
     nic.poke(reg::EIMC, reg::VECTOR_QUEUES);
 }
 
-/// Unmasks it again; one that is pending comes at once.
+/// Unmasks the interrupt again; a pending one is delivered at once.
 pub(super) fn unmask(nic: &dyn Nic) {
     nic.poke(reg::EIMS, reg::VECTOR_QUEUES);
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::campaign::{
-    BookError, INJECTIONS_FILE, InjectionRecord, Manifest, Records, read_manifest, read_records,
+    INJECTIONS_FILE, Manifest, Records, ResultsError, read_manifest, read_records,
 };
+use crate::injection::InjectionRecord;
 
 /// Why a folder cannot be reported on. Each is the user's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,7 @@ pub enum FolderError {
     Missing(PathBuf),
     /// It holds no campaign, or one that cannot be read.
     #[error(transparent)]
-    Book(#[from] BookError),
+    Results(#[from] ResultsError),
     /// No injection.
     #[error("{}: no injection is recorded: let the campaign run, or go on with --resume", .0.display())]
     Empty(PathBuf),

@@ -8,7 +8,7 @@ use super::distribution::{Distribution, Interruption};
 use super::judge;
 use super::paper::PaperRow;
 use super::statistics::{Proportion, Quantiles};
-use crate::campaign::{Configuration, FrameCounts, InjectionOutcome, InjectionRecord};
+use crate::injection::{Configuration, FrameCounts, InjectionOutcome, InjectionRecord};
 
 /// What a stratum without a name is called.
 const NO_NAME: &str = "-";

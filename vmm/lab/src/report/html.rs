@@ -13,7 +13,7 @@ use super::words::{
 };
 use super::worst::WorstRow;
 use super::{CampaignView, Report};
-use crate::campaign::InjectionOutcome;
+use crate::injection::InjectionOutcome;
 use operate::control::PAGE_STYLE;
 
 const STYLE: &str = include_str!("page/report.css");

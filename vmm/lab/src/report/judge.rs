@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::campaign::{InjectionOutcome as Outcome, InjectionRecord};
+use crate::injection::{InjectionOutcome as Outcome, InjectionRecord};
 
 /// How much it asks to be looked into; 0 is an ordinary outcome.
 pub fn severity(record: &InjectionRecord) -> u8 {

@@ -31,7 +31,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::campaign::{Configuration, InjectionRecord};
+use crate::injection::{Configuration, InjectionRecord};
 pub use folder::{Folder, FolderError};
 use group::Group;
 use paper::PaperRow;

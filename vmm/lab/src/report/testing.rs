@@ -1,6 +1,6 @@
 //! Records made up for tests. Nothing of this was measured.
 
-use crate::campaign::{
+use crate::injection::{
     Configuration, FaultKind, FaultRecord, FaultSegment, FrameCounts, INJECTION_SCHEMA,
     InjectionOutcome, InjectionRecord, VerdictRecord,
 };

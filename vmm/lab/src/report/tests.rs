@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::testing::{found, injected, record};
 use super::{Folder, FolderError, Report};
-use crate::campaign::{
-    BookError, Configuration, FaultKind, FaultSegment, InjectionOutcome as Outcome,
-    InjectionRecord, Manifest,
+use crate::campaign::{Manifest, ResultsError};
+use crate::injection::{
+    Configuration, FaultKind, FaultSegment, InjectionOutcome as Outcome, InjectionRecord,
 };
 
 fn manifest() -> Manifest {
@@ -316,7 +316,7 @@ fn whatever_else_is_wrong_is_told_with_its_place() {
     assert!(matches!(scratch.load("{\"sch"), Err(FolderError::Empty(_))), "a torn line alone");
     assert!(matches!(Folder::load(Path::new("/no/such")), Err(FolderError::Missing(_))));
     std::fs::remove_file(scratch.0.join("campaign.json")).unwrap();
-    assert!(matches!(scratch.load(&good), Err(FolderError::Book(BookError::Missing(_)))));
+    assert!(matches!(scratch.load(&good), Err(FolderError::Results(ResultsError::Missing(_)))));
 }
 
 fn any_record() -> impl Strategy<Value = InjectionRecord> {

@@ -3,7 +3,7 @@
 use super::group::ClassRow;
 use super::paper::PaperRow;
 use super::statistics::Proportion;
-use crate::campaign::InjectionOutcome;
+use crate::injection::InjectionOutcome;
 
 /// Where there is no number.
 pub(super) const NOTHING: &str = "–";

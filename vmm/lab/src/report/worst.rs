@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::group::word;
 use super::judge;
-use crate::campaign::{FaultKind, InjectionOutcome, InjectionRecord};
+use crate::injection::{FaultKind, InjectionOutcome, InjectionRecord};
 
 /// How many a report shows.
 pub const WORST: usize = 20;

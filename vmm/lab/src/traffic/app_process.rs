@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 
 use supervisor::topology::MacAddress;
 
-/// Option of `warmspare app`: it ends when its standard input does.
-pub const LEASH: &str = "leash";
+/// Option of `warmspare app` (its parent-death watch): it ends when its standard input does, as it does
+/// with the process that holds the other end.
+pub const PARENT_WATCH_OPTION: &str = "leash";
 
-/// A running application guest; killed when dropped. It does not outlive this process, however that
-/// ends: its standard input is a pipe from here.
+/// A running application guest; killed when dropped. It does not outlive this process, however this
+/// process ends: its standard input is a pipe from here.
 pub struct AppProcess {
     child: Child,
 }
@@ -26,14 +27,14 @@ impl AppProcess {
             .arg("--socket")
             .arg(socket)
             .args(["--mac", &mac.to_string(), "--ip", ip])
-            .arg(format!("--{LEASH}"))
+            .arg(format!("--{PARENT_WATCH_OPTION}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()?;
         Ok(Self { child })
     }
 
-    /// Its exit status, if it has ended.
+    /// The exit status of the guest, if it has ended.
     pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.child.try_wait().ok().flatten()
     }

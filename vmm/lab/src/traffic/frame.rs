@@ -1,4 +1,4 @@
-//! The sender's datagrams: numbered, and every byte of the payload follows from the number.
+//! The sender's datagrams, which are numbered; every byte of the payload follows from the number.
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -36,15 +36,15 @@ pub(super) const ARP_BYTES: usize = ETHERNET_BYTES + 28;
 pub(super) enum Received {
     /// The guest's MAC address.
     GuestIs(EthernetAddress),
-    /// Somebody asks for ours.
+    /// A host asks for our MAC address.
     WhoAreYou { asker_mac: EthernetAddress, asker_ip: Ipv4Address },
     /// An echo, whole.
     Echo { number: u64 },
-    /// An echo that is not what was sent, and whose checksums or lengths say so.
+    /// An echo that is not what was sent, as its checksums or lengths say.
     Damaged,
-    /// An echo that is not what was sent, and nothing in it says so.
+    /// An echo that is not what was sent, although its checksums and lengths are right.
     Corrupted,
-    /// Nothing of ours.
+    /// A frame that does not concern the sender.
     Other,
 }
 
@@ -114,7 +114,7 @@ impl Addresses {
         self.arp(ArpOperation::Request, EthernetAddress::BROADCAST, self.guest_ip, into);
     }
 
-    /// Writes the answer to somebody's ARP request for us.
+    /// Writes the answer to an ARP request for the sender's address.
     pub(super) fn answer(
         &self,
         asker_mac: EthernetAddress,
@@ -179,7 +179,7 @@ impl Addresses {
         }
     }
 
-    /// Frames for our MAC address that are not a whole echo are damage: nobody else sends to us.
+    /// Frames for our MAC address that are not a whole echo are damaged ones: no other host sends to us.
     fn read_echo(&self, bytes: &[u8]) -> Received {
         let checksums = ChecksumCapabilities::default();
         let Ok(packet) = Ipv4Packet::new_checked(bytes) else { return Received::Damaged };

@@ -1,6 +1,7 @@
-//! The sender's books: what was sent when, what came back when. Ground truth from outside.
+//! The sender's ledger: what was sent when and what came back when, which is the truth as a user of
+//! the service sees it.
 
-/// Nothing came back.
+/// In place of a time: nothing came back.
 const MISSING: u64 = 0;
 
 /// Everything the sender saw.
@@ -17,6 +18,22 @@ pub struct Ledger {
     corrupted: u64,
 }
 
+/// The time between two successive echoes, `CLOCK_MONOTONIC` nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gap {
+    /// When the last echo before it came back.
+    pub from_ns: u64,
+    /// When the first echo after it came back.
+    pub to_ns: u64,
+}
+
+impl Gap {
+    /// How long it was, in nanoseconds.
+    pub fn length_ns(&self) -> u64 {
+        self.to_ns - self.from_ns
+    }
+}
+
 /// Percentiles of the time between successive echoes, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Gaps {
@@ -29,7 +46,7 @@ pub struct Gaps {
 }
 
 impl Ledger {
-    /// Books with room for so many datagrams before they must grow.
+    /// A ledger with room for so many datagrams before it must grow.
     pub fn with_capacity(datagrams: usize) -> Self {
         Self {
             sent_ns: Vec::with_capacity(datagrams),
@@ -44,13 +61,13 @@ impl Ledger {
         self.sent_ns.len() as u64
     }
 
-    /// Datagram [`Self::next_number`] leaves.
+    /// Notes that datagram [`Self::next_number`] is sent.
     pub fn sent(&mut self, at_ns: u64) {
         self.sent_ns.push(at_ns);
         self.echoed_ns.push(MISSING);
     }
 
-    /// An echo came back whole.
+    /// Notes that an echo came back whole.
     pub fn echoed(&mut self, number: u64, at_ns: u64) {
         match usize::try_from(number).ok().and_then(|n| self.echoed_ns.get_mut(n)) {
             Some(echo) if *echo == MISSING => {
@@ -63,12 +80,12 @@ impl Ledger {
         }
     }
 
-    /// A frame for the sender was damaged, and its checksums say so.
+    /// Notes a frame for the sender that was damaged, as its checksums say.
     pub fn damaged(&mut self) {
         self.damaged += 1;
     }
 
-    /// A frame for the sender was not what it had sent, and nothing in it says so.
+    /// Notes a frame for the sender that was not what it had sent, although its checksums are right.
     pub fn corrupted(&mut self) {
         self.corrupted += 1;
     }
@@ -93,12 +110,12 @@ impl Ledger {
         self.damaged + self.corrupted
     }
 
-    /// Of these, those that no checksum would have caught.
+    /// Damaged or foreign frames that no checksum would have caught.
     pub fn total_uncaught(&self) -> u64 {
         self.corrupted
     }
 
-    /// Whether the newest datagram has come back.
+    /// Returns true if the newest datagram has come back.
     pub fn is_settled(&self) -> bool {
         self.echoed_ns.last().is_none_or(|&at| at != MISSING)
     }
@@ -117,9 +134,9 @@ impl Ledger {
         self.echoed_ns[first..last].iter().filter(|&&at| at == MISSING).count() as u64
     }
 
-    /// The longest time between two successive echoes that overlaps a span, in nanoseconds, with
-    /// its beginning and end. A silence that never ends counts up to the end of the books.
-    pub fn longest_gap(&self, from_ns: u64, to_ns: u64) -> Option<(u64, u64)> {
+    /// The longest time between two successive echoes that overlaps a span. A silence that never
+    /// ends counts up to the last datagram that was sent.
+    pub fn longest_gap(&self, from_ns: u64, to_ns: u64) -> Option<Gap> {
         let first = self.arrivals_ns.partition_point(|&at| at <= from_ns).saturating_sub(1);
         let last = self.arrivals_ns.partition_point(|&at| at < to_ns);
         let end = self.sent_ns.last().copied().unwrap_or(0);
@@ -128,8 +145,11 @@ impl Ledger {
             .iter()
             .take(last.saturating_sub(first).max(1))
             .enumerate()
-            .map(|(i, &at)| (at, arrivals.get(i + 1).copied().unwrap_or(end.max(at))))
-            .max_by_key(|(from, to)| to - from)
+            .map(|(i, &at)| Gap {
+                from_ns: at,
+                to_ns: arrivals.get(i + 1).copied().unwrap_or(end.max(at)),
+            })
+            .max_by_key(Gap::length_ns)
     }
 
     /// How long each datagram that came back was under way, in nanoseconds, shortest first.
@@ -141,7 +161,7 @@ impl Ledger {
         all
     }
 
-    /// Percentiles over the whole run.
+    /// Percentiles of the gaps of the whole run.
     pub fn gaps(&self) -> Gaps {
         let mut all: Vec<u64> = self.arrivals_ns.windows(2).map(|pair| pair[1] - pair[0]).collect();
         all.sort_unstable();
@@ -154,7 +174,7 @@ impl Ledger {
     }
 }
 
-/// The value that a share of `sorted` does not exceed (nearest rank); `None` of nothing.
+/// The value that a share of `sorted` does not exceed (nearest rank); `None` if `sorted` is empty.
 pub fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied()
@@ -181,7 +201,7 @@ mod tests {
     #[test]
     fn a_gap_is_measured_between_the_echoes_around_it() {
         let ledger = ledger(&[1000, 2000, 3000, 4000, 5000], &[2]);
-        assert_eq!(ledger.longest_gap(2500, 3500), Some((2100, 4100)));
+        assert_eq!(ledger.longest_gap(2500, 3500), Some(Gap { from_ns: 2100, to_ns: 4100 }));
         assert_eq!(ledger.lost_between(2500, 3500), 1);
         assert_eq!(ledger.lost_between(3001, 9000), 0);
         assert_eq!(ledger.round_trips_ns(), [100; 4]);
@@ -190,7 +210,7 @@ mod tests {
     #[test]
     fn a_silence_that_never_ends_counts() {
         let ledger = ledger(&[1000, 2000, 3000, 4000, 50_000], &[2, 3, 4]);
-        assert_eq!(ledger.longest_gap(2500, 3500), Some((2100, 50_000)));
+        assert_eq!(ledger.longest_gap(2500, 3500), Some(Gap { from_ns: 2100, to_ns: 50_000 }));
     }
 
     #[test]

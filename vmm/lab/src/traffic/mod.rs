@@ -1,12 +1,12 @@
-//! The world outside: a sender on the wire that keeps its own books, and the application guest in a
-//! process of its own. The demo, the campaigns and the tests take their truth from here.
+//! The world outside of the system: a sender on the wire that counts for itself, and the application
+//! guest in a process of its own. The demo, the campaigns and the tests measure here.
 
 mod app_process;
 mod frame;
 mod ledger;
 mod sender;
 
-pub use app_process::{AppProcess, LEASH};
+pub use app_process::{AppProcess, PARENT_WATCH_OPTION};
 pub use frame::Addresses;
-pub use ledger::{Gaps, Ledger, percentile};
+pub use ledger::{Gap, Gaps, Ledger, percentile};
 pub use sender::Sender;

@@ -1,4 +1,4 @@
-//! The sender: a host outside that sends a datagram every period and keeps the books.
+//! The sender: a host outside of the system that sends a datagram every period, and counts.
 
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,21 +11,24 @@ use vmm_sys_util::timerfd::TimerFd;
 
 use super::frame::{ARP_BYTES, Addresses, FRAME_BYTES, Received};
 use super::ledger::Ledger;
+use crate::poll::wait_readable;
 use nic::wire::{MAX_FRAME_BYTES, Wire};
 use platform::clock::monotonic_ns;
 use platform::realtime::{self, Priority};
 
-/// How long the sender still listens after its last datagram.
+/// How long the sender listens after its last datagram.
 const LINGER: Duration = Duration::from_millis(100);
 /// Between two ARP requests while the guest does not answer.
 const ASK_AGAIN_NS: u64 = 2_000_000;
+/// How long the sender sleeps at most before it checks whether it is to stop.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// What the sender's thread shows while it runs.
 #[derive(Default)]
 struct Shown {
     stop: AtomicBool,
     linger_ns: AtomicU64,
-    /// Do not listen for longer than it takes the newest datagram to come back.
+    /// Whether to stop listening as soon as the newest datagram has come back.
     hurry: AtomicBool,
     first_echo_ns: AtomicU64,
     last_echo_ns: AtomicU64,
@@ -39,11 +42,11 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Starts sending as soon as the guest answers ARP; the books have room for so many datagrams
-    /// before they grow.
+    /// Starts sending as soon as the guest answers ARP. The ledger has room for so many datagrams
+    /// before it grows.
     ///
     /// # Errors
-    /// No thread or timer is to be had.
+    /// No thread or timer can be had.
     pub fn spawn(
         port: Arc<dyn Wire>,
         addresses: Addresses,
@@ -62,7 +65,7 @@ impl Sender {
             received: vec![0; MAX_FRAME_BYTES],
             shown: shown.clone(),
         };
-        // A measuring device must not be late itself, and must not delay what it measures.
+        // The sender must not be late itself, and must not delay what it measures.
         let thread = realtime::spawn("sender", Some(Priority::Nic), move || station.run(timer))?;
         Ok(Self { shown, thread })
     }
@@ -79,22 +82,23 @@ impl Sender {
         (at != 0).then_some(at)
     }
 
-    /// Like [`Self::finish`], but does not listen on when the newest datagram has come back.
+    /// Like [`Self::finish`], but stops listening when the newest datagram has come back.
     pub fn finish_soon(self) -> Ledger {
         self.shown.hurry.store(true, Ordering::Release);
         self.finish()
     }
 
-    /// Stops sending, waits for the last echoes, and hands over the books.
+    /// Stops sending, waits for the last echoes, and returns the ledger.
     pub fn finish(self) -> Ledger {
         self.finish_after(LINGER)
     }
 
-    /// The same with another wait for the last echoes: on a machine that may stand still for longer.
+    /// Like [`Self::finish`], with another wait for the last echoes, for a machine that may stand still
+    /// for longer.
     pub fn finish_after(self, linger: Duration) -> Ledger {
         self.shown.linger_ns.store(linger.as_nanos() as u64, Ordering::Relaxed);
         self.shown.stop.store(true, Ordering::Release);
-        // A sender that panicked has left empty books, which no verdict survives.
+        // A sender that panicked has left an empty ledger, with which no test passes.
         let _ = self.thread.join();
         std::mem::take(&mut *self.shown.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -132,14 +136,11 @@ impl Station {
         *ledger = self.ledger;
     }
 
-    /// Sleeps until the timer or the wire has something; whether it is the timer.
+    /// Sleeps until the timer or the wire is readable. Returns true if it is the timer.
     fn wait(&self, timer: &TimerFd) -> bool {
-        let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let timer = timer.as_raw_fd();
         let wire = self.port.readable().map_or(-1, |fd| fd.as_raw_fd());
-        let mut fds = [entry(timer.as_raw_fd()), entry(wire)];
-        // SAFETY: `fds` has as many entries as said and outlives the call.
-        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 100) };
-        fds[0].revents & libc::POLLIN != 0
+        wait_readable([timer, wire], Some(LONGEST_WAIT)).is_ok_and(|readable| readable.has(timer))
     }
 
     fn send(&mut self) {

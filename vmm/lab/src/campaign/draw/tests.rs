@@ -2,8 +2,11 @@
 
 use std::collections::HashSet;
 
+use shared_ring::layout as map;
+
 use super::super::manifest::ProfiledFunction;
 use super::*;
+use crate::injection::FaultSegment;
 
 fn target() -> Arc<Target> {
     Arc::new(Target::new(guest_images::DRIVER_DOMAIN).unwrap())
@@ -13,10 +16,10 @@ fn spec(text: &str) -> CampaignSpec {
     CampaignSpec::parse("test", text).unwrap()
 }
 
-fn faults(text: &str) -> Faults {
+fn faults(text: &str) -> FaultList {
     let function = ProfiledFunction { name: "domain_rx_path".into(), samples: 1, bytes: 1 };
     let profile = Profile { functions: vec![function], ..Profile::default() };
-    Faults::new(&spec(text), target(), Some(&profile)).unwrap()
+    FaultList::new(&spec(text), target(), Some(&profile)).unwrap()
 }
 
 const ALL_KINDS: &str = r#"{
@@ -101,7 +104,7 @@ fn an_unknown_function_is_named() {
         r#"{"until": {"injections": 1},
             "faults": [{"code": {"functions": {"named": ["domain_xy_path"]}}}]}"#,
     );
-    let error = Faults::new(&spec, target(), None).err().unwrap();
+    let error = FaultList::new(&spec, target(), None).err().unwrap();
     assert!(error.to_string().contains("`domain_xy_path`"), "{error}");
 }
 

@@ -1,45 +1,45 @@
-//! What the threads of a campaign share: which injection is next, and what is recorded.
+//! The scheduler of a campaign, which its worker threads share: it says which injection is next and
+//! records what came of it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::book::Book;
-use super::crew::Worker;
-use super::draw::{Drawn, Faults};
+use super::draw::{DrawnFault, FaultList};
 use super::error::CampaignError;
-use super::order::Order;
 use super::progress::Progress;
-use super::record::InjectionRecord;
-use super::run::carry_out;
-use super::spec::{CampaignSpec, Configuration, Until};
+use super::results::ResultStore;
+use super::spec::{CampaignSpec, Until};
 use super::tally::Tally;
+use super::worker_handle::WorkerHandle;
+use crate::injection::{Configuration, InjectionRecord};
 
-/// The office of a running campaign.
-pub(super) struct Office {
+/// The scheduler of a running campaign.
+pub(super) struct Scheduler {
     spec: CampaignSpec,
-    faults: Faults,
+    faults: FaultList,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Number of the next injection, unless it is done.
+    /// Number of the next injection to consider.
     next: u64,
+    /// Injections that are recorded.
     done: HashSet<u64>,
-    /// Injections that workers have in hand.
+    /// Injections that workers are carrying out.
     under_way: BTreeMap<Configuration, u64>,
     tally: Tally,
-    book: Book,
+    store: ResultStore,
     progress: Progress,
     stop: bool,
     error: Option<CampaignError>,
 }
 
-impl Office {
-    /// The office of a campaign of which these injections are recorded.
+impl Scheduler {
+    /// A scheduler for a campaign of which these injections are recorded.
     pub(super) fn new(
         spec: CampaignSpec,
-        faults: Faults,
-        book: Book,
+        faults: FaultList,
+        store: ResultStore,
         records: &[InjectionRecord],
         show: bool,
     ) -> Self {
@@ -51,7 +51,7 @@ impl Office {
             under_way: BTreeMap::new(),
             progress: Progress::new(show, &spec, &tally),
             tally,
-            book,
+            store,
             stop: false,
             error: None,
         };
@@ -59,29 +59,29 @@ impl Office {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Counters and files stay whole whatever a thread was doing.
+        // Counters and files are consistent even where a thread panicked.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets what is under way come to its end, and no more; says why.
+    /// Lets the injections under way end, and starts no more; `why` is shown.
     pub(super) fn stop(&self, why: &str) {
         let mut state = self.lock();
         state.stop = true;
         state.progress.say(why);
     }
 
-    /// Shows how far it is.
-    pub(super) fn show(&self) {
+    /// Shows how far the campaign is.
+    pub(super) fn show_progress(&self) {
         let mut state = self.lock();
         let State { progress, tally, .. } = &mut *state;
         progress.show(tally);
     }
 
-    /// What is recorded in the end.
+    /// Ends the display, and returns what is recorded.
     ///
     /// # Errors
     /// What stopped the campaign.
-    pub(super) fn close(self) -> Result<Tally, CampaignError> {
+    pub(super) fn finish(self) -> Result<Tally, CampaignError> {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         state.progress.end(&state.tally);
         match state.error {
@@ -90,18 +90,18 @@ impl Office {
         }
     }
 
-    /// One worker's share.
-    pub(super) fn serve(&self, mut worker: Worker) {
+    /// Drives one worker until there is nothing left to do.
+    pub(super) fn drive(&self, mut worker: WorkerHandle) {
         while let Some(drawn) = self.next() {
             let configuration = drawn.configuration;
-            let result = carry_out(&mut worker, Order::of(&self.spec, drawn));
-            self.enter(configuration, result);
+            let result = worker.inject(&drawn.order(&self.spec));
+            self.record(configuration, result);
         }
     }
 
-    /// The next injection to do, unless it is the end. Each configuration gets its injections in
-    /// the order of their numbers and without a gap, whoever else is at work.
-    fn next(&self) -> Option<Drawn> {
+    /// The next injection to do, or `None` at the end. Each configuration gets its injections in
+    /// the order of their numbers and without a gap, however many workers there are.
+    fn next(&self) -> Option<DrawnFault> {
         let mut state = self.lock();
         while !state.stop && !self.spec.configurations.iter().all(|c| self.is_over(&state, *c)) {
             let id = state.next;
@@ -119,13 +119,13 @@ impl Office {
         None
     }
 
-    /// Enters what came of an injection that was under way.
-    fn enter(&self, configuration: Configuration, result: Result<InjectionRecord, CampaignError>) {
+    /// Records what came of an injection that was under way.
+    fn record(&self, configuration: Configuration, result: Result<InjectionRecord, CampaignError>) {
         let mut state = self.lock();
         let under_way = state.under_way.entry(configuration).or_default();
         *under_way = under_way.saturating_sub(1);
         let added = result.and_then(|record| {
-            state.book.add(&record)?;
+            state.store.add(&record)?;
             Ok(record)
         });
         match added {
@@ -144,7 +144,7 @@ impl Office {
         let counts = state.tally.of(configuration);
         let reached = |limit: Option<u64>, count: u64| limit.is_some_and(|limit| count >= limit);
         let Until { injections, activated, detected } = self.spec.until;
-        // What is under way is an injection already; what it comes to is not known yet.
+        // An injection under way counts as one already; its outcome is not known yet.
         let under_way = state.under_way.get(&configuration).copied().unwrap_or(0);
         reached(injections, counts.injections + under_way)
             || reached(activated, counts.activated)
@@ -156,17 +156,16 @@ impl Office {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::record::InjectionOutcome;
-    use super::super::target::Target;
     use super::*;
+    use crate::injection::{InjectionOutcome, Target};
 
     /// A campaign under two configurations, numbers of the first being odd, of the second even.
-    struct Desk {
-        office: Office,
+    struct Bench {
+        scheduler: Scheduler,
         folder: std::path::PathBuf,
     }
 
-    impl Desk {
+    impl Bench {
         fn new(name: &str, until: &str, recorded: &[u64]) -> Self {
             let text = format!(
                 r#"{{"configurations": ["fast-spare", "reboot"], "until": {until},
@@ -174,26 +173,26 @@ mod tests {
             );
             let spec = CampaignSpec::parse("test", &text).unwrap();
             let target = Arc::new(Target::new(guest_images::DRIVER_DOMAIN).unwrap());
-            let faults = Faults::new(&spec, target, None).unwrap();
-            let name = format!("warmspare-office-{name}-{}", std::process::id());
+            let faults = FaultList::new(&spec, target, None).unwrap();
+            let name = format!("warmspare-scheduler-{name}-{}", std::process::id());
             let folder = std::env::temp_dir().join(name);
-            let book = Book::create(&folder).unwrap();
+            let store = ResultStore::create(&folder).unwrap();
             let masked = |id: &u64| record(&spec, faults.injection(*id), InjectionOutcome::Masked);
             let records: Vec<_> = recorded.iter().map(masked).collect();
-            Self { office: Office::new(spec, faults, book, &records, false), folder }
+            Self { scheduler: Scheduler::new(spec, faults, store, &records, false), folder }
         }
 
         fn next(&self) -> Option<u64> {
-            self.office.next().map(|drawn| drawn.id)
+            self.scheduler.next().map(|drawn| drawn.id)
         }
 
-        fn enter(&self, id: u64, outcome: InjectionOutcome) {
-            let drawn = self.office.faults.injection(id);
+        fn record(&self, id: u64, outcome: InjectionOutcome) {
+            let drawn = self.scheduler.faults.injection(id);
             let configuration = drawn.configuration;
-            self.office.enter(configuration, Ok(record(&self.office.spec, drawn, outcome)));
+            self.scheduler.record(configuration, Ok(record(&self.scheduler.spec, drawn, outcome)));
         }
 
-        /// Numbers of all that is left to do, so many at a time.
+        /// Numbers of all injections that are left to do, taken so many at a time.
         fn all(&self, jobs: usize) -> Vec<u64> {
             let mut all = Vec::new();
             loop {
@@ -201,55 +200,59 @@ mod tests {
                 if taken.is_empty() {
                     return all;
                 }
-                taken.iter().for_each(|id| self.enter(*id, InjectionOutcome::Masked));
+                taken.iter().for_each(|id| self.record(*id, InjectionOutcome::Masked));
                 all.extend(taken);
             }
         }
     }
 
-    impl Drop for Desk {
+    impl Drop for Bench {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
 
-    fn record(spec: &CampaignSpec, drawn: Drawn, outcome: InjectionOutcome) -> InjectionRecord {
+    fn record(
+        spec: &CampaignSpec,
+        drawn: DrawnFault,
+        outcome: InjectionOutcome,
+    ) -> InjectionRecord {
         let activated = outcome != InjectionOutcome::NotActivated;
-        InjectionRecord { activated, ..Order::of(spec, drawn).record(outcome) }
+        InjectionRecord { activated, ..drawn.order(spec).record(outcome) }
     }
 
     #[test]
     fn the_numbers_are_the_same_whatever_the_number_of_jobs() {
         for jobs in 1..=7 {
-            let desk = Desk::new(&format!("jobs-{jobs}"), r#"{"injections": 5}"#, &[]);
-            assert_eq!(desk.all(jobs), (1..=10).collect::<Vec<_>>(), "{jobs} jobs");
+            let bench = Bench::new(&format!("jobs-{jobs}"), r#"{"injections": 5}"#, &[]);
+            assert_eq!(bench.all(jobs), (1..=10).collect::<Vec<_>>(), "{jobs} jobs");
         }
     }
 
     #[test]
     fn what_is_missing_is_done_first_and_all_of_it() {
-        let holes = Desk::new("holes", r#"{"injections": 4}"#, &[1, 2, 4, 6]);
+        let holes = Bench::new("holes", r#"{"injections": 4}"#, &[1, 2, 4, 6]);
         assert_eq!(holes.all(2), [3, 5, 7, 8]);
         // The numbers of one configuration are all done, many in a row.
-        let one = Desk::new("one", r#"{"injections": 4}"#, &[2, 4, 6, 8]);
+        let one = Bench::new("one", r#"{"injections": 4}"#, &[2, 4, 6, 8]);
         assert_eq!(one.all(2), [1, 3, 5, 7]);
     }
 
     #[test]
     fn a_configuration_that_is_over_does_not_end_the_other() {
-        let desk = Desk::new("over", r#"{"injections": 9, "activated": 2}"#, &[]);
-        let first: Vec<u64> = (0..4).map_while(|_| desk.next()).collect();
+        let bench = Bench::new("over", r#"{"injections": 9, "activated": 2}"#, &[]);
+        let first: Vec<u64> = (0..4).map_while(|_| bench.next()).collect();
         assert_eq!(first, [1, 2, 3, 4]);
-        [1, 3].iter().for_each(|id| desk.enter(*id, InjectionOutcome::Masked));
-        [2, 4].iter().for_each(|id| desk.enter(*id, InjectionOutcome::NotActivated));
+        [1, 3].iter().for_each(|id| bench.record(*id, InjectionOutcome::Masked));
+        [2, 4].iter().for_each(|id| bench.record(*id, InjectionOutcome::NotActivated));
 
-        assert_eq!((desk.next(), desk.next()), (Some(6), Some(8)));
+        assert_eq!((bench.next(), bench.next()), (Some(6), Some(8)));
     }
 
     #[test]
     fn nothing_is_begun_after_a_stop() {
-        let desk = Desk::new("stop", r#"{"injections": 9}"#, &[]);
-        desk.office.stop("for a test");
-        assert_eq!(desk.next(), None);
+        let bench = Bench::new("stop", r#"{"injections": 9}"#, &[]);
+        bench.scheduler.stop("for a test");
+        assert_eq!(bench.next(), None);
     }
 }

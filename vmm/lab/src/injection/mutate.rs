@@ -1,7 +1,7 @@
 //! Programming errors, made of machine code.
 //!
-//! Each is what a slip in the source would have compiled to, at one instruction; nothing of it
-//! stands in the driver's source.
+//! Each mutation is what a slip in the source would have compiled to, at one instruction; the
+//! driver's source holds none of them.
 //!
 //! | mutation | instruction | becomes |
 //! |---|---|---|
@@ -13,59 +13,16 @@
 //! | leaked buffer | a store, not to the stack, of a number or a cursor | nothing |
 
 use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
+use super::kinds::Mutation;
 use super::target::{Code, Target};
 
 const NOP: u8 = 0x90;
 
-/// A programming error; the table at the head of the module says what each is.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mutation {
-    /// A condition the wrong way round.
-    InvertedBranch,
-    /// A branch or call that is missing.
-    SkippedBranch,
-    /// A bound that is off by one.
-    OffByOne,
-    /// A pointer that points elsewhere.
-    WildPointer,
-    /// An event that nobody looks for.
-    MissedInterrupt,
-    /// A buffer that is never given back.
-    LeakedBuffer,
-}
-
 impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::InvertedBranch,
-        Self::SkippedBranch,
-        Self::OffByOne,
-        Self::WildPointer,
-        Self::MissedInterrupt,
-        Self::LeakedBuffer,
-    ];
-
-    /// As in files and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::InvertedBranch => "inverted-branch",
-            Self::SkippedBranch => "skipped-branch",
-            Self::OffByOne => "off-by-one",
-            Self::WildPointer => "wild-pointer",
-            Self::MissedInterrupt => "missed-interrupt",
-            Self::LeakedBuffer => "leaked-buffer",
-        }
-    }
-
-    /// What stands over an instruction after it, as long as before; `None` where it is not possible
-    /// there. `before` is the instruction that precedes it, `variant` chooses among several ways.
-    pub fn apply(
+    /// The bytes that replace an instruction, as many as it has; `None` where this mutation is not
+    /// possible. `before` is the instruction that precedes it, `variant` chooses among several ways.
+    pub(crate) fn apply(
         self,
         target: &Target,
         before: Option<&Code>,
@@ -94,7 +51,7 @@ impl Mutation {
     }
 }
 
-/// Where a conditional jump has its opcode byte with the condition.
+/// The index of the opcode byte that holds the condition, in a conditional jump.
 fn condition_at(bytes: &[u8]) -> Option<usize> {
     match bytes {
         [0x70..=0x7f, _] => Some(0),
@@ -114,7 +71,7 @@ fn inverted(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(changed)
 }
 
-/// A conditional jump that is always taken, or never.
+/// A conditional jump, made to be taken always or never.
 fn forced(bytes: &[u8], taken: bool) -> Option<Vec<u8>> {
     let at = condition_at(bytes)?;
     if !taken {
@@ -191,7 +148,7 @@ fn other_base(instruction: &Instruction, bytes: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// A comparison with what others write.
+/// Returns true for a comparison with memory, which others may write.
 fn tests_memory(instruction: &Instruction) -> bool {
     let tests = matches!(instruction.mnemonic(), Mnemonic::Test | Mnemonic::Cmp | Mnemonic::Bt);
     tests && accesses_memory(instruction) && !on_stack(instruction)
@@ -201,7 +158,7 @@ fn on_stack(instruction: &Instruction) -> bool {
     matches!(instruction.memory_base(), Register::RSP | Register::RBP)
 }
 
-/// A store of a register to memory that is not the stack's.
+/// Returns true for a store of a register to memory outside of the stack.
 fn is_published(instruction: &Instruction) -> bool {
     let store = matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Xchg)
         && instruction.op_count() == 2

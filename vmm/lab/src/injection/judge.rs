@@ -1,40 +1,56 @@
-//! What became of an injection, from what was seen of it.
+//! Judges what became of an injection, from what was seen of it and from nothing else.
 //!
 //! The order of the questions makes the classes exclude each other, and the worst that is true wins:
-//! was the application harmed, does the service stand still, was somebody found who had no fault,
-//! did all come back; and where nothing was found, did the service suffer. Only what harmed nobody
-//! is masked, or was not reached.
+//! was the application harmed, does the service stand still, was a domain found faulty that had no
+//! fault, did everything come back; and where no detector found anything, did the service suffer.
+//! Only a fault that harmed nothing is masked, or was not reached.
 
-use super::order::Order;
-use super::record::{
-    FrameCounts, InjectionOutcome as Outcome, InjectionRecord, RecoveryStep, VerdictRecord,
-};
-use super::spec::Configuration;
-use super::trial::Observation;
+use super::kinds::Configuration;
+use super::observation::Observation;
+use super::order::TrialOrder;
+use super::outcome::InjectionOutcome as Outcome;
+use super::record::{FrameCounts, InjectionRecord, RecoveryStep, VerdictRecord};
 use supervisor::detect::Detector;
 use supervisor::{FailoverReport, Verdict};
 
-/// A silence that nobody noticed and that is longer is no masked fault, in nanoseconds. Longer than
-/// a failover takes, because on a busy machine ordinary traffic has gaps of ten milliseconds; three
-/// times as long as the longest period of the sender.
+/// A silence that no detector noticed and that is longer than this is no masked fault, nanoseconds.
+/// The limit is longer than a failover takes, because on a busy machine ordinary traffic has gaps of
+/// ten milliseconds, and three times as long as the longest period of the sender.
 const UNNOTICED_GAP_NS: u64 = 30_000_000;
-/// Datagrams that a masked fault may cost: the one that it struck.
+/// Datagrams that a masked fault may cost: the one that it hit.
 const MASKED_LOST: u64 = 1;
 /// Datagrams that a masked fault may double. Networks double one now and then; at the third copy of
 /// an acknowledgement TCP believes that something was lost (RFC 5681, 3.2), and slows down.
 const MASKED_DOUBLED: u64 = 2;
-/// Datagrams sent so long before the fault can still have been under way when it struck.
+/// Datagrams sent so long before the fault can still have been under way at its moment.
 const UNDER_WAY_NS: u64 = 5_000_000;
-/// A lost wakeup that was made up for is told of at the supervisor's next look, so long after the
+/// The supervisor reports a lost wakeup that it made up for at its next sample: so long after the
 /// first echo at most.
-const TOLD_NS: u64 = 5_000_000;
+const HEALING_REPORT_NS: u64 = 5_000_000;
+
+/// The judge's opinion.
+struct Judgement {
+    outcome: Outcome,
+    /// Why, where the outcome alone does not say it.
+    note: Option<String>,
+}
+
+impl Judgement {
+    fn plain(outcome: Outcome) -> Self {
+        Self { outcome, note: None }
+    }
+
+    fn because(outcome: Outcome, note: impl Into<String>) -> Self {
+        Self { outcome, note: Some(note.into()) }
+    }
+}
 
 /// The record of an injection.
-pub(super) fn record(order: &Order, seen: &Observation) -> InjectionRecord {
+pub(crate) fn judge(order: &TrialOrder, seen: &Observation) -> InjectionRecord {
     let from_ns = seen.activated_ns.unwrap_or(seen.armed_ns);
     let frames = frames(seen, from_ns);
     let verdict = seen.failovers.iter().find(|r| r.record.verdict_ns >= from_ns);
-    let (outcome, note) = outcome(order, seen, &frames, verdict);
+    let Judgement { outcome, note } = judgement(order, seen, &frames, verdict);
     let healed_us = healed(seen).next().map(|at_ns| micros(from_ns, at_ns));
     let verdict = verdict.map(|report| verdict_record(report, from_ns)).or_else(|| {
         healed_us.filter(|_| outcome == Outcome::Silence).map(|detect_us| VerdictRecord {
@@ -52,7 +68,7 @@ pub(super) fn record(order: &Order, seen: &Observation) -> InjectionRecord {
         activated: seen.activated_ns.is_some(),
         activated_after_us: seen.activated_ns.map(|at_ns| micros(seen.armed_ns, at_ns)),
         verdict,
-        interruption_us: gap.filter(|_| served).map(|(from, to)| micros(from, to)),
+        interruption_us: gap.filter(|_| served).map(|gap| micros(gap.from_ns, gap.to_ns)),
         frames,
         recovery: steps(seen, from_ns),
         machine_stall_ms: stalls.map(|stall| stall.length_ms()).fold(0.0, f64::max),
@@ -61,28 +77,30 @@ pub(super) fn record(order: &Order, seen: &Observation) -> InjectionRecord {
     }
 }
 
-fn outcome(
-    order: &Order,
+fn judgement(
+    order: &TrialOrder,
     seen: &Observation,
     frames: &FrameCounts,
     verdict: Option<&FailoverReport>,
-) -> (Outcome, Option<String>) {
+) -> Judgement {
     if let Err(what) = &seen.app {
-        return (Outcome::Corrupted, Some(format!("the application guest: {what}")));
+        return Judgement::because(Outcome::Corrupted, format!("the application guest: {what}"));
     }
     let uncaught = seen.ledger.total_uncaught();
     if uncaught > 0 {
         let what = format!("{uncaught} echoes were damaged or foreign, and no checksum tells");
-        return (Outcome::Corrupted, Some(what));
+        return Judgement::because(Outcome::Corrupted, what);
     }
     if !seen.serving && seen.failovers.is_empty() {
-        return (Outcome::SilentFailure, Some("the service stopped".into()));
+        return Judgement::because(Outcome::SilentFailure, "the service stopped");
     }
+    let false_alarm = false_alarm(seen);
     if !seen.serving && order.configuration != Configuration::None {
-        return (Outcome::Unrecovered, Some(false_alarm(seen).unwrap_or_else(|| again(seen))));
+        let why = false_alarm.unwrap_or_else(|| later_failures(seen));
+        return Judgement::because(Outcome::Unrecovered, why);
     }
-    if let Some(what) = false_alarm(seen) {
-        return (Outcome::FalseFailover, Some(what));
+    if let Some(what) = false_alarm {
+        return Judgement::because(Outcome::FalseFailover, what);
     }
     match verdict {
         Some(verdict) => detected(order, seen, verdict),
@@ -99,39 +117,35 @@ fn false_alarm(seen: &Observation) -> Option<String> {
     (first.from != seen.victim).then(|| format!("found in the sound domain: {}", first.verdict))
 }
 
-/// The fault was found where it was.
-fn detected(
-    order: &Order,
-    seen: &Observation,
-    verdict: &FailoverReport,
-) -> (Outcome, Option<String>) {
+/// A detector found the fault in the domain that had it.
+fn detected(order: &TrialOrder, seen: &Observation, verdict: &FailoverReport) -> Judgement {
     if order.configuration == Configuration::None {
-        return (Outcome::Unrecovered, None);
+        return Judgement::plain(Outcome::Unrecovered);
     }
     if !seen.whole {
-        let what = format!("no spare stood by in the end; {}", again(seen));
-        return (Outcome::Degraded, Some(what));
+        let what = format!("no spare stood by in the end; {}", later_failures(seen));
+        return Judgement::because(Outcome::Degraded, what);
     }
     if seen.failovers.len() > 1 {
-        return (Outcome::Degraded, Some(again(seen)));
+        return Judgement::because(Outcome::Degraded, later_failures(seen));
     }
-    (class(&verdict.record.verdict), None)
+    Judgement::plain(class(&verdict.record.verdict))
 }
 
 /// What failed after the first failure, in words.
-fn again(seen: &Observation) -> String {
-    let more = seen.failovers.iter().skip(1).map(|report| {
+fn later_failures(seen: &Observation) -> String {
+    let later = seen.failovers.iter().skip(1).map(|report| {
         let whose =
             if report.record.from == seen.victim { "the same domain" } else { "the other domain" };
         format!("{whose} failed then: {} ({})", report.record.verdict, report.crash_summary)
     });
-    let more: Vec<String> = more.collect();
-    if more.is_empty() { "nothing else failed".into() } else { more.join("; ") }
+    let later: Vec<String> = later.collect();
+    if later.is_empty() { "nothing else failed".into() } else { later.join("; ") }
 }
 
-/// Nobody found anything, and the service goes on.
-fn undetected(seen: &Observation, frames: &FrameCounts) -> (Outcome, Option<String>) {
-    let silent = |what: String| (Outcome::SilentFailure, Some(what));
+/// No detector found anything, and the service goes on.
+fn undetected(seen: &Observation, frames: &FrameCounts) -> Judgement {
+    let silent = |what: String| Judgement::because(Outcome::SilentFailure, what);
     if let Some(gap_ns) = unnoticed_gap_ns(seen) {
         return silent(format!("no echo for {:.1} ms", micros(0, gap_ns) / 1000.0));
     }
@@ -148,38 +162,40 @@ fn undetected(seen: &Observation, frames: &FrameCounts) -> (Outcome, Option<Stri
         return silent("no spare stood by in the end".into());
     }
     if healed(seen).next().is_some() {
-        return (Outcome::Silence, None);
+        return Judgement::plain(Outcome::Silence);
     }
-    // Even what harms nobody is told.
-    let clean = frames.lost + frames.duplicated == 0;
-    let harmless = match seen.activated_ns {
+    let outcome = match seen.activated_ns {
         Some(_) => Outcome::Masked,
         None => Outcome::NotActivated,
     };
-    (harmless, (!clean).then_some(counts))
+    // Even a loss that harms nothing is noted.
+    let clean = frames.lost + frames.duplicated == 0;
+    Judgement { outcome, note: (!clean).then_some(counts) }
 }
 
 /// When wakeups were made up for that the faulty domain had lost.
 fn healed(seen: &Observation) -> impl Iterator<Item = u64> {
-    let struck_ns = seen.activated_ns.unwrap_or(u64::MAX);
-    let of_victim = seen.healed.iter().filter(|(domain, _)| *domain == seen.victim);
-    of_victim.map(|(_, at_ns)| *at_ns).filter(move |at_ns| *at_ns >= struck_ns)
+    let activated_ns = seen.activated_ns.unwrap_or(u64::MAX);
+    let of_victim = seen.healed.iter().filter(|event| event.domain == seen.victim);
+    of_victim.map(|event| event.at_ns).filter(move |at_ns| *at_ns >= activated_ns)
 }
 
-/// The longest silence since the fault, if it is one that somebody should have noticed.
+/// The longest silence since the fault, if it is one that a detector should have noticed.
 fn unnoticed_gap_ns(seen: &Observation) -> Option<u64> {
-    let from_ns = seen.activated_ns.unwrap_or(seen.armed_ns);
-    let (from, to) = seen.ledger.longest_gap(from_ns, seen.end_ns)?;
-    let told_ns = to.saturating_add(TOLD_NS * u64::from(seen.slowness));
-    if healed(seen).any(|at_ns| (from..=told_ns).contains(&at_ns)) {
+    let since_ns = seen.activated_ns.unwrap_or(seen.armed_ns);
+    let gap = seen.ledger.longest_gap(since_ns, seen.end_ns)?;
+    let reported_ns = gap.to_ns.saturating_add(HEALING_REPORT_NS * u64::from(seen.slowness));
+    if healed(seen).any(|at_ns| (gap.from_ns..=reported_ns).contains(&at_ns)) {
         return None;
     }
-    // What the machine itself stood still is not the driver's.
-    let stalls = seen.stalls.iter().filter(|stall| stall.overlaps(from, to));
-    let stalled: u64 =
-        stalls.map(|stall| stall.woke_ns.min(to).saturating_sub(stall.due_ns.max(from))).sum();
-    let gap_ns = (to - from).saturating_sub(stalled);
-    (gap_ns > UNNOTICED_GAP_NS * u64::from(seen.slowness)).then_some(to - from)
+    // Time in which the machine itself stood still does not count against the driver.
+    let stalls = seen.stalls.iter().filter(|stall| stall.overlaps(gap.from_ns, gap.to_ns));
+    let within = |stall: &operate::observe::Stall| {
+        stall.woke_ns.min(gap.to_ns).saturating_sub(stall.due_ns.max(gap.from_ns))
+    };
+    let stalled_ns: u64 = stalls.map(within).sum();
+    let driver_ns = gap.length_ns().saturating_sub(stalled_ns);
+    (driver_ns > UNNOTICED_GAP_NS * u64::from(seen.slowness)).then_some(gap.length_ns())
 }
 
 /// The class of a failure that was found and recovered from.
@@ -230,8 +246,8 @@ fn steps(seen: &Observation, from_ns: u64) -> Vec<RecoveryStep> {
             step("first-frame", at_ns);
         }
     }
-    for (_, at_ns) in &seen.ready {
-        step("ready", *at_ns);
+    for event in &seen.ready {
+        step("ready", event.at_ns);
     }
     steps.sort_by(|a, b| a.after_us.total_cmp(&b.after_us));
     steps

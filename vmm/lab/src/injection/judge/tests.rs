@@ -1,7 +1,7 @@
 //! Tests of the judge: observations made by hand.
 
-use super::super::place;
-use super::super::record::{FaultKind, FaultSegment};
+use super::super::observation::DomainEvent;
+use super::super::order::testing;
 use super::*;
 use crate::traffic::Ledger;
 use microvm::domain::{DomainId, Fault};
@@ -12,21 +12,10 @@ const VICTIM: DomainId = DomainId(0);
 const OTHER: DomainId = DomainId(1);
 const MS: u64 = 1_000_000;
 /// When the fault of these tests is activated.
-const STRUCK: u64 = 50 * MS;
+const ACTIVATED: u64 = 50 * MS;
 
-fn order() -> Order {
-    Order {
-        id: 1,
-        seed: 1,
-        configuration: Configuration::FastSpare,
-        kind: FaultKind::Code,
-        fault: place::blank(FaultSegment::Text),
-        moment_us: 0,
-        period_us: 1000,
-        observe_ms: 200,
-        reach_ms: 60,
-        dumps: None,
-    }
+fn order() -> TrialOrder {
+    testing::order(Configuration::FastSpare)
 }
 
 /// A datagram each millisecond for 200 ms; those in `lost` do not come back.
@@ -38,12 +27,12 @@ fn ledger(lost: std::ops::Range<u64>) -> Ledger {
     ledger
 }
 
-/// An activated fault that nobody felt.
+/// An activated fault without any effect.
 fn masked() -> Observation {
     Observation {
         first_echo_ns: MS,
-        armed_ns: STRUCK - MS,
-        activated_ns: Some(STRUCK),
+        armed_ns: ACTIVATED - MS,
+        activated_ns: Some(ACTIVATED),
         end_ns: 200 * MS,
         victim: VICTIM,
         failovers: Vec::new(),
@@ -80,17 +69,21 @@ fn failover(from: DomainId, verdict_ns: u64) -> FailoverReport {
     }
 }
 
+fn healing(domain: DomainId, at_ns: u64) -> DomainEvent {
+    DomainEvent { domain, at_ns }
+}
+
 fn crashed() -> Observation {
-    Observation { failovers: vec![failover(VICTIM, STRUCK + MS)], ..masked() }
+    Observation { failovers: vec![failover(VICTIM, ACTIVATED + MS)], ..masked() }
 }
 
 fn outcome_of(seen: &Observation) -> Outcome {
-    record(&order(), seen).outcome
+    judge(&order(), seen).outcome
 }
 
 #[test]
 fn a_recovered_crash_has_its_times() {
-    let record = record(&order(), &crashed());
+    let record = judge(&order(), &crashed());
     assert_eq!(record.outcome, Outcome::Crash);
     let verdict = record.verdict.unwrap();
     assert_eq!((verdict.detect_us, verdict.switch_us), (1000.0, Some(150.0)));
@@ -105,7 +98,7 @@ fn nothing_found_and_nothing_felt_is_masked() {
     assert_eq!(outcome_of(&masked()), Outcome::Masked);
     let one_lost = Observation { ledger: ledger(100..101), ..masked() };
     assert_eq!(outcome_of(&one_lost), Outcome::Masked);
-    assert!(record(&order(), &one_lost).note.unwrap().contains("1 lost"));
+    assert!(judge(&order(), &one_lost).note.unwrap().contains("1 lost"));
     let two_doubled = Observation { ledger: doubled(2), ..masked() };
     assert_eq!(outcome_of(&two_doubled), Outcome::Masked);
 }
@@ -120,7 +113,7 @@ fn doubled(times: u64) -> Ledger {
 #[test]
 fn never_reached_is_not_activated() {
     let seen = Observation { activated_ns: None, ..masked() };
-    let record = record(&order(), &seen);
+    let record = judge(&order(), &seen);
     assert_eq!((record.outcome, record.activated), (Outcome::NotActivated, false));
 }
 
@@ -136,11 +129,11 @@ fn a_service_that_stops_before_the_fault_is_reached_is_not_harmless() {
 }
 
 #[test]
-fn damage_that_nobody_noticed_is_a_silent_failure() {
+fn damage_that_no_detector_noticed_is_a_silent_failure() {
     let two_lost = Observation { ledger: ledger(100..102), ..masked() };
     assert_eq!(outcome_of(&two_lost), Outcome::SilentFailure);
     let three_doubled = Observation { ledger: doubled(3), ..masked() };
-    let record = record(&order(), &three_doubled);
+    let record = judge(&order(), &three_doubled);
     assert_eq!(record.outcome, Outcome::SilentFailure);
     assert!(record.note.unwrap().starts_with("damaged service: "));
     let mut damaged = masked();
@@ -189,9 +182,9 @@ fn a_harmed_application_comes_before_all_else() {
 
 #[test]
 fn a_verdict_on_a_sound_domain_is_a_false_failover() {
-    let other = Observation { failovers: vec![failover(OTHER, STRUCK + MS)], ..masked() };
+    let other = Observation { failovers: vec![failover(OTHER, ACTIVATED + MS)], ..masked() };
     assert_eq!(outcome_of(&other), Outcome::FalseFailover);
-    let early = Observation { failovers: vec![failover(VICTIM, STRUCK - MS)], ..masked() };
+    let early = Observation { failovers: vec![failover(VICTIM, ACTIVATED - MS)], ..masked() };
     assert_eq!(outcome_of(&early), Outcome::FalseFailover);
     let never = Observation { activated_ns: None, ..crashed() };
     assert_eq!(outcome_of(&never), Outcome::FalseFailover);
@@ -202,16 +195,16 @@ fn a_verdict_on_a_sound_domain_is_a_false_failover() {
 #[test]
 fn a_false_alarm_that_ends_the_service_is_unrecovered() {
     let early = || Observation {
-        failovers: vec![failover(VICTIM, STRUCK - MS)],
+        failovers: vec![failover(VICTIM, ACTIVATED - MS)],
         serving: false,
         ..masked()
     };
-    let lost = record(&order(), &early());
+    let lost = judge(&order(), &early());
     assert_eq!(lost.outcome, Outcome::Unrecovered);
     assert!(lost.note.as_deref().unwrap().contains("before the fault was there"));
     assert!(lost.is_silent() && lost.is_bad(), "no verdict found this fault");
     // Where nothing recovers, that the service stays down is no news, but the alarm is.
-    let none = record(&Order { configuration: Configuration::None, ..order() }, &early());
+    let none = judge(&TrialOrder { configuration: Configuration::None, ..order() }, &early());
     assert_eq!(none.outcome, Outcome::FalseFailover);
 }
 
@@ -222,25 +215,25 @@ fn what_does_not_come_back_whole_is_not_recovered() {
     let bare = Observation { whole: false, ..crashed() };
     assert_eq!(outcome_of(&bare), Outcome::Degraded);
     let mut twice = crashed();
-    twice.failovers.push(failover(OTHER, STRUCK + 9 * MS));
+    twice.failovers.push(failover(OTHER, ACTIVATED + 9 * MS));
     assert_eq!(outcome_of(&twice), Outcome::Degraded);
-    let none = Order { configuration: Configuration::None, ..order() };
-    assert_eq!(record(&none, &crashed()).outcome, Outcome::Unrecovered);
+    let none = TrialOrder { configuration: Configuration::None, ..order() };
+    assert_eq!(judge(&none, &crashed()).outcome, Outcome::Unrecovered);
 }
 
 #[test]
 fn a_wakeup_that_was_made_up_for_is_silence() {
-    let seen = Observation { healed: vec![(VICTIM, STRUCK + 4 * MS)], ..masked() };
-    let record = record(&order(), &seen);
+    let seen = Observation { healed: vec![healing(VICTIM, ACTIVATED + 4 * MS)], ..masked() };
+    let record = judge(&order(), &seen);
     assert_eq!(record.outcome, Outcome::Silence);
     assert_eq!(record.verdict.unwrap().cause, "lost-wakeup");
 }
 
 #[test]
 fn a_wakeup_of_another_domain_or_before_the_fault_is_not_its_detection() {
-    for healed in [(OTHER, STRUCK + 4 * MS), (VICTIM, STRUCK - MS)] {
+    for healed in [healing(OTHER, ACTIVATED + 4 * MS), healing(VICTIM, ACTIVATED - MS)] {
         let seen = || Observation { healed: vec![healed], ..masked() };
-        let harmless = record(&order(), &seen());
+        let harmless = judge(&order(), &seen());
         assert_eq!((harmless.outcome, harmless.verdict), (Outcome::Masked, None));
         let gap = Observation { ledger: late(), ..seen() };
         assert_eq!(outcome_of(&gap), Outcome::SilentFailure);
@@ -251,7 +244,7 @@ fn a_wakeup_of_another_domain_or_before_the_fault_is_not_its_detection() {
 fn only_the_gap_that_a_healing_ended_is_explained_by_it() {
     // Echoes come back until 100.1 ms, and again from 140.1 ms.
     let after = |at_ms: u64| {
-        let healed = vec![(VICTIM, at_ms * MS)];
+        let healed = vec![healing(VICTIM, at_ms * MS)];
         outcome_of(&Observation { healed, ledger: late(), ..masked() })
     };
     assert_eq!(after(141), Outcome::Silence);

@@ -1,4 +1,4 @@
-//! A link that comes back: what the machine sees of its back-end.
+//! A connection that comes back: what the machine sees of its back-end.
 //!
 //! ```text
 //!            connect                    socket closed, request failed
@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::link::{Attachment, Link, LinkError, Ring, RingEvents};
+use super::connection::{Attachment, Connection, Ring, RingEvents};
+use super::error::ConnectionError;
 use super::mmio::QUEUES;
 use platform::budget::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use platform::memory::SharedMemory;
@@ -25,37 +26,37 @@ struct Running {
     rings: [Ring; QUEUES],
 }
 
-/// Since when a back-end is gone, and when to look for it again.
+/// Since when the back-end is gone, and when to try to connect again.
 #[derive(Clone, Copy, Debug)]
 struct Outage {
     since: Instant,
     next_try: Instant,
     pause: Duration,
-    /// The kind of trouble has been reported.
+    /// Whether the kind of trouble has been reported.
     reported: bool,
 }
 
-/// The way to the back-end.
-pub(super) struct Line {
+/// The machine's end of a back-end that may go away and come back.
+pub(super) struct BackendLink {
     path: PathBuf,
     stop: Arc<EventFd>,
     ram: Arc<SharedMemory>,
     events: [RingEvents; QUEUES],
-    link: Option<Link>,
+    connection: Option<Connection>,
     running: Option<Running>,
     outage: Option<Outage>,
 }
 
-impl Line {
-    /// Over a link that is up.
+impl BackendLink {
+    /// Takes over an open connection.
     pub(super) fn new(
         path: PathBuf,
-        link: Link,
+        connection: Connection,
         stop: Arc<EventFd>,
         ram: Arc<SharedMemory>,
         events: [RingEvents; QUEUES],
     ) -> Self {
-        Self { path, stop, ram, events, link: Some(link), running: None, outage: None }
+        Self { path, stop, ram, events, connection: Some(connection), running: None, outage: None }
     }
 
     /// The eventfds of the rings.
@@ -65,7 +66,7 @@ impl Line {
 
     /// The connection, to be watched; -1 while there is none.
     pub(super) fn socket(&self) -> RawFd {
-        self.link.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+        self.connection.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     /// When [`Self::try_again`] is due, if the back-end is gone.
@@ -86,36 +87,36 @@ impl Line {
         if self.running.take().is_none() {
             return;
         }
-        if let Some(link) = &mut self.link
-            && let Err(error) = link.detach(&self.stop)
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = connection.detach(&self.stop)
         {
             self.lost(&error);
         }
     }
 
-    fn attach(&mut self) -> Result<(), LinkError> {
-        let (Some(running), Some(link)) = (&self.running, &mut self.link) else {
+    fn attach(&mut self) -> Result<(), ConnectionError> {
+        let (Some(running), Some(connection)) = (&self.running, &mut self.connection) else {
             return Ok(());
         };
         let features = running.features;
         let (ram, events) = (&*self.ram, &self.events);
         let to = Attachment { ram, features, rings: &running.rings, events };
-        link.attach(&to, &self.stop)
+        connection.attach(&to, &self.stop)
     }
 
     /// The back-end closed the connection.
     pub(super) fn hung_up(&mut self) {
-        self.drop_link();
+        self.disconnect();
         tracing::warn!("{}: the back-end went away; trying again", self.path.display());
     }
 
-    fn lost(&mut self, error: &LinkError) {
-        self.drop_link();
+    fn lost(&mut self, error: &ConnectionError) {
+        self.disconnect();
         tracing::warn!("{}: {error}; trying again", self.path.display());
     }
 
-    fn drop_link(&mut self) {
-        self.link = None;
+    fn disconnect(&mut self) {
+        self.connection = None;
         let now = Instant::now();
         let next_try = now + RECONNECT_FIRST;
         self.outage.get_or_insert(Outage {
@@ -126,15 +127,15 @@ impl Line {
         });
     }
 
-    /// Looks for the back-end, if that is due. True if it is back, with the rings running where the
-    /// guest's used indices say that they stand.
+    /// Tries to connect, if that is due. Returns true if the back-end is back, with the rings running
+    /// from where the guest's used indices say.
     pub(super) fn try_again(&mut self) -> bool {
         let Some(mut outage) = self.outage.filter(|outage| outage.next_try <= Instant::now())
         else {
             return false;
         };
-        let result = Link::connect(&self.path, &self.stop).and_then(|link| {
-            self.link = Some(link);
+        let result = Connection::open(&self.path, &self.stop).and_then(|connection| {
+            self.connection = Some(connection);
             self.attach()
         });
         match result {
@@ -145,8 +146,8 @@ impl Line {
                 true
             }
             Err(error) => {
-                self.link = None;
-                let expected = matches!(error, LinkError::Connect(_));
+                self.connection = None;
+                let expected = matches!(error, ConnectionError::Connect(_));
                 if !expected && !outage.reported {
                     tracing::warn!("{}: {error}; trying on", self.path.display());
                     outage.reported = true;

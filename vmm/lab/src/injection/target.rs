@@ -8,7 +8,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSection};
 
-use super::record::FaultSegment;
+use super::kinds::FaultSegment;
 use microvm::kvm::{Image, ImageError, SegmentProtection};
 
 type Lines = Context<EndianSlice<'static, LittleEndian>>;
@@ -16,10 +16,10 @@ type Lines = Context<EndianSlice<'static, LittleEndian>>;
 /// Why an image cannot be a target.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// It is none of ours.
+    /// The file is no image of a domain.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// It has no such function.
+    /// The image has no such function.
     #[error("the driver's image has no function `{0}`: see its symbol table (`warmspare image`)")]
     NoFunction(String),
 }
@@ -27,48 +27,57 @@ pub enum TargetError {
 /// An instruction of the driver.
 #[derive(Clone, Copy, Debug)]
 pub struct Code {
-    /// Decoded.
+    /// The decoded instruction.
     pub instruction: Instruction,
-    /// Where it lies in the text, from the text's start.
+    /// Offset of the instruction in the text.
     offset: usize,
 }
 
 impl Code {
-    /// Its address.
+    /// Address of the instruction.
     pub fn address(&self) -> u64 {
         self.instruction.ip()
     }
 }
 
+/// A stretch of guest-physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryRange {
+    /// Address of its first byte.
+    pub(crate) address: u64,
+    /// Bytes.
+    pub(crate) len: u64,
+}
+
 /// A function of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Its name, as the symbol table has it.
+    /// The name in the symbol table.
     pub symbol: String,
-    /// The same for people.
+    /// The name for people.
     pub name: String,
-    /// Its address.
+    /// Address of its first byte.
     pub address: u64,
-    /// Its bytes.
+    /// Bytes.
     pub len: u64,
 }
 
-/// The driver's image, taken apart.
+/// The driver's image, disassembled.
 pub struct Target {
     image: Image,
     text_base: u64,
     text: Vec<u8>,
     code: Vec<Code>,
     functions: Vec<Function>,
-    /// Read as far as they are needed, which changes them.
+    /// The line table, read lazily, which changes it: hence the mutex.
     lines: Mutex<Option<Lines>>,
 }
 
 impl Target {
-    /// Takes an image apart. The file's bytes live as long as the program.
+    /// Disassembles an image. The file's bytes live as long as the program.
     ///
     /// # Errors
-    /// It is no image.
+    /// The file is no image of a domain.
     pub fn new(bytes: &'static [u8]) -> Result<Self, TargetError> {
         let image = Image::parse(bytes)?;
         let text = image.segments().iter().find(|s| s.protection == SegmentProtection::ReadExecute);
@@ -80,41 +89,41 @@ impl Target {
     }
 
     /// The image.
-    pub fn image(&self) -> &Image {
+    pub(crate) fn image(&self) -> &Image {
         &self.image
     }
 
-    /// Its build id, in hexadecimal.
-    pub fn build_id(&self) -> String {
+    /// The image's build id, in hexadecimal.
+    pub(crate) fn build_id(&self) -> String {
         hex(self.image.build_id())
     }
 
     /// Bytes of the driver's text.
-    pub fn text_bytes(&self) -> u64 {
+    pub(crate) fn text_bytes(&self) -> u64 {
         self.text.len() as u64
     }
 
-    /// Its functions, by address, without overlaps.
+    /// The functions, by address, without overlaps.
     pub fn functions(&self) -> &[Function] {
         &self.functions
     }
 
     /// The function that an address lies in.
-    pub fn function_at(&self, address: u64) -> Option<&Function> {
+    pub(crate) fn function_at(&self, address: u64) -> Option<&Function> {
         let after = self.functions.partition_point(|f| f.address <= address);
         self.functions[..after].last().filter(|f| address < f.address + f.len)
     }
 
-    /// The function of this name, as the symbol table or as people have it.
+    /// The function of this name, in the symbol table or as people write it.
     ///
     /// # Errors
-    /// There is none.
+    /// The image has no such function.
     pub fn function(&self, name: &str) -> Result<&Function, TargetError> {
         let found = self.functions.iter().find(|f| f.symbol == name || f.name == name);
         found.ok_or_else(|| TargetError::NoFunction(name.into()))
     }
 
-    /// All instructions of these functions, or of all.
+    /// All instructions of these functions; with `None`, of all functions.
     pub fn code_of(&self, functions: Option<&[Function]>) -> Vec<Code> {
         let within = |code: &&Code| match functions {
             None => true,
@@ -131,59 +140,60 @@ impl Target {
         self.code.get(found).copied()
     }
 
-    /// The instruction before it in the image.
-    pub fn code_before(&self, code: &Code) -> Option<Code> {
+    /// The instruction that precedes another one in the image.
+    pub(crate) fn code_before(&self, code: &Code) -> Option<Code> {
         let found = self.code.binary_search_by_key(&code.address(), Code::address).ok()?;
         self.code.get(found.checked_sub(1)?).copied()
     }
 
-    /// Its bytes.
+    /// The bytes of an instruction.
     pub fn bytes(&self, code: &Code) -> &[u8] {
         self.text.get(code.offset..code.offset + code.instruction.len()).unwrap_or_default()
     }
 
     /// An instruction for people: mnemonic and bytes.
-    pub fn describe(&self, code: &Code) -> String {
+    pub(crate) fn describe(&self, code: &Code) -> String {
         let mnemonic = format!("{:?}", code.instruction.mnemonic()).to_lowercase();
         format!("{mnemonic} [{}]", hex(self.bytes(code)))
     }
 
     /// `function+0x12`, and the function.
-    pub fn symbol(&self, address: u64) -> Option<(String, String)> {
+    pub(crate) fn symbol(&self, address: u64) -> Option<(String, String)> {
         let function = self.function_at(address)?;
         let offset = address - function.address;
         Some((format!("{}+{offset:#x}", function.name), function.name.clone()))
     }
 
     /// `file:line` of an address, if the line table knows it.
-    pub fn source(&self, address: u64) -> Option<String> {
+    pub(crate) fn source(&self, address: u64) -> Option<String> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let location = lines.as_ref()?.find_location(address).ok()??;
         let file = location.file?;
-        // From the workspace's folder on: where it was built is nobody's business.
+        // Relative to the workspace: the folder in which it was built must not show.
         let known = ["driver-domain/", "spare-domain/", "shared-ring/", "library/"];
         let start = known.iter().filter_map(|folder| file.find(folder)).min();
         let file = start.map_or(file, |start| &file[start..]);
         Some(format!("{file}:{}", location.line?))
     }
 
-    /// Where the image's own segments lie: address and bytes.
-    pub fn segment(&self, segment: FaultSegment) -> Vec<(u64, u64)> {
+    /// Where a segment of the image lies; nothing for a segment that the image does not hold.
+    pub(crate) fn segment(&self, segment: FaultSegment) -> Vec<MemoryRange> {
         let of = |protection: SegmentProtection| {
             self.image.segments().iter().filter(move |s| s.protection == protection)
         };
+        let range = |address, len| MemoryRange { address, len };
         match segment {
-            FaultSegment::Text => vec![(self.text_base, self.text_bytes())],
+            FaultSegment::Text => vec![range(self.text_base, self.text_bytes())],
             FaultSegment::Rodata => {
-                of(SegmentProtection::ReadOnly).map(|s| (s.address, s.len)).collect()
+                of(SegmentProtection::ReadOnly).map(|s| range(s.address, s.len)).collect()
             }
             FaultSegment::Data => of(SegmentProtection::ReadWrite)
-                .map(|s| (s.address, s.data.len() as u64))
-                .filter(|(_, len)| *len > 0)
+                .map(|s| range(s.address, s.data.len() as u64))
+                .filter(|range| range.len > 0)
                 .collect(),
             FaultSegment::Bss => of(SegmentProtection::ReadWrite)
-                .map(|s| (s.address + s.data.len() as u64, s.len - s.data.len() as u64))
-                .filter(|(_, len)| *len > 0)
+                .map(|s| range(s.address + s.data.len() as u64, s.len - s.data.len() as u64))
+                .filter(|range| range.len > 0)
                 .collect(),
             FaultSegment::Stack
             | FaultSegment::Ring
@@ -196,7 +206,7 @@ impl Target {
     }
 }
 
-/// Functions by address; of two at one address (folded by the linker) the first.
+/// The functions by address; of two at one address (folded by the linker), the first.
 fn functions(image: &Image, base: u64, len: u64) -> Vec<Function> {
     let mut functions: Vec<Function> = Vec::new();
     let mut address = base;
@@ -256,7 +266,7 @@ fn plain(symbol: &str) -> String {
         parts.push(part.trim_start_matches('_'));
         rest = &rest[digits + len..];
     }
-    // The last one is a digest.
+    // The last part is a digest.
     if parts.last().is_some_and(|part| part.len() == 17 && part.starts_with('h')) {
         parts.pop();
     }
@@ -267,7 +277,7 @@ fn plain(symbol: &str) -> String {
 }
 
 /// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -284,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_images_are_taken_apart_without_a_rest() {
+    fn both_images_are_disassembled_without_a_rest() {
         for bytes in [guest_images::DRIVER_DOMAIN, guest_images::SPARE_DOMAIN] {
             let target = Target::new(bytes).unwrap();
             let function = target.function("domain_rx_path").unwrap().clone();

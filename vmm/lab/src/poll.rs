@@ -4,23 +4,27 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-/// How a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waited<const N: usize> {
-    /// These are readable, or were hung up.
-    Ready([bool; N]),
-    /// The time is over.
-    TimedOut,
+/// The descriptors that a wait ended with; none after a timeout.
+pub(crate) struct Readable<const N: usize> {
+    polled: [libc::pollfd; N],
 }
 
-/// Waits until one of `fds` is readable or hung up. Negative descriptors never are.
+impl<const N: usize> Readable<N> {
+    /// Returns true if this descriptor is readable or was hung up.
+    pub(crate) fn has(&self, fd: RawFd) -> bool {
+        self.polled.iter().any(|polled| polled.fd == fd && polled.revents != 0)
+    }
+}
+
+/// Waits until one of `fds` is readable or hung up, or the time is over. Negative descriptors are
+/// never readable.
 ///
 /// # Errors
 /// The operating system refuses.
-pub(super) fn readable<const N: usize>(
+pub(crate) fn wait_readable<const N: usize>(
     fds: [RawFd; N],
     timeout: Option<Duration>,
-) -> io::Result<Waited<N>> {
+) -> io::Result<Readable<N>> {
     let mut polled =
         fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN | libc::POLLRDHUP, revents: 0 });
     let end = timeout.map(|timeout| Instant::now() + timeout);
@@ -34,15 +38,12 @@ pub(super) fn readable<const N: usize>(
         let count = N as libc::nfds_t;
         // SAFETY: `polled` has `count` entries; `left` is null or points to a live value.
         let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), count, left, std::ptr::null()) };
-        match ready {
-            0 => return Ok(Waited::TimedOut),
-            1.. => return Ok(Waited::Ready(polled.map(|fd| fd.revents != 0))),
-            _ => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
+        if ready >= 0 {
+            return Ok(Readable { polled });
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }
@@ -60,15 +61,17 @@ mod tests {
         let events = [(); 2].map(|()| EventFd::new(EFD_NONBLOCK).unwrap());
         let [a, b] = [events[0].as_raw_fd(), events[1].as_raw_fd()];
         let soon = Some(Duration::from_millis(1));
-        assert_eq!(readable([a, b, -1], soon).unwrap(), Waited::TimedOut);
+        let nothing = wait_readable([a, b, -1], soon).unwrap();
+        assert!(!nothing.has(a) && !nothing.has(b) && !nothing.has(-1));
         events[1].write(1).unwrap();
-        assert_eq!(readable([a, b, -1], None).unwrap(), Waited::Ready([false, true, false]));
+        let readable = wait_readable([a, b, -1], None).unwrap();
+        assert!(!readable.has(a) && readable.has(b) && !readable.has(-1));
     }
 
     #[test]
     fn a_closed_socket_is_ready() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         drop(theirs);
-        assert_eq!(readable([ours.as_raw_fd()], None).unwrap(), Waited::Ready([true]));
+        assert!(wait_readable([ours.as_raw_fd()], None).unwrap().has(ours.as_raw_fd()));
     }
 }

@@ -1,11 +1,10 @@
-//! Places outside of the code: CPU registers, NIC registers, memory.
+//! The registers that faults can change, by their names: of the CPU and of the NIC.
 
-use super::record::{FaultRecord, FaultSegment};
 use microvm::kvm::Registers;
 use nic::registers as reg;
 
 /// The general purpose registers.
-pub(super) const GENERAL: [&str; 16] = [
+pub(crate) const GENERAL_REGISTERS: [&str; 16] = [
     "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13",
     "r14", "r15",
 ];
@@ -36,11 +35,11 @@ pub(super) fn register<'a>(registers: &'a mut Registers, name: &str) -> Option<&
     })
 }
 
-/// A register of the NIC that a fault can strike.
+/// A register of the NIC that a fault can change.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NicRegister {
-    pub(super) name: &'static str,
-    pub(super) offset: u32,
+pub(crate) struct NicRegister {
+    pub(crate) name: &'static str,
+    pub(crate) offset: u32,
 }
 
 const fn nic(name: &'static str, offset: u32) -> NicRegister {
@@ -48,8 +47,8 @@ const fn nic(name: &'static str, offset: u32) -> NicRegister {
 }
 
 impl NicRegister {
-    /// Those that hold what a driver has set.
-    pub(super) const ALL: [Self; 25] = [
+    /// The registers that hold what a driver has set.
+    pub(crate) const ALL: [Self; 25] = [
         nic("CTRL", reg::CTRL),
         nic("CTRL_EXT", reg::CTRL_EXT),
         nic("RCTL", reg::RCTL),
@@ -78,32 +77,14 @@ impl NicRegister {
     ];
 }
 
-/// A record of a fault in this segment, nothing else said.
-pub(super) fn blank(segment: FaultSegment) -> FaultRecord {
-    FaultRecord {
-        address: None,
-        symbol: None,
-        function: None,
-        source: None,
-        instruction: None,
-        segment,
-        byte: None,
-        bit: None,
-        register: None,
-        mutation: None,
-        bytes: None,
-        activation: 1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_register_that_is_drawn_can_be_struck() {
+    fn every_register_that_is_drawn_can_be_changed() {
         let mut registers = Registers::default();
-        for name in GENERAL.into_iter().chain(["rip", "rflags"]) {
+        for name in GENERAL_REGISTERS.into_iter().chain(["rip", "rflags"]) {
             *register(&mut registers, name).unwrap() += 1;
         }
         let ones = Registers { rip: 1, rsp: 1, rflags: 1, general: registers.general };

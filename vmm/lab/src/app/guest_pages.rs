@@ -1,4 +1,4 @@
-//! The guest's pages as shapes of shared memory.
+//! The pages through which guest and VMM talk, as shapes of shared memory.
 
 use app_guest::pages;
 use platform::memory::SharedShape;
