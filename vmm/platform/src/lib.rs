@@ -6,5 +6,6 @@ pub mod clock;
 pub mod memory;
 pub mod one_line;
 pub mod priority_mutex;
+pub mod process;
 pub mod realtime;
 pub mod signals;
