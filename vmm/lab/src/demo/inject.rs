@@ -64,7 +64,7 @@ impl Demo<'_> {
 
     fn inject(&mut self, cause: Cause, variant: usize) -> Result<Outcome, DemoError> {
         // What is left of the last fault is not the answer to this one.
-        self.system.events().try_iter().for_each(|event| self.plane.hear(&event));
+        self.system.events().try_iter().for_each(|event| self.plane.record(&event));
         let failover = self.system.failover();
         let active = failover.active().ok_or_else(|| late("no domain serves", Duration::ZERO))?;
         let life = failover.life(active).ok_or_else(|| late("no domain serves", Duration::ZERO))?;
@@ -114,7 +114,7 @@ impl Demo<'_> {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left) {
                 Ok(event) => {
-                    self.plane.hear(&event);
+                    self.plane.record(&event);
                     if let Some(picked) = pick(event) {
                         return Ok(picked);
                     }

@@ -38,7 +38,7 @@ impl Operation {
 impl Demo<'_> {
     /// Carries out an operation, the `n`th of the demo.
     pub(super) fn operate(&mut self, operation: Operation, n: u32) -> Result<Outcome, DemoError> {
-        self.system.events().try_iter().for_each(|event| self.plane.hear(&event));
+        self.system.events().try_iter().for_each(|event| self.plane.record(&event));
         let operator = self.system.operator();
         let injected_ns = monotonic_ns();
         match operation {

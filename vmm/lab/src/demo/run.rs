@@ -180,7 +180,7 @@ impl Demo<'_> {
             let end = Instant::now() + STAY_BOOKS;
             while Instant::now() < end && !signals.wait(Duration::ZERO) {
                 if let Ok(event) = self.system.events().recv_timeout(STAY_LOOK) {
-                    self.plane.hear(&event);
+                    self.plane.record(&event);
                 }
             }
             sender.finish();
