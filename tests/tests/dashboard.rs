@@ -48,7 +48,7 @@ impl Stage {
 
     fn hear_all(&self) {
         for event in self.rig.system.events().try_iter() {
-            self.plane.as_ref().unwrap().hear(&event);
+            self.plane.as_ref().unwrap().record(&event);
         }
     }
 

@@ -91,7 +91,7 @@ impl Stage {
     fn assert_no_failover(&self) {
         for event in self.rig.system.events().try_iter() {
             assert!(!matches!(event, Event::Failover(_)), "{event:?}");
-            self.plane.hear(&event);
+            self.plane.record(&event);
         }
     }
 }

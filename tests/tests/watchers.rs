@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use lab::fault::{self, Site};
 use operate::control::client::Client;
 use operate::control::{Plane, PlaneOptions};
-use operate::observe::Snapshot;
-use operate::observe::event::{FailoverOutcome, FailoverView};
+use operate::observe::{FailoverOutcome, FailoverView, Snapshot};
 use supervisor::Event;
 use warmspare_tests::rig::{PATIENCE, Rig};
 
@@ -47,7 +46,7 @@ impl Watched {
         while !holds() {
             assert!(Instant::now() < end, "waited in vain for {what}");
             if let Ok(event) = self.rig.system.events().recv_timeout(Duration::from_millis(5)) {
-                self.plane.hear(&event);
+                self.plane.record(&event);
             }
         }
     }
@@ -64,7 +63,7 @@ impl Watched {
             self.hear_until("redundancy", || self.plane.is_redundant());
         }
         self.rig.run_for(Duration::from_millis(50));
-        self.rig.system.events().try_iter().for_each(|event| self.plane.hear(&event));
+        self.rig.system.events().try_iter().for_each(|event| self.plane.record(&event));
         self.client.get(&format!("/api/v1/failovers?most={times}")).unwrap()
     }
 }
@@ -155,7 +154,7 @@ fn a_hundred_subscribers_and_a_scraper_keep_no_failover_from_its_end() {
 
     // More than the stuck ones' connections hold, so that they lose something.
     for n in 0..FLOOD {
-        watched.plane.hear(&Event::Link { nic: "nic-x".into(), up: n % 2 == 0 });
+        watched.plane.record(&Event::Link { nic: "nic-x".into(), up: n % 2 == 0 });
     }
     for stuck in stuck {
         assert!(told_lost(stuck) > 0);

@@ -1,8 +1,11 @@
-//! Operating a running system: what it shows, and what one can ask of it.
+//! Operating a running system: observing it, controlling it, and debugging its domains.
 //!
-//! Arrows point one way: `control` serves what `observe` knows, and `debugger` a domain's registers and memory.
+//! Arrows point one way: `control` uses `observe` and `debugger`, which do not know of it or of each
+//! other.
+
+#![forbid(unsafe_code)]
 
 pub mod control;
-pub mod debugger;
+mod debugger;
 pub mod observe;
 pub mod service;

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod memory;
 pub mod one_line;
 pub mod priority_mutex;
+pub mod process;
 pub mod readiness;
 pub mod realtime;
 pub mod signals;

@@ -86,7 +86,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     while !signals.wait(Duration::ZERO) {
         if let Ok(event) = system.events().recv_timeout(EVENT_WAIT) {
             print_event(&system, &event);
-            plane.hear(&event);
+            plane.record(&event);
         }
         let redundant = plane.is_redundant();
         if redundant != std::mem::replace(&mut was_redundant, redundant) {
@@ -121,7 +121,7 @@ fn reload(path: &Path, running: &mut Topology, plane: &Plane) {
         }
         Err(reason) => notice!("not reloaded, everything is as it was: {reason}"),
     }
-    plane.hear_reload(&result);
+    plane.record_reload(&result);
 }
 
 fn list(names: &[String]) -> String {

@@ -10,9 +10,7 @@ use clap::Args;
 use super::{Failure, Format};
 use operate::control::client::{Client, ClientError};
 use operate::control::{DrillRequest, Drilled, SwitchRequest, Switched, UpgradeRequest, Upgraded};
-use operate::observe::Snapshot;
-use operate::observe::event::FailoverView;
-use operate::observe::histogram::HistogramView;
+use operate::observe::{FailoverView, HistogramView, Snapshot};
 use platform::one_line::one_line;
 
 /// Where a packaged service has its control socket.

@@ -75,7 +75,7 @@ fn new_manifest(
         version: env!("CARGO_PKG_VERSION").into(),
         revision: machine::revision(),
         image: target.build_id(),
-        began: operate::observe::wall_now(),
+        began: operate::observe::wall_clock_now(),
         jobs: config.jobs,
         machine: machine::this(),
         profile: profile(config, spec)?,

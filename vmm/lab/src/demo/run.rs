@@ -158,7 +158,7 @@ impl Demo<'_> {
             let end = Instant::now() + STAY_LEDGER;
             while Instant::now() < end && !signals.wait(Duration::ZERO) {
                 if let Ok(event) = self.system.events().recv_timeout(STAY_WAIT) {
-                    self.plane.hear(&event);
+                    self.plane.record(&event);
                 }
             }
             sender.finish();

@@ -30,7 +30,7 @@ pub(super) struct Demo<'a> {
 impl Demo<'_> {
     /// Passes on the events that have arrived, so that the next one answers what is done next.
     pub(super) fn drain_events(&self) {
-        self.system.events().try_iter().for_each(|event| self.plane.hear(&event));
+        self.system.events().try_iter().for_each(|event| self.plane.record(&event));
     }
 
     /// The next event that `pick` takes.
@@ -45,7 +45,7 @@ impl Demo<'_> {
             let left = end.saturating_duration_since(Instant::now());
             match self.system.events().recv_timeout(left) {
                 Ok(event) => {
-                    self.plane.hear(&event);
+                    self.plane.record(&event);
                     if let Some(picked) = pick(event) {
                         return Ok(picked);
                     }

@@ -1,32 +1,30 @@
-//! What a request can change.
+//! The operations that a request can ask for.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::error::{ApiError, ErrorCode};
+use super::refusals::refuse;
+use super::responses::{Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
 use crate::debugger::Debuggers;
-use microvm::domain::{DomainId, DomainSlot, HoldError};
+use microvm::domain::{DomainId, DomainSlot};
 use platform::budget::PROBATION;
-use platform::one_line::one_line;
-use supervisor::{DrillError, ExamineError, Failover, Operator, SwitchError, System, UpgradeError};
+use supervisor::{Failover, Operator, System};
 
-/// Most bytes of a driver that is read; ours have some tens of KiB, debug information some MiB.
+/// Most bytes of a driver image that is read. The driver has tens of KiB, its debug information some
+/// MiB.
 const IMAGE_BYTES: u64 = 64 << 20;
 
 /// What can be asked of a running system. Called on a thread that may wait, never on the data path.
-pub trait Actions: Send + Sync {
-    /// Hands the service in plan to `to`, or to the best standby.
+pub(super) trait Actions: Send + Sync {
+    /// Performs a planned switch to `to`, or to the best standby.
     ///
     /// # Errors
-    /// The ring is where it was, or a failover came in between.
+    /// The same domain serves as before, or a failover came in between.
     fn switch(&self, to: Option<&str>) -> Result<Switched, ApiError>;
 
-    /// Lets a standby prove that it could take over: the one that is named, or the first in line.
+    /// Drills a standby: the one that is named, or the one that would take over.
     ///
     /// # Errors
     /// There was no drill.
@@ -35,13 +33,13 @@ pub trait Actions: Send + Sync {
     /// Replaces the driver of all domains by the image in this file.
     ///
     /// # Errors
-    /// They run the old one.
+    /// All domains run the old driver.
     fn upgrade(&self, image: &Path, probation: Option<Duration>) -> Result<Upgraded, ApiError>;
 
-    /// Stops a standby; with `switch_first` the domain that serves too, once another one does.
+    /// Stops a standby. With `switch_first`, also the domain that serves, after a planned switch.
     ///
     /// # Errors
-    /// It runs on.
+    /// The domain runs on.
     fn pause(&self, domain: &str, switch_first: bool) -> Result<Paused, ApiError>;
 
     /// Lets a paused domain run again.
@@ -53,13 +51,13 @@ pub trait Actions: Send + Sync {
     /// Writes a core file of a domain that lives on.
     ///
     /// # Errors
-    /// There is none.
+    /// No core file was written.
     fn dump(&self, domain: &str) -> Result<Dumped, ApiError>;
 
     /// Opens a GDB server for a domain, at this socket or at one beside the control socket.
     ///
     /// # Errors
-    /// There is none.
+    /// No GDB server was opened.
     fn debug(
         &self,
         domain: &str,
@@ -68,96 +66,19 @@ pub trait Actions: Send + Sync {
     ) -> Result<Opened, ApiError>;
 }
 
-/// What a switch did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Switched {
-    /// The domain that served.
-    pub from: String,
-    /// The domain that serves now.
-    pub to: String,
-    /// How long the guest's frames waited.
-    pub waited_us: f64,
-}
-
-/// What came of a drill.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Drilled {
-    /// The standby.
-    pub domain: String,
-    /// Whether it has proved itself; if not, it is built anew, unless another is to blame.
-    pub passed: bool,
-    /// Whose fault it was: `spare`, `wire` or `active`.
-    pub blame: Option<String>,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// From the release of the standby to the answer.
-    pub round_trip_us: f64,
-}
-
-/// What an upgrade did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Upgraded {
-    /// The domain that serves now.
-    pub serves: String,
-    /// The domain that served before.
-    pub served: String,
-    /// How long it took, probation included.
-    pub took_seconds: f64,
-}
-
-/// What a pause did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Paused {
-    /// The domain, which stands still until it is resumed or has to serve.
-    pub domain: String,
-    /// The domain that serves.
-    pub serves: Option<String>,
-}
-
-/// What a resumption did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Resumed {
-    /// The domain, which runs again.
-    pub domain: String,
-}
-
-/// A dump that was written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Dumped {
-    /// The domain.
-    pub domain: String,
-    /// Folder with core file, program and description, on the machine that warmspare runs on.
-    pub folder: PathBuf,
-    /// How long the domain stood still.
-    pub held_us: f64,
-}
-
-/// A GDB server that waits for its debugger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Opened {
-    /// The domain.
-    pub domain: String,
-    /// The domain that serves.
-    pub serves: Option<String>,
-    /// Unix socket for `target remote`, on the machine that warmspare runs on.
-    pub socket: PathBuf,
-    /// The program that the domain runs, with symbols.
-    pub program: PathBuf,
-}
-
-/// A running system, asked by names.
-pub struct SystemActions {
+/// The operations of a running system, with domains given by name.
+pub(super) struct SystemActions {
     operator: Operator,
     slots: Vec<Arc<DomainSlot>>,
     failover: Arc<Failover>,
     debuggers: Debuggers,
-    /// Where sockets of GDB servers go that nobody has named.
+    /// Folder for the sockets of GDB servers whose requests name none.
     folder: Option<PathBuf>,
 }
 
 impl SystemActions {
-    /// Of this system, with its control socket.
-    pub fn new(system: &System, socket: Option<&Path>) -> Self {
+    /// The operations of this system. `socket` is its control socket.
+    pub(super) fn new(system: &System, socket: Option<&Path>) -> Self {
         Self {
             operator: system.operator(),
             slots: system.slots().to_vec(),
@@ -171,7 +92,7 @@ impl SystemActions {
         self.failover.active().map(|id| self.name(id))
     }
 
-    /// Has another domain serve, if this one does.
+    /// Performs a planned switch away from this domain, if it serves.
     fn switch_away(&self, id: DomainId) -> Result<(), ApiError> {
         if self.failover.active() == Some(id) {
             self.operator.switch_to(None)?;
@@ -271,82 +192,13 @@ impl Actions for SystemActions {
     }
 }
 
-impl From<ExamineError> for ApiError {
-    fn from(error: ExamineError) -> Self {
-        let code = match &error {
-            ExamineError::NotRunning { .. } => ErrorCode::NotRunning,
-            ExamineError::Serves { .. } => ErrorCode::Serves,
-            ExamineError::NotPaused { .. } => ErrorCode::NotPaused,
-            ExamineError::Debugged { .. } => ErrorCode::Debugged,
-            ExamineError::Busy => ErrorCode::Busy,
-            ExamineError::Hold(HoldError::Released) => ErrorCode::Overtaken,
-            ExamineError::NoDumps => ErrorCode::NoDumps,
-            ExamineError::Hold(HoldError::TimedOut)
-            | ExamineError::Registers(_)
-            | ExamineError::Dump(_) => ErrorCode::Failed,
-        };
-        refuse(code, &error)
-    }
-}
-
-/// Reads an ordinary file of a bounded size: anything else might never end.
+/// Reads a regular file of a bounded size. Reading anything else might never end.
 fn read_image(path: &Path) -> Result<Vec<u8>, ApiError> {
     let bad =
         |why: String| ApiError::new(ErrorCode::BadImage, format!("{}: {why}", path.display()));
     let metadata = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?;
     if !metadata.is_file() || metadata.len() > IMAGE_BYTES {
-        return Err(bad("no file with the program of a domain".into()));
+        return Err(bad("not a file with the program of a domain".into()));
     }
     std::fs::read(path).map_err(|error| bad(error.to_string()))
-}
-
-/// An error with all its causes, in one sentence.
-fn refuse(code: ErrorCode, error: &dyn Error) -> ApiError {
-    ApiError::new(code, one_line(error))
-}
-
-impl From<SwitchError> for ApiError {
-    fn from(error: SwitchError) -> Self {
-        let code = match &error {
-            SwitchError::NobodyServes => ErrorCode::NoActive,
-            SwitchError::NoSpare => ErrorCode::NoStandby,
-            SwitchError::NotStandby { .. } => ErrorCode::NotStandby,
-            SwitchError::Unhealthy { .. } => ErrorCode::Unhealthy,
-            SwitchError::NotAttached { .. } => ErrorCode::NotAttached,
-            SwitchError::Busy => ErrorCode::Busy,
-            SwitchError::Debugged { .. } => ErrorCode::Debugged,
-            SwitchError::Interrupted => ErrorCode::Overtaken,
-            SwitchError::Unready { .. }
-            | SwitchError::Handover(_)
-            | SwitchError::Switchboard(_) => ErrorCode::Failed,
-        };
-        refuse(code, &error)
-    }
-}
-
-impl From<DrillError> for ApiError {
-    fn from(error: DrillError) -> Self {
-        let code = match &error {
-            DrillError::NoStandby => ErrorCode::NoStandby,
-            DrillError::NotAttached => ErrorCode::NotAttached,
-            DrillError::LinkDown | DrillError::Aside => ErrorCode::Unhealthy,
-            DrillError::NobodyServes => ErrorCode::NoActive,
-            DrillError::Busy => ErrorCode::Busy,
-            DrillError::Abandoned => ErrorCode::Overtaken,
-            DrillError::Switchboard(_) => ErrorCode::Failed,
-        };
-        refuse(code, &error)
-    }
-}
-
-impl From<UpgradeError> for ApiError {
-    fn from(error: UpgradeError) -> Self {
-        let code = match &error {
-            UpgradeError::Image(_) | UpgradeError::Unfit(_) => ErrorCode::BadImage,
-            UpgradeError::NoSpare => ErrorCode::NoStandby,
-            UpgradeError::Busy => ErrorCode::Busy,
-            UpgradeError::RolledBack { .. } => ErrorCode::RolledBack,
-        };
-        refuse(code, &error)
-    }
 }

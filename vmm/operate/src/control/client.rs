@@ -1,5 +1,5 @@
 //! A client of the control socket, for the command line. It speaks HTTP/1.0, so an answer ends with
-//! its connection and needs no chunks taken apart.
+//! its connection and has no chunks to decode.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,17 +11,17 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ErrorBody};
 
-/// Until the server answers: a switch takes some milliseconds, an upgrade some builds of domains.
+/// Time for the server to answer. A switch takes some milliseconds, an upgrade builds some domains.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// Most bytes of an answer that is read whole.
+/// Most bytes that are read of an answer that does not stream.
 const ANSWER_BYTES: u64 = 16 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens there, or it may not be used.
+    /// No process listens there, or this process may not connect.
     #[error(
-        "{}: nobody answers there ({source}): name the --api-socket of a running warmspare",
+        "{}: no warmspare answers there ({source}): name the --api-socket of a running one",
         path.display()
     )]
     Connect {
@@ -33,10 +33,10 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the connection to warmspare broke")]
     Broken(#[source] io::Error),
-    /// What came is no answer of this API.
-    #[error("not an answer of warmspare: {0}")]
+    /// The answer is not one of this API.
+    #[error("the answer is not one of warmspare: {0}")]
     Foreign(String),
-    /// The server says no.
+    /// The server refuses the request.
     #[error(transparent)]
     Refused(ApiError),
 }
@@ -48,12 +48,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Of the socket at this path. Each request is a connection of its own.
+    /// A client of the socket at this path. Each request is a connection of its own.
     pub fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
 
-    /// Asks for a value.
+    /// Requests a value.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -61,7 +61,7 @@ impl Client {
         parse(&self.text(path)?)
     }
 
-    /// Asks for a text.
+    /// Requests a text.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -69,7 +69,7 @@ impl Client {
         read_all(self.request("GET", path, "", ANSWER_DEADLINE)?)
     }
 
-    /// Asks for something to be done.
+    /// Requests an operation.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -81,7 +81,7 @@ impl Client {
         self.post_for(path, body, Duration::ZERO)
     }
 
-    /// The same for something that takes so long by itself.
+    /// Like [`Self::post`], for an operation that itself takes as long as `takes`.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -95,7 +95,7 @@ impl Client {
         parse(&read_all(self.request("POST", path, &body, ANSWER_DEADLINE + takes)?)?)
     }
 
-    /// The lines of a stream as they come, without a deadline.
+    /// The lines of a stream as they arrive, without a deadline.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -133,7 +133,7 @@ impl Client {
     }
 }
 
-/// Reads the head; all that matters in it is the status.
+/// Reads the head of an answer and returns the status.
 fn read_status(answer: &mut impl BufRead) -> Result<u16, ClientError> {
     let mut line = || {
         let mut line = String::new();

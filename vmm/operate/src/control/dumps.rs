@@ -1,4 +1,4 @@
-//! Files of dumps, for a browser to take away. Names are checked, never followed.
+//! Files of dumps, for a browser to save. Only names of the right form are looked up.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,19 +8,20 @@ use axum::extract::{Path as Segments, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
+use super::app_state::AppState;
 use super::error::{ApiError, ErrorCode};
-use super::routes::App;
 use supervisor::coredump::{CORE_FILE, FAILURE_FILE, IMAGE_FILE, is_dump_name};
 
-/// Most bytes of a file that is served; a core file has some five MiB.
+/// Most bytes of a file that is served. A core file has about five MiB.
 const FILE_BYTES: u64 = 64 << 20;
 
-/// One file of one dump.
+/// Answers with one file of one dump.
 pub(super) async fn file(
-    State(app): State<App>,
+    State(app): State<AppState>,
     Segments((dump, file)): Segments<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let unknown = || ApiError::new(ErrorCode::UnknownDump, "there is no such dump, or no more");
+    let unknown =
+        || ApiError::new(ErrorCode::UnknownDump, "there is no such dump, or it has been removed");
     let known = [CORE_FILE, FAILURE_FILE, IMAGE_FILE].into_iter().find(|known| *known == file);
     let (Some(folder), Some(file), true) = (app.dumps, known, is_dump_name(&dump)) else {
         return Err(unknown());

@@ -1,4 +1,4 @@
-//! Errors as clients see them: a status, a stable code, one sentence.
+//! Errors as clients see them: an HTTP status, a stable code, and one sentence.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -6,13 +6,13 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What went wrong, for programs. Stable.
+/// The kind of an error, for programs. Stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// The query or a header is malformed.
     BadRequest,
-    /// The body is not the JSON that is wanted.
+    /// The body is not JSON of the wanted shape.
     BadJson,
     /// The body is not declared as JSON.
     NotJson,
@@ -28,41 +28,41 @@ pub enum ErrorCode {
     UnknownDomain,
     /// No domain serves.
     NoActive,
-    /// No domain stands by, so none can take over.
+    /// No domain is standby, so none can take over.
     NoStandby,
-    /// The named domain does not stand by.
+    /// The named domain is not a standby.
     NotStandby,
-    /// The named domain is not fit to serve: its link, its last drill.
+    /// The named domain is not fit to serve, because of its link or its last drill.
     Unhealthy,
-    /// Under this policy a standby has no NIC, so it can do nothing of this.
+    /// Under this policy a standby is not attached to its NIC, so it cannot do this.
     NotAttached,
-    /// The named domain has no life that could be looked into.
+    /// The named domain is not running.
     NotRunning,
-    /// The named domain serves, and must not stand still.
+    /// The named domain serves, so it must not be stopped.
     Serves,
     /// The named domain is not paused.
     NotPaused,
-    /// A debugger is at the domain.
+    /// The named domain is open to a debugger.
     Debugged,
-    /// The socket for the debugger cannot be made there.
+    /// The socket for the debugger cannot be created there.
     BadSocket,
     /// The topology names no folder for dumps.
     NoDumps,
-    /// There is no such dump any more.
+    /// There is no such dump, or it has been removed.
     UnknownDump,
     /// The file is not the program of a domain.
     BadImage,
-    /// The new driver was tried, and failed: all domains run the old one.
+    /// The new driver was tried and failed. All domains run the old one.
     RolledBack,
-    /// A failover came in between.
+    /// A failover happened meanwhile.
     Overtaken,
-    /// It was tried and did not work; the service goes on.
+    /// The operation was tried and failed. The service goes on.
     Failed,
-    /// What was asked for takes a token, and there is none or a wrong one.
+    /// The request takes a token, and has none or a wrong one.
     Token,
-    /// The page was asked for under a host name: a foreign site may be behind it.
+    /// The request names a host that may belong to a foreign site.
     Host,
-    /// Another switch, drill or upgrade is on.
+    /// Another switch, drill or upgrade is in progress.
     Busy,
     /// A defect of this program.
     Internal,
@@ -99,17 +99,17 @@ impl ErrorCode {
     }
 }
 
-/// An answer that is an error.
+/// An error as it is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
-    /// For programs.
+    /// The kind, for programs.
     pub code: ErrorCode,
-    /// For people, one sentence.
+    /// One sentence for people.
     pub message: String,
 }
 
-/// The body of such an answer.
+/// The body of an answer that is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// The error.
@@ -117,8 +117,8 @@ pub struct ErrorBody {
 }
 
 impl ApiError {
-    /// An error with its sentence.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    /// An error of this kind, with its sentence.
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }

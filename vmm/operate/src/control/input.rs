@@ -1,4 +1,4 @@
-//! What is taken from a request: bounded, in time, and strictly the shape that is wanted.
+//! Reads bodies and queries of requests: bounded in size and time, and only in the wanted shape.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ErrorCode};
 
-/// Bytes of a body; no request needs a tenth of it.
-pub(super) const BODY_BYTES: usize = 4096;
-/// Until the whole body is there.
+/// Most bytes of a body; no request needs a tenth of them.
+const BODY_BYTES: usize = 4096;
+/// Time for the whole body to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A body of JSON.
@@ -43,10 +43,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// The query of a request's address.
-pub(super) struct Asked<T>(pub(super) T);
+/// The query of a request's path.
+pub(super) struct QueryOf<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryOf<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {

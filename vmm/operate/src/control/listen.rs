@@ -1,4 +1,4 @@
-//! Sockets to listen on, and the loop that takes connections from one.
+//! Listening sockets, and the loop that accepts connections from one.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -17,20 +17,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::ControlError;
+use super::config::ControlError;
 
-/// A client that has not sent its request's head by then is not one.
+/// Time for the head of a request to arrive.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Bytes of a request's head, and what is read ahead of a connection.
+/// Most bytes of a request's head, and of what is read ahead on a connection.
 const BUFFER_BYTES: usize = 16 << 10;
-/// Connections of one socket at a time. Streams stay open, so this also bounds subscribers.
-const MOST_CONNECTIONS: usize = 512;
-/// Clients of the socket that wait to be taken.
+/// Most connections of one socket at a time. Streams stay open, so this also bounds subscribers.
+const MAX_CONNECTIONS: usize = 512;
+/// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
-/// Pause when there is no descriptor for a new connection.
+/// Pause after a connection could not be accepted, for want of a descriptor for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A Unix socket that only its owner may use; its file goes with it.
+/// A Unix socket that only its owner may use. Its file is removed with it.
 #[derive(Debug)]
 pub(super) struct LocalSocket {
     path: PathBuf,
@@ -48,14 +48,15 @@ impl Drop for SocketFile {
 }
 
 impl LocalSocket {
-    /// Binds it. A file that a dead process left there is replaced. Needs the runtime's context.
+    /// Binds the socket, and replaces the file that a dead process left there. Needs the runtime's
+    /// context.
     pub(super) fn bind(path: &Path) -> Result<Self, ControlError> {
         let failed = |source| ControlError::Socket { path: path.to_owned(), source };
         remove_stale(path).map_err(failed)?;
         let bind = || {
             let socket = UnixSocket::new_stream()?;
-            // The mode of the socket becomes that of its file, so there is no moment in which
-            // others may connect.
+            // The file gets the mode of the socket, so there is no moment in which others may
+            // connect.
             let file = File::from(socket.as_fd().try_clone_to_owned()?);
             file.set_permissions(Permissions::from_mode(0o600))?;
             socket.bind(path)?;
@@ -64,14 +65,14 @@ impl LocalSocket {
         Ok(Self { path: path.to_owned(), listener: bind().map_err(failed)? })
     }
 
-    /// Serves its connections for ever.
+    /// Serves its connections until the runtime ends.
     pub(super) fn serve(self, router: Router) -> SocketFile {
         let (listener, file) = (self.listener, SocketFile(self.path));
         tokio::spawn(async move {
-            let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+            let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
             loop {
                 let accepted = listener.accept().await.map(|(stream, _)| stream);
-                take(accepted, &room, &router).await;
+                serve_accepted(accepted, &room, &router).await;
             }
         });
         file
@@ -88,35 +89,35 @@ pub(super) fn bind_network(address: SocketAddr) -> Result<TcpListener, ControlEr
     bind().map_err(|source| ControlError::Address { address, source })
 }
 
-/// Serves the dashboard's connections for ever.
+/// Serves the dashboard's connections until the runtime ends.
 pub(super) fn serve_network(listener: TcpListener, router: Router) {
     tokio::spawn(async move {
-        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let accepted = listener.accept().await.map(|(stream, _)| stream);
-            take(accepted, &room, &router).await;
+            serve_accepted(accepted, &room, &router).await;
         }
     });
 }
 
-/// Takes one connection, or turns it away where there are too many.
-async fn take<S>(accepted: io::Result<S>, room: &Arc<Semaphore>, router: &Router)
+/// Serves an accepted connection on a task of its own, or closes it if there are too many.
+async fn serve_accepted<S>(accepted: io::Result<S>, room: &Arc<Semaphore>, router: &Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match (accepted, room.clone().try_acquire_owned()) {
         (Ok(stream), Ok(permit)) => {
-            tokio::spawn(converse(stream, router.clone(), permit));
+            tokio::spawn(serve_connection(stream, router.clone(), permit));
         }
-        (Ok(_), Err(_)) => tracing::warn!("too many connections: one is turned away"),
+        (Ok(_), Err(_)) => tracing::warn!("too many connections: one was closed"),
         (Err(error), _) => {
-            tracing::warn!(%error, "a connection cannot be taken");
+            tracing::warn!(%error, "a connection cannot be accepted");
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 }
 
-async fn converse<S>(stream: S, router: Router, permit: OwnedSemaphorePermit)
+async fn serve_connection<S>(stream: S, router: Router, permit: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -131,11 +132,11 @@ where
     drop(permit);
 }
 
-/// Removes the file of a socket that nobody listens on any more.
+/// Removes the file of a socket that no process listens on any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is no socket"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a socket"));
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),

@@ -4,19 +4,18 @@ use schemars::JsonSchema;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::actions::{Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
-use super::door::Access;
+use super::access_control::Access;
+use super::endpoints::{ENDPOINTS, Endpoint, Route};
 use super::error::ErrorBody;
 use super::requests::{
     DomainRequest, DrillRequest, GdbRequest, PauseRequest, SwitchRequest, UpgradeRequest,
 };
-use super::routes::{ENDPOINTS, Endpoint};
-use crate::observe::Snapshot;
-use crate::observe::event::{EventLine, FailoverView};
-use crate::observe::snapshot::{DomainView, Rates};
+use super::responses::{Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgraded};
+use crate::observe::event::EventLine;
+use crate::observe::{DomainView, FailoverView, Rates, Snapshot};
 
 /// The whole document, OpenAPI 3.1.
-pub fn document() -> Value {
+pub(super) fn document() -> Value {
     let settings = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut schemas = settings.into_generator();
@@ -31,8 +30,8 @@ pub fn document() -> Value {
             "title": "warmspare control API",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "State, events, metrics and actions of a running warmspare: on its Unix \
-                socket (mode 0600), and on the dashboard's address, where changes always take the \
-                token, and everything does beyond loopback.",
+                socket (mode 0600) and on the dashboard's address. There, changes always take the \
+                token; on an address beyond loopback, everything does.",
             "license": { "name": "Apache-2.0 OR MIT" },
         },
         "paths": paths,
@@ -52,10 +51,10 @@ fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
-    if endpoint.method == "post" {
+    if let Some(schema) = request(endpoint.route, schemas) {
         operation["requestBody"] = json!({
             "required": true,
-            "content": { "application/json": { "schema": request(endpoint.path, schemas) } },
+            "content": { "application/json": { "schema": schema } },
         });
     }
     if endpoint.access != Access::Free {
@@ -71,17 +70,19 @@ fn parameters(endpoint: &Endpoint) -> Vec<Value> {
             "name": name, "in": "path", "required": true, "schema": { "type": "string" },
         }));
     }
-    for (name, meaning) in endpoint.query {
-        let kind = if *name == "follow" { "boolean" } else { "integer" };
+    for parameter in endpoint.query {
         parameters.push(json!({
-            "name": name, "in": "query", "description": meaning, "schema": { "type": kind },
+            "name": parameter.name,
+            "in": "query",
+            "description": parameter.meaning,
+            "schema": { "type": parameter.kind },
         }));
     }
     parameters
 }
 
 fn responses(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
-    let answer = answer(endpoint.path, schemas);
+    let answer = answer(endpoint.route, schemas);
     let content: Map<_, _> = endpoint
         .answers
         .iter()
@@ -96,37 +97,55 @@ fn responses(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
     json!({ "200": { "description": endpoint.summary, "content": content }, "default": error })
 }
 
-/// Shape of what a path answers; of a stream, of one line.
-fn answer(path: &str, schemas: &mut SchemaGenerator) -> Value {
-    match path {
-        "/api/v1/state" => schema::<Snapshot>(schemas),
-        "/api/v1/domains/{name}" => schema::<DomainView>(schemas),
-        "/api/v1/failovers" => schema::<Vec<FailoverView>>(schemas),
-        "/api/v1/samples" => schema::<Vec<Rates>>(schemas),
-        "/api/v1/events" => schema::<EventLine>(schemas),
-        "/api/v1/switch" => schema::<Switched>(schemas),
-        "/api/v1/drill" => schema::<Drilled>(schemas),
-        "/api/v1/upgrade" => schema::<Upgraded>(schemas),
-        "/api/v1/pause" => schema::<Paused>(schemas),
-        "/api/v1/resume" => schema::<Resumed>(schemas),
-        "/api/v1/dump" => schema::<Dumped>(schemas),
-        "/api/v1/gdb" => schema::<Opened>(schemas),
-        "/api/v1/openapi.json" => json!({ "type": "object" }),
-        _ => json!({ "type": "string" }),
+/// Schema of an endpoint's answer; of a stream, the schema of one line.
+fn answer(route: Route, schemas: &mut SchemaGenerator) -> Value {
+    match route {
+        Route::State => schema::<Snapshot>(schemas),
+        Route::Domain => schema::<DomainView>(schemas),
+        Route::Failovers => schema::<Vec<FailoverView>>(schemas),
+        Route::Samples => schema::<Vec<Rates>>(schemas),
+        Route::Events => schema::<EventLine>(schemas),
+        Route::Switch => schema::<Switched>(schemas),
+        Route::Drill => schema::<Drilled>(schemas),
+        Route::Upgrade => schema::<Upgraded>(schemas),
+        Route::Pause => schema::<Paused>(schemas),
+        Route::Resume => schema::<Resumed>(schemas),
+        Route::Dump => schema::<Dumped>(schemas),
+        Route::Gdb => schema::<Opened>(schemas),
+        Route::OpenApi => json!({ "type": "object" }),
+        Route::Live
+        | Route::DumpFile
+        | Route::Metrics
+        | Route::Page
+        | Route::PageStyle
+        | Route::PageProgram
+        | Route::PageCharts => json!({ "type": "string" }),
     }
 }
 
-/// Shape of what a path takes.
-fn request(path: &str, schemas: &mut SchemaGenerator) -> Value {
-    match path {
-        "/api/v1/switch" => schema::<SwitchRequest>(schemas),
-        "/api/v1/drill" => schema::<DrillRequest>(schemas),
-        "/api/v1/upgrade" => schema::<UpgradeRequest>(schemas),
-        "/api/v1/pause" => schema::<PauseRequest>(schemas),
-        "/api/v1/resume" | "/api/v1/dump" => schema::<DomainRequest>(schemas),
-        "/api/v1/gdb" => schema::<GdbRequest>(schemas),
-        _ => json!({}),
-    }
+/// Schema of the body that an endpoint takes, if it takes one.
+fn request(route: Route, schemas: &mut SchemaGenerator) -> Option<Value> {
+    Some(match route {
+        Route::Switch => schema::<SwitchRequest>(schemas),
+        Route::Drill => schema::<DrillRequest>(schemas),
+        Route::Upgrade => schema::<UpgradeRequest>(schemas),
+        Route::Pause => schema::<PauseRequest>(schemas),
+        Route::Resume | Route::Dump => schema::<DomainRequest>(schemas),
+        Route::Gdb => schema::<GdbRequest>(schemas),
+        Route::State
+        | Route::Domain
+        | Route::Failovers
+        | Route::Samples
+        | Route::Events
+        | Route::Live
+        | Route::DumpFile
+        | Route::OpenApi
+        | Route::Metrics
+        | Route::Page
+        | Route::PageStyle
+        | Route::PageProgram
+        | Route::PageCharts => return None,
+    })
 }
 
 fn schema<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
@@ -140,7 +159,7 @@ mod tests {
     const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
 
     #[test]
-    fn the_document_in_the_repository_is_the_servers() {
+    fn the_document_in_the_repository_is_the_one_that_is_served() {
         let text = format!("{:#}\n", document());
         if std::env::var_os("WARMSPARE_UPDATE_DOCS").is_some() {
             std::fs::write(FILE, &text).unwrap();
@@ -148,7 +167,7 @@ mod tests {
         let kept = std::fs::read_to_string(FILE).unwrap_or_default();
         assert!(
             kept == text,
-            "docs/openapi.json is old: set WARMSPARE_UPDATE_DOCS=1 and test again"
+            "docs/openapi.json is outdated: set WARMSPARE_UPDATE_DOCS=1 and run this test again"
         );
     }
 

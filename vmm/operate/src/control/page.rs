@@ -1,15 +1,16 @@
-//! The dashboard: one page in three files, built into the program. Nothing comes from elsewhere.
+//! The dashboard: a page of four files that are built into the program. It loads nothing from
+//! elsewhere.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 const HTML: &str = include_str!("page/index.html");
-/// The look that everything for browsers shares.
+/// The style that all pages for browsers share.
 pub const CSS: &str = include_str!("page/page.css");
 const JS: &str = include_str!("page/page.js");
 const CHARTS: &str = include_str!("page/charts.js");
 
-/// Nothing but the page's own files may be loaded or asked.
+/// The page may load its own files and send requests to this server, and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";

@@ -1,13 +1,13 @@
-//! A server of one page that others make, behind the dashboard's door: a report, for instance.
+//! A server of one page that the caller makes, such as a report, with the access control of the
+//! dashboard.
 //!
-//! | path | on loopback | beyond |
+//! | path | on loopback | beyond loopback |
 //! |---|---|---|
-//! | `/` | the page | an empty one that asks for the token, and then for the page |
+//! | `/` | the page | a page without data, which asks for the token and then for the page |
 //! | `/page.html`, `/page.json` | the page, its data | the same, with the token |
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -15,40 +15,40 @@ use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::oneshot;
 
-use super::door::{Access, Door, TokenCell};
+use super::access_control::{Access, AccessControl};
+use super::config::{ControlError, DashboardConfig};
 use super::error::{ApiError, ErrorCode};
-use super::{ControlError, DashboardConfig, listen, run, runtime};
-use platform::realtime;
+use super::listen;
+use super::server_thread::{ServerThread, runtime};
+use super::token::TokenCell;
 
 const OPENING: &str = include_str!("page/opening.html");
 
-/// Nothing is loaded; the opening page asks this server.
+/// The pages load nothing. The opening page sends requests to this server.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
      script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// Makes the page anew for each request. May take its time: other threads are not kept waiting.
+/// Makes the page anew for each request. It may take long: no other thread waits for it.
 pub trait Pages: Send + Sync {
-    /// As HTML that loads nothing.
+    /// The page as HTML that loads nothing.
     ///
     /// # Errors
-    /// One sentence for people.
+    /// One sentence that says why there is no page.
     fn html(&self) -> Result<String, String>;
 
-    /// As JSON.
+    /// The page's data as JSON.
     ///
     /// # Errors
-    /// One sentence for people.
+    /// One sentence that says why there is no page.
     fn json(&self) -> Result<String, String>;
 }
 
 /// The running server. Dropped, it cuts all connections and ends.
 #[derive(Debug)]
 pub struct PageServer {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: ServerThread,
     address: SocketAddr,
 }
 
@@ -64,37 +64,25 @@ impl PageServer {
     /// # Errors
     /// The address cannot be used, or the operating system refuses another thread.
     pub fn spawn(config: &DashboardConfig, pages: Arc<dyn Pages>) -> Result<Self, ControlError> {
-        // One at a time: a page may be much work.
+        // One page at a time, because making one can be much work.
         let runtime = runtime(1)?;
         let entered = runtime.enter();
         let listener = listen::bind_network(config.listen)?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        let door = Door::at(config.listen, TokenCell::new(config.token.clone()));
+        let control = AccessControl::at(config.listen, TokenCell::new(config.token.clone()));
         let served = Served { pages, loopback: config.listen.ip().is_loopback() };
-        listen::serve_network(listener, router(served, door));
+        listen::serve_network(listener, router(served, control));
         drop(entered);
-        let (stop, stopped) = oneshot::channel();
-        let thread = realtime::spawn("pages", None, move || run(runtime, stopped))
-            .map_err(ControlError::Thread)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread), address })
+        Ok(Self { _thread: ServerThread::spawn("pages", runtime, ())?, address })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-impl Drop for PageServer {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn router(served: Served, door: Door) -> Router {
+fn router(served: Served, control: AccessControl) -> Router {
     Router::new()
         .route("/", get(opening))
         .route("/page.html", get(html))
@@ -103,14 +91,14 @@ fn router(served: Served, door: Door) -> Router {
         .method_not_allowed_fallback(|| async {
             ApiError::new(ErrorCode::UnknownMethod, "this path has no such method")
         })
-        .layer(middleware::from_fn_with_state(door, guard))
+        .layer(middleware::from_fn_with_state(control, guard))
         .with_state(served)
 }
 
-async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
-    // Beyond loopback, the opening page shows nothing of the campaign.
+async fn guard(State(control): State<AccessControl>, request: Request, next: Next) -> Response {
+    // Beyond loopback, the opening page shows no data.
     let access = if request.uri().path() == "/" { Access::Free } else { Access::Normal };
-    match door.check(request.method(), request.headers(), access) {
+    match control.check(request.method(), request.headers(), access) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
@@ -139,7 +127,9 @@ async fn make(
     match tokio::task::spawn_blocking(move || make(&*served.pages)).await {
         Ok(Ok(text)) => page(content_type, text),
         Ok(Err(why)) => ApiError::new(ErrorCode::Failed, why).into_response(),
-        Err(_) => ApiError::new(ErrorCode::Internal, "it has panicked").into_response(),
+        Err(_) => {
+            ApiError::new(ErrorCode::Internal, "making the page has panicked").into_response()
+        }
     }
 }
 

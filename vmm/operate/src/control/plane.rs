@@ -1,5 +1,5 @@
-//! Puts the control plane on a running system: watch, server, event file, from what the command
-//! line and the topology ask for.
+//! Attaches the control plane to a running system: observer, event file, notify programs and server,
+//! as the command line and the topology ask for.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,17 +10,18 @@ use std::time::Duration;
 use clap::Args;
 
 use super::actions::{Actions, SystemActions};
-use super::door::{Token, TokenError};
+use super::config::{ControlConfig, ControlError, DashboardConfig, DashboardError};
 use super::reload::{self, Reloaded};
-use super::{ControlConfig, ControlError, ControlServer, DashboardConfig};
+use super::server::ControlServer;
+use super::token::{Token, TokenError};
 use crate::observe::event_file::EventFile;
 use crate::observe::hooks::{Hook, Hooks};
-use crate::observe::{Heard, Observer, SystemWatch, system};
+use crate::observe::{Observer, ReceivedEvent, SystemWatch, system};
 use microvm::domain::DomainSlot;
 use supervisor::topology::{NotifySpec, Topology};
 use supervisor::{Event, System};
 
-/// What the command line asks for.
+/// Options of the command line for the control plane.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PlaneOptions {
     /// Control socket: HTTP on this Unix socket, for its owner only
@@ -29,7 +30,7 @@ pub struct PlaneOptions {
     /// Serve the dashboard at this address; 127.0.0.1:8470, for instance
     #[arg(long, value_name = "ADDR")]
     pub dashboard: Option<SocketAddr>,
-    /// File with the dashboard's token; by default one is made up and printed
+    /// File with the dashboard's token; by default one is generated and printed
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Append every event to this file, one JSON line each; it is rotated at 16 MiB
@@ -43,20 +44,14 @@ pub enum PlaneError {
     /// A socket or address cannot be used.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The dashboard's address cannot be served.
+    #[error(transparent)]
+    Dashboard(#[from] DashboardError),
     /// The token file is of no use.
     #[error(transparent)]
     Token(#[from] TokenError),
-    /// Open to the network without a token that its users can know.
-    #[error(
-        "a dashboard at {0} can be reached from elsewhere: name a --token-file, or listen on \
-         127.0.0.1"
-    )]
-    Open(SocketAddr),
-    /// No random numbers.
-    #[error("no token can be made up")]
-    Random(#[source] io::Error),
-    /// No thread for the programs that run on events.
-    #[error("programs cannot be run on events")]
+    /// There is no thread for the notify programs.
+    #[error("notify programs cannot be run")]
     Notify(#[source] io::Error),
     /// The event file cannot be written.
     #[error("{}: the event file cannot be opened", path.display())]
@@ -68,7 +63,7 @@ pub enum PlaneError {
     },
 }
 
-/// The control plane of a running system. Its parts end in the order in which they stand here.
+/// The control plane of a running system. Its parts are dropped in the order of the fields.
 pub struct Plane {
     server: Option<ControlServer>,
     url: Option<String>,
@@ -79,36 +74,24 @@ pub struct Plane {
     token_file: Option<PathBuf>,
 }
 
-impl DashboardConfig {
-    /// At an address, with the token of a file; without a file one is made up, which does where only
-    /// this machine reaches it.
-    ///
-    /// # Errors
-    /// The file holds no token, or there is none and other machines reach the address.
-    pub fn new(listen: SocketAddr, token_file: Option<&Path>) -> Result<Self, PlaneError> {
-        let token = match token_file {
-            Some(file) => Token::load(file)?,
-            None if !listen.ip().is_loopback() => return Err(PlaneError::Open(listen)),
-            None => Token::random().map_err(PlaneError::Random)?,
-        };
-        Ok(Self { listen, token })
-    }
-}
-
 impl PlaneOptions {
-    /// What is to be listened on, and where a browser finds it.
+    /// What the server listens on. The command line goes before the topology.
     fn config(&self, topology: &Topology) -> Result<ControlConfig, PlaneError> {
         let spec = topology.dashboard.as_ref();
         let listen = self.dashboard.or(spec.map(|spec| spec.listen));
-        let file = self.token_file.as_ref().or(spec.and_then(|spec| spec.token_file.as_ref()));
-        let dashboard = match (listen, file) {
-            (Some(address), file) => Some(DashboardConfig::new(address, file.map(|f| &**f))?),
-            // Of no use, but if it is none, that is to be known now.
+        let dashboard = match (listen, self.token_file(topology)) {
+            (Some(address), file) => Some(DashboardConfig::new(address, file)?),
+            // The token is not needed, but the user should learn now that its file is of no use.
             (None, Some(file)) => Token::load(file).map(|_| None)?,
             (None, None) => None,
         };
         let dumps = topology.dumps.as_ref().map(|spec| spec.dir.clone());
         Ok(ControlConfig { socket: self.api_socket.clone(), dashboard, dumps })
+    }
+
+    fn token_file<'a>(&'a self, topology: &'a Topology) -> Option<&'a Path> {
+        let spec = topology.dashboard.as_ref();
+        self.token_file.as_deref().or(spec.and_then(|spec| spec.token_file.as_deref()))
     }
 }
 
@@ -125,8 +108,34 @@ fn hooks(topology: &Topology) -> Vec<Hook> {
     topology.notify.iter().filter_map(hook).collect()
 }
 
+fn open_event_file(path: &Path, observer: &Observer) -> Result<EventFile, PlaneError> {
+    let failed = |source| PlaneError::EventFile { path: path.to_owned(), source };
+    EventFile::spawn(path, observer.recorder.subscribe()).map_err(failed)
+}
+
+/// Starts the server, if it has anything to listen on.
+fn serve(
+    config: &ControlConfig,
+    observer: &Observer,
+    system: &System,
+) -> Result<Option<ControlServer>, PlaneError> {
+    if config.socket.is_none() && config.dashboard.is_none() {
+        return Ok(None);
+    }
+    let actions: Arc<dyn Actions> = Arc::new(SystemActions::new(system, config.socket.as_deref()));
+    Ok(Some(ControlServer::spawn(config, observer.clone(), actions)?))
+}
+
+/// Address of the dashboard for a browser, with this token in it.
+fn url(address: SocketAddr, token: Option<&Token>) -> String {
+    match token {
+        Some(token) => format!("http://{address}/#token={}", token.reveal()),
+        None => format!("http://{address}/"),
+    }
+}
+
 impl Plane {
-    /// Begins to watch, and listens where it is asked to.
+    /// Begins to observe, and listens where the options and the topology say.
     ///
     /// # Errors
     /// See [`PlaneError`].
@@ -138,60 +147,47 @@ impl Plane {
         let config = options.config(topology)?;
         let observer = SystemWatch::observe(system, topology);
         let event_file = match &options.event_file {
+            Some(path) => Some(open_event_file(path, &observer)?),
             None => None,
-            Some(path) => {
-                let opened = EventFile::spawn(path, observer.recorder.subscribe());
-                let failed = |source| PlaneError::EventFile { path: path.clone(), source };
-                Some(opened.map_err(failed)?)
-            }
         };
         let hooks = Hooks::spawn(hooks(topology), observer.recorder.subscribe())
             .map_err(PlaneError::Notify)?;
-        let wanted = config.socket.is_some() || config.dashboard.is_some();
-        let actions: Arc<dyn Actions> =
-            Arc::new(SystemActions::new(system, config.socket.as_deref()));
-        let server = match wanted {
-            true => Some(ControlServer::spawn(&config, observer.clone(), actions)?),
-            false => None,
-        };
-        let url = match (server.as_ref().and_then(ControlServer::dashboard), &config.dashboard) {
-            (Some(address), Some(dashboard)) if options.token_file.is_none() => {
-                Some(format!("http://{address}/#token={}", dashboard.token.reveal()))
-            }
-            (Some(address), _) => Some(format!("http://{address}/")),
-            (None, _) => None,
-        };
+        let server = serve(&config, &observer, system)?;
+        let address = server.as_ref().and_then(ControlServer::dashboard);
+        let url = address.zip(config.dashboard.as_ref()).map(|(address, dashboard)| {
+            url(address, options.token_file.is_none().then_some(&dashboard.token))
+        });
+        let token_file = options.token_file(topology).map(Path::to_owned);
         let slots = system.slots().to_vec();
-        let spec = topology.dashboard.as_ref();
-        let token_file =
-            options.token_file.clone().or(spec.and_then(|spec| spec.token_file.clone()));
         Ok(Self { server, url, observer, slots, _event_file: event_file, hooks, token_file })
     }
 
-    /// Where a browser finds the dashboard; with the token, if that was made up.
+    /// Where a browser finds the dashboard, with the token in it unless the command line names its
+    /// file.
     pub fn url(&self) -> Option<&str> {
         self.url.as_deref()
     }
 
-    /// Whether anybody can look.
+    /// Returns true if the system can be observed through a socket or an address.
     pub fn is_serving(&self) -> bool {
         self.server.is_some()
     }
 
-    /// Enters an event into the books.
-    pub fn hear(&self, event: &Event) {
-        self.observer.recorder.hear(system::heard(&self.slots, event));
+    /// Records an event of the system, and publishes it.
+    pub fn record(&self, event: &Event) {
+        self.observer.recorder.record(system::received(&self.slots, event));
     }
 
-    /// Enters into the books that files were read again, or why not.
-    pub fn hear_reload(&self, result: &Result<Reloaded, String>) {
-        self.observer.recorder.hear(match result.clone() {
-            Ok(Reloaded { applied, ignored }) => Heard::Reloaded { applied, ignored },
-            Err(reason) => Heard::ReloadFailed { reason },
+    /// Records that the configuration files were read again, or why they could not be.
+    pub fn record_reload(&self, result: &Result<Reloaded, String>) {
+        self.observer.recorder.record(match result.clone() {
+            Ok(Reloaded { applied, ignored }) => ReceivedEvent::Reloaded { applied, ignored },
+            Err(reason) => ReceivedEvent::ReloadFailed { reason },
         });
     }
 
-    /// Takes what can be taken from a topology that was read again, and the token from its file.
+    /// Applies what can be changed at run time of a topology that was read again, and reads the token
+    /// from its file again.
     ///
     /// # Errors
     /// The token file is of no use; nothing has changed.
@@ -213,7 +209,7 @@ impl Plane {
         Ok(reloaded)
     }
 
-    /// Whether one domain serves and another could take over.
+    /// Returns true if one domain serves and another could take over.
     pub fn is_redundant(&self) -> bool {
         self.observer.is_redundant()
     }

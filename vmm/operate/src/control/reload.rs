@@ -1,6 +1,6 @@
-//! Reading files again while everything runs.
+//! Reading configuration files again while the system runs.
 //!
-//! | can be reloaded | takes a restart |
+//! | takes effect at once | takes a restart |
 //! |---|---|
 //! | `notify` of the topology | everything else of it |
 //! | the dashboard's token, from its file | the command line |
@@ -9,20 +9,20 @@ use serde_json::Value;
 
 use supervisor::topology::Topology;
 
-/// What came of it.
+/// Result of reading the files again: keys of the topology, and `token`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// What is as the files say now.
+    /// Keys whose new values are in effect.
     pub applied: Vec<String>,
-    /// What they say otherwise, and takes a restart.
+    /// Keys whose new values take a restart.
     pub ignored: Vec<String>,
 }
 
-/// Keys of the topology that differ.
+/// Keys of the topology whose values differ.
 pub(super) fn changed(old: &Topology, new: &Topology) -> Vec<String> {
     let keys = |topology| match serde_json::to_value(topology) {
         Ok(Value::Object(keys)) => keys,
-        // A topology is an object.
+        // Not reached: a topology is an object.
         _ => serde_json::Map::new(),
     };
     let (old, new) = (keys(old), keys(new));

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::observe::bus::{Delivery, Published, Subscription};
 
-/// How a line is wrapped.
+/// How events are written to a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrapping {
     /// One JSON value a line.
@@ -48,7 +48,7 @@ fn respond(wrapping: Wrapping, body: impl Stream<Item = Bytes> + Send + 'static)
     (headers, body).into_response()
 }
 
-/// Past events, and then, if wanted, those that come.
+/// Answers with past events and then, if wanted, with those that follow.
 pub(super) fn events(
     wrapping: Wrapping,
     past: Vec<Arc<Published>>,
@@ -68,7 +68,8 @@ fn following(wrapping: Wrapping, coming: Subscription) -> impl Stream<Item = Byt
     })
 }
 
-/// The dashboard's feed: the state now, each new state, and every event, as server-sent events.
+/// Answers with the dashboard's feed: the state now, each new state, and every event, as server-sent
+/// events.
 pub(super) fn live(
     first: Arc<str>,
     states: watch::Receiver<Arc<str>>,

@@ -4,20 +4,24 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::actions::Actions;
 use super::client::{Client, ClientError};
-use super::routes::{ENDPOINTS, Endpoint};
+use super::config::{ControlConfig, ControlError, DashboardConfig};
+use super::endpoints::{ENDPOINTS, Endpoint};
+use super::openapi::document;
+use super::server::ControlServer;
+use super::token::Token;
 use super::*;
-use crate::observe::event::{EventLine, FailoverView, Occurrence};
-use crate::observe::snapshot::{DomainView, Rates};
+use crate::observe::event::{EventLine, Occurrence};
 use crate::observe::testing::FakeSystem;
-use crate::observe::{Heard, Snapshot};
+use crate::observe::{DomainView, FailoverView, Observer, Rates, ReceivedEvent, Snapshot};
 use supervisor::{ExamineError, RoleState, SwitchError};
 
 impl Actions for FakeSystem {
@@ -129,7 +133,7 @@ fn converse(stream: &mut (impl Read + Write), request: &[u8]) -> (u16, String, S
     (status, head.to_lowercase(), body.to_owned())
 }
 
-/// What a path needs at least.
+/// The smallest body that a path takes.
 fn body(path: &str) -> &'static str {
     match path {
         "/api/v1/switch" | "/api/v1/drill" => "{}",
@@ -205,8 +209,8 @@ fn every_documented_path_answers_as_documented() {
     let _: DomainView = client.get("/api/v1/domains/a").unwrap();
     let _: Vec<FailoverView> = client.get("/api/v1/failovers?most=3").unwrap();
     let _: Vec<Rates> = client.get("/api/v1/samples").unwrap();
-    let document: Value = client.get("/api/v1/openapi.json").unwrap();
-    assert_eq!(document, super::document());
+    let served: Value = client.get("/api/v1/openapi.json").unwrap();
+    assert_eq!(served, document());
 }
 
 #[test]
@@ -276,7 +280,7 @@ fn events_are_lines_first_the_kept_ones_then_those_that_come() {
     let mut next =
         || -> EventLine { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
     assert_eq!(next().seq, last);
-    rig.fake.hear(&rig.observer.recorder, Heard::Link { nic: "nic-b".into(), up: false });
+    rig.fake.report(&rig.observer.recorder, ReceivedEvent::Link { nic: "nic-b".into(), up: false });
     assert_eq!(next().occurrence, Occurrence::Link { nic: "nic-b".into(), up: false });
     assert_eq!(next().occurrence, Occurrence::RedundancyLost);
 }
@@ -334,7 +338,7 @@ fn a_stuck_subscriber_delays_nobody_and_is_told_of_its_loss() {
     let mut first = [0; 1];
     stuck.read_exact(&mut first).unwrap();
     for n in 0..20_000 {
-        rig.observer.recorder.hear(Heard::Link { nic: "nic-a".into(), up: n % 2 == 1 });
+        rig.observer.recorder.record(ReceivedEvent::Link { nic: "nic-a".into(), up: n % 2 == 1 });
     }
     assert!(rig.client().get::<Snapshot>("/api/v1/state").is_ok());
     stuck.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -376,8 +380,8 @@ fn the_page_needs_nothing_from_elsewhere() {
     }
 }
 
-/// A folder with one dump in it, and a file beside it that is nobody's business. Made once: another
-/// test may be reading it.
+/// A folder with one dump in it, and a file beside it that must not be served. It is made once,
+/// because another test may be reading it.
 fn dumps_folder() -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(make_dumps_folder).clone()

@@ -1,11 +1,12 @@
-//! GDB servers: one for each domain that is looked into, each on a Unix socket of its own.
+//! GDB servers: one for each domain that is debugged, each on a Unix socket of its own.
 //!
 //! ```text
 //!  gdb ── Unix socket ─▶ session ─▶ program: registers, memory, breakpoints ─▶ domain::DebugAccess
-//!                           │             └─ step: one instruction by breakpoints behind it
+//!                           │             └─ step: one instruction, by breakpoints after it
 //!                           └─ ends with gdb, with the life, or when the domain has to serve
 //! ```
-//! A socket serves one debugger and then goes. Beside it lies the program for gdb to read.
+//! A socket serves one debugger and is removed then. The file beside it is the program, for gdb to
+//! read.
 
 mod program;
 mod registers;
@@ -25,10 +26,10 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use platform::realtime;
 use supervisor::Debugged;
 
-/// Why there is no GDB server.
+/// Why a GDB server cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum DebuggerError {
-    /// Its socket cannot be made.
+pub(crate) enum DebuggerError {
+    /// Its socket cannot be created.
     #[error("{}: a GDB server cannot listen there", path.display())]
     Socket {
         /// The socket.
@@ -44,35 +45,35 @@ pub enum DebuggerError {
         /// Why not.
         source: io::Error,
     },
-    /// No thread or descriptor.
+    /// The operating system refuses a thread or a descriptor.
     #[error("a GDB server cannot be started")]
     System(#[from] io::Error),
 }
 
-/// All servers that were opened. Dropped, it ends them.
+/// All servers that were opened. They end when it is dropped.
 #[derive(Default)]
-pub struct Debuggers {
+pub(crate) struct Debuggers {
     servers: Mutex<Vec<Server>>,
 }
 
-/// One server; ends when dropped.
+/// One server. It ends when it is dropped.
 struct Server {
     stop: EventFd,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Files of a server, removed at its end.
+/// Files of a server. They are removed when it is dropped.
 struct Files {
     socket: PathBuf,
     program: PathBuf,
 }
 
 impl Debuggers {
-    /// Opens a server on this socket, which must not be there yet. Returns the program's file.
+    /// Opens a server on this socket, which must not exist yet. Returns the program's file.
     ///
     /// # Errors
     /// See [`DebuggerError`].
-    pub fn open(&self, debugged: Debugged, socket: &Path) -> Result<PathBuf, DebuggerError> {
+    pub(crate) fn open(&self, debugged: Debugged, socket: &Path) -> Result<PathBuf, DebuggerError> {
         let failed = |source| DebuggerError::Socket { path: socket.to_owned(), source };
         let listener = UnixListener::bind(socket).map_err(failed)?;
         let mut files = Files { socket: socket.to_owned(), program: PathBuf::new() };
@@ -106,7 +107,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.stop.write(1);
         if let Some(thread) = self.thread.take() {
-            // It looks at the event at least ten times a second.
+            // The thread checks the event at least ten times a second.
             let _ = thread.join();
         }
     }
@@ -114,7 +115,7 @@ impl Drop for Server {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        // Whoever removed them before did our work.
+        // An error means that somebody has removed them already.
         let _ = std::fs::remove_file(&self.socket);
         if self.program != PathBuf::new() {
             let _ = std::fs::remove_file(&self.program);

@@ -1,4 +1,4 @@
-//! A domain as the GDB protocol sees it.
+//! A domain as the GDB protocol shows it.
 
 use std::collections::BTreeSet;
 
@@ -20,28 +20,28 @@ use super::{registers, step};
 use microvm::domain::{DebugError, Hold};
 use supervisor::Debugged;
 
-/// A domain in a debugger.
+/// A domain that is debugged.
 pub(super) struct Program {
     pub(super) debugged: Debugged,
-    /// While it is stopped.
+    /// Keeps the domain stopped; `None` while it runs.
     hold: Option<Hold>,
-    /// Set by the debugger.
+    /// Breakpoints that the debugger has set.
     breakpoints: BTreeSet<u64>,
-    /// Where the instruction that is being executed can lead.
+    /// Addresses that the single step under way can lead to.
     steps: Vec<u64>,
 }
 
-/// No registers, no code: an error of the machine's, which the protocol has a number for.
+/// Registers or memory cannot be had: the protocol has an error number for that.
 fn refused<T>(error: DebugError) -> TargetError<T> {
-    tracing::debug!(%error, "a debugger cannot have what it asks for");
+    tracing::debug!(%error, "a request of the debugger cannot be fulfilled");
     TargetError::NonFatal
 }
 
 impl Program {
-    /// A domain that is stopped.
+    /// Stops a domain for its debugger.
     ///
     /// # Errors
-    /// It has to serve, or does not stop.
+    /// The domain has to serve, or does not stop.
     pub(super) fn stopped(debugged: Debugged) -> Result<Self, DebugError> {
         let hold = debugged.debug.hold();
         hold.wait_until_held()?;
@@ -52,21 +52,21 @@ impl Program {
         self.hold.as_ref().ok_or(DebugError::Hold(microvm::domain::HoldError::TimedOut))
     }
 
-    /// The debugger wants it stopped.
+    /// Stops the domain because the debugger interrupts it.
     ///
     /// # Errors
-    /// It has to serve, or does not stop.
+    /// The domain has to serve, or does not stop.
     pub(super) fn interrupt(&mut self) -> Result<SingleThreadStopReason<u64>, DebugError> {
         let hold = self.debugged.debug.hold();
         hold.wait_until_held()?;
         self.end_step();
-        // Should it have met a breakpoint at that moment, one hold is enough.
+        // It may have reached a breakpoint at that moment; one hold is enough.
         drop(self.debugged.debug.take_stop());
         self.hold = Some(hold);
         Ok(SingleThreadStopReason::Signal(Signal::SIGINT))
     }
 
-    /// Why it has stopped, if it has.
+    /// Why the domain has stopped by itself, if it has.
     pub(super) fn take_stop(&mut self) -> Option<SingleThreadStopReason<u64>> {
         let (address, hold) = self.debugged.debug.take_stop()?;
         self.hold = Some(hold);
@@ -86,18 +86,18 @@ impl Program {
         }
     }
 
-    /// Breakpoints wherever the next instruction can lead.
+    /// Sets breakpoints wherever the next instruction can lead.
     fn begin_step(&mut self) -> Result<(), DebugError> {
         let registers = self.hold()?.registers()?.general;
         let debug = &self.debugged.debug;
-        let mut code = [0; step::MOST_BYTES];
+        let mut code = [0; step::MAX_INSTRUCTION_BYTES];
         debug.read(registers.rip, &mut code)?;
         let read = |address| {
             let mut word = [0; 8];
             debug.read(address, &mut word).ok().map(|()| u64::from_le_bytes(word))
         };
         for address in step::successors(&code, &registers, read) {
-            // One that leads nowhere faults there, and is told then.
+            // An address where no breakpoint can be set faults, and that is reported then.
             if debug.set_breakpoint(address).is_ok() {
                 self.steps.push(address);
             }

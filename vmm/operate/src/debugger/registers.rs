@@ -5,7 +5,7 @@ use gdbstub_arch::x86::reg::{X86_64CoreRegs, X86SegmentRegs, X87FpuInternalRegs}
 use microvm::domain::AllRegisters;
 use microvm::kvm::{FXSAVE_BYTES, GeneralRegisters, Registers, USER_CODE, USER_DATA};
 
-/// Of a program that stands still.
+/// The registers of a stopped program.
 pub(super) fn shown(all: &AllRegisters) -> X86_64CoreRegs {
     let (r, g, data) = (&all.general, &all.general.general, u32::from(USER_DATA));
     let v = &all.vector;
@@ -52,13 +52,13 @@ pub(super) fn shown(all: &AllRegisters) -> X86_64CoreRegs {
 
 const _: () = assert!(160 + 16 * 16 <= FXSAVE_BYTES);
 
-/// `fxsave` has a bit for each register that is in use; the protocol has two, of which both are set
-/// for an empty one.
+/// `fxsave` has one bit for each register, set if the register is in use. The protocol has two bits,
+/// both set if the register is empty.
 fn full_tags(abridged: u8) -> u32 {
     (0..8).filter(|n| abridged & (1 << n) == 0).map(|n| 0b11 << (2 * n)).sum()
 }
 
-/// What a debugger wants them to be: those that can be changed.
+/// The registers as the debugger wants them, as far as they can be changed.
 pub(super) fn wanted(regs: &X86_64CoreRegs) -> Registers {
     let [rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15] = regs.regs;
     let general = GeneralRegisters {
@@ -78,7 +78,7 @@ pub(super) fn wanted(regs: &X86_64CoreRegs) -> Registers {
         r14,
         r15,
     };
-    // Interrupt flag, privilege level and the like are none of the program's.
+    // The program has no say over the interrupt flag, the privilege level and the like.
     let rflags = u64::from(regs.eflags) & STATUS_FLAGS | FIXED_FLAG;
     Registers { rip: regs.rip, rsp, rflags, general }
 }

@@ -1,5 +1,6 @@
 //! One debugger, from its connection to its end.
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,29 +17,29 @@ use super::program::Program;
 use platform::budget::{DEBUGGER_CONNECT_DEADLINE, DEBUGGER_READ_DEADLINE};
 use supervisor::Debugged;
 
-/// How often it is looked at whether the domain has to serve.
-const LOOK: Duration = Duration::from_millis(100);
+/// Between two checks whether the domain has to serve.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum End {
-    /// The debugger has gone, or the server ends.
-    #[error("the debugger has gone")]
+    /// The debugger has disconnected, or the server ends.
+    #[error("the debugger has disconnected")]
     Gone,
     /// The domain has to serve, or its life is over.
     #[error("the domain has to serve, or has failed")]
     Over,
-    /// The connection broke, or the domain does not obey.
+    /// The connection broke, or the domain could not be stopped.
     #[error("{0}")]
     Broken(String),
 }
 
 type Machine<'a> = GdbStubStateMachine<'a, Program, Line>;
 
-/// Room for a packet, bytes; gdb is told.
+/// Room for a packet, bytes. The debugger is told.
 const PACKET_BYTES: usize = 4096;
 
-/// The connection as the protocol writes to it.
+/// The connection that the protocol writes to.
 struct Line(UnixStream);
 
 impl Connection for Line {
@@ -57,11 +58,14 @@ impl Connection for Line {
     }
 }
 
-/// Waits for a debugger and serves it; then lets the domain run.
+/// Waits for a debugger and serves it. Then the domain runs again.
 pub(super) fn serve(listener: &UnixListener, debugged: Debugged, stop: &EventFd) {
     let domain = debugged.life.id().0;
     let end = match accept(listener, &debugged, stop) {
-        Ok(Some(stream)) => converse(stream, debugged, stop),
+        Ok(Some(stream)) => {
+            let Err(end) = converse(stream, debugged, stop);
+            end
+        }
         Ok(None) => End::Gone,
         Err(error) => End::Broken(error.to_string()),
     };
@@ -76,10 +80,10 @@ fn watch(fds: &[RawFd]) -> io::Result<Epoll> {
     Ok(epoll)
 }
 
-/// The first of these descriptors that is readable, looked for for a while.
+/// Waits for one check interval at most. Returns a descriptor that is readable, if there is one.
 fn ready(epoll: &Epoll) -> io::Result<Option<RawFd>> {
     let mut events = [EpollEvent::default()];
-    match epoll.wait(LOOK.as_millis() as i32, &mut events) {
+    match epoll.wait(CHECK_INTERVAL.as_millis() as i32, &mut events) {
         Ok(0) => Ok(None),
         Ok(_) => Ok(Some(events[0].data() as RawFd)),
         Err(error) if error.kind() == ErrorKind::Interrupted => Ok(None),
@@ -87,7 +91,7 @@ fn ready(epoll: &Epoll) -> io::Result<Option<RawFd>> {
     }
 }
 
-/// The first to connect; `None` if nobody comes.
+/// Waits for a debugger to connect. Returns `None` if none does.
 fn accept(
     listener: &UnixListener,
     debugged: &Debugged,
@@ -100,7 +104,7 @@ fn accept(
             None => {}
             Some(fd) if fd == listener.as_raw_fd() => {
                 let (stream, _) = listener.accept()?;
-                // One that does not read must not keep a domain stopped for ever.
+                // A debugger that does not read must not keep a domain stopped for ever.
                 stream.set_write_timeout(Some(DEBUGGER_READ_DEADLINE))?;
                 return Ok(Some(stream));
             }
@@ -110,52 +114,32 @@ fn accept(
     Ok(None)
 }
 
-fn converse(stream: UnixStream, debugged: Debugged, stop: &EventFd) -> End {
+/// Serves a connected debugger until the session ends.
+fn converse(stream: UnixStream, debugged: Debugged, stop: &EventFd) -> Result<Infallible, End> {
     let (conn, stop_fd, out_fd) =
         (stream.as_raw_fd(), debugged.debug.stop_fd(), debugged.debug.out_fd());
-    let epoll = match watch(&[conn, stop.as_raw_fd(), stop_fd, out_fd]) {
-        Ok(epoll) => epoll,
-        Err(error) => return End::Broken(error.to_string()),
-    };
-    let reader = match stream.try_clone() {
-        Ok(reader) => reader,
-        Err(error) => return End::Broken(error.to_string()),
-    };
-    let mut program = match Program::stopped(debugged) {
-        Ok(program) => program,
-        Err(error) => return End::Broken(error.to_string()),
-    };
+    let epoll = watch(&[conn, stop.as_raw_fd(), stop_fd, out_fd]).map_err(broken)?;
+    let reader = stream.try_clone().map_err(broken)?;
+    let mut program = Program::stopped(debugged).map_err(broken)?;
     let mut packet = [0; PACKET_BYTES];
     let stub = GdbStub::builder(Line(stream)).with_packet_buffer(&mut packet).build();
-    let begun = match stub {
-        Ok(stub) => stub.run_state_machine(&mut program).map_err(broken),
-        Err(error) => Err(broken(error)),
-    };
-    let mut machine = match begun {
-        Ok(machine) => machine,
-        Err(end) => return end,
-    };
+    let mut machine = stub.map_err(broken)?.run_state_machine(&mut program).map_err(broken)?;
     loop {
         let event = ready(&epoll);
         if program.debugged.debug.is_over() {
             tell_end(machine, &mut program);
-            return End::Over;
+            return Err(End::Over);
         }
-        let turned = match event {
-            Err(error) => return End::Broken(error.to_string()),
-            Ok(None) => continue,
-            Ok(Some(fd)) if fd == conn => read(machine, &mut program, &reader),
-            Ok(Some(fd)) if fd == stop_fd => stopped(machine, &mut program),
-            Ok(Some(_)) => return End::Gone,
-        };
-        machine = match turned {
-            Ok(machine) => machine,
-            Err(end) => return end,
+        machine = match event.map_err(broken)? {
+            None => machine,
+            Some(fd) if fd == conn => read(machine, &mut program, &reader)?,
+            Some(fd) if fd == stop_fd => stopped(machine, &mut program)?,
+            Some(_) => return Err(End::Gone),
         };
     }
 }
 
-/// What the debugger has sent.
+/// Handles what the debugger has sent.
 fn read<'a>(
     mut machine: Machine<'a>,
     program: &mut Program,
@@ -194,22 +178,22 @@ fn take<'a>(machine: Machine<'a>, program: &mut Program, byte: u8) -> Result<Mac
     }
 }
 
-/// The domain has met a breakpoint.
+/// Reports that the domain has reached a breakpoint.
 fn stopped<'a>(machine: Machine<'a>, program: &mut Program) -> Result<Machine<'a>, End> {
     match (machine, program.take_stop()) {
         (GdbStubStateMachine::Running(run), Some(reason)) => {
             run.report_stop(program, reason).map_err(broken)
         }
-        // It was stopped for another reason at that moment.
+        // It was stopped for another reason at the same moment.
         (machine, _) => Ok(machine),
     }
 }
 
-/// A debugger that waits for the domain to stop learns that it never will.
+/// Tells a debugger that waits for the domain to stop that it never will.
 fn tell_end(machine: Machine<'_>, program: &mut Program) {
     if let GdbStubStateMachine::Running(run) = machine {
         let reason = SingleThreadStopReason::Terminated(Signal::SIGKILL);
-        // It may be gone as well.
+        // The debugger may have disconnected as well.
         let _ = run.report_stop(program, reason);
     }
 }

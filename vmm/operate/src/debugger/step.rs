@@ -1,15 +1,15 @@
-//! One instruction at a time, on machines without a trap flag that works: where can the program be
-//! after this instruction?
+//! Single steps on machines whose trap flag does not work: finds where the program can be after an
+//! instruction.
 
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 
 use microvm::kvm::Registers;
 
 /// Longest instruction of the architecture, bytes.
-pub(super) const MOST_BYTES: usize = 15;
+pub(super) const MAX_INSTRUCTION_BYTES: usize = 15;
 
 /// Addresses of the instructions that can follow the one in `code`, which begins at the program
-/// counter. Empty where none does, because it faults. `read` reads eight bytes of memory.
+/// counter. There are none if the instruction faults. `read` reads eight bytes of memory.
 pub(super) fn successors(
     code: &[u8],
     registers: &Registers,

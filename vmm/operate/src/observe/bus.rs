@@ -1,29 +1,29 @@
-//! Events to any number of subscribers.
+//! Delivers events to any number of subscribers.
 //!
-//! Every subscriber has room for [`QUEUE_EVENTS`]; one that is slower than the events loses the
-//! oldest and is told how many. Publishing never waits.
+//! Every subscriber can lag behind by [`QUEUE_EVENTS`]. One that is slower loses the oldest events
+//! and is told how many. Publishing never waits.
 
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
 /// Events that a subscriber may lag behind: minutes of a system that fails all the time.
-pub const QUEUE_EVENTS: usize = 1024;
+const QUEUE_EVENTS: usize = 1024;
 
-/// An event on its way.
+/// An event that is delivered.
 #[derive(Debug)]
-pub struct Published {
+pub(crate) struct Published {
     /// Its number.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// The value of its key `event`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The whole line, without its end.
-    pub json: String,
+    pub(crate) json: String,
 }
 
 /// What a subscriber receives.
 #[derive(Clone, Debug)]
-pub enum Delivery {
+pub(crate) enum Delivery {
     /// The next event.
     Event(Arc<Published>),
     /// So many events were lost before the next one.
@@ -32,13 +32,13 @@ pub enum Delivery {
 
 /// Where events are published.
 #[derive(Debug)]
-pub struct EventBus {
+pub(crate) struct EventBus {
     sender: broadcast::Sender<Arc<Published>>,
 }
 
 /// One subscription.
 #[derive(Debug)]
-pub struct Subscription {
+pub(crate) struct Subscription {
     receiver: broadcast::Receiver<Arc<Published>>,
 }
 
@@ -49,26 +49,26 @@ impl Default for EventBus {
 }
 
 impl EventBus {
-    /// Hands an event to all that listen.
-    pub fn publish(&self, event: Arc<Published>) {
-        // An error only means that nobody listens.
+    /// Hands an event to all subscribers.
+    pub(crate) fn publish(&self, event: Arc<Published>) {
+        // An error only means that there is no subscriber.
         let _ = self.sender.send(event);
     }
 
-    /// Listens from now on.
-    pub fn subscribe(&self) -> Subscription {
+    /// Subscribes to all events from now on.
+    pub(crate) fn subscribe(&self) -> Subscription {
         Subscription { receiver: self.sender.subscribe() }
     }
 }
 
 impl Subscription {
-    /// The next event; `None` once the bus is gone and all is read.
-    pub async fn next(&mut self) -> Option<Delivery> {
+    /// Waits for the next event. Returns `None` once the bus is dropped and everything is read.
+    pub(crate) async fn next(&mut self) -> Option<Delivery> {
         Self::delivery(self.receiver.recv().await)
     }
 
-    /// The same for a thread without a runtime.
-    pub fn next_blocking(&mut self) -> Option<Delivery> {
+    /// Like [`Self::next`], for a thread without an async runtime.
+    pub(crate) fn next_blocking(&mut self) -> Option<Delivery> {
         Self::delivery(self.receiver.blocking_recv())
     }
 
@@ -82,8 +82,9 @@ impl Subscription {
 }
 
 impl Delivery {
-    /// The line for this delivery, without its end. Lost events are told as an event of their own.
-    pub fn line(&self) -> String {
+    /// The JSON line for this delivery, without its end. Lost events are told by an event of their
+    /// own.
+    pub(crate) fn line(&self) -> String {
         match self {
             Self::Event(event) => event.json.clone(),
             Self::Lost(count) => format!("{{\"event\":\"lost\",\"count\":{count}}}"),
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn each_subscriber_hears_everything_from_its_beginning_on() {
+    fn each_subscriber_receives_everything_from_its_beginning_on() {
         let bus = EventBus::default();
         let mut early = bus.subscribe();
         bus.publish(event(1));

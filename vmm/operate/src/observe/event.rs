@@ -6,55 +6,62 @@ use serde::{Deserialize, Serialize};
 use supervisor::topology::EventKind;
 use supervisor::{Blame, RoleState, SystemState};
 
-/// One line: what happened, with its number and time.
+/// One line: what happened, with its number and its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct EventLine {
+pub(crate) struct EventLine {
     /// Counts up from 1; a gap means lost lines.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// When it happened, RFC 3339, UTC.
-    pub time: String,
-    /// The same in nanoseconds of `CLOCK_MONOTONIC`.
-    pub monotonic_ns: u64,
-    /// What.
+    pub(crate) time: String,
+    /// The same moment in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(crate) monotonic_ns: u64,
+    /// What happened.
     #[serde(flatten)]
-    pub occurrence: Occurrence,
+    pub(crate) occurrence: Occurrence,
 }
 
-/// Something an operator would want to know.
+/// Something that happened, and when, in nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct TimedOccurrence {
+    pub(super) at_ns: u64,
+    pub(super) occurrence: Occurrence,
+}
+
+/// Something that an operator wants to know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Occurrence {
-    /// A NIC's link came or went.
+pub(crate) enum Occurrence {
+    /// A NIC's link came up or went down.
     Link {
         /// The NIC.
         nic: String,
         /// Whether it is up now.
         up: bool,
     },
-    /// A verdict fell on a domain, and what was done about it.
+    /// A domain was judged to have failed, and this is what was done about it.
     Failover(Box<FailoverView>),
     /// A domain is built and attached.
     Ready {
         /// The domain.
         domain: String,
-        /// What it is now.
+        /// Its role now.
         role: RoleState,
     },
-    /// A domain could not be built; it will be tried again.
+    /// A domain could not be built. Building it will be tried again.
     BuildFailed {
         /// The domain.
         domain: String,
         /// Why, in one line.
         reason: String,
     },
-    /// A domain failed too often: it is left alone for a while, or until it is needed.
+    /// A domain failed too often. It is left alone for a while, or until it is needed.
     Quarantine {
         /// The domain.
         domain: String,
         /// For how long.
         pause_seconds: f64,
     },
-    /// The ring changed hands in plan.
+    /// A planned switch handed the ring to another domain.
     Switched {
         /// The domain that served, and stands by now.
         from: String,
@@ -67,97 +74,97 @@ pub enum Occurrence {
     Drilled {
         /// The standby.
         domain: String,
-        /// Whether it has proved itself.
+        /// Whether it passed the drill.
         passed: bool,
-        /// Whose fault it was.
+        /// Whose fault it was, if the drill failed.
         blame: Option<Blame>,
-        /// From the release of the standby to the answer.
+        /// Time from the release of the standby to the answer.
         round_trip_us: f64,
     },
     /// All domains run another driver.
     Upgraded {
         /// The domain that serves now.
         serves: String,
-        /// How long it took, probation included.
+        /// How long the upgrade took, probation included.
         took_seconds: f64,
     },
-    /// They do not: it was refused, or rolled back.
+    /// An upgrade was refused or rolled back.
     UpgradeFailed {
         /// Why, in one line.
         reason: String,
     },
-    /// A wakeup of a domain was lost; it was noticed and made good.
+    /// A wakeup of a domain was lost. The loss was noticed and repaired.
     Healed {
         /// The domain.
         domain: String,
         /// How long work had waited.
         delayed_us: u64,
     },
-    /// The service as a whole became something else.
+    /// The state of the whole service changed.
     #[serde(rename = "service")]
     State {
-        /// What it was.
+        /// The state before.
         from: SystemState,
-        /// What it is.
+        /// The state now.
         to: SystemState,
     },
-    /// A domain was written to a folder.
+    /// A dump of a domain was written.
     Dumped {
         /// The domain.
         domain: String,
         /// The folder.
         folder: String,
-        /// Somebody asked for it, and the domain lives on; else it had failed.
+        /// Whether an operator asked for it. The domain lives on then; otherwise it had failed.
         requested: bool,
     },
-    /// A dump is lost.
+    /// A dump could not be written.
     DumpLost {
         /// The domain.
         domain: String,
         /// Why, in one line.
         reason: String,
     },
-    /// A standby was stopped on request. It runs again when it is resumed, or has to serve.
+    /// A standby was stopped on request. It runs again when it is resumed, or when it has to serve.
     Paused {
         /// The domain.
         domain: String,
     },
-    /// It runs again on request.
+    /// A paused domain runs again on request.
     Resumed {
         /// The domain.
         domain: String,
     },
-    /// A debugger may come to a domain, or has gone.
+    /// A domain was opened to a debugger, or closed again.
     Debugger {
         /// The domain.
         domain: String,
-        /// Whether one may come.
+        /// Whether a debugger may connect.
         attached: bool,
     },
-    /// Files were read again, on SIGHUP.
+    /// The configuration files were read again, on SIGHUP.
     Reloaded {
-        /// What is as they say now.
+        /// Keys whose new values are in effect.
         applied: Vec<String>,
-        /// What they say otherwise, and takes a restart.
+        /// Keys whose new values take a restart.
         ignored: Vec<String>,
     },
-    /// Files were to be read again; everything is as it was.
+    /// The configuration files could not be read again; nothing has changed.
     ReloadFailed {
         /// Why, in one line.
         reason: String,
     },
-    /// From now on no failure may happen.
+    /// Another failure would interrupt the service from now on.
     RedundancyLost,
-    /// A spare stands by again.
+    /// A spare can take over again.
     RedundancyRegained {
-        /// How long there was none.
+        /// How long there was no spare.
         after_us: f64,
     },
 }
 
 impl Occurrence {
-    /// Its kind: the value of the key `event`.
-    pub fn kind(&self) -> EventKind {
+    /// The kind: the value of the key `event`.
+    pub(super) fn kind(&self) -> EventKind {
         match self {
             Self::Link { .. } => EventKind::Link,
             Self::Failover(_) => EventKind::Failover,
@@ -183,7 +190,7 @@ impl Occurrence {
     }
 }
 
-/// How a failure ended.
+/// How the failure of a domain ended.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -193,12 +200,12 @@ pub enum FailoverOutcome {
     TakenOver,
     /// The active domain failed and there was no standby: the service waits for a restart.
     NoSpare,
-    /// A domain failed that did not serve.
+    /// A domain failed that was not serving.
     StandbyLost,
 }
 
 impl FailoverOutcome {
-    /// As it stands in JSON and in labels.
+    /// The name in JSON and in labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::TakenOver => "taken-over",
@@ -213,7 +220,7 @@ impl FailoverOutcome {
 pub struct FailoverView {
     /// Counts up from 1.
     pub number: u64,
-    /// When the verdict fell, RFC 3339, UTC.
+    /// When the domain was judged to have failed, RFC 3339, UTC.
     pub verdict_time: String,
     /// The failed domain.
     pub from: String,
@@ -227,32 +234,33 @@ pub struct FailoverView {
     pub evidence: String,
     /// How it ended.
     pub outcome: FailoverOutcome,
-    /// How long each step took.
+    /// How long each step of the failover took.
     pub phases: Phases,
-    /// How long the service stood still, if it did and has gone on since.
+    /// How long the service was interrupted, if it was and has gone on since.
     pub interruption_us: Option<f64>,
     /// Frames sent again through the spare.
     pub resent: u64,
-    /// Frames dropped because they were in hand at two failures in a row.
+    /// Frames dropped because two domains in a row failed while they had them.
     pub poisoned: u64,
-    /// Received frames saved from the failed NIC.
+    /// Received frames saved from the failed domain's NIC.
     pub salvaged: u64,
-    /// What the domain left behind, in one line.
-    pub epitaph: String,
-    /// Folder with its remains, once they are written.
+    /// The state in which the domain was left, in one line.
+    #[serde(rename = "epitaph")]
+    pub crash_summary: String,
+    /// Folder with the dump of the failed domain, once it is written.
     pub dump: Option<String>,
 }
 
-/// The steps of a failover, microseconds.
+/// Durations of the steps of a failover, microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Phases {
     /// From the last entry of the failed domain's vCPU into its guest to the verdict.
     pub detect_us: f64,
-    /// From the verdict until the spare was released.
+    /// From the verdict to the release of the spare.
     pub release_us: Option<f64>,
-    /// From there to the spare's first frame on the wire.
+    /// From the release to the spare's first frame on the wire.
     pub first_frame_us: Option<f64>,
-    /// From the verdict until the failed domain was built anew.
+    /// From the verdict until the failed domain was rebuilt.
     pub rebuild_us: Option<f64>,
 }
 

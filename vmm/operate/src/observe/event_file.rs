@@ -1,8 +1,8 @@
-//! Events into a file, one line each, kept to a bounded size on disk.
+//! Writes events into a file, one line each, and bounds the size on disk.
 //!
-//! `FILE` grows to its limit and becomes `FILE.1`, which becomes `FILE.2`, and so on; the oldest
-//! goes. A thread of its own writes, so a slow disk delays nobody: what it cannot keep up with is
-//! lost and counted in the file itself.
+//! `FILE` grows to its limit and is renamed to `FILE.1`, the older `FILE.1` to `FILE.2`, and so on;
+//! the oldest file is removed. A thread of its own writes, so a slow disk delays no other thread.
+//! Events that it cannot keep up with are lost, and a line in the file says how many.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 use super::bus::Subscription;
 use platform::realtime;
 
-/// Bytes of one file: tens of thousands of events.
+/// Most bytes of one file: tens of thousands of events.
 const FILE_BYTES: u64 = 16 << 20;
 /// Older files that are kept.
 const OLDER_FILES: u32 = 4;
 
-/// How long the end waits for the last lines.
+/// How long dropping [`EventFile`] waits for the last lines.
 const END_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The thread that writes; dropped, it waits a little until the last line is written, which is when
-/// the bus is gone.
+/// The thread that writes. It ends when the event bus is dropped; dropping this waits for it, up to
+/// a deadline.
 #[derive(Debug)]
-pub struct EventFile {
+pub(crate) struct EventFile {
     thread: JoinHandle<()>,
 }
 
@@ -33,7 +33,7 @@ impl EventFile {
     ///
     /// # Errors
     /// The file cannot be opened, or the operating system refuses another thread.
-    pub fn spawn(path: &Path, events: Subscription) -> io::Result<Self> {
+    pub(crate) fn spawn(path: &Path, events: Subscription) -> io::Result<Self> {
         let file = RotatingFile::open(path, FILE_BYTES, OLDER_FILES)?;
         let thread = realtime::spawn("event-file", None, move || write_all(file, events))?;
         Ok(Self { thread })
@@ -67,20 +67,20 @@ struct RotatingFile {
     path: PathBuf,
     file: File,
     bytes: u64,
-    most_bytes: u64,
+    max_bytes: u64,
     older: u32,
 }
 
 impl RotatingFile {
-    fn open(path: &Path, most_bytes: u64, older: u32) -> io::Result<Self> {
+    fn open(path: &Path, max_bytes: u64, older: u32) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, most_bytes, older })
+        Ok(Self { path: path.to_owned(), file, bytes, max_bytes, older })
     }
 
     fn write_line(&mut self, line: &str) -> io::Result<()> {
         let added = line.len() as u64 + 1;
-        if self.bytes > 0 && self.bytes + added > self.most_bytes {
+        if self.bytes > 0 && self.bytes + added > self.max_bytes {
             self.rotate()?;
         }
         self.file.write_all(format!("{line}\n").as_bytes())?;
@@ -96,7 +96,7 @@ impl RotatingFile {
             }
         }
         fs::rename(&self.path, self.numbered(1))?;
-        *self = Self::open(&self.path, self.most_bytes, self.older)?;
+        *self = Self::open(&self.path, self.max_bytes, self.older)?;
         Ok(())
     }
 

@@ -1,22 +1,23 @@
-//! Durations of failovers, kept so that both Prometheus and people can ask for them.
+//! Durations of failovers, in the shapes that Prometheus and the API want.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Upper edges of the buckets, microseconds, inclusive as Prometheus has it. The promise is "under
-/// 10 ms", so that is where they are fine: none there is wider than a quarter of its upper edge.
-pub const EDGES_US: [u64; 44] = [
+/// Upper edges of the buckets, microseconds, inclusive as in Prometheus. The promise is "under
+/// 10 ms", so the buckets below that are fine: from 100 µs on, none is wider than a quarter of its
+/// upper edge.
+pub(super) const EDGES_US: [u64; 44] = [
     25, 50, 75, 100, 125, 150, 175, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000,
     1250, 1500, 1750, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 6000, 7000, 8000, 9000, 10_000,
     15_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
 ];
 
-/// Values that are kept one by one, for exact quantiles of the newest ones.
+/// Newest values that are kept one by one, for exact quantiles.
 const KEPT_VALUES: usize = 10_000;
 
-/// A histogram of durations with the newest values themselves.
+/// A histogram of durations, with the newest values themselves.
 #[derive(Clone, Debug)]
-pub struct Histogram {
+pub(crate) struct Histogram {
     counts: [u64; EDGES_US.len() + 1],
     sum_us: f64,
     count: u64,
@@ -34,9 +35,9 @@ impl Default for Histogram {
 /// A histogram as the API shows it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HistogramView {
-    /// Values in each bucket, not cumulative; the last one is above all edges.
+    /// Number of values in each bucket, not cumulative; the last bucket is above all edges.
     pub counts: Vec<u64>,
-    /// Values ever recorded.
+    /// Number of all values.
     pub count: u64,
     /// Their sum, microseconds.
     pub sum_us: f64,
@@ -46,13 +47,13 @@ pub struct HistogramView {
     pub p90_us: f64,
     /// 99th percentile of the newest 10,000, microseconds.
     pub p99_us: f64,
-    /// The largest ever, microseconds.
+    /// The largest value, microseconds.
     pub max_us: f64,
 }
 
 impl Histogram {
     /// Records a duration in microseconds.
-    pub fn record(&mut self, value_us: f64) {
+    pub(super) fn record(&mut self, value_us: f64) {
         let bucket = EDGES_US.partition_point(|&edge| (edge as f64) < value_us);
         self.counts[bucket] += 1;
         self.sum_us += value_us;
@@ -65,18 +66,18 @@ impl Histogram {
         }
     }
 
-    /// Values recorded so far.
-    pub fn count(&self) -> u64 {
+    /// Number of all values.
+    pub(super) fn count(&self) -> u64 {
         self.count
     }
 
     /// Sum of all values, microseconds.
-    pub fn sum_us(&self) -> f64 {
+    pub(super) fn sum_us(&self) -> f64 {
         self.sum_us
     }
 
-    /// For each edge in microseconds how many values are not above it.
-    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    /// For each edge in microseconds, the number of values that are not above it.
+    pub(super) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut sum = 0;
         EDGES_US.iter().zip(&self.counts).map(move |(&edge, &count)| {
             sum += count;
@@ -84,8 +85,8 @@ impl Histogram {
         })
     }
 
-    /// As the API shows it.
-    pub fn view(&self) -> HistogramView {
+    /// The histogram as the API shows it.
+    pub(super) fn view(&self) -> HistogramView {
         let mut sorted = self.newest.clone();
         sorted.sort_by(f32::total_cmp);
         let quantile = |share| quantile(&sorted, share);
@@ -101,7 +102,7 @@ impl Histogram {
     }
 }
 
-/// The value at a share of sorted values by nearest rank, 0 without any.
+/// The quantile of sorted values by nearest rank; 0 if there are no values.
 fn quantile(sorted: &[f32], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).map_or(0.0, |&value| f64::from(value))

@@ -1,8 +1,9 @@
 //! Programs that run on chosen events, as keepalived's notify scripts do.
 //!
-//! A program gets the event's JSON line on its standard input and its kind in `WARMSPARE_EVENT`.
-//! They run one after the other on a thread of their own, each within its time limit: whatever they
-//! do, it delays only the next of them. They inherit that SIGINT, SIGTERM and SIGHUP are blocked.
+//! A program gets the event's JSON line on its standard input and the event's kind in
+//! `WARMSPARE_EVENT`. The programs run one after the other on a thread of their own, each within its
+//! time limit, so a slow program delays only the next one. The programs inherit that SIGINT, SIGTERM
+//! and SIGHUP are blocked.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -13,39 +14,40 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::bus::{Delivery, Published, Subscription};
+use platform::process::kill_group;
 use platform::realtime;
 
-/// Between two looks whether a program has ended.
-const LOOK: Duration = Duration::from_millis(5);
-/// How long the end waits for a program that runs.
+/// Between two checks whether a program has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How long dropping [`Hooks`] waits for a program that still runs.
 const END_DEADLINE: Duration = Duration::from_secs(1);
 
-/// A program and when it runs.
+/// A program, and the events that it runs on.
 #[derive(Clone, Debug)]
-pub struct Hook {
+pub(crate) struct Hook {
     /// Values of the key `event` that it runs on.
-    pub events: Vec<String>,
+    pub(crate) events: Vec<String>,
     /// The program.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Its arguments.
-    pub arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
     /// How long it may run.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
-/// The thread that runs them; it ends when the bus does.
+/// The thread that runs the programs; it ends when the event bus is dropped.
 #[derive(Debug)]
-pub struct Hooks {
+pub(crate) struct Hooks {
     hooks: Arc<Mutex<Vec<Hook>>>,
     thread: JoinHandle<()>,
 }
 
 impl Hooks {
-    /// Starts the thread `notify`.
+    /// Starts the thread `notify`, which runs these programs.
     ///
     /// # Errors
     /// The operating system refuses another thread.
-    pub fn spawn(hooks: Vec<Hook>, mut events: Subscription) -> io::Result<Self> {
+    pub(crate) fn spawn(hooks: Vec<Hook>, mut events: Subscription) -> io::Result<Self> {
         let hooks = Arc::new(Mutex::new(hooks));
         let current = hooks.clone();
         let thread = realtime::spawn("notify", None, move || {
@@ -65,8 +67,8 @@ impl Hooks {
         Ok(Self { hooks, thread })
     }
 
-    /// From the next event on, these and no others.
-    pub fn replace(&self, hooks: Vec<Hook>) {
+    /// Replaces the programs, from the next event on.
+    pub(crate) fn replace(&self, hooks: Vec<Hook>) {
         *self.hooks.lock().unwrap_or_else(PoisonError::into_inner) = hooks;
     }
 }
@@ -80,51 +82,64 @@ impl Drop for Hooks {
     }
 }
 
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Its exit status is 0.
+    Succeeded,
+    /// Its exit status is not 0, or a signal ended it.
+    Failed,
+    /// It was killed at its time limit.
+    TimedOut,
+}
+
 fn run_all(hooks: &[Hook], event: &Published) {
     for hook in hooks.iter().filter(|hook| hook.events.iter().any(|kind| kind == event.kind)) {
         let program = hook.program.display();
         match run(hook, event) {
-            Ok(None) => tracing::warn!(%program, "a notify program ran into its time limit"),
-            Ok(Some(true)) => {}
-            Ok(Some(false)) => tracing::warn!(%program, "a notify program failed"),
+            Ok(Ending::Succeeded) => {}
+            Ok(Ending::Failed) => tracing::warn!(%program, "a notify program failed"),
+            Ok(Ending::TimedOut) => {
+                tracing::warn!(%program, "a notify program was killed at its time limit");
+            }
             Err(error) => tracing::warn!(%program, %error, "a notify program cannot be run"),
         }
     }
 }
 
-/// Whether it succeeded; `None` if it was stopped at its time limit.
-fn run(hook: &Hook, event: &Published) -> io::Result<Option<bool>> {
+fn run(hook: &Hook, event: &Published) -> io::Result<Ending> {
     let mut command = Command::new(&hook.program);
     command
         .args(&hook.arguments)
         .env("WARMSPARE_EVENT", event.kind)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        // A group of its own, so that all it started ends with it.
+        // A group of its own, so that everything it started can be killed with it.
         .process_group(0);
-    // No closure of ours runs in the child, so that it is made without copying this process's page
-    // tables: that would hold up every thread of the data path.
+    // No closure of ours runs in the child, so the child is made without copying this process's page
+    // tables. Copying them would hold up every thread of the data path.
     let mut child = command.spawn()?;
     if let Some(mut input) = child.stdin.take() {
-        // An event is far smaller than a pipe's buffer, so this does not wait; a program that does
-        // not read it is free not to.
+        // An event is far smaller than a pipe's buffer, so this does not wait. An error means that
+        // the program does not read its input, which it need not.
         let _ = input.write_all(format!("{}\n", event.json).as_bytes());
     }
     wait(&mut child, hook.timeout)
 }
 
-fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<bool>> {
+fn wait(child: &mut Child, timeout: Duration) -> io::Result<Ending> {
     let end = Instant::now() + timeout;
     while Instant::now() < end {
         if let Some(status) = child.try_wait()? {
-            return Ok(Some(status.success()));
+            return Ok(if status.success() { Ending::Succeeded } else { Ending::Failed });
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
-    // SAFETY: a plain system call; the group is the child's own, which is not waited for yet.
-    unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+    if let Err(error) = kill_group(child) {
+        tracing::warn!(%error, "a notify program cannot be killed");
+    }
     child.wait()?;
-    Ok(None)
+    Ok(Ending::TimedOut)
 }
 
 #[cfg(test)]
@@ -146,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_hears_of_its_events_and_of_no_others() {
+    fn a_program_runs_on_its_events_and_on_no_others() {
         let file = std::env::temp_dir().join(format!("warmspare-hook-{}", std::process::id()));
         let script = format!("(echo $WARMSPARE_EVENT; cat) >> {}", file.display());
         let hook = shell(&["failover"], &script, Duration::from_secs(10));
@@ -157,25 +172,25 @@ mod tests {
         drop(bus);
         let end = Instant::now() + Duration::from_secs(10);
         while !hooks.thread.is_finished() && Instant::now() < end {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
-        let heard = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(heard, "failover\n{\"event\":\"failover\"}\n");
+        let written = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(written, "failover\n{\"event\":\"failover\"}\n");
         std::fs::remove_file(file).unwrap();
     }
 
     #[test]
-    fn a_program_over_its_time_is_stopped_with_all_it_started() {
+    fn a_program_over_its_time_is_killed_with_all_it_started() {
         let hook = shell(&["link"], "sleep 60 & sleep 60", Duration::from_millis(50));
         let start = Instant::now();
-        assert_eq!(run(&hook, &event("link")).unwrap(), None);
+        assert_eq!(run(&hook, &event("link")).unwrap(), Ending::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
     fn failure_and_absence_are_told_apart() {
         let failing = shell(&[], "exit 3", Duration::from_secs(10));
-        assert_eq!(run(&failing, &event("link")).unwrap(), Some(false));
+        assert_eq!(run(&failing, &event("link")).unwrap(), Ending::Failed);
         let absent = Hook { program: "/no/such/program".into(), ..failing };
         assert!(run(&absent, &event("link")).is_err());
     }

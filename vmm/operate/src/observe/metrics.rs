@@ -1,9 +1,9 @@
-//! Which metrics there are. Base units, one prefix.
+//! The metrics. All names have one prefix, and all values are in base units.
 
+use super::observer::Observer;
 use super::openmetrics::{Exposition, Format, Kind};
 use super::sampler::Sampler;
 use super::snapshot::{DomainView, RingDepths, Snapshot};
-use super::view::Observer;
 use platform::clock::monotonic_ns;
 use supervisor::RoleState;
 
@@ -16,12 +16,12 @@ const ROLES: [(RoleState, &str); 5] = [
     (RoleState::Quarantined, "quarantined"),
 ];
 
-/// Counters of the switchboard that are shown under names of their own: counter, family, label
-/// `direction` or none, help.
+/// Counters of frames and bytes: the prefix of their name in the switchboard, and their label
+/// `direction`.
 const FRAMES: [(&str, &str); 2] = [("tx", "transmit"), ("rx", "receive")];
 
 /// The text for one scrape.
-pub fn exposition(observer: &Observer, sampler: &Sampler, format: Format) -> String {
+pub(crate) fn exposition(observer: &Observer, sampler: &Sampler, format: Format) -> String {
     let snapshot = observer.snapshot(sampler);
     let mut out = Exposition::new(format);
     system(&mut out, &snapshot);
@@ -35,9 +35,9 @@ pub fn exposition(observer: &Observer, sampler: &Sampler, format: Format) -> Str
 fn system(out: &mut Exposition, snapshot: &Snapshot) {
     out.family("warmspare_build_info", Kind::Gauge, "Version of the program; always 1.");
     out.sample(&[("version", &snapshot.version)], 1.0);
-    out.family("warmspare_uptime_seconds", Kind::Gauge, "Since the system was started.");
+    out.family("warmspare_uptime_seconds", Kind::Gauge, "Time since the system was started.");
     out.sample(&[], snapshot.uptime_seconds);
-    out.family("warmspare_redundant", Kind::Gauge, "1 if a failure now would be survived.");
+    out.family("warmspare_redundant", Kind::Gauge, "1 if the service would survive a failure now.");
     out.sample(&[], snapshot.redundant);
     out.family("warmspare_realtime", Kind::Gauge, "1 if real-time scheduling was permitted.");
     out.sample(&[], snapshot.realtime);
@@ -51,10 +51,11 @@ fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
     }
     let help = "Steps of failovers: detect, release, first-frame, rebuild.";
     out.family("warmspare_failover_duration_seconds", Kind::Histogram, help);
-    for (phase, cause, histogram) in observer.recorder.phase_histograms() {
-        out.histogram(&[("phase", phase), ("cause", cause)], &histogram);
+    for durations in observer.recorder.phase_histograms() {
+        let labels = [("phase", durations.phase), ("cause", durations.cause)];
+        out.histogram(&labels, &durations.histogram);
     }
-    let help = "From the last vCPU entry of a failed domain to the first frame of the next one.";
+    let help = "From the last vCPU entry of a failed domain to the first frame of its successor.";
     out.family("warmspare_interruption_seconds", Kind::Histogram, help);
     for (cause, histogram) in observer.recorder.interruption_histograms() {
         out.histogram(&[("cause", cause)], &histogram);
@@ -73,13 +74,13 @@ fn planned(out: &mut Exposition, observer: &Observer) {
         out.sample(&[("domain", domain), ("result", "passed")], drills.passed as f64);
         out.sample(&[("domain", domain), ("result", "failed")], drills.failed as f64);
     }
-    let help = "Since the last drill of a domain ended.";
+    let help = "Time since the last drill of a domain ended.";
     out.family("warmspare_last_drill_age_seconds", Kind::Gauge, help);
     for (domain, drills) in &tally.drills {
         let age_ns = monotonic_ns().saturating_sub(drills.last_ns);
         out.sample(&[("domain", domain)], age_ns as f64 / 1e9);
     }
-    let help = "Lost wakeups of a domain that were noticed and made good.";
+    let help = "Lost wakeups of a domain that were noticed and repaired.";
     out.family("warmspare_healed_wakeups", Kind::Counter, help);
     for (domain, &count) in &tally.healed {
         out.sample(&[("domain", domain)], count as f64);
@@ -103,7 +104,7 @@ fn traffic(out: &mut Exposition, snapshot: &Snapshot) {
     let help = "Frames sent and not yet confirmed by a NIC's own counter.";
     out.family("warmspare_unconfirmed_frames", Kind::Gauge, help);
     counter("tx_unconfirmed".into()).into_iter().for_each(|n| out.sample(&[], n));
-    let help = "What else the switchboard counts, by name.";
+    let help = "All other counters of the switchboard, by name.";
     out.family("warmspare_switchboard_events", Kind::Counter, help);
     let own = ["tx_frames", "tx_bytes", "rx_frames", "rx_bytes", "tx_unconfirmed"];
     for (name, &count) in snapshot.counters.iter().filter(|(name, _)| !own.contains(&name.as_str()))
@@ -127,7 +128,7 @@ fn domains(out: &mut Exposition, snapshot: &Snapshot) {
             out.sample(&[("nic", &domain.nic.name), ("domain", &domain.name)], up);
         }
     }
-    let help = "CPU time of the vCPU of the present life.";
+    let help = "CPU time of the vCPU in the present life.";
     out.family("warmspare_domain_cpu_seconds", Kind::Gauge, help);
     each(out, snapshot, |domain| domain.cpu_seconds);
     let help = "Share of the last second in which the vCPU did not run.";
@@ -135,7 +136,7 @@ fn domains(out: &mut Exposition, snapshot: &Snapshot) {
     for (domain, share) in snapshot.domains.iter().zip(&snapshot.rates.parked_share) {
         out.sample(&[("domain", &domain.name)], *share);
     }
-    let help = "Turns of the loop of the present life, by the domain's own word.";
+    let help = "Turns of the loop in the present life, as the domain reports them.";
     out.family("warmspare_domain_heartbeat", Kind::Gauge, help);
     each(out, snapshot, |domain| Some(domain.heartbeat as f64));
     let help = "Exits from the guest in the present life, by reason.";
@@ -181,7 +182,7 @@ mod tests {
     const ALERTS: &str = include_str!("../../../../examples/monitoring/alerts.yml");
     const GRAFANA: &str = include_str!("../../../../examples/monitoring/grafana.json");
 
-    /// All words with our prefix.
+    /// All words that begin with the common prefix.
     fn metrics_in(text: &str) -> BTreeSet<&str> {
         let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
         text.split(word).filter(|word| word.starts_with("warmspare_")).collect()
@@ -192,8 +193,8 @@ mod tests {
         let (fake, observer) = FakeSystem::observed();
         fake.crash(&observer, "crash", 100);
         let sampler = Sampler::default();
-        sampler.sample(&observer);
-        sampler.sample(&observer);
+        observer.sample_rates(&sampler);
+        observer.sample_rates(&sampler);
         let text = exposition(&observer, &sampler, Format::Text);
         let there = metrics_in(&text);
         for (file, asked) in [("alerts.yml", ALERTS), ("grafana.json", GRAFANA)] {

@@ -1,37 +1,46 @@
-//! What the outside learns.
+//! What is shown of a running system.
 //!
 //! ```text
-//!  supervisor's events ─▶ Recorder ─▶ books: histograms, newest failures, redundancy
-//!                            └──────▶ EventBus ─▶ streams, file
+//!  supervisor's events ─▶ Recorder ─▶ Records: histograms, newest failures, counters
+//!                            └──────▶ EventBus ─▶ streams, event file, notify programs
 //!  atomics of the data path ◀─ SystemView ─▶ Snapshot, metrics, samples
 //! ```
 //!
 //! Nothing on the data path or the failover path calls any of this.
 
-pub mod bus;
-pub mod event;
-pub mod event_file;
-mod heard;
-pub mod histogram;
-pub mod hooks;
-pub mod metrics;
-pub mod openmetrics;
-pub mod recorder;
+pub(crate) mod bus;
+mod duration;
+pub(crate) mod event;
+pub(crate) mod event_file;
+mod failure_records;
+pub(crate) mod histogram;
+pub(crate) mod hooks;
+pub(crate) mod metrics;
+mod observer;
+pub(crate) mod openmetrics;
+mod received_event;
+mod recorder;
+mod records;
 mod redundancy;
-pub mod sampler;
-pub mod snapshot;
-pub mod system;
+pub(crate) mod sampler;
+pub(crate) mod snapshot;
+pub(crate) mod system;
+mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod view;
-mod wall;
+mod view;
+mod wall_clock;
 mod witness;
 
-pub use heard::{FailoverFacts, Heard};
-pub use recorder::Recorder;
-pub use sampler::Sampler;
-pub use snapshot::Snapshot;
-pub use system::SystemWatch;
-pub use view::{Observer, SystemView};
-pub use wall::wall_now;
+pub use event::{FailoverOutcome, FailoverView, Phases};
+pub use histogram::HistogramView;
+pub use snapshot::{
+    DomainView, FailoverCount, InterruptionView, NicView, Rates, RingDepths, Snapshot,
+};
+pub use wall_clock::wall_clock_now;
 pub use witness::{Stall, Witness};
+
+pub(crate) use observer::Observer;
+pub(crate) use received_event::ReceivedEvent;
+pub(crate) use sampler::Sampler;
+pub(crate) use system::SystemWatch;

@@ -1,13 +1,13 @@
-//! Metrics as Prometheus reads them: the text format it has always read, or OpenMetrics 1.0 where
-//! it asks for that. They differ in how counters are announced and in the last line.
+//! Metrics in the formats that Prometheus reads: its text format, or OpenMetrics 1.0 if it asks for
+//! that. The two differ in how counters are announced and in the last line.
 
 use std::fmt::Write;
 
 use super::histogram::Histogram;
 
-/// Which of the two.
+/// The format of an exposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// `text/plain; version=0.0.4`.
     Text,
     /// `application/openmetrics-text; version=1.0.0`.
@@ -15,13 +15,13 @@ pub enum Format {
 }
 
 impl Format {
-    /// The one to answer a request with this `Accept` header in.
-    pub fn accepted(accept: &str) -> Self {
+    /// The format for the answer to a request with this `Accept` header.
+    pub(crate) fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Text }
     }
 
-    /// For the header `Content-Type`.
-    pub fn content_type(self) -> &'static str {
+    /// The value of the header `Content-Type`.
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -29,23 +29,23 @@ impl Format {
     }
 }
 
-/// What a family of metrics counts.
+/// The type of a family of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only rises.
+pub(crate) enum Kind {
+    /// A number that only rises.
     Counter,
-    /// Rises and falls.
+    /// A number that rises and falls.
     Gauge,
     /// Buckets, sum and count.
     Histogram,
 }
 
 /// Labels of one sample: names and values.
-pub type Labels<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// An exposition in the making. Families must not be mixed: all samples of one, then the next.
+/// An exposition that is being written. All samples of a family must follow each other.
 #[derive(Debug)]
-pub struct Exposition {
+pub(crate) struct Exposition {
     text: String,
     format: Format,
     family: &'static str,
@@ -53,13 +53,13 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// An empty one.
-    pub fn new(format: Format) -> Self {
+    /// An empty exposition.
+    pub(crate) fn new(format: Format) -> Self {
         Self { text: String::with_capacity(16 << 10), format, family: "", kind: Kind::Gauge }
     }
 
-    /// Begins a family. `name` is without the suffix `_total`.
-    pub fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
+    /// Begins a family. `name` comes without the suffix `_total`.
+    pub(crate) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
         let word = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -74,14 +74,14 @@ impl Exposition {
         (self.family, self.kind) = (name, kind);
     }
 
-    /// A sample of a counter or a gauge.
-    pub fn sample(&mut self, labels: Labels<'_>, value: impl Into<f64>) {
+    /// Adds a sample of a counter or a gauge.
+    pub(crate) fn sample(&mut self, labels: Labels<'_>, value: impl Into<f64>) {
         let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
         self.write(suffix, labels, value.into());
     }
 
-    /// All samples of a histogram of durations, in seconds.
-    pub fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
+    /// Adds all samples of a histogram of durations, in seconds.
+    pub(crate) fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) {
         for (edge_us, count) in histogram.cumulative() {
             self.bucket(labels, &format!("{}", edge_us as f64 / 1e6), count);
         }
@@ -96,8 +96,8 @@ impl Exposition {
         self.write("_bucket", &all, count as f64);
     }
 
-    /// The whole text.
-    pub fn finish(mut self) -> String {
+    /// Ends the exposition and returns its text.
+    pub(crate) fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
             self.text.push_str("# EOF\n");
         }

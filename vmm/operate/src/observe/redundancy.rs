@@ -1,75 +1,99 @@
-//! Whether the service is redundant: known in one place, told by events, shown in snapshots.
+//! Whether the service is redundant: decided in one place, told by events, shown in snapshots.
 //!
-//! What counts is what the domains are now. A failure also counts when it is heard of late and
-//! everything is well again by then: redundancy was lost, if only for a moment.
+//! The roles and links of the domains at the moment decide. A failure that is reported late, when
+//! everything is well again, also counts: redundancy was lost, if only for a moment.
 
-use super::event::Occurrence;
-use super::recorder::micros;
-use super::snapshot::{DomainView, is_redundant};
+use super::duration::micros_between;
+use super::event::{Occurrence, TimedOccurrence};
+use super::snapshot::DomainView;
+use supervisor::RoleState;
 
-/// What is known, and since when, `CLOCK_MONOTONIC` nanoseconds.
+/// The newest known state, and since when, `CLOCK_MONOTONIC` nanoseconds.
 #[derive(Debug)]
 pub(super) struct Redundancy {
-    now: bool,
+    redundant: bool,
     since_ns: u64,
 }
 
 impl Redundancy {
-    /// There is none.
+    /// Not redundant since then.
     pub(super) fn none(since_ns: u64) -> Self {
-        Self { now: false, since_ns }
+        Self { redundant: false, since_ns }
     }
 
-    /// Somebody has looked. The change that is to be told, if there is one.
-    pub(super) fn see(&mut self, redundant: bool, at_ns: u64) -> Option<(u64, Occurrence)> {
-        if redundant == self.now {
+    /// Takes a newer state. Returns the change to publish, if there is one.
+    pub(super) fn update(&mut self, redundant: bool, at_ns: u64) -> Option<TimedOccurrence> {
+        if redundant == self.redundant {
             return None;
         }
         let before_ns = self.since_ns;
         self.since_ns = at_ns.max(before_ns);
-        self.now = redundant;
-        let after_us = micros(before_ns, self.since_ns);
-        Some((
-            self.since_ns,
-            match redundant {
-                true => Occurrence::RedundancyRegained { after_us },
-                false => Occurrence::RedundancyLost,
-            },
-        ))
+        self.redundant = redundant;
+        let occurrence = match redundant {
+            true => {
+                let after_us = micros_between(before_ns, self.since_ns);
+                Occurrence::RedundancyRegained { after_us }
+            }
+            false => Occurrence::RedundancyLost,
+        };
+        Some(TimedOccurrence { at_ns: self.since_ns, occurrence })
     }
 
-    /// A domain that it rested on failed then. Old news if it has come back since.
-    pub(super) fn lost_at(&mut self, verdict_ns: u64) -> Option<(u64, Occurrence)> {
-        if verdict_ns < self.since_ns { None } else { self.see(false, verdict_ns) }
+    /// A domain that redundancy rested on failed at that moment. Ignored if a newer state is known.
+    pub(super) fn lost_at(&mut self, verdict_ns: u64) -> Option<TimedOccurrence> {
+        if verdict_ns < self.since_ns { None } else { self.update(false, verdict_ns) }
     }
 }
 
-/// Whether these domains make the service redundant.
-pub(super) fn redundant<'a>(domains: impl Iterator<Item = &'a DomainView> + Clone + 'a) -> bool {
-    is_redundant(domains.map(|domain| (domain.role, domain.is_able())))
+/// Returns true if one of these domains serves and another could take over, and nothing speaks
+/// against either.
+pub(super) fn is_redundant<'a>(domains: impl Iterator<Item = &'a DomainView> + Clone + 'a) -> bool {
+    let has = |role| domains.clone().any(|domain| domain.role == role && domain.is_able());
+    has(RoleState::Active) && has(RoleState::Standby)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::testing::domain;
+
+    fn lost(at_ns: u64) -> Option<TimedOccurrence> {
+        Some(TimedOccurrence { at_ns, occurrence: Occurrence::RedundancyLost })
+    }
 
     #[test]
-    fn a_failure_heard_of_late_is_told_once() {
+    fn a_failure_that_is_reported_late_is_told_once() {
         let mut redundancy = Redundancy::none(0);
-        assert!(redundancy.see(true, 10).is_some());
-        assert_eq!(redundancy.lost_at(20), Some((20, Occurrence::RedundancyLost)));
+        assert!(redundancy.update(true, 10).is_some());
+        assert_eq!(redundancy.lost_at(20), lost(20));
         assert!(redundancy.lost_at(20).is_none());
-        let regained = redundancy.see(true, 35_000 + 20);
-        assert_eq!(regained, Some((35_020, Occurrence::RedundancyRegained { after_us: 35.0 })));
-        // Somebody had looked before the failure was heard of: lost and regained were told.
+        let regained = redundancy.update(true, 35_000 + 20);
+        let occurrence = Occurrence::RedundancyRegained { after_us: 35.0 };
+        assert_eq!(regained, Some(TimedOccurrence { at_ns: 35_020, occurrence }));
+        // The domains were sampled before the failure was reported: both changes were told.
         assert!(redundancy.lost_at(30).is_none());
     }
 
     #[test]
     fn no_change_is_no_news() {
         let mut redundancy = Redundancy::none(0);
-        assert!(redundancy.see(false, 5).is_none());
-        assert!(redundancy.see(true, 6).is_some());
-        assert!(redundancy.see(true, 7).is_none());
+        assert!(redundancy.update(false, 5).is_none());
+        assert!(redundancy.update(true, 6).is_some());
+        assert!(redundancy.update(true, 7).is_none());
+    }
+
+    #[test]
+    fn a_standby_without_a_link_is_no_spare() {
+        let redundant = |domains: &[(RoleState, bool)]| {
+            let domains: Vec<_> =
+                domains.iter().map(|(role, up)| domain("a", *role, *up)).collect();
+            is_redundant(domains.iter())
+        };
+        assert!(redundant(&[(RoleState::Active, true), (RoleState::Standby, true)]));
+        assert!(!redundant(&[(RoleState::Active, true), (RoleState::Standby, false)]));
+        assert!(!redundant(&[(RoleState::Active, false), (RoleState::Standby, true)]));
+        assert!(!redundant(&[(RoleState::Active, true), (RoleState::Restarting, true)]));
+        assert!(!redundant(&[(RoleState::Standby, true), (RoleState::Standby, true)]));
+        assert!(!redundant(&[]));
     }
 }

@@ -1,57 +1,82 @@
 //! Rates over the last minutes, from counters that only rise.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::snapshot::{DomainView, Rates};
-use super::view::Observer;
+use super::view::SystemView;
 use platform::clock::monotonic_ns;
 use supervisor::RoleState;
 
 /// Between two samples.
-pub const PERIOD: Duration = Duration::from_secs(1);
+pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 /// Samples that are kept: five minutes.
-pub const KEPT_SAMPLES: usize = 300;
+const KEPT_SAMPLES: usize = 300;
 
-/// What the next sample is compared with.
+/// Counters at one moment; the difference of two makes the rates.
 #[derive(Debug, Default)]
-struct Before {
+struct Reading {
     at_ns: u64,
-    frames_and_bytes: [u64; 4],
-    /// Life and CPU seconds of each domain.
-    cpu: Vec<(u32, f64)>,
+    tx_frames: u64,
+    tx_bytes: u64,
+    rx_frames: u64,
+    rx_bytes: u64,
+    /// Of each domain, in the topology's order.
+    cpu: Vec<CpuTime>,
+}
+
+/// CPU time of a domain's vCPU in one life.
+#[derive(Clone, Copy, Debug)]
+struct CpuTime {
+    epoch: u32,
+    seconds: f64,
+}
+
+/// Values of one sample that are shown as they are.
+struct Levels<'a> {
+    /// Seconds since the program began to observe.
+    at_seconds: f64,
+    tx_unconfirmed: u64,
+    domains: &'a [DomainView],
 }
 
 #[derive(Debug, Default)]
 struct State {
-    before: Option<Before>,
+    before: Option<Reading>,
     samples: VecDeque<Rates>,
 }
 
 /// Samples of the last minutes.
 #[derive(Debug, Default)]
-pub struct Sampler {
+pub(crate) struct Sampler {
     state: Mutex<State>,
 }
 
 impl Sampler {
-    /// Takes a sample; the first one only sets the beginning.
-    pub fn sample(&self, observer: &Observer) {
-        let now_ns = monotonic_ns();
-        let domains = observer.view.domains();
-        let counters = observer.view.counters();
+    /// Takes a sample of a system that is observed since `began_ns`. The first sample only sets the
+    /// start of the first interval.
+    pub(super) fn sample(&self, view: &dyn SystemView, began_ns: u64) {
+        let at_ns = monotonic_ns();
+        let domains = view.domains();
+        let counters = view.counters();
         let counter = |name: &str| counters.get(name).copied().unwrap_or(0);
-        let now = Before {
-            at_ns: now_ns,
-            frames_and_bytes: ["tx_frames", "tx_bytes", "rx_frames", "rx_bytes"].map(counter),
-            cpu: domains.iter().map(|d| (d.epoch, d.cpu_seconds.unwrap_or(0.0))).collect(),
+        let now = Reading {
+            at_ns,
+            tx_frames: counter("tx_frames"),
+            tx_bytes: counter("tx_bytes"),
+            rx_frames: counter("rx_frames"),
+            rx_bytes: counter("rx_bytes"),
+            cpu: domains.iter().map(CpuTime::of).collect(),
         };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let levels = Levels {
+            at_seconds: (at_ns - began_ns) as f64 / 1e9,
+            tx_unconfirmed: counter("tx_unconfirmed"),
+            domains: &domains,
+        };
+        let mut state = self.state();
         if let Some(before) = &state.before {
-            let at_seconds = (now_ns - observer.recorder.began_ns()) as f64 / 1e9;
-            let unconfirmed = counter("tx_unconfirmed");
-            let rates = rates(before, &now, at_seconds, unconfirmed, &domains);
+            let rates = rates(before, &now, &levels);
             if state.samples.len() == KEPT_SAMPLES {
                 state.samples.pop_front();
             }
@@ -60,43 +85,45 @@ impl Sampler {
         state.before = Some(now);
     }
 
-    /// The newest sample, zeros before the first.
-    pub fn last(&self) -> Rates {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.samples.back().cloned().unwrap_or_default()
+    /// The newest sample; zeros before the first one.
+    pub(super) fn last(&self) -> Rates {
+        self.state().samples.back().cloned().unwrap_or_default()
     }
 
     /// All kept samples, oldest first.
-    pub fn samples(&self) -> Vec<Rates> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.samples.iter().cloned().collect()
+    pub(crate) fn samples(&self) -> Vec<Rates> {
+        self.state().samples.iter().cloned().collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn rates(
-    before: &Before,
-    now: &Before,
-    at_seconds: f64,
-    tx_unconfirmed: u64,
-    domains: &[DomainView],
-) -> Rates {
+impl CpuTime {
+    fn of(domain: &DomainView) -> Self {
+        Self { epoch: domain.epoch, seconds: domain.cpu_seconds.unwrap_or(0.0) }
+    }
+
+    /// CPU time used since `before`. A new life counts its CPU time from zero.
+    fn since(self, before: Self) -> f64 {
+        if self.epoch == before.epoch { self.seconds - before.seconds } else { self.seconds }
+    }
+}
+
+fn rates(before: &Reading, now: &Reading, levels: &Levels<'_>) -> Rates {
     let seconds = (now.at_ns.saturating_sub(before.at_ns) as f64 / 1e9).max(1e-6);
-    let rate = |n: usize| {
-        now.frames_and_bytes[n].saturating_sub(before.frames_and_bytes[n]) as f64 / seconds
-    };
-    let parked = |(now, before): (&(u32, f64), &(u32, f64))| {
-        // A new life counts its CPU time from zero.
-        let used = if now.0 == before.0 { now.1 - before.1 } else { now.1 };
-        (1.0 - used / seconds).clamp(0.0, 1.0)
-    };
-    let active = domains.iter().find(|domain| domain.role == RoleState::Active);
+    let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+    let parked =
+        |(now, before): (&CpuTime, &CpuTime)| (1.0 - now.since(*before) / seconds).clamp(0.0, 1.0);
+    let active = levels.domains.iter().find(|domain| domain.role == RoleState::Active);
     Rates {
-        at_seconds,
-        tx_frames: rate(0),
-        tx_bytes: rate(1),
-        rx_frames: rate(2),
-        rx_bytes: rate(3),
-        tx_unconfirmed,
+        at_seconds: levels.at_seconds,
+        tx_frames: rate(now.tx_frames, before.tx_frames),
+        tx_bytes: rate(now.tx_bytes, before.tx_bytes),
+        rx_frames: rate(now.rx_frames, before.rx_frames),
+        rx_bytes: rate(now.rx_bytes, before.rx_bytes),
+        tx_unconfirmed: levels.tx_unconfirmed,
         rings: active.map(|domain| domain.rings).unwrap_or_default(),
         parked_share: now.cpu.iter().zip(&before.cpu).map(parked).collect(),
     }
@@ -106,15 +133,25 @@ fn rates(
 mod tests {
     use super::*;
 
-    fn at(seconds: u64, counters: [u64; 4], cpu: (u32, f64)) -> Before {
-        Before { at_ns: seconds * 1_000_000_000, frames_and_bytes: counters, cpu: vec![cpu] }
+    fn at(seconds: u64, epoch: u32, cpu_seconds: f64) -> Reading {
+        let cpu = vec![CpuTime { epoch, seconds: cpu_seconds }];
+        Reading { at_ns: seconds * 1_000_000_000, cpu, ..Reading::default() }
     }
+
+    const LEVELS: Levels<'_> = Levels { at_seconds: 2.0, tx_unconfirmed: 4, domains: &[] };
 
     #[test]
     fn rates_are_per_second_of_real_time() {
-        let before = at(10, [100, 1000, 7, 70], (1, 0.5));
-        let now = at(12, [300, 5000, 7, 70], (1, 1.0));
-        let rates = rates(&before, &now, 2.0, 4, &[]);
+        let carried = |reading: Reading, tx_frames, tx_bytes| Reading {
+            tx_frames,
+            tx_bytes,
+            rx_frames: 7,
+            rx_bytes: 70,
+            ..reading
+        };
+        let before = carried(at(10, 1, 0.5), 100, 1000);
+        let now = carried(at(12, 1, 1.0), 300, 5000);
+        let rates = rates(&before, &now, &LEVELS);
         assert_eq!((rates.tx_frames, rates.tx_bytes, rates.rx_frames), (100.0, 2000.0, 0.0));
         assert_eq!(rates.parked_share, [0.75]);
         assert_eq!(rates.tx_unconfirmed, 4);
@@ -122,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_new_life_begins_its_cpu_time_anew() {
-        let rates = rates(&at(0, [0; 4], (1, 90.0)), &at(1, [0; 4], (2, 0.25)), 1.0, 0, &[]);
+        let rates = rates(&at(0, 1, 90.0), &at(1, 2, 0.25), &LEVELS);
         assert_eq!(rates.parked_share, [0.75]);
     }
 }

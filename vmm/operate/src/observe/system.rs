@@ -1,5 +1,5 @@
-//! A running [`System`] as it is watched: atomics of the data path, and the supervisor's events
-//! with names instead of numbers.
+//! Observing a running [`System`]: reads the atomics of the data path, and translates the
+//! supervisor's events from numbers to names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use shared_ring::layout::RING_ENTRIES;
 use shared_ring::status::attach;
 
-use super::heard::{FailoverFacts, Heard};
+use super::observer::Observer;
+use super::received_event::{FailoverFacts, ReceivedEvent};
 use super::snapshot::{DomainView, NicView, RingDepths};
-use super::view::{Observer, SystemView};
+use super::view::SystemView;
 use microvm::domain::{DomainId, DomainSlot, ExitCounts, VcpuState};
 use platform::realtime;
 use supervisor::topology::{Policy, Topology};
@@ -18,8 +19,8 @@ use supervisor::{DomainView as RuleView, Event, Failover, FailoverReport, Health
 use supervisor::{System, SystemState};
 use switchboard::Switchboard;
 
-/// What is watched of a system.
-pub struct SystemWatch {
+/// The parts of a system that are observed.
+pub(crate) struct SystemWatch {
     name: String,
     policy: Policy,
     slots: Vec<Arc<DomainSlot>>,
@@ -28,8 +29,8 @@ pub struct SystemWatch {
 }
 
 impl SystemWatch {
-    /// Begins to watch a system that was built from this topology.
-    pub fn observe(system: &System, topology: &Topology) -> Observer {
+    /// Begins to observe a system that was built from this topology.
+    pub(crate) fn observe(system: &System, topology: &Topology) -> Observer {
         Observer::new(Arc::new(Self {
             name: topology.name.clone(),
             policy: topology.policy,
@@ -101,7 +102,7 @@ fn attach_name(path: u32) -> &'static str {
     match path {
         attach::REATTACH => "reattach",
         attach::RESET => "reset",
-        // The domain writes this word; what it cannot mean, it does not.
+        // The domain writes this word, so it can hold anything.
         _ => "none",
     }
 }
@@ -147,59 +148,61 @@ fn rings(slot: &DomainSlot) -> RingDepths {
     }
 }
 
-/// One of the two cursors is the domain's, so the difference can be anything; and they are read one
-/// after the other, so the reader may run ahead of the writer.
+/// Entries between two cursors. The domain writes one of them, so the difference can be anything;
+/// and they are read one after the other, so the reader can appear to be ahead of the writer.
 fn depth(published: &AtomicU32, consumed: &AtomicU32) -> u32 {
     let consumed = consumed.load(Ordering::Relaxed);
     let ahead = published.load(Ordering::Relaxed).wrapping_sub(consumed);
     if ahead > RING_ENTRIES as u32 { 0 } else { ahead }
 }
 
-/// An event of this system with names instead of numbers.
-pub fn heard(slots: &[Arc<DomainSlot>], event: &Event) -> Heard {
+/// Translates an event of this system: names instead of numbers.
+pub(crate) fn received(slots: &[Arc<DomainSlot>], event: &Event) -> ReceivedEvent {
     let name = |id: DomainId| slots[id.index()].name.clone();
     match event {
-        Event::Link { nic, up } => Heard::Link { nic: nic.clone(), up: *up },
-        Event::Failover(report) => Heard::Failover(facts(report, name)),
+        Event::Link { nic, up } => ReceivedEvent::Link { nic: nic.clone(), up: *up },
+        Event::Failover(report) => ReceivedEvent::Failover(facts(report, name)),
         Event::Ready { domain, state, at_ns } => {
-            Heard::Ready { domain: name(*domain), role: *state, at_ns: *at_ns }
+            ReceivedEvent::Ready { domain: name(*domain), role: *state, at_ns: *at_ns }
         }
         Event::BuildFailed { domain, reason, given_up: _ } => {
-            Heard::BuildFailed { domain: name(*domain), reason: reason.clone() }
+            ReceivedEvent::BuildFailed { domain: name(*domain), reason: reason.clone() }
         }
         Event::Quarantined { domain, pause } => {
-            Heard::Quarantined { domain: name(*domain), pause: *pause }
+            ReceivedEvent::Quarantined { domain: name(*domain), pause: *pause }
         }
         Event::Healed { domain, delayed_us, at_ns } => {
-            Heard::Healed { domain: name(*domain), delayed_us: *delayed_us, at_ns: *at_ns }
+            ReceivedEvent::Healed { domain: name(*domain), delayed_us: *delayed_us, at_ns: *at_ns }
         }
-        Event::Switched(report) => Heard::Switched {
+        Event::Switched(report) => ReceivedEvent::Switched {
             from: name(report.from),
             to: name(report.to),
             waited_ns: report.waited_ns,
             at_ns: report.switched_ns,
         },
-        Event::Drilled(report) => Heard::Drilled {
+        Event::Drilled(report) => ReceivedEvent::Drilled {
             domain: name(report.domain),
             blame: report.blame,
             round_trip_ns: report.round_trip_ns,
             at_ns: report.at_ns,
         },
-        Event::Upgraded(report) => Heard::Upgrade(Ok((name(report.serves), report.took))),
-        Event::UpgradeFailed { reason } => Heard::Upgrade(Err(reason.clone())),
-        Event::State { from, to } => Heard::State { from: *from, to: *to },
-        Event::Dumped { domain, folder, requested } => Heard::Dump {
+        Event::Upgraded(report) => {
+            ReceivedEvent::Upgraded { serves: name(report.serves), took: report.took }
+        }
+        Event::UpgradeFailed { reason } => ReceivedEvent::UpgradeFailed { reason: reason.clone() },
+        Event::State { from, to } => ReceivedEvent::State { from: *from, to: *to },
+        Event::Dumped { domain, folder, requested } => ReceivedEvent::Dumped {
             domain: name(*domain),
-            result: Ok(folder.display().to_string()),
+            folder: folder.display().to_string(),
             requested: *requested,
         },
         Event::DumpLost { domain, reason } => {
-            Heard::Dump { domain: name(*domain), result: Err(reason.clone()), requested: false }
+            ReceivedEvent::DumpLost { domain: name(*domain), reason: reason.clone() }
         }
-        Event::Paused { domain } => Heard::Paused { domain: name(*domain) },
-        Event::Resumed { domain } => Heard::Resumed { domain: name(*domain) },
+        Event::Paused { domain } => ReceivedEvent::Paused { domain: name(*domain) },
+        Event::Resumed { domain } => ReceivedEvent::Resumed { domain: name(*domain) },
         Event::Debugger { domain, attached } => {
-            Heard::Debugger { domain: name(*domain), attached: *attached }
+            ReceivedEvent::Debugger { domain: name(*domain), attached: *attached }
         }
     }
 }
@@ -220,7 +223,7 @@ fn facts(report: &FailoverReport, name: impl Fn(DomainId) -> String) -> Failover
         resent: report.resent,
         poisoned: report.poisoned,
         salvaged: report.salvaged,
-        epitaph: report.crash_summary.clone(),
+        crash_summary: report.crash_summary.clone(),
     }
 }
 

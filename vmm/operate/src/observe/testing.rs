@@ -1,11 +1,14 @@
-//! A made-up system for tests of what shows it.
+//! A made-up system for tests of what is shown of a system.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use super::observer::Observer;
+use super::received_event::{FailoverFacts, ReceivedEvent};
+use super::recorder::Recorder;
 use super::snapshot::{DomainView, NicView, RingDepths};
-use super::{FailoverFacts, Heard, Observer, Recorder, SystemView};
+use super::view::SystemView;
 use platform::clock::monotonic_ns;
 use supervisor::{RoleState, SystemState};
 
@@ -23,7 +26,10 @@ impl FakeSystem {
         let (fake, observer) = Self::failed();
         for (name, role) in [("a", RoleState::Active), ("b", RoleState::Standby)] {
             let at_ns = monotonic_ns();
-            fake.hear(&observer.recorder, Heard::Ready { domain: name.into(), role, at_ns });
+            fake.report(
+                &observer.recorder,
+                ReceivedEvent::Ready { domain: name.into(), role, at_ns },
+            );
         }
         (fake, observer)
     }
@@ -36,34 +42,36 @@ impl FakeSystem {
         (fake, observer)
     }
 
-    /// Something happens, and is heard of.
-    pub(crate) fn hear(&self, recorder: &Recorder, heard: Heard) {
-        self.happen(&heard);
-        recorder.hear(heard);
+    /// Something happens, and the recorder is told of it.
+    pub(crate) fn report(&self, recorder: &Recorder, event: ReceivedEvent) {
+        self.happen(&event);
+        recorder.record(event);
     }
 
-    /// Something happens, and nobody has heard of it yet.
-    pub(crate) fn happen(&self, heard: &Heard) {
+    /// Something happens, and the recorder is not told of it yet.
+    pub(crate) fn happen(&self, event: &ReceivedEvent) {
         let place = |name: &str| NAMES.iter().position(|known| *known == name).unwrap();
         let mut roles = self.roles.lock().unwrap();
-        match heard {
-            Heard::Ready { domain, role, .. } => roles[place(domain)].0 = *role,
-            Heard::Quarantined { domain, .. } => roles[place(domain)].0 = RoleState::Quarantined,
-            Heard::Failover(facts) => {
+        match event {
+            ReceivedEvent::Ready { domain, role, .. } => roles[place(domain)].0 = *role,
+            ReceivedEvent::Quarantined { domain, .. } => {
+                roles[place(domain)].0 = RoleState::Quarantined
+            }
+            ReceivedEvent::Failover(facts) => {
                 let from = &mut roles[place(&facts.from)];
                 *from = (RoleState::Failed, from.1 + 1);
                 if let Some(to) = &facts.to {
                     roles[place(to)].0 = RoleState::Active;
                 }
             }
-            Heard::Link { nic, up } => {
+            ReceivedEvent::Link { nic, up } => {
                 self.links.lock().unwrap()[place(nic.trim_start_matches("nic-"))] = *up;
             }
             _ => {}
         }
     }
 
-    /// Lets a domain crash and the other one take over; `detect_us` before now.
+    /// The active domain crashed `detect_us` ago and was found to have now; the other takes over.
     pub(crate) fn crash(&self, observer: &Observer, cause: &'static str, detect_us: u64) {
         let roles = *self.roles.lock().unwrap();
         let from = usize::from(roles[1].0 == RoleState::Active);
@@ -71,9 +79,9 @@ impl FakeSystem {
         let names = NAMES;
         let now_ns = monotonic_ns();
         let recorder = &observer.recorder;
-        self.hear(
+        self.report(
             recorder,
-            Heard::Failover(FailoverFacts {
+            ReceivedEvent::Failover(FailoverFacts {
                 from: names[from].into(),
                 epoch,
                 was_active: true,
@@ -87,12 +95,35 @@ impl FakeSystem {
                 resent: 2,
                 poisoned: 0,
                 salvaged: 1,
-                epitaph: "invalid opcode".into(),
+                crash_summary: "invalid opcode".into(),
             }),
         );
         let domain = names[from].into();
-        let ready = Heard::Ready { domain, role: RoleState::Standby, at_ns: now_ns + 14_000_000 };
-        self.hear(recorder, ready);
+        let ready =
+            ReceivedEvent::Ready { domain, role: RoleState::Standby, at_ns: now_ns + 14_000_000 };
+        self.report(recorder, ready);
+    }
+}
+
+/// A domain in this role, with its link up or down.
+pub(crate) fn domain(name: &str, role: RoleState, link_up: bool) -> DomainView {
+    let counted = |pairs: &[(&str, u64)]| -> BTreeMap<String, u64> {
+        pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+    };
+    DomainView {
+        name: name.into(),
+        role,
+        epoch: 1,
+        healthy: link_up,
+        aside: false,
+        nic: NicView { name: format!("nic-{name}"), link_up: Some(link_up) },
+        heartbeat: monotonic_ns() / 1_000_000,
+        parked: role == RoleState::Standby,
+        attach: "reattach".into(),
+        cpu_seconds: Some(if role == RoleState::Active { 1.5 } else { 0.0 }),
+        exits: counted(&[("waits", 100), ("register-stores", 7)]),
+        driver: counted(&[("tx_frames", 1000), ("rx_frames", 1001)]),
+        rings: RingDepths { tx_post: 1, tx_done: 0, rx_provide: 512, rx_done: 2 },
     }
 }
 
@@ -111,26 +142,9 @@ impl SystemView for FakeSystem {
 
     fn domains(&self) -> Vec<DomainView> {
         let roles = *self.roles.lock().unwrap();
-        let counted = |pairs: &[(&str, u64)]| -> BTreeMap<String, u64> {
-            pairs.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
-        };
         let links = *self.links.lock().unwrap();
         let view =
-            |((name, (role, epoch)), link_up): ((&str, (RoleState, u32)), bool)| DomainView {
-                name: name.into(),
-                role,
-                epoch,
-                healthy: link_up,
-                aside: false,
-                nic: NicView { name: format!("nic-{name}"), link_up: Some(link_up) },
-                heartbeat: monotonic_ns() / 1_000_000,
-                parked: role == RoleState::Standby,
-                attach: "reattach".into(),
-                cpu_seconds: Some(if role == RoleState::Active { 1.5 } else { 0.0 }),
-                exits: counted(&[("waits", 100), ("register-stores", 7)]),
-                driver: counted(&[("tx_frames", 1000), ("rx_frames", 1001)]),
-                rings: RingDepths { tx_post: 1, tx_done: 0, rx_provide: 512, rx_done: 2 },
-            };
+            |((name, (role, epoch)), link_up)| DomainView { epoch, ..domain(name, role, link_up) };
         NAMES.into_iter().zip(roles).zip(links).map(view).collect()
     }
 

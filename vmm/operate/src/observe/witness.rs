@@ -1,10 +1,11 @@
 //! The witness: notices when the machine itself stood still.
 //!
-//! On each processor a thread of the highest priority here asks to be woken every millisecond, and
-//! notes by how much it was late. One for all would not do: a processor that its hypervisor takes
-//! away, or that is deep in a kernel that cannot be preempted, stops the threads that wait for it
-//! and no others. Every figure of an interruption is reported beside what they saw, so that a stall
-//! of a shared machine is not taken for one of ours, nor the other way round.
+//! On each processor a thread of the highest priority in this program asks to be woken every
+//! millisecond, and records by how much it was late. One thread for all processors would not do: a
+//! processor that its hypervisor takes away, or that is deep in a kernel that cannot be preempted,
+//! stops only the threads that wait for it. Every figure of an interruption is reported beside the
+//! stalls that were seen, so that a stall of a shared machine is not taken for a fault of this
+//! program, nor the other way round.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,18 +14,20 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use platform::clock::monotonic_ns;
+use platform::process::{allowed_processors, sleep_until};
 use platform::realtime::{self, Priority};
 
-/// Between two wakes of a thread, as a rule.
+/// Between two wakes of a thread, unless the caller wants another period.
 const PERIOD: Duration = Duration::from_millis(1);
-/// Being this late is a stall. Timer slack and an ordinary exit of another thread stay below.
+/// A thread that wakes this late has seen a stall. Timer slack and an ordinary exit of another
+/// thread stay below.
 const STALL_NS: u64 = 2_000_000;
-/// Stalls that are kept; more are a machine on which nothing can be measured.
+/// Stalls that are kept. Nothing can be measured on a machine that has more.
 const MAX_STALLS: usize = 32_768;
-/// Processors that are watched; on a machine with more, a stall of one of the others goes unseen.
+/// Processors that are watched. On a machine with more, a stall of one of the others goes unseen.
 const MAX_PROCESSORS: usize = 16;
 
-/// A time in which the machine did not run us.
+/// A time in which the machine did not run the witness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stall {
     /// When the witness should have run, `CLOCK_MONOTONIC` nanoseconds.
@@ -39,13 +42,13 @@ impl Stall {
         (self.woke_ns - self.due_ns) as f64 / 1e6
     }
 
-    /// Whether it overlaps a span of time.
+    /// Returns true if the stall overlaps this span of time.
     pub fn overlaps(&self, from_ns: u64, to_ns: u64) -> bool {
         self.due_ns < to_ns && from_ns < self.woke_ns
     }
 }
 
-/// The running witness; ends when dropped.
+/// The running witness; its threads end when it is dropped.
 pub struct Witness {
     stalls: Arc<Mutex<Vec<Stall>>>,
     stop: Arc<AtomicBool>,
@@ -61,8 +64,8 @@ impl Witness {
         Self::spawn_each(PERIOD)
     }
 
-    /// The same with another pause between two wakes. The longer it is the less each of the threads
-    /// takes from the others, and the more of the short stalls pass unseen.
+    /// Like [`Self::spawn`], with another period between two wakes. A longer period takes less time
+    /// from the other threads, but lets more of the short stalls pass unseen.
     ///
     /// # Errors
     /// As for [`Self::spawn`].
@@ -70,10 +73,10 @@ impl Witness {
         let stalls = Arc::new(Mutex::new(Vec::with_capacity(MAX_STALLS)));
         let stop = Arc::new(AtomicBool::new(false));
         let mut witness = Self { stalls, stop, threads: Vec::new() };
-        for processor in processors() {
+        for processor in allowed_processors().into_iter().take(MAX_PROCESSORS) {
             let (stalls, stop) = (witness.stalls.clone(), witness.stop.clone());
             let thread = realtime::spawn("witness", Some(Priority::Witness), move || {
-                // Where that is refused it watches whichever it is on.
+                // If that is refused, the thread watches whichever processor it runs on.
                 let _ = realtime::pin_to(processor..processor + 1);
                 watch(period, &stalls, &stop);
             })?;
@@ -82,7 +85,7 @@ impl Witness {
         Ok(witness)
     }
 
-    /// What was seen so far, by whichever processor, oldest first.
+    /// The stalls of all processors so far, oldest first.
     pub fn stalls(&self) -> Vec<Stall> {
         let mut stalls = self.stalls.lock().unwrap_or_else(PoisonError::into_inner).clone();
         stalls.sort_by_key(|stall| stall.due_ns);
@@ -99,19 +102,6 @@ impl Drop for Witness {
     }
 }
 
-/// Processors that this process may use, as the kernel numbers them.
-fn processors() -> Vec<usize> {
-    let mut set = std::mem::MaybeUninit::<libc::cpu_set_t>::zeroed();
-    // SAFETY: a zeroed set is a valid one; the kernel writes at most the size that is given.
-    let set = unsafe {
-        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr());
-        set.assume_init()
-    };
-    // SAFETY: the number is within the set.
-    let allowed = |processor: &usize| unsafe { libc::CPU_ISSET(*processor, &set) };
-    (0..libc::CPU_SETSIZE as usize).filter(allowed).take(MAX_PROCESSORS).collect()
-}
-
 fn watch(period: Duration, stalls: &Mutex<Vec<Stall>>, stop: &AtomicBool) {
     let period_ns = period.as_nanos() as u64;
     let mut due_ns = monotonic_ns() + period_ns;
@@ -126,15 +116,4 @@ fn watch(period: Duration, stalls: &Mutex<Vec<Stall>>, stop: &AtomicBool) {
         }
         due_ns = woke_ns + period_ns;
     }
-}
-
-fn sleep_until(at_ns: u64) {
-    let at = libc::timespec {
-        tv_sec: (at_ns / 1_000_000_000) as i64,
-        tv_nsec: (at_ns % 1_000_000_000) as i64,
-    };
-    // SAFETY: `at` outlives the call; no remainder is asked for with an absolute time.
-    unsafe {
-        libc::clock_nanosleep(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &at, std::ptr::null_mut())
-    };
 }

@@ -1,5 +1,5 @@
-// Pictures as SVG. Each function gets data and a width in pixels, and returns an element.
-// No colour means anything alone: fills have patterns, lines have dashes, all have words.
+// Charts as SVG. Each function gets data and a width in pixels, and returns an element.
+// Colour never carries a meaning alone: fills have patterns, lines have dashes, and all have labels.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -14,7 +14,7 @@ const PATTERNS = 6;
 let patternSets = 0;
 
 // Fills that differ in colour and in pattern. Returns the definitions and a function from the
-// number of a series to its fill. Identifiers are the page's, so each picture has its own.
+// number of a series to its fill. Identifiers hold for the whole page, so each chart has its own.
 function fills() {
   const set = `p${patternSets++}`;
   const marks = [
@@ -37,7 +37,7 @@ function fills() {
   return [svg("defs", {}, ...patterns), (n) => `url(#${set}-${n % PATTERNS})`];
 }
 
-// A square of one fill, for legends.
+// A sample of one fill, for legends.
 export function swatch(n) {
   const [defs, fill] = fills();
   return svg("svg", { viewBox: "0 0 26 14", "aria-hidden": "true" }, defs, svg("rect", { width: 26, height: 14, fill: fill(n) }));
@@ -59,14 +59,14 @@ function text(x, y, content, attributes = {}) {
   return svg("text", { x, y, ...attributes }, content);
 }
 
-// What others measured: share under a limit as a point, single figures as lines.
+// What others have measured: a share under a limit is a point, a single figure is a line.
 const PAPER_POINT = { us: 10_000, share: 0.91, name: "fast spare 2009: 91 %" };
 const PAPER_LINES = [
   { us: 120_000, name: "VxWorks, switch in the application: 120 ms" },
   { us: 7_470_000, name: "reboot of the driver VM 2009: 7.5 s" },
 ];
 
-// Bars by cause, stacked, over a logarithmic axis, and the cumulative curve of all.
+// Stacked bars by cause over a logarithmic axis, and the cumulative curve of all causes.
 export function histogram(view, causes, width, height) {
   const margin = { left: 34, right: 40, top: 46, bottom: 24 };
   const [lowest, highest] = [10, 20_000_000];
@@ -127,11 +127,11 @@ export function histogram(view, causes, width, height) {
 
 export const PHASES = [
   ["detect_us", "detect: last vCPU entry to verdict"],
-  ["release_us", "release: verdict to spare let go"],
-  ["first_frame_us", "first frame: spare let go to first frame on the wire"],
+  ["release_us", "release: verdict to release of the spare"],
+  ["first_frame_us", "first frame: release to first frame on the wire"],
 ];
 
-// One row a failover, its steps side by side on a common scale.
+// One row for each failover, with its steps side by side on a common scale.
 export function timeline(failovers, width) {
   const row = 26;
   const top = 18;
@@ -147,7 +147,7 @@ export function timeline(failovers, width) {
   failovers.forEach((failover, n) => {
     const y = top + n * row;
     const clock = new Date(failover.verdict_time).toLocaleTimeString();
-    const names = `${failover.from} → ${failover.to ?? "nobody"}`;
+    const names = `${failover.from} → ${failover.to ?? "none"}`;
     const what = width < 560 ? `${failover.number}  ${failover.cause}` : `${failover.number}  ${clock}  ${failover.cause}  ${names}`;
     picture.append(text(0, y + 17, what));
     let from = left;

@@ -1,5 +1,5 @@
-// The dashboard: follows the live feed and shows it. Everything that comes from the server is set
-// as text, never as markup: some of it is what a failed driver left behind.
+// The dashboard: follows the live feed and shows it. Everything that the server sends is set as text,
+// never as markup, because some of it was written by a failed driver.
 
 import { PHASES, curve, dash, histogram, lines, micros, swatch, timeline } from "./charts.js";
 
@@ -56,7 +56,7 @@ async function follow() {
     try {
       await listen();
     } catch (error) {
-      // The page says that it knows nothing; why is for whoever looks into its console.
+      // The page only says that the connection is lost. The console says why.
       console.error(error);
     }
     lose();
@@ -71,7 +71,7 @@ async function listen() {
     const response = await request("api/v1/live", { signal: abort.signal });
     if (response.status === 401) {
       clearTimeout(watchdog);
-      await ask("Token needed", (await refusal(response)).message, "Go on", true, async () => null);
+      await ask("Token needed", (await refusal(response)).message, "Continue", true, async () => null);
       return;
     }
     if (!response.ok) return;
@@ -111,7 +111,7 @@ function take(block) {
   show();
 }
 
-// The same event may come with the kept ones and with the feed.
+// The same event can arrive with the kept ones and with the feed.
 function remember(event) {
   if (!event.seq || happened.some((known) => known.seq === event.seq)) return;
   happened.push(event);
@@ -126,7 +126,7 @@ function lose() {
   $("lost").hidden = false;
   const since = state ? ` What you see is from ${new Date(state.time).toLocaleTimeString()}.` : "";
   $("lost").textContent = `No connection to warmspare.${since} Trying again.`;
-  verdict("unknown", "?", "Unknown", "The connection to warmspare is lost: nobody here knows what the network is now.");
+  verdict("unknown", "?", "Unknown", "The connection to warmspare is lost, so the present state of the network is not known.");
   $("switch").disabled = true;
 }
 
@@ -166,11 +166,11 @@ function showVerdict() {
   } else if (state.active === null) {
     verdict("bad", "✕", "No service", "No domain serves the ring.");
   } else if (state.policy === "reboot") {
-    verdict("warn", "!", "Serving without a spare", `${state.active} serves; a failure means a restart in place.`);
+    verdict("warn", "!", "Serving without a spare", `${state.active} serves; after a failure it is restarted in place.`);
   } else {
     const aside = state.domains.filter((domain) => domain.aside).map((domain) => domain.name);
     const reason = aside.length > 0 ? `${aside.join(", ")} is paused or in a debugger` : dark.length > 0 ? `no link on ${dark.join(", ")}` : "no domain stands by";
-    verdict("warn", "!", "Not redundant", `${state.active} serves, but ${reason}: the next failure will be felt.`);
+    verdict("warn", "!", "Not redundant", `${state.active} serves, but ${reason}: the next failure will interrupt the service.`);
   }
   $("switch").disabled = !state.redundant;
 }
@@ -212,7 +212,7 @@ const COLUMNS = [
   ["#", (f) => f.number, "number"],
   ["time", (f) => new Date(f.verdict_time).toLocaleString(), ""],
   ["cause", (f) => f.cause, ""],
-  ["domains", (f) => `${f.from} → ${f.to ?? "nobody"}`, ""],
+  ["domains", (f) => `${f.from} → ${f.to ?? "none"}`, ""],
   ["outcome", (f) => f.outcome.replace("-", " "), ""],
   ["interruption", (f) => micros(f.interruption_us), "number"],
   ["detect", (f) => micros(f.phases.detect_us), "number"],
@@ -251,15 +251,15 @@ async function fetchFile(dump, file) {
       return { code: "unknown", message: "No connection to warmspare." };
     }
   };
-  const error = sessionStorage.getItem("token") ? await save() : { code: "token", message: "Files of dumps hold frames of the guest’s." };
+  const error = sessionStorage.getItem("token") ? await save() : { code: "token", message: "Files of dumps hold frames of the guest, so they take the token." };
   if (!error) return;
-  await ask("Take the file away?", error.message, "Save", error.code === "token", save);
+  await ask("Save the file?", error.message, "Save", error.code === "token", save);
 }
 
-// What an operator wants to see of an event: a mark, and one sentence. Others are not listed.
+// How an event is listed: its mark, and one sentence. Events of other kinds are not listed.
 const EVENTS = {
-  "failover": (e) => ["✕", `${e.from} failed (${e.cause}), ${e.to ?? "nobody"} took over${e.interruption_us ? ` after ${micros(e.interruption_us)}` : ""}`],
-  "switched": (e) => ["⇄", `${e.to} serves instead of ${e.from}, in plan; frames waited ${micros(e.waited_us)}`],
+  "failover": (e) => ["✕", `${e.from} failed (${e.cause}), ${e.to ?? "no domain"} took over${e.interruption_us ? ` after ${micros(e.interruption_us)}` : ""}`],
+  "switched": (e) => ["⇄", `planned switch: ${e.to} serves instead of ${e.from}; frames waited ${micros(e.waited_us)}`],
   "drilled": (e) => e.passed ? ["✓", `${e.domain} passed its drill in ${micros(e.round_trip_us)}`] : ["!", `the drill of ${e.domain} failed, to blame: ${e.blame}`],
   "upgraded": (e) => ["↑", `all domains run the new driver, ${e.serves} serves`],
   "upgrade-failed": (e) => ["!", `no upgrade: ${e.reason}`],
@@ -268,11 +268,11 @@ const EVENTS = {
   "link": (e) => [e.up ? "✓" : "✕", `link of ${e.nic} is ${e.up ? "up" : "down"}`],
   "paused": (e) => ["‖", `${e.domain} was paused`],
   "resumed": (e) => ["▶", `${e.domain} was resumed`],
-  "debugger": (e) => ["⌕", e.attached ? `${e.domain} is open to a debugger` : `the debugger of ${e.domain} has gone`],
-  "dumped": (e) => ["↓", `${e.requested ? "a dump" : "what was left"} of ${e.domain} is in ${e.folder}`],
-  "dump-lost": (e) => ["!", `a dump of ${e.domain} is lost: ${e.reason}`],
-  "reloaded": (e) => ["↻", `files were read again; changed: ${e.applied.join(", ") || "nothing"}; takes a restart: ${e.ignored.join(", ") || "nothing"}`],
-  "reload-failed": (e) => ["!", `files were not read again: ${e.reason}`],
+  "debugger": (e) => ["⌕", e.attached ? `${e.domain} is open to a debugger` : `the debugger of ${e.domain} has disconnected`],
+  "dumped": (e) => ["↓", `${e.requested ? "a dump of" : "the dump of the failed domain"} ${e.domain} is in ${e.folder}`],
+  "dump-lost": (e) => ["!", `no dump of ${e.domain} could be written: ${e.reason}`],
+  "reloaded": (e) => ["↻", `configuration read again; in effect: ${e.applied.join(", ") || "nothing"}; takes a restart: ${e.ignored.join(", ") || "nothing"}`],
+  "reload-failed": (e) => ["!", `configuration not read again: ${e.reason}`],
   "redundancy-lost": () => ["!", "redundancy lost"],
   "redundancy-regained": (e) => ["✓", `redundant again after ${micros(e.after_us)}`],
   "service": (e) => ["•", `the service is ${e.to}, it was ${e.from}`],
@@ -300,14 +300,14 @@ function showFailures() {
     element("td", { class: kind, "data-label": name }, cell(value(failure))))));
   showRows(shown, rows);
   $("all").hidden = failures.length <= SHOWN_IN_TABLE;
-  $("all").textContent = showAll ? "Show the newest only" : `Show all ${failures.length} that are here`;
+  $("all").textContent = showAll ? "Show the newest only" : `Show the newest ${failures.length}`;
 }
 
 function cell(value) {
   return value instanceof Node ? value : String(value ?? "–");
 }
 
-// A button that somebody has the focus on must not be taken away each second.
+// The rows are replaced only if they differ, so that a button in them keeps the focus.
 let shownRows = "";
 function showRows(failures, rows) {
   const now = JSON.stringify(failures);
@@ -364,7 +364,7 @@ function drawInterruption() {
   legend("legend", causes.map((cause, n) => {
     const own = view.by_cause[cause];
     return [swatch(n), `${cause}: ${own.count}, p50 ${micros(own.p50_us)}, p99 ${micros(own.p99_us)}, longest ${micros(own.max_us)}`];
-  }).concat([[curve(), "share of all failovers up to there, on the right scale"]]));
+  }).concat([[curve(), "share of all failovers up to that time, on the right-hand scale"]]));
   showBuckets(view, causes);
 }
 
@@ -397,7 +397,7 @@ function drawTimeline() {
 
 // ---------------------------------------------------------------- changes
 
-// Asks before something is done; `act` returns what stands against it, or null.
+// Asks before something is done. `act` does it, and returns the error or null.
 function ask(title, words, verb, needsToken, act) {
   const dialog = $("ask");
   $("ask-title").textContent = title;
@@ -441,7 +441,7 @@ async function switchOver() {
 
 $("switch").addEventListener("click", () => ask(
   "Switch over?",
-  `A standby takes over from ${state.active}, which stands by then. The service goes on.`,
+  `A standby takes over from ${state.active}, which becomes a standby. The service goes on.`,
   "Switch over",
   !sessionStorage.getItem("token"),
   switchOver,

@@ -1,4 +1,4 @@
-//! Calendar time for people and for machines that compare logs: RFC 3339, UTC, microseconds.
+//! Calendar time as RFC 3339, in UTC with microseconds, so that people can read and compare it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ pub(super) fn at(moment_ns: u64) -> String {
 }
 
 /// The calendar time now.
-pub fn wall_now() -> String {
+pub fn wall_clock_now() -> String {
     rfc3339(SystemTime::now())
 }
 
@@ -24,8 +24,8 @@ fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
-/// Year, month and day of a day counted from 1970-01-01. Years begin in March here, so that the
-/// leap day is the last of its year.
+/// Year, month and day of a day counted from 1970-01-01. Years begin in March in this calculation,
+/// so that the leap day is the last day of its year.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_BEFORE_1970: u64 = 719_468;
     const DAYS_IN_400_YEARS: u64 = 146_097;
