@@ -18,5 +18,5 @@ mod run;
 
 pub use inject::Plan;
 pub use operate::Operation;
-pub use report::Report;
+pub use report::{Limits, Report};
 pub use run::{DemoConfig, DemoError, run};
