@@ -79,5 +79,9 @@ fn a_socket_that_is_in_use_is_refused() {
 fn a_mistyped_option_is_one_line_too() {
     assert!(mistake(&["demo", "--faults", "0"]).contains("--faults"));
     assert!(mistake(&["demo", "--fault", "3"]).contains("--fault"));
+    for value in ["soon", "NaN", "-1"] {
+        let limit = format!("--max-median-interruption-ms={value}");
+        assert!(mistake(&["demo", &limit]).contains("--max-median-interruption-ms"), "{value}");
+    }
     assert!(mistake(&[]).contains("--help"));
 }

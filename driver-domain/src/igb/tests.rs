@@ -248,6 +248,17 @@ fn a_half_sent_packet_of_a_dead_driver_does_not_reach_the_first_frame() {
 }
 
 #[test]
+fn nothing_of_a_sent_frame_stays_where_a_later_store_could_be_lost() {
+    let (nic, memory) = bench(Personality::Hardware);
+    let (mut igb, _) = attach(&nic, &memory, Role::Active).unwrap();
+    assert_eq!(igb.tx_provide(&crate::testing::VmmRings::frame(5, 60)), Ok(true));
+    igb.ring_transmit();
+    nic.take_sent();
+    assert!(igb.tx_return(|_| ()));
+    assert!(memory.domain.nic.tx_ring.iter().all(|descriptor| descriptor.words() == [0, 0]));
+}
+
+#[test]
 fn no_receive_descriptor_has_a_buffer_after_the_attach() {
     let (nic, memory) = bench(Personality::Hardware);
     memory.domain.nic.rx_slots[9].store(3, Ordering::Relaxed);

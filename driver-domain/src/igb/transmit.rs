@@ -182,6 +182,10 @@ impl<'m> TransmitQueue<'m> {
 
     /// Claims the oldest frame if it has been sent: calls `each` with the number of each of its
     /// buffers. Returns true if it was.
+    ///
+    /// Claimed descriptors are emptied. Where a store into one is lost later on, the NIC finds nothing
+    /// to send, which the VMM notices; with what stands there from the frame before, it would send
+    /// that frame's length or bytes, which nobody here can notice.
     pub fn claim(&mut self, mut each: impl FnMut(u16)) -> bool {
         if !self.is_completed() {
             return false;
@@ -190,6 +194,7 @@ impl<'m> TransmitQueue<'m> {
         loop {
             let at = index(self.claimed);
             self.claimed = self.claimed.wrapping_add(1);
+            self.ring[at].store(0, 0);
             if self.shadow[at].buffer != NO_BUFFER {
                 each(self.shadow[at].buffer);
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{AppArgs, DemoArgs, Failure, Format, ImageArgs, RunArgs, mistake};
 use crate::logs::notice;
 use lab::app;
-use lab::demo::{self, DemoConfig, DemoError};
+use lab::demo::{self, DemoConfig, DemoError, Limits};
 use microvm::domain::SlotError;
 use operate::control::{Plane, Reloaded};
 use operate::service::Service;
@@ -37,11 +37,15 @@ pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
         DemoError::Plane(_) => mistake(&error),
         _ => Failure::Run(one_line(&error)),
     })?;
+    let limits = Limits {
+        max_interruption_ms: args.max_interruption_ms,
+        max_median_interruption_ms: args.max_median_interruption_ms,
+    };
     match args.format {
-        Format::Text => print!("{}", report.text(args.max_interruption_ms)),
+        Format::Text => print!("{}", report.text(limits)),
         Format::Json => println!("{}", json(&report)?),
     }
-    match report.failure(args.max_interruption_ms) {
+    match report.failure(limits) {
         None => Ok(()),
         Some(why) => Err(Failure::Run(why)),
     }

@@ -133,9 +133,12 @@ struct DemoArgs {
     /// Seed of the random moments of injection
     #[arg(long, default_value_t = 1, value_name = "S")]
     seed: u64,
-    /// Fail if an interruption is longer
-    #[arg(long, value_name = "X")]
+    /// Fail if an interruption is longer in which the machine itself did not stand still
+    #[arg(long, value_name = "X", value_parser = limit_ms)]
     max_interruption_ms: Option<f64>,
+    /// Fail if the median of these interruptions is longer
+    #[arg(long, value_name = "X", value_parser = limit_ms)]
+    max_median_interruption_ms: Option<f64>,
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -167,6 +170,12 @@ fn plans() -> impl TypedValueParser<Value = Plan> {
         let planned = operation.map_or(Plan::Mixed, Plan::Planned);
         cause.map_or(planned, Plan::Only)
     })
+}
+
+/// A limit that something can be over.
+fn limit_ms(text: &str) -> Result<f64, String> {
+    let limit = text.parse::<f64>().ok().filter(|ms| ms.is_finite() && *ms >= 0.0);
+    limit.ok_or_else(|| "a number of milliseconds is needed".into())
 }
 
 impl DemoArgs {

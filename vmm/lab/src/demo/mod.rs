@@ -29,5 +29,5 @@ mod session;
 pub use config::DemoConfig;
 pub use error::DemoError;
 pub use plan::{Operation, Plan};
-pub use report::Report;
+pub use report::{Limits, Report};
 pub use run::run;

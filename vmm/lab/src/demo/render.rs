@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::confusion;
-use super::report::{FailoverRow, GOAL_INTERRUPTION_US, Report};
+use super::report::{FailoverRow, GOAL_INTERRUPTION_US, Limits, Report};
 use crate::traffic::percentile;
 
 /// Upper edges of the histogram's bins, milliseconds.
@@ -13,13 +13,13 @@ const BAR_CHARS: usize = 40;
 
 impl Report {
     /// Table, histogram, and one verdict line.
-    pub fn text(&self, max_interruption_ms: Option<f64>) -> String {
+    pub fn text(&self, limits: Limits) -> String {
         let mut out = String::new();
         table(&mut out, &self.failovers);
         confusion::table(&mut out, &self.failovers);
         histogram(&mut out, &self.failovers);
         self.traffic_lines(&mut out);
-        out.push_str(&self.verdict_line(max_interruption_ms));
+        out.push_str(&self.verdict_line(limits));
         out.push('\n');
         out
     }
@@ -58,14 +58,18 @@ impl Report {
                     self.machine_stalls_ms.len()
                 ),
             );
+            if let Some(median_us) = self.stall_free_median_us {
+                let median_ms = median_us / 1000.0;
+                line(out, format_args!("          p50 {median_ms:.2} ms where it did not"));
+            }
         }
         if !self.realtime {
             line(out, format_args!("machine   no real-time scheduling was permitted"));
         }
     }
 
-    fn verdict_line(&self, max_interruption_ms: Option<f64>) -> String {
-        if let Some(why) = self.failure(max_interruption_ms) {
+    fn verdict_line(&self, limits: Limits) -> String {
+        if let Some(why) = self.failure(limits) {
             return format!("FAILED: {why}");
         }
         let all = self.failovers.len();

@@ -73,6 +73,7 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     }
     let slots = demo.system.slots();
     let during = |stall: &&operate::observe::Stall| stall.woke_ns >= first_echo_ns;
+    let failovers = report::rows(&outcomes, slots, &ledger, &stalls);
     Ok(Report {
         schema: "warmspare.demo/1",
         policy: config.policy,
@@ -80,7 +81,8 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
         machine_stalls_ms: stalls.iter().filter(during).map(|s| s.length_ms()).collect(),
         first_echo_ms: (first_echo_ns - config.began_ns) as f64 / 1e6,
         traffic: Traffic::of(&ledger),
-        failovers: report::rows(&outcomes, slots, &ledger, &stalls),
+        stall_free_median_us: report::stall_free_median_us(&failovers),
+        failovers,
         memory: Memory::now(),
     })
 }
