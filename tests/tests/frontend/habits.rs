@@ -230,7 +230,7 @@ fn failovers_happen_behind_an_open_socket() {
             qemu.remove_memory(&guest);
             qemu.start(&guest);
         }
-        bench.rig.wait_failover();
+        assert_eq!(bench.rig.wait_failover().record.from, failed);
         bench.exchange(&mut guest);
         bench.rig.wait_whole();
     }

@@ -20,6 +20,8 @@ const LOG_ALL: u64 = 1 << 26;
 const PAGE: u64 = 4096;
 /// Variant of a hang: the transmit path.
 const IN_TRANSMIT: usize = 1;
+/// Guests that leave while their driver hangs.
+const DEPARTURES: usize = 5;
 /// In which a frame that is called back would come.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -254,7 +256,8 @@ fn logs_that_are_not_there_are_refused_and_others_short_or_askew_hold_nobody_up(
 #[test]
 fn what_a_guest_sent_last_is_out_when_it_has_left_and_nothing_follows() {
     let mut bench = Bench::new();
-    for _ in 0..5 {
+    let mut rounds_all_out = 0;
+    for _ in 0..DEPARTURES {
         let mut guest = TestGuest::new();
         let raw = RawFrontend::start(bench.rig.socket(), &guest);
         bench.exchange(&mut guest);
@@ -287,6 +290,9 @@ fn what_a_guest_sent_last_is_out_when_it_has_left_and_nothing_follows() {
         let told = seen.len() as u64 + left_behind;
         assert!(told >= numbers.len() as u64, "out: {seen:?}, left behind: {left_behind}");
         assert_eq!(counters.announced.get(), announced, "it is called back");
+        rounds_all_out += usize::from(seen.len() == numbers.len());
     }
+    let most = rounds_all_out > DEPARTURES / 2;
+    assert!(most, "all were out in {rounds_all_out} of {DEPARTURES} departures");
     bench.assert_serves();
 }
