@@ -1,7 +1,7 @@
 //! The dashboard in a real browser, before a real system.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use warmspare::control::client::Client;
@@ -96,18 +96,17 @@ fn the_page_shows_both_domains_and_that_they_are_redundant() {
 #[test]
 fn a_crash_appears_within_a_second_and_the_numbers_are_the_apis() {
     let stage = Stage::set("crash");
-    stage.crash();
-    let appeared = stage.browser.wait(
-        "the crash in the table",
-        "return document.querySelectorAll('#failures tbody tr').length === 1",
-    );
-    // A figure for people; on a crowded machine a browser has to wait for its turn.
-    println!("the crash appeared after {appeared:?}");
-    assert!(stage.text("#failures tbody").contains("crash"));
-    for _ in 0..4 {
+    let mut appeared = [1, 2, 3, 4, 5].map(|number| {
         stage.wait_redundant();
         stage.crash();
-    }
+        let rows = format!("document.querySelectorAll('#failures tbody tr').length === {number}");
+        stage.browser.wait("the crash in the table", &format!("return {rows}"))
+    });
+    assert!(stage.text("#failures tbody").contains("crash"));
+    appeared.sort();
+    eprintln!("crashes appeared after {appeared:?}");
+    // On a crowded machine a browser has to wait for its turn.
+    assert!(appeared[2] <= 2 * Duration::from_secs(1), "crashes appeared after {appeared:?}");
     stage.wait_redundant();
     let wanted = "return document.querySelector('[data-figure=failovers]')?.textContent === '5'";
     stage.browser.wait("five failovers", wanted);
