@@ -14,7 +14,7 @@ use warmspare::domain::{DomainId, VcpuState};
 use warmspare::fault::{Cause, Victim};
 use warmspare::observe::Snapshot;
 use warmspare::supervisor::{Event, RoleState};
-use warmspare::topology::DumpSpec;
+use warmspare::topology::{DumpSpec, Limits};
 use warmspare_tests::rig::Rig;
 
 /// One after the other: these stop domains for a while, and look at what others do meanwhile.
@@ -31,6 +31,10 @@ struct Stage {
 
 impl Stage {
     fn set(name: &str) -> Self {
+        Self::set_with(name, Limits::default())
+    }
+
+    fn set_with(name: &str, limits: Limits) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let name = format!("warmspare-examine-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
@@ -38,6 +42,7 @@ impl Stage {
         let dumps = DumpSpec::in_dir(&folder.join("dumps"));
         let rig = Rig::start_with(|topology| {
             topology.dumps = Some(dumps);
+            topology.limits = limits;
             // A drill by the clock would meet breakpoints that are meant for others.
             topology.drill.every_s = 0;
         });
@@ -194,10 +199,17 @@ fn a_living_domain_leaves_a_core_file_and_serves_on() {
 
 #[test]
 fn a_dump_needs_a_domain_that_runs() {
-    let stage = Stage::set("unknown");
+    let limits =
+        Limits { failures: 1, quarantine_s: 600, quarantine_max_s: 600, ..Limits::default() };
+    let stage = Stage::set_with("unknown", limits);
     let request = DomainRequest { domain: "zz".into() };
     let dump: Result<Dumped, _> = stage.client.post("/api/v1/dump", &request);
     assert_eq!(refused(dump), ErrorCode::UnknownDomain);
+    let active = stage.rig.active();
+    stage.crash(active);
+    stage.rig.wait("a quarantine", |_| stage.role(active) == RoleState::Quarantined);
+    let dump: Result<Dumped, _> = stage.client.post("/api/v1/dump", &stage.of(active));
+    assert_eq!(refused(dump), ErrorCode::NotRunning);
 }
 
 #[test]
@@ -298,12 +310,16 @@ fn a_debugged_standby_is_let_go_when_it_has_to_serve() {
     let folder = stage.folder.clone();
     let debugger = std::thread::spawn(move || said(&gdb(&folder, &[&program], &commands)));
     stage.rig.wait("gdb to stop it", |_| mark.exists());
+    let life = stage.rig.system.failover().life(spare).unwrap();
+    assert_eq!(life.state(), VcpuState::Held);
+    drop(life);
     stage.crash(active);
     let report = stage.rig.wait_failover();
     assert_eq!(report.record.to, Some(spare));
     assert!(report.first_sent_ns.is_some(), "no breakpoint stops it");
     stage.rig.wait_whole();
     let text = debugger.join().unwrap();
+    assert!(text.contains("Breakpoint 1 at "), "gdb has set it: {text}");
     assert!(!text.contains("Breakpoint 1, "), "{text}");
     let epoch = stage.rig.system.failover().state(spare).1;
     assert_goes_on(&stage, spare, epoch);
