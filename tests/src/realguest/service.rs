@@ -53,17 +53,17 @@ impl InProcess {
         Ok(())
     }
 
-    /// Waits until it is redundant, and says loudly what has failed since somebody asked last: nobody
-    /// caused that, and the next fault must not be taken for it.
+    /// Waits until it is redundant. What has failed since somebody asked last, nobody has caused, and the
+    /// next fault must not be taken for it.
     ///
     /// # Errors
-    /// As for [`Self::wait_redundant`].
+    /// As for [`Self::wait_redundant`], or a domain has failed.
     pub(crate) fn settle(&self) -> Result<()> {
         self.wait_redundant()?;
         for event in self.system.events().try_iter() {
             if let Event::Failover(report) = event {
                 let verdict = report.record.verdict;
-                eprintln!("linux-guest: NOBODY CAUSED THIS FAILOVER: {verdict}: {verdict:?}");
+                bail!("nobody caused this failover: {verdict}: {verdict:?}");
             }
         }
         Ok(())

@@ -219,7 +219,10 @@ impl<'a> Bench<'a> {
         }
         let report = service.wait_failover()?;
         let active = service.active()?;
-        ensure!(active != failed, "nobody took over: {:?}", report.record.verdict);
+        let (from, verdict) = (report.record.from.index(), report.record.verdict);
+        let is_answer = from == failed && verdict.cause() == cause.name();
+        ensure!(is_answer, "a fault ({}) was found as {verdict:?}", cause.name());
+        ensure!(active != failed, "nobody took over: {verdict:?}");
         let end = Instant::now() + PATIENCE;
         while self.lan.port_of(mac)?.as_deref() != Some(TAPS[active]) {
             ensure!(
