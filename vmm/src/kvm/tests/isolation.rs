@@ -21,6 +21,7 @@ guest!(load_stack_of_ring_0, "mov ebx, 0x13ff0", "mov rax, [rbx]");
 guest!(load_page_tables, "mov ebx, 0x14000", "mov rax, [rbx]");
 guest!(load_past_ram, "mov ebx, 0x400000", "mov rax, [rbx]");
 guest!(load_kernel_half, "mov rbx, 0xffff800000000000", "mov rax, [rbx]");
+guest!(load_between_the_halves, "mov rbx, 0x800000000000", "mov rax, [rbx]");
 guest!(store_text, "mov ebx, 0x40000", "mov [rbx], eax");
 guest!(store_rodata, "mov ebx, 0x41000", "mov [rbx], eax");
 guest!(store_control, "mov ebx, 0x100000", "mov [rbx], eax");
@@ -63,6 +64,7 @@ fn what_is_not_granted_is_a_page_fault() {
 fn a_non_canonical_address_is_a_general_protection_fault() {
     // The upper half is canonical: a page fault; between the halves nothing is.
     assert_eq!(crash(load_kernel_half()).vector, 14);
+    assert_eq!(crash(load_between_the_halves()).vector, 13);
 }
 
 guest!(
