@@ -53,8 +53,8 @@ impl InProcess {
         Ok(())
     }
 
-    /// Waits until it is redundant. What has failed since somebody asked last, nobody has caused, and the
-    /// next fault must not be taken for it.
+    /// Waits until it is redundant. What has failed since somebody asked last, nobody has caused,
+    /// and the next fault must not be taken for it.
     ///
     /// # Errors
     /// As for [`Self::wait_redundant`], or a domain has failed.

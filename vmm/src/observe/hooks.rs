@@ -173,7 +173,8 @@ mod tests {
         assert_eq!(run(&hook, &event("link")).unwrap(), None);
         assert!(start.elapsed() < Duration::from_secs(30));
         let started = std::fs::read_to_string(&file).unwrap();
-        // One that was killed may wait as a zombie, without a command line, for whoever inherits it.
+        // One that was killed may wait as a zombie, without a command line, for whoever inherits
+        // it.
         let command = format!("/proc/{}/cmdline", started.trim());
         while std::fs::read(&command).is_ok_and(|line| !line.is_empty()) {
             assert!(start.elapsed() < Duration::from_secs(30), "{started} lives on");
