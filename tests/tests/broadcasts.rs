@@ -21,8 +21,8 @@ fn broadcast(number: u32) -> [u8; 60] {
     frame
 }
 
-/// Broadcasts every 100 µs while `act` runs, numbered from 1. Returns when each was sent, `CLOCK_MONOTONIC`
-/// nanoseconds.
+/// Broadcasts every 100 µs while `act` runs, numbered from 1. Returns when each was sent,
+/// `CLOCK_MONOTONIC` nanoseconds.
 fn broadcast_while(port: &Port, act: impl FnOnce()) -> Vec<u64> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -59,8 +59,8 @@ fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (u64, u64) {
     (sent, arrived(rig))
 }
 
-/// Takes what comes in for a guest, until it is told to stop and nothing has come for a while. The numbers of
-/// the broadcasts.
+/// Takes what comes in for a guest, until it is told to stop and nothing has come for a while. The
+/// numbers of the broadcasts.
 fn take_broadcasts(guest: &mut TestGuest, stop: &AtomicBool) -> Vec<u32> {
     const QUIET: Duration = Duration::from_millis(100);
     let (mut numbers, mut last) = (Vec::new(), Instant::now());

@@ -149,8 +149,8 @@ fn a_service_is_looked_at_switched_and_stopped() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone())
         .collect();
     assert_eq!(kinds.iter().filter(|kind| *kind == "switched").count(), 4, "{events}");
-    // An upgrade builds each spare anew. That there is no redundancy for so long is told only where somebody
-    // looks meanwhile; but whatever loss is told ends in a gain.
+    // An upgrade builds each spare anew. That there is no redundancy meanwhile is told unless
+    // nobody looks in so short a time; and what is told as lost is told as regained.
     let count = |wanted: &str| kinds.iter().filter(|kind| *kind == wanted).count();
     let (lost, regained) = (count("redundancy-lost"), count("redundancy-regained"));
     assert_eq!(regained, lost + 1, "{events}");

@@ -21,7 +21,8 @@ use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
 
 const A_WHILE: Duration = Duration::from_millis(60);
 const PROBATION: Duration = Duration::from_millis(100);
-/// From a verdict to the spare's first frame, in the median: three times what is promised from the fault on.
+/// From a verdict to the spare's first frame, in the median: three times what is promised from the
+/// fault on.
 const AT_ONCE: Duration = Duration::from_millis(3);
 
 fn spare(rig: &Rig) -> DomainId {
@@ -136,8 +137,8 @@ fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
     assert_no_failover(&rig);
 }
 
-/// Planned operations again and again, which say whether they were carried out, and crashes among them,
-/// each a moment later: all are failovers.
+/// Planned operations again and again, which say whether they were carried out, and crashes among
+/// them, each a moment later: all are failovers.
 fn assert_crashes_among(
     operate: impl Fn(&Failover) -> bool + Send + Sync,
     crashes: u64,

@@ -20,8 +20,8 @@ const FOUND: Duration = Duration::from_secs(3);
 const TAIL_ATTEMPTS: usize = 8;
 const LOST_WAKEUPS: usize = 5;
 const IDLE_HANGS: usize = 5;
-/// A domain that sleeps and is dead is found at the next proof of life, of which there are ten a second:
-/// twice and a half times as long in the median.
+/// A domain that sleeps and is dead is found at the next proof of life, of which there are ten a
+/// second: twice and a half times as long in the median.
 const IDLE_LIMIT: Duration = Duration::from_millis(250);
 /// Variable that makes the calm last longer: seconds.
 const CALM_SECONDS: &str = "WARMSPARE_CALM_SECONDS";
@@ -159,8 +159,9 @@ fn with_both_cables_pulled_nobody_fails_and_the_first_that_returns_serves() {
     rig.assert_service_whole();
 }
 
-/// The NIC's interrupt stays masked until this test has heard of the healing, which may take it a while:
-/// neither that the mask lasts nor that wakeups are lost again meanwhile is what is judged here.
+/// The NIC's interrupt stays masked until this test has heard of the healing, which may take it a
+/// while: neither that the mask lasts nor that wakeups are lost again meanwhile is what is judged
+/// here.
 fn bear_the_mask(topology: &mut Topology) {
     topology.detect.masked_us = 10_000_000;
     topology.detect.lost_wakeup_window_us = 1_000;

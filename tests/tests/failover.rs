@@ -11,6 +11,7 @@ use shared_ring::layout;
 use shared_ring::{Entry, EntryFlags};
 use supervisor::Verdict;
 use switchboard::{RingName, Violation};
+use warmspare_tests::emulation;
 use warmspare_tests::rig::{Rig, alone};
 
 const A_WHILE: Duration = Duration::from_millis(60);
@@ -18,8 +19,9 @@ const A_WHILE: Duration = Duration::from_millis(60);
 const WARM_UP: usize = 6;
 /// Failovers over which nothing may grow.
 const MANY: usize = 40;
-/// By how much memory may grow in these, KiB. The sender's books take some 40 KiB for the datagrams of that
-/// time; what is left is 12 KiB a failover, less than the stack alone of a thread that stays.
+/// By how much memory may grow in these, KiB. The sender's books take some 40 KiB for the datagrams
+/// of that time; what is left is 12 KiB a failover, less than the stack alone of a thread that
+/// stays.
 const MOST_KIB: usize = 512;
 
 /// Corrupts the active domain's code and checks that the other one takes over.
@@ -98,8 +100,9 @@ fn a_frame_in_hand_at_two_failures_is_dropped_and_kept() {
     rig.assert_service_whole();
 }
 
-/// Has a domain gone wrong publish something, and returns what is found of it. Its vCPU is held meanwhile,
-/// so that the domain itself publishes nothing over it: a wrong that is not noticed stays unnoticed.
+/// Has a domain gone wrong publish something, and returns what is found of it. Its vCPU is held
+/// meanwhile, so that the domain itself publishes nothing over it: a wrong that is not noticed
+/// stays unnoticed.
 fn provoke(rig: &Rig, wrong: impl Fn(&DomainSlot, u16)) -> Violation {
     let failed = rig.active();
     let life = rig.system.failover().life(failed).unwrap();
@@ -181,8 +184,8 @@ fn a_buffer_that_no_frame_was_written_to_ends_in_a_failover() {
     let rig = Rig::start();
     let claimed = Cell::new(None);
     let violation = provoke(&rig, |slot, epoch| {
-        // The buffer that was read last has been cleared and given back to the NIC behind all others: it is
-        // the one that the NIC reaches last.
+        // The buffer that was read last has been cleared and given back to the NIC behind all
+        // others: it is the one that the NIC reaches last.
         let last = slot.status().rx_done_published.0.load(Ordering::Acquire).wrapping_sub(1);
         let buffer = received_entry(slot, last).load().buffer;
         claimed.set(Some(buffer));
@@ -244,9 +247,10 @@ fn many_failovers_leave_memory_threads_and_descriptors_flat() {
     };
     crash_many(WARM_UP);
     let before = held_by_us();
-    crash_many(MANY);
+    // On emulated processors each takes a second.
+    crash_many(MANY / emulation::slowness().min(4) as usize);
     let after = held_by_us();
-    eprintln!("descriptors, threads, KiB: {before:?}, and {MANY} failovers later {after:?}");
+    eprintln!("descriptors, threads, KiB: {before:?}, and many failovers later {after:?}");
     let ([descriptors, threads, kib], [descriptors_after, threads_after, kib_after]) =
         (before, after);
     assert_eq!((descriptors_after, threads_after), (descriptors, threads));

@@ -12,9 +12,11 @@ use warmspare_tests::frontend::{Connection, Station, TestGuest, number_of};
 use warmspare_tests::rig::Rig;
 
 const FAILOVERS: usize = 9;
-/// How long after a takeover the failed NIC's frame comes: before each announcement that is repeated.
+/// How long after a takeover the failed NIC's frame comes: before each announcement that is
+/// repeated.
 const LATE_BY: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2), Duration::from_millis(8)];
-/// Twice the longest pause between two announcements of the default schedule (1, 5 and 20 ms), for the median.
+/// Twice the longest pause between two announcements of the default schedule (1, 5 and 20 ms), for
+/// the median.
 const LIMIT: Duration = Duration::from_millis(30);
 /// Numbers of frames that are none of the many.
 const FIRST_EXCHANGE: u32 = 1_000_000;
@@ -62,9 +64,9 @@ fn wait_traffic(rig: &Rig) {
     rig.wait("traffic", |rig| served(rig) > before + 30);
 }
 
-/// A takeover, and a late frame of the failed NIC's after it. Returns for how long the guest, which says
-/// nothing itself, was out of reach then; nothing if no announcement was due any more, because this
-/// thread was kept from sending the late frame until the failed NIC had long been silent.
+/// A takeover, and a late frame of the failed NIC's after it. Returns for how long the guest, which
+/// says nothing itself, was out of reach then; nothing if no announcement was due any more, because
+/// this thread was kept from sending the late frame until the failed NIC had long been silent.
 fn reach_after_late_frame(
     rig: &Rig,
     lan: &Station,

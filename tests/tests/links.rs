@@ -100,7 +100,8 @@ fn is_fit(rig: &Rig, id: DomainId) -> bool {
     rig.system.failover().views()[id.index()].health() == Health::Healthy
 }
 
-/// The port of the NIC that serves dies, and lives again when it has been left. Returns how long that took.
+/// The port of the NIC that serves dies, and lives again when it has been left. Returns how long
+/// that took.
 fn leave_dead_port(rig: &Rig) -> Duration {
     let active = rig.active();
     let standby = DomainId(1 - active.0);

@@ -55,7 +55,8 @@ fn of_two_spares_the_first_takes_over_and_then_the_other() {
     let _alone = alone();
     let rig = Rig::start_with(|topology| {
         three_domains(topology);
-        // One that has failed stays away: it cannot be back, and first again, when the next one fails.
+        // One that has failed stays away: it cannot be back, and first again, when the next one
+        // fails.
         topology.limits =
             Limits { failures: 1, quarantine_s: 1, quarantine_max_s: 1, ..topology.limits };
     });

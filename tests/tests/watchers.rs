@@ -20,7 +20,8 @@ const STUCK: usize = 10;
 const SCRAPE_PERIOD: Duration = Duration::from_millis(100);
 const CRASHES: usize = 12;
 const FLOOD: usize = 20_000;
-/// A failover that is watched may take so many times as long as one that is not, and this much more.
+/// A failover that is watched may take so many times as long as one that is not, and this much
+/// more.
 const MOST_TIMES: f64 = 2.0;
 const SLACK_US: f64 = 1000.0;
 

@@ -8,9 +8,9 @@ use platform::clock::monotonic_ns;
 use supervisor::{SwitchError, SwitchReport};
 use switchboard::HandoverError;
 
-/// Switches that were carried out or refused, of one system. A refusal while the machine itself stood still
-/// says nothing of the product, unless there are many of them; of the others a rare one is left to what the
-/// witness cannot see.
+/// Switches that were carried out or refused, of one system. A refusal while the machine itself
+/// stood still says nothing of the product, unless there are many of them; of the others a rare one
+/// is left to what the witness cannot see.
 #[derive(Default)]
 pub(super) struct Switches {
     done: AtomicU32,

@@ -174,6 +174,7 @@ impl Code {
 mod tests {
     use super::*;
     use microvm::domain::MAX_FAULTY_BYTES;
+    use microvm::kvm::{Segment, SegmentProtection};
 
     #[test]
     fn the_driver_images_have_what_faults_corrupt() {
@@ -184,8 +185,9 @@ mod tests {
                 assert!(symbol.len as usize > MAX_FAULTY_BYTES, "{symbol:?}");
             }
             let tx = symbol(&image, Site::Tx.symbol()).unwrap();
-            let text = image.segments().iter().find(|s| s.address <= tx.address);
-            assert!(text.is_some());
+            let holds = |s: &&Segment| (s.address..s.address + s.len).contains(&tx.address);
+            let text = image.segments().iter().find(holds).unwrap();
+            assert_eq!(text.protection, SegmentProtection::ReadExecute);
         }
     }
 

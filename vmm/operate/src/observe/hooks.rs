@@ -181,10 +181,21 @@ mod tests {
 
     #[test]
     fn a_program_over_its_time_is_killed_with_all_it_started() {
-        let hook = shell(&["link"], "sleep 60 & sleep 60", Duration::from_millis(50));
+        let file = std::env::temp_dir().join(format!("warmspare-over-{}", std::process::id()));
+        let script = format!("sleep 60 & echo $! > {}; sleep 60", file.display());
+        let hook = shell(&["link"], &script, Duration::from_millis(500));
         let start = Instant::now();
         assert_eq!(run(&hook, &event("link")).unwrap(), Ending::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(30));
+        let started = std::fs::read_to_string(&file).unwrap();
+        // One that was killed may wait as a zombie, without a command line, for whoever inherits
+        // it.
+        let command = format!("/proc/{}/cmdline", started.trim());
+        while std::fs::read(&command).is_ok_and(|line| !line.is_empty()) {
+            assert!(start.elapsed() < Duration::from_secs(30), "{started} lives on");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::remove_file(file).unwrap();
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Holding a vCPU out of the guest, and kicking it out once.
 
+use std::sync::atomic::Ordering;
+
 use shared_ring::Role;
 use shared_ring::layout::STATUS_BASE;
 
@@ -84,14 +86,18 @@ fn a_nudge_is_an_exit_and_nothing_else() {
 }
 
 #[test]
-fn a_parked_vcpu_is_signalled_once_somebody_rings() {
+fn an_event_that_the_vcpu_thread_has_not_taken_is_signalled() {
     let stage = Stage::new();
-    let life = started(&stage, sleepy());
-    eventually("the domain parks", || life.state() == VcpuState::Parked);
-    assert!(!life.is_signalled());
-    // Held, it does not take the event away.
+    let life = started(&stage, busy());
+    // It does not park, so that it takes no event.
     let _held = life.hold();
+    eventually("the vCPU is held", || life.state() == VcpuState::Held);
+    assert!(!life.is_signalled());
     stage.nic.queue.write(1).unwrap();
-    assert_eq!(life.state(), VcpuState::Held);
-    eventually("nobody has taken the event", || life.is_signalled());
+    assert!(life.is_signalled());
+    let control = stage.slot.control();
+    control.role.store(Role::Standby as u32, Ordering::SeqCst);
+    assert!(!life.is_signalled(), "a standby does not wait for its NIC");
+    stage.slot.kick.write(1).unwrap();
+    assert!(life.is_signalled());
 }
