@@ -5,6 +5,7 @@ pub mod browser;
 pub mod campaign;
 pub mod emulation;
 pub mod frontend;
+pub mod gates;
 pub mod man;
 pub mod nested;
 pub mod realguest;

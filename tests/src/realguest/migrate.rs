@@ -104,8 +104,9 @@ impl Bench<'_> {
         let from_ns = monotonic_ns();
         let listener = Listener::open(self.lan)?;
         let service = self.service()?;
+        let failed = service.active()?;
         service.inject(Cause::Crash, 0)?;
-        service.wait_failover()?;
+        service.wait_failover_of(failed)?;
         service.wait_redundant()?;
         let heard = listener.announcements(&self.parts.mac());
         ensure!(heard == [0, 0], "announced where it is not any more: {heard:?}");

@@ -12,6 +12,7 @@
 
 pub(crate) mod guest;
 mod image;
+mod judge;
 pub(crate) mod lan;
 mod migrate;
 pub(crate) mod network;
@@ -172,7 +173,10 @@ pub fn run(args: &LinuxGuestArgs) -> Result<()> {
         if !wanted {
             continue;
         }
-        let outcome = step(&mut bench);
+        let outcome = step(&mut bench).and_then(|figures| {
+            bench.expect_nothing_unasked()?;
+            Ok(figures)
+        });
         println!("{}", line(name, &outcome));
         if outcome.is_err() {
             failed.push(name);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use warmspare::fault::{Cause, Victim};
-use warmspare::supervisor::{Event, FailoverReport, System, Wires};
+use warmspare::supervisor::{Event, FailoverRecord, FailoverReport, System, Wires};
 use warmspare::switchboard::Counters;
 use warmspare::topology::{Policy, Topology};
 
@@ -53,19 +53,27 @@ impl InProcess {
         Ok(())
     }
 
-    /// Waits until it is redundant, and says loudly what has failed since somebody asked last: nobody
-    /// caused that, and the next fault must not be taken for it.
+    /// Waits until it is redundant.
     ///
     /// # Errors
-    /// As for [`Self::wait_redundant`].
+    /// As for [`Self::wait_redundant`]; or a domain has failed since the last fault, and nobody caused
+    /// that.
     pub(crate) fn settle(&self) -> Result<()> {
         self.wait_redundant()?;
-        for event in self.system.events().try_iter() {
-            if let Event::Failover(report) = event {
-                let verdict = report.record.verdict;
-                eprintln!("linux-guest: NOBODY CAUSED THIS FAILOVER: {verdict}: {verdict:?}");
-            }
-        }
+        self.expect_nothing_unasked()
+    }
+
+    /// No domain has failed since somebody asked last.
+    ///
+    /// # Errors
+    /// One has, and nobody caused that.
+    pub(crate) fn expect_nothing_unasked(&self) -> Result<()> {
+        let failovers = self.system.events().try_iter().filter_map(|event| match event {
+            Event::Failover(report) => Some(evidence(&report)),
+            _ => None,
+        });
+        let unasked: Vec<_> = failovers.collect();
+        ensure!(unasked.is_empty(), "nobody caused these failovers: {}", unasked.join("; "));
         Ok(())
     }
 
@@ -94,6 +102,17 @@ impl InProcess {
         Ok(victim.inject(cause, variant)?.at_ns)
     }
 
+    /// The next failover, which is to be that of the domain with this index.
+    ///
+    /// # Errors
+    /// There is none; or another domain has failed, and nobody caused that.
+    pub(crate) fn wait_failover_of(&self, failed: usize) -> Result<FailoverReport> {
+        let report = self.wait_failover()?;
+        let is_it = report.record.from.index() == failed;
+        ensure!(is_it, "nobody caused this failover: {}", evidence(&report));
+        Ok(report)
+    }
+
     /// The next failover.
     ///
     /// # Errors
@@ -109,6 +128,12 @@ impl InProcess {
             }
         }
     }
+}
+
+/// What is known of a failover that nobody caused.
+fn evidence(report: &FailoverReport) -> String {
+    let FailoverRecord { from, to, verdict, .. } = report.record;
+    format!("{from:?} to {to:?}: {verdict}: {verdict:?}; {}", report.epitaph)
 }
 
 /// A program in a namespace. Killed when dropped.

@@ -10,20 +10,18 @@ use warmspare::observe::Witness;
 use warmspare::supervisor::FailoverReport;
 use warmspare::traffic::{Ledger, percentile};
 
-use super::Parts;
 use super::guest::{GUEST, LinuxGuest};
 use super::lan::{Lan, TAPS};
 use super::ping::Ping;
 use super::service::{InProcess, Program};
 use super::stream::{self, Typing};
+use super::{Parts, judge};
 
 const PERIOD: Duration = Duration::from_millis(1);
 /// How long service may take to come back before a step has failed: no promise.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Around a fault: the echoes that tell how long it was felt.
 const AROUND: Duration = Duration::from_millis(60);
-/// The promised interruption.
-const LIMIT_NS: u64 = 10_000_000;
 /// For a guest that has just been asked for something new.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 /// Traffic between two faults.
@@ -34,9 +32,6 @@ const BLOCKS: u64 = 1526;
 /// For a rate without faults.
 const QUIET_BLOCKS: u64 = 400;
 
-/// What fails, in turn.
-pub(super) const CAUSES: [Cause; 3] = [Cause::Crash, Cause::Hang, Cause::Link];
-
 /// A guest, a LAN, and the service between them.
 pub(super) struct Bench<'a> {
     pub(super) lan: &'a Lan,
@@ -45,7 +40,7 @@ pub(super) struct Bench<'a> {
     pub(super) service: Option<InProcess>,
     pub(super) guest: Option<LinuxGuest>,
     boot: Duration,
-    witness: Witness,
+    pub(super) witness: Witness,
 }
 
 /// Steps that take too long for every day.
@@ -104,6 +99,11 @@ impl<'a> Bench<'a> {
         Ok(ping)
     }
 
+    /// No domain has failed since the last fault.
+    pub(super) fn expect_nothing_unasked(&self) -> Result<()> {
+        self.service.as_ref().map_or(Ok(()), InProcess::expect_nothing_unasked)
+    }
+
     fn booted(&mut self) -> Result<Value> {
         let start = Instant::now();
         let ledger = self.ping()?.finish()?;
@@ -133,10 +133,10 @@ impl<'a> Bench<'a> {
         // An emulated processor takes some 20 ms for code that it meets for the first time, and a
         // new connection is that.
         std::thread::sleep(SETTLE);
-        let mut reports = Vec::new();
+        let (causes, mut reports) = (judge::causes(), Vec::new());
         for number in 0..self.failovers {
             let number = number as usize;
-            reports.push(self.fail_once(&mac, CAUSES[number % CAUSES.len()], number)?);
+            reports.push(self.fail_once(&mac, causes[number % causes.len()], number)?);
         }
         ping.wait_answers(PATIENCE)?;
         let typed = typing.finish()?;
@@ -147,31 +147,14 @@ impl<'a> Bench<'a> {
         ensure!(after == before, "the guest has seen its carrier change");
         let errors = self.guest()?.ask("errors")?;
         ensure!(errors == errors_before, "the guest's kernel complains: {errors}");
-        let silences: Vec<_> = reports.iter().filter_map(|f| f.silence(&ledger)).collect();
-        let [long, stalled] = self.over_limit(&silences);
-        let by_cause: serde_json::Map<_, _> = CAUSES
-            .iter()
-            .map(|cause| (cause.name().to_owned(), by_cause(&ledger, &reports, *cause)))
-            .collect();
+        let (by_cause, over) = self.judge_causes(&reports, &ledger)?;
         let figures = json!({
             "failovers": reports.len(),
             "by_cause": by_cause,
-            "over_10_ms": long,
-            "of_these_machine_stalled": stalled,
             "traffic": books(&ledger),
             "session": { "lines": typed.lines, "slowest_ms": millis(typed.slowest) },
         });
-        Ok(figures)
-    }
-
-    /// Of some silences, how many are longer than was promised; in how many of these the machine itself
-    /// stood still.
-    pub(super) fn over_limit(&self, silences: &[(u64, u64)]) -> [usize; 2] {
-        let stalls = self.witness.stalls();
-        let stalled =
-            |&&(from, to): &&(u64, u64)| stalls.iter().any(|stall| stall.overlaps(from, to));
-        let long: Vec<_> = silences.iter().filter(|(from, to)| to - from > LIMIT_NS).collect();
-        [long.len(), long.into_iter().filter(stalled).count()]
+        judge::verdict(figures, &over)
     }
 
     /// 100 MB each way over TCP, every byte checked, while the driver crashes.
@@ -215,7 +198,7 @@ impl<'a> Bench<'a> {
         } else {
             service.inject(cause, variant)?;
         }
-        let report = service.wait_failover()?;
+        let report = service.wait_failover_of(failed)?;
         let active = service.active()?;
         ensure!(active != failed, "nobody took over: {:?}", report.record.verdict);
         let end = Instant::now() + PATIENCE;
@@ -317,23 +300,22 @@ impl Failure {
         ledger.longest_gap(self.injected_ns, self.report.record.verdict_ns + around_ns)
     }
 
+    /// The longest time between two echoes with nothing wrong, in as long a time right before the
+    /// fault, milliseconds.
+    pub(super) fn healthy_ms(&self, ledger: &Ledger) -> f64 {
+        let around_ns = AROUND.as_nanos() as u64;
+        // The silence that the fault makes begins with the last echo before it.
+        let at_fault = ledger.longest_gap(self.injected_ns, self.injected_ns + 1);
+        let last_ns = at_fault.map_or(self.injected_ns, |(from_ns, _)| from_ns);
+        let before = ledger.longest_gap(last_ns.saturating_sub(around_ns), last_ns - 1);
+        before.map_or(0.0, |(from_ns, to_ns)| (to_ns - from_ns) as f64 / 1e6)
+    }
+
     /// From the verdict to the spare's first frame, milliseconds.
-    fn switch_ms(&self) -> Option<f64> {
+    pub(super) fn switch_ms(&self) -> Option<f64> {
         let sent_ns = self.report.first_sent_ns?.checked_sub(self.report.record.verdict_ns)?;
         Some(sent_ns as f64 / 1e6)
     }
-}
-
-fn by_cause(ledger: &Ledger, all: &[Failure], cause: Cause) -> Value {
-    let of: Vec<_> = all.iter().filter(|failure| failure.cause == cause).collect();
-    let silences = of.iter().filter_map(|failure| failure.silence(ledger));
-    let silences: Vec<f64> = silences.map(|(from, to)| (to - from) as f64 / 1e6).collect();
-    let switches: Vec<f64> = of.iter().filter_map(|failure| failure.switch_ms()).collect();
-    json!({
-        "events": of.len(),
-        "interruption_ms": spread(silences),
-        "verdict_to_first_frame_ms": spread(switches),
-    })
 }
 
 pub(super) fn spread(mut values: Vec<f64>) -> Value {

@@ -8,11 +8,14 @@ use serde_json::{Map, Value, json};
 use warmspare::clock::monotonic_ns;
 use warmspare::fault::Cause;
 use warmspare::supervisor::Verdict;
+use warmspare::traffic::Ledger;
 use warmspare_linux_guest::groups::{FrameSocket, Kind, MOST, Tally};
 
+use super::judge;
 use super::lan::{HOST_INTERFACE, Namespace, TAPS};
 use super::service::InProcess;
-use super::steps::{Bench, CAUSES, Failure, PATIENCE, SETTLE, books, spread};
+use super::steps::{Bench, Failure, PATIENCE, SETTLE, books};
+use crate::gates::{self, Relative};
 use crate::rig::StopAtEnd;
 
 /// Between two frames of each kind.
@@ -57,7 +60,7 @@ impl Bench<'_> {
     /// once, or is lost in a gap; and the guest's own do not come back.
     pub(super) fn groups(&mut self) -> Result<Value> {
         self.guest()?.ask("groups start")?;
-        let host = self.lan.host();
+        let (host, causes) = (self.lan.host(), judge::causes());
         let stop = AtomicBool::new(false);
         let (sent, failures) = std::thread::scope(|scope| -> Result<_> {
             let sender = scope.spawn(|| send_groups(host, &stop));
@@ -65,7 +68,7 @@ impl Bench<'_> {
             std::thread::sleep(SETTLE);
             let mac = self.parts.mac();
             let failures = (0..GROUP_FAULTS)
-                .map(|n| self.fail_once(&mac, CAUSES[n % CAUSES.len()], n))
+                .map(|n| self.fail_once(&mac, causes[n % causes.len()], n))
                 .collect::<Result<Vec<_>>>()?;
             std::thread::sleep(SETTLE);
             drop(at_end);
@@ -116,15 +119,7 @@ impl Bench<'_> {
         let ledger = ping.finish()?;
         self.guest()?.put_first(false)?;
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
-        let silences: Vec<_> = failures.iter().filter_map(|f| f.silence(&ledger)).collect();
-        let [long, stalled] = self.over_limit(&silences);
-        Ok(json!({
-            "pulls": failures.len(),
-            "interruption_ms": spread(silences.iter().map(|(from, to)| (to - from) as f64 / 1e6).collect()),
-            "over_10_ms": long,
-            "of_these_machine_stalled": stalled,
-            "traffic": books(&ledger),
-        }))
+        self.judge_all("pulls", &failures, &ledger, gates::PULLS)
     }
 
     /// Ports of the bridge that forward nothing any more while their carrier stays up.
@@ -143,14 +138,21 @@ impl Bench<'_> {
         let ledger = ping.finish()?;
         self.guest()?.put_first(false)?;
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
-        let silences = failures.iter().filter_map(|failure| failure.silence(&ledger));
-        let silences = silences.map(|(from, to)| (to - from) as f64 / 1e6);
-        Ok(json!({
-            "ports": failures.len(),
-            "probe_ms": PROBE_MS,
-            "interruption_ms": spread(silences.collect()),
-            "traffic": books(&ledger),
-        }))
+        self.judge_all("dead ports", &failures, &ledger, gates::DEAD_PORTS)
+    }
+
+    /// Judges failures of one kind by one gate.
+    fn judge_all(
+        &self,
+        what: &str,
+        failures: &[Failure],
+        ledger: &Ledger,
+        gate: Relative,
+    ) -> Result<Value> {
+        let failures: Vec<_> = failures.iter().collect();
+        let (mut figures, over) = self.judge_kind(what, &failures, ledger, gate)?;
+        figures["traffic"] = books(ledger);
+        judge::verdict(figures, over.as_slice())
     }
 
     fn kill_port(&self) -> Result<Failure> {
@@ -158,7 +160,7 @@ impl Bench<'_> {
         let failed = service.active()?;
         let injected_ns = monotonic_ns();
         self.lan.set_port_dead(TAPS[failed], true)?;
-        let report = service.wait_failover()?;
+        let report = service.wait_failover_of(failed)?;
         let verdict = report.record.verdict;
         ensure!(matches!(verdict, Verdict::Port), "found as something else: {verdict:?}");
         let end = Instant::now() + PATIENCE;

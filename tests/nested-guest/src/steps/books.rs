@@ -1,7 +1,8 @@
 //! What a run with faults came to: a row for each fault, medians, and the verdict.
 //!
-//! Recovery is judged, times are reported: the machine under this one may be busy, and stands still
-//! for longer than a failover takes.
+//! Recovery is judged, and that nothing failed which nobody caused. Of times medians are, where a step
+//! has gates: the machine under this one may be busy, and stands still for longer than a failover
+//! takes.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use warmspare::observe::Stall;
 use warmspare::supervisor::FailoverReport;
 use warmspare::topology::Policy;
 use warmspare::traffic::{Ledger, percentile};
+use warmspare_tests::gates::Relative;
 use warmspare_tests::nested::protocol::{FromGuest, Row, Summary};
 
 use crate::report::Report;
@@ -157,6 +159,31 @@ impl Books {
         });
         ensure!(ledger.total_corrupted() == 0, "corrupted frames: {detail}");
         ensure!(lost_at_least == 0, "frames that were accepted from the guest are lost: {detail}");
+        ensure!(self.unasked.is_empty(), "nobody caused these: {:?}; {detail}", self.unasked);
+        Ok(detail)
+    }
+
+    /// The same, and judges the medians of each cause by its gate, less the machine's own stalls.
+    pub(super) fn close_within(
+        &self,
+        report: &Report,
+        gates: &[(&str, Relative)],
+    ) -> Result<Value> {
+        let detail = self.close(report)?;
+        for summary in Summary::by_cause(&self.rows()) {
+            let injected = summary.injected.as_str();
+            let Some((_, gate)) = gates.iter().find(|(name, _)| *name == injected) else {
+                continue;
+            };
+            let (median_ms, healthy_ms) =
+                (summary.less_stalls_us / 1000.0, summary.healthy_us / 1000.0);
+            let limit_ms = gate.limit_ms(healthy_ms);
+            ensure!(
+                median_ms <= limit_ms,
+                "{injected}: the median interruption less stalls of {median_ms:.1} ms is over the \
+                 limit of {limit_ms:.1} ms, with nothing wrong {healthy_ms:.1} ms; {detail}"
+            );
+        }
         Ok(detail)
     }
 }

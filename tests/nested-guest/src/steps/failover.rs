@@ -10,6 +10,7 @@ use warmspare::domain::Life;
 use warmspare::fault::{Cause, Victim};
 use warmspare::nic::registers::{RXDCTL, queue};
 use warmspare::topology::Policy;
+use warmspare_tests::gates::{NESTED_PAIR, NESTED_SHARED};
 
 use super::service::{Service, Setup};
 use crate::report::Report;
@@ -26,7 +27,7 @@ const POLICY_CRASHES: usize = 5;
 pub(super) fn pair(report: &Report) -> Result<Value> {
     let mut service = Service::start(report, &Setup::of(Policy::FastSpare)?)?;
     service.inject(Cause::Crash, CRASHES)?;
-    service.finish()?.close(report)
+    service.finish()?.close_within(report, &NESTED_PAIR)
 }
 
 /// Hangs, silence either way, pulled cables.
@@ -35,7 +36,7 @@ pub(super) fn causes(report: &Report) -> Result<Value> {
     for cause in [Cause::Hang, Cause::SilentTx, Cause::SilentRx, Cause::Link] {
         service.inject(cause, FAULTS)?;
     }
-    service.finish()?.close(report)
+    service.finish()?.close_within(report, &NESTED_PAIR)
 }
 
 /// Both domains on one NIC: each takes it over from the other, without a reset; by one where its
@@ -52,7 +53,7 @@ pub(super) fn shared(report: &Report) -> Result<Value> {
     let slot = service.serving_slot()?;
     let path = slot.status().attach_path.load(Ordering::Relaxed);
     ensure!(path == attach::RESET, "queues that did not come up were no reason for a reset");
-    service.finish()?.close(report)
+    service.finish()?.close_within(report, &NESTED_SHARED)
 }
 
 /// A crash, and the NIC's receive queue does not come up when the other domain attaches it: in the
