@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::cpio::Archive;
 use super::kernel::Kernel;
+use super::left_out::{self, PACKAGES};
 use super::modules::BONDING;
 use super::protocol::TESTS_FOLDER;
 use crate::runner::workspace;
@@ -22,14 +23,8 @@ use crate::runner::workspace;
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Programs of the machine: binary, path inside.
 const PROGRAMS: [(&str, &str); 2] = [("nested-init", "init"), ("warmspare", "bin/warmspare")];
-/// What has tests on real KVM: package and kind of program, as cargo names them.
-const TESTED: [(&str, &str); 2] = [("#warmspare@", "lib"), ("#warmspare-tests@", "test")];
-/// Test programs that stay here, and why.
-const LEFT_OUT: [(&str, &str); 3] = [
-    ("campaign", "its programs judge by what real processors can; the step `campaign` is for this"),
-    ("dashboard", "there is no browser in the machine"),
-    ("examine", "there is no gdb in the machine"),
-];
+/// The package whose test programs are taken, as cargo names it.
+const TESTS_PACKAGE: &str = "#warmspare-tests@";
 /// Programs of this machine that tests call.
 const TOOLS: [&str; 5] = ["kill", "mount", "prlimit", "touch", "umount"];
 
@@ -122,7 +117,8 @@ impl Image {
         let programs: Vec<_> = lines.lines().filter_map(test_program).collect();
         ensure!(!programs.is_empty(), "cargo names no test program");
         for (name, program) in programs {
-            if let Some((_, why)) = LEFT_OUT.iter().find(|(left_out, _)| *left_out == name) {
+            if let Some((_, why)) = left_out::PROGRAMS.iter().find(|(program, _)| *program == name)
+            {
                 println!("nested: LEFT OUT: the tests in {name}: {why}");
             } else {
                 self.add_program(&format!("{folder}/deps/{name}"), &program)?;
@@ -208,17 +204,24 @@ fn add_folders(archive: &mut Archive<BufWriter<File>>, path: &str) -> Result<()>
     Ok(())
 }
 
-/// Name and place of a test program, from a line of cargo's messages.
+/// Name and place of a test program on KVM, from a line of cargo's messages: one of ours, or the unit
+/// tests of a package.
 fn test_program(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
-    let (target, package) = (&message["target"], message["package_id"].as_str()?);
-    let kind = target["kind"][0].as_str()?;
-    let is_test = message["profile"]["test"].as_bool()?
-        && TESTED.iter().any(|(tested, of)| package.contains(tested) && kind == *of);
+    let target = &message["target"];
+    let (kind, name) = (target["kind"][0].as_str()?, target["name"].as_str()?);
+    let package = message["package_id"].as_str()?;
+    let name = match kind {
+        "test" if package.contains(TESTS_PACKAGE) => name.to_owned(),
+        // The name of a library is that of its package, as an identifier.
+        "lib" => PACKAGES
+            .iter()
+            .find(|package| package.nested && package.name.replace('-', "_") == name)?
+            .program(),
+        _ => return None,
+    };
     let program = PathBuf::from(message["executable"].as_str()?);
-    // The library and the program beside it have one name.
-    let name = if kind == "lib" { "units" } else { target["name"].as_str()? };
-    is_test.then_some((name.to_owned(), program))
+    message["profile"]["test"].as_bool()?.then_some((name, program))
 }
 
 fn cargo() -> Command {
@@ -256,6 +259,10 @@ mod tests {
         assert_eq!(test_program(line), Some(("cli".into(), "/t/deps/cli-1".into())));
         let other = line.replace("#warmspare-tests@0.1.0", "/shared-ring#0.1.0");
         assert_eq!(test_program(&other), None);
+        let units = line.replace(r#"["test"]"#, r#"["lib"]"#);
+        assert_eq!(test_program(&units), None, "not one of those");
+        let (name, _) = test_program(&units.replace(r#""cli""#, r#""warmspare""#)).unwrap();
+        assert_eq!(name, "units-warmspare");
         assert_eq!(test_program(&line.replace(r#"["test"]"#, r#"["bin"]"#)), None);
         assert_eq!(test_program(&line.replace("true", "false")), None);
         assert_eq!(test_program(&line.replace(r#""/t/deps/cli-1""#, "null")), None);

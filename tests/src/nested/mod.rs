@@ -17,6 +17,7 @@ mod apt;
 pub(crate) mod cpio;
 pub(crate) mod image;
 pub(crate) mod kernel;
+pub mod left_out;
 mod machine;
 pub(crate) mod modules;
 pub mod protocol;
@@ -158,7 +159,6 @@ fn converse(machine: &mut Machine, end: Instant, progress: &mut Progress) -> Res
             FromGuest::Step { name, ok, ms, detail } => {
                 progress.step(&name, ok);
                 progress.summaries.extend(summaries_of(&name, &detail));
-                warn_of_unasked(&name, &detail);
                 println!("{}", serde_json::to_string(&FromGuest::Step { name, ok, ms, detail })?);
             }
             FromGuest::SetLink { nic, up } => {
@@ -186,19 +186,6 @@ fn summaries_of(step: &str, detail: &serde_json::Value) -> Vec<(String, Summary)
     let list = detail.get("summary").cloned().unwrap_or_default();
     let list: Vec<Summary> = serde_json::from_value(list).unwrap_or_default();
     list.into_iter().map(|summary| (step.to_owned(), summary)).collect()
-}
-
-/// Says loudly which failovers a step had that nobody caused: they were recovered from, and are
-/// false alarms all the same.
-fn warn_of_unasked(step: &str, detail: &serde_json::Value) {
-    let list = |value: &serde_json::Value, key| {
-        value.get(key).and_then(serde_json::Value::as_array).cloned().unwrap_or_default()
-    };
-    // A step with several runs has a list of details.
-    let details = [vec![detail.clone()], list(detail, "runs")].concat();
-    for failover in details.iter().flat_map(|detail| list(detail, "failovers_nobody_caused")) {
-        println!("nested: {step}: NOBODY CAUSED THIS FAILOVER: {failover}");
-    }
 }
 
 fn print_table(summaries: &[(String, Summary)]) {

@@ -3,11 +3,14 @@
 mod part;
 mod tools;
 
+use std::iter;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::gates::{DEMO_MEDIAN_MS, DEMO_WORST_MS};
+use crate::nested::left_out::{self, PACKAGES};
 use part::Part;
 
 /// The workspace's top folder.
@@ -32,22 +35,44 @@ fn parts(kvm: bool) -> Vec<Part> {
         parts.extend(kvm_parts());
         parts.push(xtask("nested", minutes(14), &["nested"]));
     } else {
-        let host = ["test", "--workspace", "--release", "--exclude", "warmspare-tests", "--"];
-        let skipped = NEED_KVM.iter().flat_map(|module| ["--skip", module]);
-        let skipped: Vec<_> = skipped.collect();
-        parts.push(Part::cargo("tests", minutes(10), &host).with(&skipped));
+        parts.extend(tests_without_kvm());
         parts.extend(model);
         parts.push(xtask("nested", minutes(18), &["nested", "--tests"]));
     }
     parts
 }
 
-/// Unit tests that run micro-VMs.
-const NEED_KVM: [&str; 4] =
-    ["kvm::tests::", "domain::tests::", "app::tests::", "supervisor::tests::"];
+/// The tests that run no micro-VM: whole packages in one go, and each package that has others too by
+/// itself, since cargo knows one filter for all packages.
+fn tests_without_kvm() -> Vec<Part> {
+    let excluded: Vec<_> =
+        PACKAGES.iter().flat_map(|package| ["--exclude", package.name]).collect();
+    let whole = Part::cargo("tests", minutes(10), &["test", "--workspace", "--release"]);
+    let filtered = PACKAGES.iter().map(|package| {
+        let skipped: Vec<_> = package.need_kvm.iter().flat_map(|name| ["--skip", name]).collect();
+        let name = format!("tests of {}", package.name);
+        Part::cargo(&name, minutes(10), &["test", "--release", "--package", package.name])
+            .with(package.targets)
+            .with(&["--"])
+            .with(&skipped)
+    });
+    iter::once(whole.with(&excluded)).chain(filtered).collect()
+}
+
+/// What this machine does not run, one line each.
+fn left_out(kvm: bool) -> Vec<String> {
+    let by_name = [
+        "linux-guest step pulls: takes 100 s; `cargo xtask linux-guest --step pulls`".to_owned(),
+        "bench groups peers, peers-path, peers-loss: `cargo xtask bench`".to_owned(),
+    ];
+    let parts = kvm_parts().into_iter().map(|part| format!("part {}: KVM", part.name));
+    let without_kvm = parts.chain(left_out::lines());
+    let without_kvm = without_kvm.filter(|_| !kvm);
+    without_kvm.chain(by_name).collect()
+}
 
 /// A part that is a command of this program.
-fn xtask(name: &'static str, budget: Duration, arguments: &[&'static str]) -> Part {
+fn xtask(name: &str, budget: Duration, arguments: &[&'static str]) -> Part {
     let package = ["--package", "warmspare-tests", "--bin", "xtask", "--"];
     Part::cargo(name, budget, &["run", "--release", "--quiet"]).with(&package).with(arguments)
 }
@@ -70,7 +95,9 @@ fn common_parts() -> Vec<Part> {
 fn kvm_parts() -> Vec<Part> {
     vec![
         Part::cargo("demo", minutes(3), &["run", "--release", "--quiet", "--", "demo"])
-            .with(&["--faults", "30"]),
+            .with(&["--faults", "30"])
+            .with(&["--max-interruption-ms", DEMO_WORST_MS])
+            .with(&["--max-median-interruption-ms", DEMO_MEDIAN_MS]),
         xtask("campaign", minutes(3), &["campaign"]),
         xtask("bench", minutes(3), &["bench"])
             .with(&["--runs", "1", "--millis", "100", "--faults", "1"])
@@ -87,38 +114,56 @@ pub fn run(only: &[String]) -> Result<()> {
     let kvm = kvm();
     let all = parts(kvm.is_ok());
     if let Some(unknown) = only.iter().find(|name| !all.iter().any(|part| part.name == **name)) {
-        let names: Vec<_> = all.iter().map(|part| part.name).collect();
+        let names: Vec<_> = all.iter().map(|part| part.name.as_str()).collect();
         bail!("no part `{unknown}`: choose from {}", names.join(", "));
     }
     if let Err(why) = &kvm {
         println!("=== {why}");
     }
-    let chosen = |part: &&Part| only.is_empty() || only.iter().any(|name| name == part.name);
+    let chosen = |part: &&Part| only.is_empty() || only.iter().any(|name| name == &part.name);
     if kvm.is_ok() && all.iter().filter(chosen).any(|part| part.name == "tests") {
         tools::install()?;
     }
-    let mut lines = Vec::new();
-    let mut failed = 0;
-    for part in all.iter().filter(chosen) {
-        println!("\n=== {} (budget {} s)", part.name, part.budget.as_secs());
-        let start = Instant::now();
-        let verdict = part.run();
-        let took = start.elapsed().as_secs_f64();
-        let text = match &verdict {
+    let start = Instant::now();
+    let results: Vec<_> = all.iter().filter(chosen).map(run_part).collect();
+    println!("\n=== summary");
+    for result in &results {
+        println!("{}", result.line());
+    }
+    println!("{:<24} {:>7.1} s", "total", start.elapsed().as_secs_f64());
+    if only.is_empty() {
+        left_out(kvm.is_ok()).iter().for_each(|what| println!("LEFT OUT: {what}"));
+    }
+    let failed = results.iter().filter(|result| result.verdict.is_err()).count();
+    if failed > 0 {
+        bail!("{failed} of {} parts failed", results.len());
+    }
+    Ok(())
+}
+
+/// What came of a part.
+struct PartResult<'a> {
+    name: &'a str,
+    took: Duration,
+    verdict: Result<()>,
+}
+
+impl PartResult<'_> {
+    /// Its line in the summary.
+    fn line(&self) -> String {
+        let text = match &self.verdict {
             Ok(()) => "ok".to_owned(),
             Err(error) => format!("FAILED: {error:#}"),
         };
-        failed += usize::from(verdict.is_err());
-        lines.push(format!("{:<12} {took:>7.1} s  {text}", part.name));
+        format!("{:<24} {:>7.1} s  {text}", self.name, self.took.as_secs_f64())
     }
-    println!("\n=== summary");
-    for line in &lines {
-        println!("{line}");
-    }
-    if failed > 0 {
-        bail!("{failed} of {} parts failed", lines.len());
-    }
-    Ok(())
+}
+
+fn run_part(part: &Part) -> PartResult<'_> {
+    println!("\n=== {} (budget {} s)", part.name, part.budget.as_secs());
+    let start = Instant::now();
+    let verdict = part.run();
+    PartResult { name: &part.name, took: start.elapsed(), verdict }
 }
 
 /// Whether micro-VMs can run here.
@@ -130,7 +175,35 @@ fn kvm() -> Result<()> {
     let Err(error) = opened else { return Ok(()) };
     bail!(
         "/dev/kvm cannot be opened ({error}): the tests that run micro-VMs run inside the nested \
-         machine instead, slowly; LEFT OUT: the demo and the Linux guest, which need KVM here (join \
-         the group kvm, or run as root)"
+         machine instead, slowly, and some are left out: see the end of the summary (join the group \
+         kvm, or run as root)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_kvm_each_package_has_its_own_filter() {
+        let parts = tests_without_kvm();
+        assert_eq!(parts.len(), 1 + PACKAGES.len());
+        let whole = parts[0].command_line();
+        assert!(!whole.contains("--skip"), "all tests of the other packages: {whole}");
+        for (part, package) in parts[1..].iter().zip(PACKAGES) {
+            assert!(whole.contains(&format!("--exclude {}", package.name)), "{whole}");
+            let line = part.command_line();
+            assert!(line.contains(&format!("--package {} ", package.name)), "{line}");
+            assert!(package.need_kvm.iter().all(|name| line.contains(&format!("--skip {name}"))));
+        }
+    }
+
+    #[test]
+    fn parts_that_need_kvm_are_left_out_by_name_without_it() {
+        let lines = left_out(false).join("\n");
+        for part in kvm_parts() {
+            assert!(lines.contains(&format!("part {}:", part.name)), "{lines}");
+            assert!(!left_out(true).join("\n").contains(&format!("part {}:", part.name)));
+        }
+    }
 }

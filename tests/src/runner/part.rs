@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 /// A command that must succeed within its budget.
 pub(super) struct Part {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) budget: Duration,
     arguments: Vec<&'static str>,
     environment: Vec<(&'static str, &'static str)>,
@@ -17,8 +17,9 @@ pub(super) struct Part {
 
 impl Part {
     /// A part that runs cargo in the workspace's top folder.
-    pub(super) fn cargo(name: &'static str, budget: Duration, arguments: &[&'static str]) -> Self {
-        Self { name, budget, arguments: arguments.to_vec(), environment: Vec::new() }
+    pub(super) fn cargo(name: &str, budget: Duration, arguments: &[&'static str]) -> Self {
+        let arguments = arguments.to_vec();
+        Self { name: name.to_owned(), budget, arguments, environment: Vec::new() }
     }
 
     pub(super) fn with(mut self, arguments: &[&'static str]) -> Self {
@@ -29,6 +30,11 @@ impl Part {
     pub(super) fn env(mut self, name: &'static str, value: &'static str) -> Self {
         self.environment.push((name, value));
         self
+    }
+
+    /// What it runs, for people.
+    pub(super) fn command_line(&self) -> String {
+        format!("cargo {}", self.arguments.join(" "))
     }
 
     /// Runs it to its end, or to the end of its budget.
@@ -44,7 +50,7 @@ impl Part {
             .context("cargo cannot be started")?;
         let status = wait(child, self.budget)?;
         if !status.success() {
-            bail!("cargo {} ended with {status}", self.arguments.join(" "));
+            bail!("{} ended with {status}", self.command_line());
         }
         Ok(())
     }

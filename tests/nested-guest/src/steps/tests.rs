@@ -8,24 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use warmspare_tests::emulation::VARIABLE;
+use warmspare_tests::nested::left_out::{self, Package};
 use warmspare_tests::nested::protocol::TESTS_FOLDER;
 
 /// Before the name of a program, in the name of its step.
 const PREFIX: &str = "tests/";
 /// Most that one test program may take; here everything is emulated.
 pub(super) const PROGRAM_DEADLINE: Duration = Duration::from_secs(240);
-/// The program with the unit tests: only those that use KVM; the others tell nothing new here.
-const UNIT_TESTS: &str = "units";
-const FILTERS: [&str; 4] = ["kvm::tests::", "domain::", "app::tests::", "supervisor::tests::"];
-/// Tests that cannot hold in this machine, by a part of their names, and why. Said in every report.
-const CANNOT_HOLD: [(&str, &str); 3] = [
-    (
-        "a_paused_spare_uses_no_cpu",
-        "an emulated processor charges a sleeping thread for what the machine under it did",
-    ),
-    ("gdb", "there is no gdb in the machine"),
-    ("beyond_loopback_the_page_takes_the_token", "there is no browser in the machine"),
-];
 /// Lines of a failed program that tell why.
 const LAST_LINES: usize = 12;
 
@@ -58,7 +47,7 @@ pub(super) fn run(program: &Path) -> Result<Value> {
         let result = lines.iter().find_map(|line| line.strip_prefix("test result: "));
         let result = result.context("the program does not say what came of its tests")?;
         ensure!(!result.starts_with("ok. 0 passed"), "no test was run: {result}");
-        return Ok(json!({ "result": result, "left_out": CANNOT_HOLD }));
+        return Ok(json!({ "result": result, "left_out": left_out::TESTS }));
     }
     let why = status.map_or_else(|| "not done in time".to_owned(), |status| status.to_string());
     let failed: Vec<_> = lines.iter().filter(|line| line.ends_with("... FAILED")).collect();
@@ -69,11 +58,12 @@ pub(super) fn run(program: &Path) -> Result<Value> {
 /// How the program ended; `None` if it had to be ended.
 fn run_logged(program: &Path, log: &Path) -> Result<Option<ExitStatus>> {
     let file = fs::File::create(log)?;
-    let is_unit_tests = program.file_name().is_some_and(|name| name == UNIT_TESTS);
+    // Of unit tests only those that use KVM: the others tell nothing new here.
+    let package = program.file_name().and_then(|name| Package::of_program(name.to_str()?));
     let mut child = Command::new(program)
         .arg("--test-threads=1")
-        .args(if is_unit_tests { &FILTERS[..] } else { &[] })
-        .args(CANNOT_HOLD.iter().flat_map(|(name, _)| ["--skip", name]))
+        .args(package.map_or(&[][..], |package| package.need_kvm))
+        .args(left_out::TESTS.iter().flat_map(|(name, _)| ["--skip", name]))
         .env(VARIABLE, "1")
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
