@@ -71,9 +71,11 @@ pub const NESTED_PAIR: [(&str, Relative); 5] = [
 /// For what is found by several looks, each of which the machine may hold up.
 const FOUND_HEALTHY_TIMES: f64 = 8.0;
 /// On one NIC that both domains share: 5.4 to 9.0 ms on a quiet machine, 11.1 and 13.9 with 5.7 and
-/// 12.6 healthy on a bad one. The takeover attaches the NIC anew.
+/// 12.6 healthy on a bad one. The takeover attaches the NIC anew, register by register, so that a busy
+/// machine holds it up more often than a takeover between two NICs. With sixteen others waiting for
+/// its two processors 12.7, 19.3 and 35.0 were measured, with 22, 29 and 11 healthy: the last is red.
 pub const NESTED_SHARED: [(&str, Relative); 1] =
-    [("crash", Relative { floor_ms: 17.0, healthy_times: HEALTHY_TIMES })];
+    [("crash", Relative { floor_ms: 17.0, healthy_times: 3.0 })];
 
 /// Interruptions that must be free of the machine's stalls, so that their median says something: one
 /// in so many.
