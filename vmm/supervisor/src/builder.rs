@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  NICs ─▶ slots ─▶ switchboard ─▶ sockets ─▶ failover ─▶ supervisor thread
-//!                                                  └─▶ rebuild threads ─▶ monitor, periodic threads
+//!                                                  └─▶ rebuild threads ─▶ monitor, drills
 //! ```
 //! What may fail for a reason outside comes before anything that would go on without the rest.
 

@@ -12,8 +12,8 @@
 //! what such a domain shows), so another kind of domain is another implementation of this file.
 //!
 //! On the failover path are [`Domain::silence`], [`Domain::open_filters`], [`Domain::link_is_up`],
-//! [`Domain::arm_first_sent`] and [`LifeHandle::release`]: register accesses, atomics and an eventfd
-//! write, forwarded without another allocation, lock or dynamic call.
+//! [`Domain::arm_first_sent`] and [`LifeHandle::release`]: register accesses, atomics and an
+//! eventfd write, forwarded without another allocation, lock or dynamic call.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -380,7 +380,8 @@ impl LifeHandle {
         self.life.view()
     }
 
-    /// The memory is about to be another life's: a debugger that is still there writes nothing more.
+    /// The memory is about to be another life's: a debugger that is still there writes nothing
+    /// more.
     pub(super) fn revoke_memory(&self) {
         self.life.revoke_memory();
     }

@@ -194,8 +194,8 @@ impl TableGuard<'_> {
     /// step is illegal.
     ///
     /// # Errors
-    /// The event is illegal in the domain's role. Nothing changes, and the refusal is logged: callers
-    /// ask for the role before, so this is a defect of theirs.
+    /// The event is illegal in the domain's role. Nothing changes, and the refusal is logged:
+    /// callers ask for the role before, so this is a defect of theirs.
     pub(super) fn step(
         &mut self,
         index: usize,

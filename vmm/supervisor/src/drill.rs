@@ -6,8 +6,9 @@
 //!   3. the active domain receives the question; the switchboard answers through that domain
 //!   4. the standby receives the answer, and reports it
 //! ```
-//! Neither frame carries the guest's address, so no switch learns anything about it. The domain's role
-//! in the table stays standby: a takeover finds the drilled domain awake, and the drill is abandoned.
+//! Neither frame carries the guest's address, so no switch learns anything about it. The domain's
+//! role in the table stays standby: a takeover finds the drilled domain awake, and the drill is
+//! abandoned.
 //!
 //! A drill that fails is repeated before it counts, because the machine may have stood still for
 //! longer than a drill lasts. Whose fault it was follows from the counters of both NICs.
@@ -57,7 +58,8 @@ pub enum DrillError {
 }
 
 impl Failover {
-    /// Drills a standby: the one that is named, or the first in line. A standby that fails is rebuilt.
+    /// Drills a standby: the one that is named, or the first in line. A standby that fails is
+    /// rebuilt.
     ///
     /// # Errors
     /// There was no drill; see [`DrillError`].

@@ -79,7 +79,8 @@ pub enum Event {
         domain: DomainId,
         /// The folder.
         folder: PathBuf,
-        /// Whether the dump was requested of a domain that is alive; otherwise the domain had failed.
+        /// Whether the dump was requested of a domain that is alive; otherwise the domain had
+        /// failed.
         requested: bool,
     },
     /// A dump is lost.

@@ -111,8 +111,8 @@ impl EventSink {
         }
     }
 
-    /// Sets whether the supervisor samples rarely, so that domains that wake have to wake it. Returns
-    /// the value before.
+    /// Sets whether the supervisor samples rarely, so that domains that wake have to wake it.
+    /// Returns the value before.
     pub(super) fn set_asleep(&self, asleep: bool) -> bool {
         self.asleep.swap(asleep, Ordering::SeqCst)
     }

@@ -4,11 +4,11 @@
 //! |---|---|---|
 //! | pause | until it is resumed, or has to serve | refused: another domain must serve first |
 //! | dump | for the time of a memory copy | the same: its frames wait for some milliseconds |
-//! | debugger | until it goes, or the domain has to serve | the service stops while the domain does |
+//! | debugger | until it goes, or the domain has to serve | the service stops with the domain |
 //!
 //! A domain that is stopped for one of these has not failed: its vCPU is visibly held, and no
-//! detector takes it for hung. A standby that is put aside is not a healthy spare, but still a spare:
-//! when it has to take over, the hold is broken in that moment.
+//! detector takes it for hung. A standby that is put aside is not a healthy spare, but still a
+//! spare: when it has to take over, the hold is broken in that moment.
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -182,8 +182,8 @@ impl Operator {
         Ok(DumpReport { domain: id, epoch: life.epoch(), folder, held_ns })
     }
 
-    /// Copies a domain that is alive, which is stopped meanwhile. Returns the copy, the life, and for
-    /// how long it was stopped in nanoseconds.
+    /// Copies a domain that is alive, which is stopped meanwhile. Returns the copy, the life, and
+    /// for how long it was stopped in nanoseconds.
     fn capture(&self, id: DomainId) -> Result<(Capture, LifeHandle, u64), ExamineError> {
         let failover = self.failover();
         let _planned = failover.planned.begin().ok_or(ExamineError::Busy)?;

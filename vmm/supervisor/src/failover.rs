@@ -271,11 +271,13 @@ impl Failover {
 
     /// Tells the monitor that something changed on which the state of the whole may depend.
     pub(super) fn notify(&self) {
-        // If there is no room, an earlier notice has not been taken yet, and stands for this one too.
+        // If there is no room, an earlier notice has not been taken yet, and stands for this one
+        // too.
         let _ = self.notices.try_send(Notice::Changed);
     }
 
-    /// No domain serves: every rebuild thread is told, because a domain in quarantine is needed now.
+    /// No domain serves: every rebuild thread is told, because a domain in quarantine is needed
+    /// now.
     fn call_all(&self) {
         for jobs in &self.jobs {
             // A thread whose queue is full is awake.

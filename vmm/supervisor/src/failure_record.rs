@@ -1,5 +1,5 @@
-//! What a rebuild thread does about a failure before it rebuilds: it collects what is known, reports
-//! it, and copies the failed life for a dump.
+//! What a rebuild thread does about a failure before it rebuilds: it collects what is known,
+//! reports it, and copies the failed life for a dump.
 
 use super::domain::{Domain, LifeHandle};
 use super::event::{Event, FailoverReport};
@@ -37,9 +37,9 @@ impl FailureRecorder<'_> {
         takeover
     }
 
-    /// Waits for the stamp of the spare's first frame, or, if its NIC stamps none, until the service
-    /// is back. Does not wait for a spare that has failed in turn, because this domain is needed
-    /// then.
+    /// Waits for the stamp of the spare's first frame, or, if its NIC stamps none, until the
+    /// service is back. Does not wait for a spare that has failed in turn, because this domain is
+    /// needed then.
     fn await_first_frame(&self, to: DomainId) -> Option<u64> {
         let failover = &self.context.failover;
         let (spare, (_, epoch)) = (failover.domain(to), failover.state(to));
@@ -52,9 +52,9 @@ impl FailureRecorder<'_> {
         None
     }
 
-    /// Waits until a spare on hardware has its NIC and its link is up: before that this domain, once
-    /// rebuilt, would look like the better one. Then waits until a frame has come in and one has gone
-    /// out after it, because a rebuild takes the processors and the bus that these need.
+    /// Waits until a spare on hardware has its NIC and its link is up: before that this domain,
+    /// once rebuilt, would look like the better one. Then waits until a frame has come in and one
+    /// has gone out after it, because a rebuild takes the processors and the bus that these need.
     fn await_service(&self, spare: &Domain, epoch: u32, failed: impl Fn() -> bool) {
         let counters = self.context.switchboard.counters();
         let serves = || spare.is_attached(epoch) && spare.link_is_up();
@@ -67,8 +67,8 @@ impl FailureRecorder<'_> {
         });
     }
 
-    /// Waits until the switchboard has carried out the takeover of this verdict. The report is empty
-    /// if a later takeover has come, or if it takes too long.
+    /// Waits until the switchboard has carried out the takeover of this verdict. The report is
+    /// empty if a later takeover has come, or if it takes too long.
     fn takeover_report(&self, verdict_ns: u64) -> TakeOverReport {
         let done = || {
             let report = self.context.switchboard.report();

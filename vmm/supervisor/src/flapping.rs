@@ -89,7 +89,8 @@ impl FailureHistory {
         let with_spare = doubled(first, self.level, longest);
         let without_spare = doubled(FIRST_WITHOUT_SPARE, self.level, LONGEST_WITHOUT_SPARE);
         self.level = self.level.saturating_add(1);
-        // Quarantines are no longer in a row if the domain then works for as long as this one lasts.
+        // Quarantines are no longer in a row if the domain then works for as long as this one
+        // lasts.
         self.relapse_until_ns = now_ns.saturating_add(2 * nanos(with_spare));
         Restart::After { with_spare, without_spare }
     }

@@ -34,8 +34,8 @@ impl Images {
         self.inner().current = current;
     }
 
-    /// Builds the next life of this domain from `image`, once: whatever happens to that life, the next
-    /// one is built from a trusted image.
+    /// Builds the next life of this domain from `image`, once: whatever happens to that life, the
+    /// next one is built from a trusted image.
     pub(super) fn try_once(&self, id: DomainId, image: Arc<Image>) {
         self.inner().trial = Some((id, image));
     }
@@ -45,8 +45,8 @@ impl Images {
         self.inner().trial = None;
     }
 
-    /// The image of a new life. The first domain starts with the driver's image, the others with the
-    /// spare's; after that each life has the image that the life before it did not have.
+    /// The image of a new life. The first domain starts with the driver's image, the others with
+    /// the spare's; after that each life has the image that the life before it did not have.
     pub(super) fn take_for(&self, id: DomainId, epoch: u32) -> Arc<Image> {
         let mut inner = self.inner();
         if let Some((_, image)) = inner.trial.take_if(|(domain, _)| *domain == id) {

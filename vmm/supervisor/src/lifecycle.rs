@@ -8,8 +8,8 @@ use microvm::domain::DomainId;
 use platform::clock::monotonic_ns;
 
 impl Failover {
-    /// The rebuild thread begins with a domain. Returns the number of the new life, and what is left
-    /// of the old one.
+    /// The rebuild thread begins with a domain. Returns the number of the new life, and what is
+    /// left of the old one.
     ///
     /// # Errors
     /// The domain has not failed.

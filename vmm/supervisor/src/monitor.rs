@@ -1,5 +1,5 @@
-//! The monitor thread: it reports when the state of the service as a whole changes, and goes back to
-//! the preferred domain when that is due.
+//! The monitor thread: it reports when the state of the service as a whole changes, and goes back
+//! to the preferred domain when that is due.
 //!
 //! It is on no failover's path: it is notified when a role or a link has changed, and evaluates the
 //! state then.

@@ -14,8 +14,8 @@ use crate::coredump::DumpWriter;
 use microvm::domain::DomainId;
 use platform::one_line::one_line;
 
-/// Gives orders to a running system, from any thread. Each call waits until its order is carried out,
-/// and reports that by an [`Event`] too. One order is carried out at a time.
+/// Gives orders to a running system, from any thread. Each call waits until its order is carried
+/// out, and reports that by an [`Event`] too. One order is carried out at a time.
 #[derive(Clone)]
 pub struct Operator {
     context: Arc<RebuildContext>,
@@ -68,9 +68,9 @@ impl Operator {
         }
     }
 
-    /// Replaces the driver by another image: tries the image in a spare, drills that spare, hands the
-    /// ring over to it, and after its probation gives the image to the other domains too. Takes as
-    /// long as the probation and some tenths of a second.
+    /// Replaces the driver by another image: tries the image in a spare, drills that spare, hands
+    /// the ring over to it, and after its probation gives the image to the other domains too. Takes
+    /// as long as the probation and some tenths of a second.
     ///
     /// # Errors
     /// See [`UpgradeError`].

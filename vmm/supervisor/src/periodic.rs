@@ -25,7 +25,8 @@ impl PeriodicThread {
     ) -> io::Result<Self> {
         let (stop, stopped) = sync_channel(0);
         // The priority is below every thread of the data path. It is not the normal one, because a
-        // drill that waits for a processor would keep its standby released for longer than it should.
+        // drill that waits for a processor would keep its standby released for longer than it
+        // should.
         let thread = realtime::spawn(name, Some(Priority::Nic), move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
                 act();

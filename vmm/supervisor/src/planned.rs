@@ -13,7 +13,8 @@ pub(super) struct PlannedOperations(Mutex<()>);
 pub(super) type PlannedGuard<'a> = MutexGuard<'a, ()>;
 
 impl PlannedOperations {
-    /// The right to a planned operation; `None` if another one is in progress and does not end soon.
+    /// The right to a planned operation; `None` if another one is in progress and does not end
+    /// soon.
     pub(super) fn begin(&self) -> Option<PlannedGuard<'_>> {
         let end = Instant::now() + PLANNED_WAIT;
         loop {

@@ -2,18 +2,18 @@
 //!
 //! No NIC can see that: frames leave it, and none come in. So where the topology asks for it, the
 //! first standby sends the active NIC a question every few milliseconds, as in a drill. A question
-//! without an answer shows that one of the two ports is cut off. Whether third parties still reach the
-//! active NIC shows which:
+//! without an answer shows that one of the two ports is cut off. Whether third parties still reach
+//! the active NIC shows which:
 //!
 //! | three questions in a row | third parties meanwhile | so |
 //! |---|---|---|
 //! | one is answered | | both ports are alive |
 //! | none is | are heard | the standby is cut off: it is unfit until a question is answered |
-//! | none is | are silent, and were heard between any two questions before | the active NIC is cut off: failover |
-//! | none is | were silent before, too | the port cannot be told; that is logged, and nothing is done |
+//! | none is | are silent, and were heard in each pause before | the active NIC is cut off: failover |
+//! | none is | were silent before, too | which one is unknown; that is logged, nothing is done |
 //!
-//! A port that dies between two questions is therefore left after three more questions at the latest,
-//! if third parties send at least as often as the standby asks.
+//! A port that dies between two questions is therefore left after three more questions at the
+//! latest, if third parties send at least as often as the standby asks.
 
 use super::domain::LifeHandle;
 use super::event::Event;

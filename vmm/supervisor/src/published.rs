@@ -20,8 +20,8 @@ pub(super) struct Published {
     pub(super) held_until_ns: u64,
 }
 
-/// The words of one domain. They are read one after the other, so only [`PublishedTable::all`] gives
-/// several of them of one moment.
+/// The words of one domain. They are read one after the other, so only [`PublishedTable::all`]
+/// gives several of them of one moment.
 struct Words {
     /// Role in bits 0-7, the drill in bit 8, put aside in bit 9, epoch in bits 32-63.
     standing: AtomicU64,

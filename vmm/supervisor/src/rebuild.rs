@@ -1,5 +1,5 @@
-//! The rebuild threads, one for each domain. Everything slow about a failure is done here, after the
-//! service has gone on.
+//! The rebuild threads, one for each domain. Everything slow about a failure is done here, after
+//! the service has gone on.
 //!
 //! ```text
 //!  Begin ─────────────────────────────────┐
@@ -10,8 +10,8 @@
 //! ```
 //! Each domain has a thread of its own, so that a domain whose rebuild fails, takes long or has to
 //! wait does not delay another. An attempt waits for the NIC to fall silent, ends the old life and
-//! starts a new one in the same memory. The domain stands by when its driver is attached, or serves at
-//! once if no other domain does.
+//! starts a new one in the same memory. The domain stands by when its driver is attached, or serves
+//! at once if no other domain does.
 //!
 //! Where the domains share one NIC, the NIC is left alone as long as another domain serves: the old
 //! life ends when the NIC is programmed with the other domain's rings, which that domain's driver
@@ -268,9 +268,9 @@ impl Rebuilder {
         Ok(role)
     }
 
-    /// A late frame of the NIC may have drawn the guests' addresses back to the wrong switch port, and
-    /// a guest that only answers would be cut off then. No such frame can come from here on, so the
-    /// guests are announced once more.
+    /// A late frame of the NIC may have drawn the guests' addresses back to the wrong switch port,
+    /// and a guest that only answers would be cut off then. No such frame can come from here on, so
+    /// the guests are announced once more.
     fn reannounce(&mut self) -> Result<(), BuildError> {
         if std::mem::take(&mut self.sent_late) {
             self.context.switchboard.reannounce().map_err(BuildError::Install)?;
@@ -278,8 +278,9 @@ impl Rebuilder {
         Ok(())
     }
 
-    /// Finds out which domain uses the NIC. If another one does, waits until that domain's driver has
-    /// attached the NIC: only then does the NIC no longer know the memory that is to be used again.
+    /// Finds out which domain uses the NIC. If another one does, waits until that domain's driver
+    /// has attached the NIC: only then does the NIC no longer know the memory that is to be used
+    /// again.
     fn await_nic(&self) -> Result<NicUser, BuildError> {
         let failover = &self.context.failover;
         if !failover.shares_nic {
@@ -299,8 +300,8 @@ impl Rebuilder {
     fn start(&self, epoch: u32, user: NicUser) -> Result<LifeHandle, BuildError> {
         let (domain, context) = (&self.domain, &self.context);
         let id = domain.id();
-        // Detached first, while the old life's cursors and descriptors still stand in its memory: the
-        // switchboard counts what that life had in hand, and salvages what it had received.
+        // Detached first, while the old life's cursors and descriptors still stand in its memory:
+        // the switchboard counts what that life had in hand, and salvages what it had received.
         context.switchboard.detach(id).map_err(BuildError::Install)?;
         let (role, shares_nic) = (context.first_role, context.failover.shares_nic);
         domain

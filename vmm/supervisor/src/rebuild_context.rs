@@ -29,8 +29,8 @@ pub(super) struct RebuildContext {
     pub(super) limits: Limits,
     pub(super) events: Sender<Event>,
     pub(super) dumps: Option<DumpWriter>,
-    /// Held while a domain is built whose NIC other domains have too, so that no other domain begins
-    /// to serve while the rebuild thread works on the NIC.
+    /// Held while a domain is built whose NIC other domains have too, so that no other domain
+    /// begins to serve while the rebuild thread works on the NIC.
     pub(super) shared_nic: Mutex<()>,
     /// Domains that fail from now on are not rebuilt.
     pub(super) abandoned: AtomicBool,

@@ -35,7 +35,8 @@ pub struct DrillReport {
     pub evidence: Evidence,
     /// Attempts that were made.
     pub attempts: u32,
-    /// Time from the release of the standby to its message that the answer had arrived, nanoseconds.
+    /// Time from the release of the standby to its message that the answer had arrived,
+    /// nanoseconds.
     pub round_trip_ns: u64,
     /// When the drill ended, `CLOCK_MONOTONIC` nanoseconds.
     pub at_ns: u64,

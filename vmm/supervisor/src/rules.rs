@@ -1,5 +1,5 @@
-//! The rules as pure functions: which domain takes over, what state the service is in, and when to go
-//! back.
+//! The rules as pure functions: which domain takes over, what state the service is in, and when to
+//! go back.
 //!
 //! | the active domain ... | takes over |
 //! |---|---|
@@ -47,7 +47,8 @@ pub enum Health {
     Healthy,
     /// Its link is up, but flaps.
     HeldDown,
-    /// An operator has put it aside: it is paused or in a debugger. It is let go when it has to serve.
+    /// An operator has put it aside: it is paused or in a debugger. It is let go when it has to
+    /// serve.
     Aside,
     /// It failed its last drill.
     DrillFailed,
@@ -155,8 +156,8 @@ impl FailBack {
         }
         if preferred.is_some_and(|domain| domain.health() != Health::Healthy) {
             self.healthy_since_ns = None;
-            // The end of a hold-down and a passed drill change neither a role nor a link, so nothing
-            // else would have the rule asked again.
+            // The end of a hold-down and a passed drill change neither a role nor a link, so
+            // nothing else would have the rule asked again.
             return FailBackAdvice::WaitUntil(now_ns.saturating_add(nanos(FAIL_BACK_AGAIN)));
         }
         let since_ns = *self.healthy_since_ns.get_or_insert(now_ns);

@@ -135,8 +135,8 @@ impl Supervisor {
             if let Some(life) = entered() {
                 self.failover.condemn(&life, Verdict::Protocol(pending.violation));
             } else if self.failover.state(id).1 <= pending.epoch {
-                // The life runs already and is not in the table yet. Whoever enters it notifies this
-                // thread; if that has just happened, this thread does so itself.
+                // The life runs already and is not in the table yet. Whoever enters it notifies
+                // this thread; if that has just happened, this thread does so itself.
                 self.event_sink.keep_violation(id, pending);
                 if entered().is_some() {
                     self.event_sink.life_entered(id);
@@ -206,8 +206,8 @@ impl Supervisor {
         changed
     }
 
-    /// Hands over from a domain without a link to one with a link, if there is one. If all links are
-    /// down the active domain stays, and the first domain whose link returns serves.
+    /// Hands over from a domain without a link to one with a link, if there is one. If all links
+    /// are down the active domain stays, and the first domain whose link returns serves.
     fn follow_links(&mut self) {
         let Some(active) = self.failover.active() else { return };
         if self.failover.shares_nic {

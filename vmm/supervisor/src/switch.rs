@@ -11,10 +11,10 @@
 //!   6.                                                                  stands by
 //!   7.     reads one
 //! ```
-//! All of it runs on the caller's thread, and waits are short. Each step checks with the domain table
-//! locked that both domains are still partners. A verdict on either ends the partnership and decides
-//! at once which domain serves, whatever step the switch was at. So a failure in the middle costs what
-//! it costs at any other time.
+//! All of it runs on the caller's thread, and waits are short. Each step checks with the domain
+//! table locked that both domains are still partners. A verdict on either ends the partnership and
+//! decides at once which domain serves, whatever step the switch was at. So a failure in the middle
+//! costs what it costs at any other time.
 
 use shared_ring::DomainState;
 
@@ -127,7 +127,8 @@ impl Failover {
         Ok(SwitchReport { from, to, began_ns, switched_ns, done_ns, waited_ns, duplicates })
     }
 
-    /// Steps 1 to 7. Returns how long the guest's frames waited, and when the ring had changed hands.
+    /// Steps 1 to 7. Returns how long the guest's frames waited, and when the ring had changed
+    /// hands.
     fn switch_pair(&self, pair: Pair) -> Result<(u64, u64), SwitchError> {
         let waited_ns = self.hand_over(pair)?;
         let switched_ns = monotonic_ns();
@@ -138,7 +139,8 @@ impl Failover {
         Ok((waited_ns, switched_ns))
     }
 
-    /// Chooses the two domains and makes them partners: from here on a verdict on one concerns both.
+    /// Chooses the two domains and makes them partners: from here on a verdict on one concerns
+    /// both.
     fn pair_up(&self, to: Option<DomainId>) -> Result<Pair, SwitchError> {
         let mut table = self.lock_table();
         let from = table.active().ok_or(SwitchError::NobodyServes)?;
@@ -249,7 +251,8 @@ impl Failover {
         Ok(())
     }
 
-    /// Waits until a domain reports that it has changed its role. A domain that does not has failed.
+    /// Waits until a domain reports that it has changed its role. A domain that does not has
+    /// failed.
     fn await_state(&self, party: Party, state: DomainState) -> Result<(), SwitchError> {
         let domain = self.domain(party.id);
         if wait_until(ROLE_DEADLINE, || domain.has_state(state)) {

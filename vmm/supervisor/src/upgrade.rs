@@ -223,8 +223,8 @@ impl<'a> Upgrade<'a> {
         }
     }
 
-    /// Gives the trusted image back to every domain that still runs the new one: first to those that
-    /// stand by, then, after a switch, to the one that served.
+    /// Gives the trusted image back to every domain that still runs the new one: first to those
+    /// that stand by, then, after a switch, to the one that served.
     fn roll_back(&self) {
         self.rebuild_standbys();
         let serves = self.failover.active().filter(|id| self.runs_it(*id));

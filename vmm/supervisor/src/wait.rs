@@ -7,14 +7,14 @@ use platform::budget::REBUILD_POLL;
 /// Time between two checks of [`wait_until`].
 const SHORT: Duration = Duration::from_micros(50);
 
-/// Checks every 50 µs until `holds` is true or the time is over; returns whether it became true. For
-/// planned operations only.
+/// Checks every 50 µs until `holds` is true or the time is over; returns whether it became true.
+/// For planned operations only.
 pub(super) fn wait_until(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
     poll_every(SHORT, deadline, || holds().then_some(())).is_some()
 }
 
-/// Asks every [`REBUILD_POLL`] until there is an answer or the time is over. For rebuild threads only,
-/// whose results nobody waits for.
+/// Asks every [`REBUILD_POLL`] until there is an answer or the time is over. For rebuild threads
+/// only, whose results nobody waits for.
 pub(super) fn poll<T>(deadline: Duration, ask: impl FnMut() -> Option<T>) -> Option<T> {
     poll_every(REBUILD_POLL, deadline, ask)
 }

@@ -28,7 +28,8 @@ impl Wires {
         self.ports.get(nic)
     }
 
-    /// Opens the NIC of each domain, in the topology's order. Domains that name the same NIC share it.
+    /// Opens the NIC of each domain, in the topology's order. Domains that name the same NIC share
+    /// it.
     ///
     /// # Errors
     /// A NIC or its wire is not available.

@@ -149,8 +149,8 @@ impl LiveCapture {
     }
 }
 
-/// Registers of the domain's program. After an exception KVM holds those of the ring 0 stub, and the
-/// crash record holds the program's.
+/// Registers of the domain's program. After an exception KVM holds those of the ring 0 stub, and
+/// the crash record holds the program's.
 fn program_registers(outcome: &Outcome) -> Option<Registers> {
     match outcome.fault {
         Some(Fault::Exception(record)) => Some(record.registers),

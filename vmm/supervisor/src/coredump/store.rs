@@ -1,7 +1,7 @@
 //! The folder of dumps: one folder for each failure, bounded in number and size.
 //!
-//! A failure is written to `.partial-NUMBER` and renamed when it is complete, so every folder with a
-//! final name, `NUMBER-DOMAIN-CAUSE`, is complete. Only folders with such names are ever removed:
+//! A failure is written to `.partial-NUMBER` and renamed when it is complete, so every folder with
+//! a final name, `NUMBER-DOMAIN-CAUSE`, is complete. Only folders with such names are ever removed:
 //! other files in the folder of dumps are left alone.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -120,7 +120,7 @@ impl DumpStore {
                 return;
             }
             if let Err(error) = fs::remove_dir_all(&dump.path) {
-                tracing::warn!(path = %dump.path.display(), %error, "an old dump cannot be removed");
+                tracing::warn!(path = %dump.path.display(), %error, "an old dump stays");
             }
             count -= 1;
             total -= dump.bytes;

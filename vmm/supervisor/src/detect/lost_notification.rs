@@ -2,11 +2,11 @@
 //! sleeps.
 //!
 //! ```text
-//!   published ── half of a ring stall's time ── notify for the domain ─┬─ read: one was lost; counted
-//!                the switchboard asleep all the while                  └─ unread: no fault of the domain
+//!   published ── half of a ring stall's time ── notify in its place ─┬─ read: one was lost
+//!                the switchboard sleeps all the while                └─ unread: not its fault
 //! ```
-//! A frame that waits for buffers of the guest stays unread too, but not for lack of a notification.
-//! Another notification changes nothing then, and nothing is held against the domain.
+//! A frame that waits for buffers of the guest stays unread too, but not for lack of a
+//! notification. Another notification changes nothing then, and nothing is held against the domain.
 
 use super::opinion::Opinion;
 use super::sample::Sample;

@@ -13,13 +13,13 @@
 //! | device | all ones, or a register that is not as it was set up | two samples |
 //! | hang | no heartbeat in the guest | CPU time, then a few kicks |
 //! | spin | turns without a cursor moved and without parking | CPU time |
-//! | blocked | neither parked nor run; or parked, signalled, and not waking | wall-clock cap |
+//! | blocked | neither parked nor run; or it does not wake | wall-clock cap |
 //! | ring stall | pending work that stays undone | wall time, and proof that it could have acted |
-//! | silent transmit | claims that the NIC's counter does not confirm | wall time, the switchboard ran |
-//! | silent receive | the NIC's head moves unseen, or it is starved, or cannot interrupt | as the stall |
+//! | silent transmit | claims that the NIC does not confirm | wall time, the switchboard ran |
+//! | silent receive | the NIC's head moves unseen, no buffers, interrupt masked | as the stall |
 //!
-//! Samples are frequent while a domain works and rare while it sleeps; a domain that leaves its sleep
-//! notifies the supervisor. A lost wakeup of an idle domain, which is what can go wrong while
+//! Samples are frequent while a domain works and rare while it sleeps; a domain that leaves its
+//! sleep notifies the supervisor. A lost wakeup of an idle domain, which is what can go wrong while
 //! everything sleeps, is found at the next proof of life at the latest.
 
 mod device;

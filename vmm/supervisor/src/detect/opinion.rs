@@ -72,8 +72,8 @@ impl Opinions {
         lost_notification: Opinion::Fine,
     };
 
-    /// All opinions in the order of their weight: of several verdicts the first counts, and of several
-    /// orders the last.
+    /// All opinions in the order of their weight: of several verdicts the first counts, and of
+    /// several orders the last.
     pub(super) fn by_weight(&self) -> impl Iterator<Item = &Opinion> {
         let Self { device, hang, sleep, spin, stall, silent_transmit, silent_receive, .. } = self;
         let StallOpinions { untaken, unclaimed, unpublished } = stall;

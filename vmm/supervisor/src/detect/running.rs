@@ -19,7 +19,8 @@ const HARDLY_RUN_NS: u64 = 250_000;
 /// CPU time alone proves nothing where the processor itself can stand still: under a hypervisor the
 /// thread's clock may run on then, and a working domain looks hung. A processor that stands still
 /// does not answer a kick. So the vCPU is kicked several times in a row, and it is hung only if it
-/// left the guest and entered it again in time for each kick, and its heartbeat still does not move.
+/// left the guest and entered it again in time for each kick, and its heartbeat still does not
+/// move.
 #[derive(Debug, Default)]
 pub(super) struct Hang {
     still: Stretch<(u64, u64)>,
@@ -57,7 +58,8 @@ impl Hang {
         let limit = ns(t.hang_cpu_us);
         match self.kick {
             None if age.cpu_ns >= limit => self.kick(s, now, t),
-            // Some turns are longer than others; a sooner sample is worth its cost only from here on.
+            // Some turns are longer than others; a sooner sample is worth its cost only from here
+            // on.
             None if age.cpu_ns >= limit / 4 => Opinion::Suspect(limit - age.cpu_ns),
             None => Opinion::Fine,
             Some(kick) if kick.interruptions == s.interruptions => {

@@ -88,7 +88,8 @@ pub struct Sample {
     pub interruptions: u64,
     /// Turns of the loop, as the domain itself reports them.
     pub heartbeat: u64,
-    /// The vCPU thread sleeps although an event that wakes it is set: it has not been scheduled yet.
+    /// The vCPU thread sleeps although an event that wakes it is set: it has not been scheduled
+    /// yet.
     pub signalled: bool,
     /// The NIC has completed a receive descriptor that the domain has not published.
     pub rx_completed: bool,
@@ -141,8 +142,8 @@ impl Sample {
         self.cursors.tx_taken != self.cursors.tx_claimed
     }
 
-    /// Returns true if the NIC has no receive buffers left although the driver has some, or could take
-    /// some.
+    /// Returns true if the NIC has no receive buffers left although the driver has some, or could
+    /// take some.
     pub(super) fn starved(&self) -> bool {
         let c = &self.cursors;
         let holds = c.rx_taken != c.rx_returned && !self.rx_completed;

@@ -1,7 +1,7 @@
 //! Taking a sample: the one place where the detectors' view of a domain is read.
 //!
-//! Each word of shared memory is read once. Values that the domain wrote are only compared, and never
-//! used as an index without a bound.
+//! Each word of shared memory is read once. Values that the domain wrote are only compared, and
+//! never used as an index without a bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -105,8 +105,8 @@ impl Sampler {
         }
     }
 
-    /// The first register of a NIC that serves which is not as it must be: bus master, units and queues
-    /// on, the guests' addresses accepted.
+    /// The first register of a NIC that serves which is not as it must be: bus master, units and
+    /// queues on, the guests' addresses accepted.
     fn mismatch(&self, nic: &dyn Nic) -> Option<Mismatch> {
         let units = [
             (reg::CTRL, reg::ctrl::GIO_MASTER_DISABLE, 0),
@@ -153,8 +153,8 @@ fn beats(slot: &DomainSlot, life: &Life) -> (u64, u64) {
     (before, waits)
 }
 
-/// The cursors of each ring are read in reverse of the order in which they move, so a sample may show
-/// work that is done already, and never work as done that is not.
+/// The cursors of each ring are read in reverse of the order in which they move. So a sample may
+/// show work as pending that is done already, and never work as done that is pending.
 fn cursors(slot: &DomainSlot) -> Cursors {
     let (control, status) = (slot.control(), slot.status());
     let read = |cursor: &AtomicU32| cursor.load(Ordering::Acquire);
@@ -170,9 +170,9 @@ fn cursors(slot: &DomainSlot) -> Cursors {
     }
 }
 
-/// Returns true if the NIC has filled the descriptor that the domain publishes next. Descriptors and
-/// entries both count from zero, one entry for each descriptor. A descriptor without a buffer still
-/// shows its last use.
+/// Returns true if the NIC has filled the descriptor that the domain publishes next. Descriptors
+/// and entries both count from zero, one entry for each descriptor. A descriptor without a buffer
+/// still shows its last use.
 fn is_completed(slot: &DomainSlot, returned: u32) -> bool {
     let index = returned as usize % NIC_RX_DESCRIPTORS;
     slot.rx_write_back(index) & DESCRIPTOR_DONE != 0

@@ -9,11 +9,11 @@ use crate::topology::Thresholds;
 use microvm::domain::VcpuState;
 use platform::budget::CONFIRM_TICK;
 
-/// Number of samples that are remembered. They reach back for longer than the age at which a frame is
-/// overdue.
+/// Number of samples that are remembered. They reach back for longer than the age at which a frame
+/// is overdue.
 const REMEMBERED: usize = 32;
-/// Nanoseconds after which the switchboard must have asked the NIC about a claim: its tick, and half
-/// a tick as a margin.
+/// Nanoseconds after which the switchboard must have asked the NIC about a claim: its tick, and
+/// half a tick as a margin.
 const ASKED_AFTER_NS: u64 = CONFIRM_TICK.as_nanos() as u64 * 3 / 2;
 /// Turns of the switchboard that must have begun since then: two beginnings enclose a whole turn.
 const TURNS: u64 = 2;
@@ -28,9 +28,9 @@ struct Mark {
 
 /// Frames claimed sent that the NIC's own counter does not confirm.
 ///
-/// Claims are confirmed in their order, so the frames that await confirmation are those claimed last.
-/// If more frames await confirmation than were claimed since an earlier sample, the oldest of them is
-/// older than that sample.
+/// Claims are confirmed in their order, so the frames that await confirmation are those claimed
+/// last. If more frames await confirmation than were claimed since an earlier sample, the oldest of
+/// them is older than that sample.
 #[derive(Debug, Default)]
 pub(super) struct SilentTransmit {
     marks: [Mark; REMEMBERED],
@@ -42,7 +42,8 @@ pub(super) struct SilentTransmit {
 
 impl SilentTransmit {
     pub(super) fn assess(&mut self, s: &Sample, now: Moment, t: &Thresholds) -> Opinion {
-        // While the link is down, the NIC's claims and counts mean nothing; the switchboard knows that.
+        // While the link is down, the NIC's claims and counts mean nothing; the switchboard knows
+        // that.
         if !s.nic.link_up {
             *self = Self::default();
             return Opinion::Fine;
@@ -72,14 +73,16 @@ impl SilentTransmit {
         self.marks[..self.filled].iter().filter(old).max_by_key(|mark| mark.at.wall_ns)
     }
 
-    /// Returns true if the switchboard has asked the NIC about everything that was claimed at a mark.
+    /// Returns true if the switchboard has asked the NIC about everything that was claimed at a
+    /// mark.
     fn asked_since(&self, mark: &Mark, turns: u64) -> bool {
         let due = |later: &&Mark| later.at.since(mark.at).wall_ns >= ASKED_AFTER_NS;
         let later = self.marks[..self.filled].iter().filter(due).min_by_key(|m| m.at.wall_ns);
         later.is_some_and(|later| turns.saturating_sub(later.turns) >= TURNS)
     }
 
-    /// Keeps a mark, unless the last one is so young that the marks would not reach back far enough.
+    /// Keeps a mark, unless the last one is so young that the marks would not reach back far
+    /// enough.
     fn remember(&mut self, now: Moment, s: &Sample, limit_ns: u64) {
         let last = &self.marks[(self.next + REMEMBERED - 1) % REMEMBERED];
         let young = now.since(last.at).wall_ns < 2 * limit_ns / REMEMBERED as u64;
@@ -132,9 +135,9 @@ impl SilentReceive {
         }
     }
 
-    /// Returns true if the head has moved since the driver last did anything. The head may be ahead of
-    /// the completed descriptors by as many as the NIC has fetched, so only its movement counts. A
-    /// descriptor that shows as completed concerns the ring stall detector.
+    /// Returns true if the head has moved since the driver last did anything. The head may be ahead
+    /// of the completed descriptors by as many as the NIC has fetched, so only its movement counts.
+    /// A descriptor that shows as completed concerns the ring stall detector.
     fn is_unseen(&mut self, s: &Sample) -> bool {
         let quiet = Quiet {
             returned: s.cursors.rx_returned,

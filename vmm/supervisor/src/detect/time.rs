@@ -2,8 +2,8 @@
 //!
 //! A sample that is late, because the machine ran something else or nothing at all, counts as if it
 //! had been taken when it was due: if the supervisor was not scheduled in between, the domain, the
-//! NIC's engine and the switchboard may not have been scheduled either. The same bound holds for CPU
-//! time, which on an emulated CPU runs on while the machine stands still.
+//! NIC's engine and the switchboard may not have been scheduled either. The same bound holds for
+//! CPU time, which on an emulated CPU runs on while the machine stands still.
 
 /// How much later than planned a sample may be and still count in full.
 const LATENESS_NS: u64 = 500_000;

@@ -6,8 +6,8 @@
 //!                   wake it                   since: failed      in any case
 //! ```
 //! A domain or a NIC engine that was not scheduled could not have acted: on a loaded machine the
-//! verdict waits for that, up to the cap. If the wake helps, a wakeup had been lost; that heals, and
-//! is counted.
+//! verdict waits for that, up to the cap. If the wake helps, a wakeup had been lost; that heals,
+//! and is counted.
 
 use super::finding::{Detector, Finding, Symptom};
 use super::opinion::{Opinion, StallOpinions};
@@ -71,8 +71,8 @@ impl Start {
         }
     }
 
-    /// Returns true if the domain has checked everything since: two heartbeats enclose a whole turn of
-    /// its loop, and so does a sleep that ended and began again.
+    /// Returns true if the domain has checked everything since: two heartbeats enclose a whole turn
+    /// of its loop, and so does a sleep that ended and began again.
     fn domain_could_act(&self, s: &Sample) -> bool {
         let parks = if self.was_parked { 1 } else { 2 };
         s.heartbeat.wrapping_sub(self.heartbeat) >= 2 || s.waits.wrapping_sub(self.waits) >= parks
@@ -83,13 +83,14 @@ impl Start {
         if s.nic.progress == 0 { u64::MAX } else { s.nic.progress.wrapping_sub(self.progress) }
     }
 
-    /// Returns true if the NIC's engine has checked everything since: two beginnings enclose a turn.
+    /// Returns true if the NIC's engine has checked everything since: two beginnings enclose a
+    /// turn.
     fn engine_could_act(&self, s: &Sample) -> bool {
         s.nic.tx_head == s.nic.tx_tail || self.engine_turns(s) >= 2
     }
 
-    /// Returns true if the waker did not stand still between the work and the wakeup: it began another
-    /// turn since.
+    /// Returns true if the waker did not stand still between the work and the wakeup: it began
+    /// another turn since.
     fn waker_went_on(&self, waker: Waker, s: &Sample) -> bool {
         match waker {
             Waker::Engine => self.engine_turns(s) >= 1,

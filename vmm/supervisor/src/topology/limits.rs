@@ -15,8 +15,8 @@ pub struct Limits {
     /// Seconds in which failures add up. Default 60.
     pub window_s: u32,
     /// Seconds of the first quarantine. The time doubles with each further quarantine, unless the
-    /// domain was healthy for the same time after it. Default 30: long enough for an operator to read
-    /// the event, and short enough that a passing cause does not cost the spare for longer.
+    /// domain was healthy for the same time after it. Default 30: long enough for an operator to
+    /// read the event, and short enough that a passing cause does not cost the spare for longer.
     pub quarantine_s: u32,
     /// Longest quarantine in seconds. Default 3600: one attempt an hour costs nothing, and a NIC
     /// that was replaced returns without a command.
@@ -26,8 +26,8 @@ pub struct Limits {
     pub link_flaps: u32,
     /// Seconds in which losses add up. Default 60.
     pub link_window_s: u32,
-    /// Milliseconds for which a flapping link must be up before its domain is healthy again; doubles
-    /// with each further loss. Default 100: longer than a loose plug bounces.
+    /// Milliseconds for which a flapping link must be up before its domain is healthy again;
+    /// doubles with each further loss. Default 100: longer than a loose plug bounces.
     pub link_hold_ms: u32,
     /// Longest such time in milliseconds. Default 10000: the longest time for which a link that is
     /// up is not used although every other link is down.

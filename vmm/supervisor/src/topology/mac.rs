@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// Returns true if a station may have this address: it is neither a group address nor all zeroes.
+    /// Returns true if a station may have this address: it is neither a group address nor all
+    /// zeroes.
     pub fn is_station(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }

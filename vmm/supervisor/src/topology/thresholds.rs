@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Thresholds {
-    /// Hang: CPU time without a heartbeat before the vCPU is kicked. A turn of the loop handles at most
-    /// 128 frames each way and leaves the guest five times at most; at 90 µs an exit, the worst
-    /// measured, that is half a millisecond. Twice that time is worth a kick.
+    /// Hang: CPU time without a heartbeat before the vCPU is kicked. A turn of the loop handles at
+    /// most 128 frames each way and leaves the guest five times at most; at 90 µs an exit, the
+    /// worst measured, that is half a millisecond. Twice that time is worth a kick.
     pub hang_cpu_us: u32,
-    /// Hang: how often the vCPU is then kicked out of the guest and let in again; it must answer each
-    /// kick in time to count as hung. On a busy development machine a processor stood still for
-    /// milliseconds while the thread's CPU clock ran on; such a processor does not answer.
+    /// Hang: how often the vCPU is then kicked out of the guest and let in again; it must answer
+    /// each kick in time to count as hung. On a busy development machine a processor stood still
+    /// for milliseconds while the thread's CPU clock ran on; such a processor does not answer.
     pub second_looks: u32,
     /// Hang: time between two kicks. A kick is answered within 154 µs; the rest of the three
     /// intervals is enough for a turn that was only delayed to end.
@@ -34,8 +34,8 @@ pub struct Thresholds {
     pub spin_cpu_us: u32,
     /// Ring stall: wall time for which pending work is not touched although the domain could have
     /// acted. The domain is woken after half of this time; the rest is enough for a wake-up, which
-    /// took 195 µs at worst. Together with the takeover and a datagram's period the time stays under
-    /// 10 ms.
+    /// took 195 µs at worst. Together with the takeover and a datagram's period the time stays
+    /// under 10 ms.
     pub stall_us: u32,
     /// Silent transmit: age of a frame that the domain claims sent and the NIC's counter does not
     /// confirm. The switchboard asks the NIC every millisecond, and must have done so since; a NIC
@@ -48,10 +48,11 @@ pub struct Thresholds {
     /// Silent receive: how long the NIC's interrupt may be masked while the domain is parked. No
     /// frame is lost by that alone, and a lost wakeup heals before.
     pub masked_us: u32,
-    /// Device: how long a register may read wrong. Two samples in a row, so that a takeover which is
-    /// just opening filters does not count as damage.
+    /// Device: how long a register may read wrong. Two samples in a row, so that a takeover which
+    /// is just opening filters does not count as damage.
     pub device_us: u32,
-    /// So many lost wakeups within [`Self::lost_wakeup_window_us`] are a ring stall and no accident.
+    /// So many lost wakeups within [`Self::lost_wakeup_window_us`] are a ring stall and no
+    /// accident.
     pub lost_wakeups: u32,
     /// See [`Self::lost_wakeups`]; one lost wakeup a second could still be a rare race.
     pub lost_wakeup_window_us: u32,

@@ -102,8 +102,8 @@ impl World {
                 return Some((finding, (self.s.now_ns - began_ns) / MS));
             }
             order = assessment.order;
-            // Samples stay frequent even where the judge would sleep: a domain that wakes notifies the
-            // supervisor.
+            // Samples stay frequent even where the judge would sleep: a domain that wakes notifies
+            // the supervisor.
             passed_ns = assessment.next_ns.min(MS);
         }
         None
