@@ -9,7 +9,7 @@ pub(super) const MANIFEST_SCHEMA: &str = "warmspare.campaign/1";
 
 /// All that is fixed before the first injection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// `warmspare.campaign/1`.
     pub schema: String,
     /// The campaign file, with what it left out filled in.
@@ -35,7 +35,7 @@ pub struct Manifest {
 
 /// The machine that a campaign began on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Model of the CPU.
     pub cpu: String,
     /// Processors of this process.
@@ -48,7 +48,7 @@ pub struct Machine {
 
 /// Samples of the driver's instruction pointer under traffic.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Profile {
+pub(crate) struct Profile {
     /// Samples in the driver's text.
     pub samples: u64,
     /// Bytes of the driver's text.
@@ -63,7 +63,7 @@ pub struct Profile {
 
 /// A function that a profile chose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProfiledFunction {
+pub(crate) struct ProfiledFunction {
     /// The function's name.
     pub name: String,
     /// Samples in it.

@@ -1,4 +1,4 @@
-//! The display of a running campaign: one line, written over on a terminal.
+//! The display of a running campaign: one line, which is overwritten on a terminal.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -21,10 +21,19 @@ pub(super) struct Progress {
     until: Until,
     configurations: u64,
     began: Instant,
-    /// Injections that were recorded before.
+    /// Injections that were recorded before this run.
     before: u64,
     done_before: f64,
     drawn: Option<Instant>,
+}
+
+/// How much of a campaign is done.
+#[derive(Default)]
+struct Done {
+    /// 0 to 1.
+    share: f64,
+    /// The same in numbers.
+    text: String,
 }
 
 impl Progress {
@@ -39,11 +48,11 @@ impl Progress {
             done_before: 0.0,
             drawn: None,
         };
-        progress.done_before = progress.done(&tally.all()).0;
+        progress.done_before = progress.done(&tally.all()).share;
         progress
     }
 
-    /// Draws, if it is time to.
+    /// Draws the line, if the last one is old enough.
     pub(super) fn show(&mut self, tally: &Tally) {
         let every = if self.terminal { DRAW_EVERY } else { LINE_EVERY };
         let due = self.drawn.map_or(self.terminal, |at| at.elapsed() >= every);
@@ -55,7 +64,7 @@ impl Progress {
         }
     }
 
-    /// The last line.
+    /// Draws the last line.
     pub(super) fn end(&mut self, tally: &Tally) {
         if self.wanted {
             self.draw(tally);
@@ -65,7 +74,7 @@ impl Progress {
         }
     }
 
-    /// A line of its own.
+    /// Writes a message on a line of its own.
     pub(super) fn say(&mut self, text: &str) {
         if self.wanted {
             let start = if self.terminal { "\r\x1b[K" } else { "" };
@@ -86,8 +95,8 @@ impl Progress {
         };
     }
 
-    /// How much is done, 0 to 1, and in numbers: of the limits, the one that is nearest.
-    fn done(&self, counts: &Counts) -> (f64, String) {
+    /// How much is done, towards the limit that is nearest.
+    fn done(&self, counts: &Counts) -> Done {
         let Until { injections, activated, detected } = self.until;
         let limits = [
             (injections, counts.injections, "injected"),
@@ -97,14 +106,14 @@ impl Progress {
         let shares = limits.into_iter().filter_map(|(limit, count, what)| {
             let limit = limit?.saturating_mul(self.configurations);
             let share = (count as f64 / limit as f64).min(1.0);
-            Some((share, format!("{count}/{limit} {what}")))
+            Some(Done { share, text: format!("{count}/{limit} {what}") })
         });
-        shares.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, String::new()))
+        shares.max_by(|a, b| a.share.total_cmp(&b.share)).unwrap_or_default()
     }
 
     fn line(&self, tally: &Tally, elapsed: Duration) -> String {
         let counts = tally.all();
-        let (share, text) = self.done(&counts);
+        let Done { share, text } = self.done(&counts);
         let cells = (share * BAR_CELLS as f64) as usize;
         let bar: String = (0..BAR_CELLS).map(|cell| if cell < cells { '█' } else { '░' }).collect();
         let seconds = elapsed.as_secs_f64();
@@ -123,7 +132,7 @@ impl Progress {
     }
 }
 
-/// Seconds for people.
+/// A number of seconds, for people.
 fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match seconds {
@@ -133,7 +142,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Width of the terminal; 100 where it does not tell.
+/// Width of the terminal; 100 where that is unknown.
 fn columns() -> usize {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the request writes one `winsize`, which outlives the call; on anything but a terminal
@@ -153,7 +162,10 @@ mod tests {
         let progress = Progress::new(true, &spec, &Tally::default());
         let line = progress.line(&Tally::default(), Duration::from_secs(1));
         assert!(line.contains("0/") && line.contains("0.0/s"), "{line}");
-        assert_eq!(progress.done(&Counts { injections: 40, activated: 30, detected: 25 }).0, 0.5);
+        assert_eq!(
+            progress.done(&Counts { injections: 40, activated: 30, detected: 25 }).share,
+            0.5
+        );
         assert_eq!(duration(59.6), "1 min 00 s");
         assert_eq!(duration(7265.0), "2 h 01 min");
     }

@@ -106,7 +106,7 @@ pub(super) struct ResultStore {
 /// A folder that was opened.
 pub(super) struct OpenedStore {
     pub(super) store: ResultStore,
-    /// What is recorded in it.
+    /// The injections that it records.
     pub(super) records: Vec<InjectionRecord>,
 }
 

@@ -20,7 +20,7 @@ const DISPLAY_PERIOD: Duration = Duration::from_millis(100);
 /// How a campaign ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// What is recorded now.
+    /// Counts of the injections that are recorded now.
     pub tally: Tally,
     /// Whether a signal stopped it before its end.
     pub interrupted: bool,

@@ -16,7 +16,7 @@ use crate::injection::{InjectionRecord, Target};
 /// A campaign that is ready to go on.
 pub(super) struct OpenCampaign {
     pub(super) store: ResultStore,
-    /// What is recorded already.
+    /// The injections that are recorded already.
     pub(super) records: Vec<InjectionRecord>,
     pub(super) manifest: Manifest,
 }

@@ -17,7 +17,7 @@ pub(super) const GOAL_INTERRUPTION_US: f64 = 10_000.0;
 /// How long after a verdict the sender's ledger is searched for losses and gaps by the fault: a
 /// little longer than the last announcement of a takeover takes.
 const AFTERMATH_NS: u64 = 25_000_000;
-/// Datagrams sent so long before the fault can still have been under way when it struck.
+/// Datagrams sent so long before the fault can still have been under way at its moment.
 const UNDER_WAY_NS: u64 = 5_000_000;
 
 /// What a run is judged by, beside what no run may do.
@@ -127,7 +127,7 @@ impl FailoverRow {
     ) -> Self {
         let name = |id: DomainId| slots[id.index()].name.clone();
         let (fault_ns, verdict_ns) = (outcome.fault_ns(), outcome.verdict_ns());
-        // Where nobody took over at once, the aftermath begins when somebody serves.
+        // Where no domain took over at once, the aftermath begins when one serves.
         let served_ns = if outcome.to().is_some() { verdict_ns } else { outcome.redundant_ns };
         let after_ns = until_ns.min(served_ns.max(verdict_ns) + AFTERMATH_NS);
         let gap = ledger.longest_gap(fault_ns, after_ns).unwrap_or_default();

@@ -1,5 +1,4 @@
-//! The running demo: the system, the application guest and whoever watches, and waiting for what
-//! they do.
+//! The running demo, and the waits for what its system does.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ const FIRST_ECHO_DEADLINE: Duration = Duration::from_secs(10);
 /// From a verdict until a spare stands by again; a link that was pulled may negotiate anew.
 pub(super) const REDUNDANT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A running demo. Its fields are dropped in this order: first whoever watches, then the
+/// A running demo. Its fields are dropped in this order: first the dashboard, then the
 /// application guest, before the system that it is connected to.
 pub(super) struct Demo<'a> {
     pub(super) config: &'a DemoConfig,

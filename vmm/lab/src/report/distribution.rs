@@ -4,58 +4,58 @@ use serde::Serialize;
 
 use super::statistics::{Proportion, Quantiles};
 
-/// What is promised, microseconds.
-pub const GOAL_US: f64 = 10_000.0;
-/// The paper's bins.
+/// The promised limit of an interruption, microseconds.
+pub(super) const GOAL_US: f64 = 10_000.0;
+/// Bins as wide as the paper's.
 const COARSE: Bins = Bins { width_us: 10_000.0, most: 100 };
 /// Twenty bins up to the goal, and as many beyond.
 const FINE: Bins = Bins { width_us: 500.0, most: 40 };
 
 /// One interruption.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Interruption {
-    /// How long, microseconds.
-    pub us: f64,
+pub(super) struct Interruption {
+    /// Its length, microseconds.
+    pub(super) us: f64,
     /// Whether the machine itself stood still meanwhile.
-    pub stalled: bool,
+    pub(super) stalled: bool,
 }
 
 /// Interruptions whose length lies in `from_us..to_us`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Bin {
+pub(super) struct Bin {
     /// Lower edge, microseconds; it belongs to the bin.
-    pub from_us: f64,
-    /// Upper edge, which does not; `None`: all that is longer.
-    pub to_us: Option<f64>,
-    /// How many.
-    pub count: u64,
+    pub(super) from_us: f64,
+    /// Upper edge, which does not belong to the bin; `None` for the bin of all that are longer.
+    pub(super) to_us: Option<f64>,
+    /// Interruptions in it.
+    pub(super) count: u64,
     /// Those of them in which the machine itself stood still.
-    pub stalled: u64,
-    /// Share of all that are no longer than this bin.
-    pub cumulative: f64,
+    pub(super) stalled: u64,
+    /// Share of all interruptions that lie in this bin or below.
+    pub(super) cumulative: f64,
 }
 
 /// Interruptions by failures that were detected, and after which the service came back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Distribution {
-    /// Of all.
-    pub all: Option<Quantiles>,
-    /// Of those in which the machine did not stand still.
-    pub without_machine_stalls: Option<Quantiles>,
-    /// Those under 10 ms.
-    pub under_10_ms: Option<Proportion>,
+pub(super) struct Distribution {
+    /// Quantiles of all interruptions.
+    pub(super) all: Option<Quantiles>,
+    /// Quantiles of the interruptions in which the machine did not stand still.
+    pub(super) without_machine_stalls: Option<Quantiles>,
+    /// The share that is under 10 ms.
+    pub(super) under_10_ms: Option<Proportion>,
     /// In bins of 10 ms, up to the last that is not empty.
-    pub bins_10_ms: Vec<Bin>,
-    /// In bins of half a millisecond up to 20 ms, likewise.
-    pub bins_500_us: Vec<Bin>,
-    /// The shortest first.
+    pub(super) bins_10_ms: Vec<Bin>,
+    /// In bins of half a millisecond up to 20 ms, and one beyond, up to the last that is not empty.
+    pub(super) bins_500_us: Vec<Bin>,
+    /// All interruptions, the shortest first.
     #[serde(skip)]
-    pub sorted: Vec<Interruption>,
+    pub(super) sorted: Vec<Interruption>,
 }
 
 impl Distribution {
-    /// Of interruptions in any order.
-    pub fn of(interruptions: impl IntoIterator<Item = Interruption>) -> Self {
+    /// The distribution of interruptions, given in any order.
+    pub(super) fn of(interruptions: impl IntoIterator<Item = Interruption>) -> Self {
         let mut sorted: Vec<_> = interruptions.into_iter().collect();
         sorted.sort_by(|a, b| a.us.total_cmp(&b.us));
         let under = sorted.iter().filter(|one| one.us < GOAL_US).count();

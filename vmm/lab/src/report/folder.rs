@@ -1,4 +1,4 @@
-//! Reads a campaign's folder: `campaign.json`, and `injections.jsonl` with one injection a line.
+//! Reads a campaign's folder: `campaign.json`, and `injections.jsonl` with one injection per line.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use crate::campaign::{
 };
 use crate::injection::InjectionRecord;
 
-/// Why a folder cannot be reported on. Each is the user's to mend.
+/// Why a folder cannot be reported on. The user can mend each of these.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// No such folder.
+    /// There is no such folder.
     #[error("{}: there is no such folder: name what `warmspare campaign --out` was given", .0.display())]
     Missing(PathBuf),
     /// It holds no campaign, or one that cannot be read.
     #[error(transparent)]
     Results(#[from] ResultsError),
-    /// No injection.
+    /// No injection is recorded.
     #[error("{}: no injection is recorded: let the campaign run, or go on with --resume", .0.display())]
     Empty(PathBuf),
 }
@@ -24,18 +24,18 @@ pub enum FolderError {
 /// What a campaign has recorded so far.
 #[derive(Clone, Debug)]
 pub struct Folder {
-    /// Where.
-    pub path: PathBuf,
+    /// Path of the folder.
+    pub(super) path: PathBuf,
     /// What all injections have in common.
-    pub manifest: Manifest,
+    pub(super) manifest: Manifest,
     /// The injections, as they were recorded.
-    pub records: Vec<InjectionRecord>,
-    /// The last line's number, if that line is torn: a run was ended while it wrote.
-    pub torn_line: Option<usize>,
+    pub(super) records: Vec<InjectionRecord>,
+    /// The last line's number, if that line is incomplete: a run was ended while it wrote.
+    pub(super) torn_line: Option<usize>,
 }
 
 impl Folder {
-    /// Reads all of it. A torn last line is left out and noted.
+    /// Reads all of a folder. An incomplete last line is left out and noted.
     ///
     /// # Errors
     /// See [`FolderError`].
@@ -51,7 +51,7 @@ impl Folder {
         Ok(Self { path: path.to_owned(), manifest, records, torn_line })
     }
 
-    /// What is to be said about a torn line; nothing if none is.
+    /// A warning about an incomplete last line, if there is one.
     pub fn warning(&self) -> Option<String> {
         let line = self.torn_line?;
         let file = self.path.join(INJECTIONS_FILE);

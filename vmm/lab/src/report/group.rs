@@ -4,112 +4,111 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::classify::{PaperClass, paper_class};
 use super::distribution::{Distribution, Interruption};
-use super::judge;
-use super::paper::PaperRow;
+use super::format::{NO_NAME, name};
+use super::paper::{MEASURED, PaperRow};
 use super::statistics::{Proportion, Quantiles};
 use crate::injection::{Configuration, FrameCounts, InjectionOutcome, InjectionRecord};
 
-/// What a stratum without a name is called.
-const NO_NAME: &str = "-";
-
-/// All of one campaign under one configuration.
+/// The injections of one campaign under one configuration.
 #[derive(Clone, Debug, Serialize)]
-pub struct Group {
-    /// As it stands over columns: the configuration, with the campaign where there are several.
-    pub label: String,
+pub(super) struct Group {
+    /// The heading of columns: the configuration, with the campaign where there are several.
+    pub(super) label: String,
     /// The campaign's folder.
-    pub folder: String,
+    pub(super) folder: String,
     /// How the service recovers.
-    pub configuration: Configuration,
+    pub(super) configuration: Configuration,
     /// Injections recorded.
-    pub attempted: u64,
+    pub(super) attempted: u64,
     /// Of these, activated: the first denominator.
-    pub injected: u64,
+    pub(super) injected: u64,
     /// Of these, failures that were detected: the second.
-    pub detected: u64,
+    pub(super) detected: u64,
     /// Each class; together they are all that was attempted.
-    pub classes: Vec<ClassRow>,
+    pub(super) classes: Vec<ClassRow>,
     /// Detected failures after which the service came back; `None` where no recovery is tried.
-    pub restored: Option<Proportion>,
-    /// Detected failures after which all was as before, a spare included; likewise.
-    pub whole_again: Option<Proportion>,
+    pub(super) restored: Option<Proportion>,
+    /// Detected failures after which everything was as before, a spare included; `None` where no
+    /// recovery is tried.
+    pub(super) whole_again: Option<Proportion>,
     /// Of the injected, those that harmed the service or its guest and were not detected.
-    pub silent: Option<Proportion>,
-    /// Injections during which the machine itself stood still. They count everywhere.
-    pub machine_stalled: u64,
+    pub(super) silent: Option<Proportion>,
+    /// Injections during which the machine itself stood still. All other counts include them.
+    pub(super) machine_stalled: u64,
     /// Interruptions by detected failures after which the service came back.
-    pub interruption: Distribution,
-    /// By the detector that found the failure.
-    pub detectors: Vec<DetectorRow>,
-    /// By the nature of the fault.
-    pub strata: Strata,
+    pub(super) interruption: Distribution,
+    /// Counts and times by the detector that found the failure.
+    pub(super) detectors: Vec<DetectorRow>,
+    /// Counts by properties of the fault.
+    pub(super) strata: Strata,
     /// Datagrams of all observations.
-    pub frames: FrameCounts,
+    pub(super) frames: FrameCounts,
 }
 
 /// One class of outcomes.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct ClassRow {
+pub(super) struct ClassRow {
     /// The class.
-    pub class: InjectionOutcome,
+    pub(super) class: InjectionOutcome,
     /// Injections in it.
-    pub count: u64,
+    pub(super) count: u64,
     /// Share of all that were attempted.
-    pub of_attempted: Option<Proportion>,
+    pub(super) of_attempted: Option<Proportion>,
     /// Share of the injected; `None` for a class outside of that denominator.
-    pub of_injected: Option<Proportion>,
-    /// Share of the detected; likewise.
-    pub of_detected: Option<Proportion>,
+    pub(super) of_injected: Option<Proportion>,
+    /// Share of the detected; `None` for a class outside of that denominator.
+    pub(super) of_detected: Option<Proportion>,
 }
 
 /// What one detector found.
 #[derive(Clone, Debug, Serialize)]
-pub struct DetectorRow {
-    /// Its name.
-    pub detector: String,
+pub(super) struct DetectorRow {
+    /// The detector's name.
+    pub(super) detector: String,
     /// Failures that it found.
-    pub count: u64,
+    pub(super) count: u64,
     /// From the activation to the verdict.
-    pub detect: Option<Quantiles>,
+    pub(super) detect: Option<Quantiles>,
     /// From the verdict to the first frame of the domain that serves then.
-    pub switch: Option<Quantiles>,
+    pub(super) switch: Option<Quantiles>,
     /// Of these, while the machine itself stood still.
-    pub machine_stalled: u64,
+    pub(super) machine_stalled: u64,
 }
 
-/// The same counts, by properties of the fault.
+/// Counts by properties of the fault.
 #[derive(Clone, Debug, Serialize)]
-pub struct Strata {
+pub(super) struct Strata {
     /// By kind.
-    pub kind: Vec<Stratum>,
+    pub(super) kind: Vec<Stratum>,
     /// By function of the driver, most injected first.
-    pub function: Vec<Stratum>,
+    pub(super) function: Vec<Stratum>,
     /// By segment.
-    pub segment: Vec<Stratum>,
+    pub(super) segment: Vec<Stratum>,
 }
 
 /// Faults that have something in common.
 #[derive(Clone, Debug, Serialize)]
-pub struct Stratum {
+pub(super) struct Stratum {
     /// What they have in common; `-` where there is no name.
-    pub name: String,
+    pub(super) name: String,
     /// Injections recorded.
-    pub attempted: u64,
+    pub(super) attempted: u64,
     /// Of these, activated.
-    pub injected: u64,
+    pub(super) injected: u64,
     /// Of these, detected.
-    pub detected: u64,
-    /// Of the injected, those of which nothing came.
-    pub masked: u64,
+    pub(super) detected: u64,
+    /// Of the injected, those without any effect.
+    pub(super) masked: u64,
     /// Of the injected, those that harmed the service or its guest undetected.
-    pub silent: u64,
+    pub(super) silent: u64,
     /// Share of the injected that were detected.
-    pub detected_of_injected: Option<Proportion>,
+    pub(super) detected_of_injected: Option<Proportion>,
     /// Of the detected, those after which the service came back.
-    pub restored: Option<Proportion>,
-    /// Interruptions by these.
-    pub interruption: Option<Quantiles>,
+    pub(super) restored: Option<Proportion>,
+    /// The interruptions that these caused.
+    pub(super) interruption: Option<Quantiles>,
 }
 
 type Records<'a> = Vec<&'a InjectionRecord>;
@@ -122,7 +121,7 @@ fn stalled(record: &InjectionRecord) -> bool {
     record.machine_stall_ms > 0.0
 }
 
-/// Where nothing is tried, nothing can fail.
+/// A share of detected failures; `None` where no recovery is tried, so that none can fail.
 fn of_tried(configuration: Configuration, count: u64, detected: u64) -> Option<Proportion> {
     (configuration != Configuration::None).then(|| Proportion::new(count, detected)).flatten()
 }
@@ -136,7 +135,7 @@ fn interruptions(records: &[&InjectionRecord]) -> Distribution {
 
 impl Group {
     /// Counts records that have the folder and the configuration in common.
-    pub fn of(
+    pub(super) fn of(
         label: String,
         folder: String,
         configuration: Configuration,
@@ -167,8 +166,15 @@ impl Group {
     }
 
     /// The counts of one class.
-    pub fn class(&self, class: InjectionOutcome) -> Option<&ClassRow> {
+    pub(super) fn class(&self, class: InjectionOutcome) -> Option<&ClassRow> {
         self.classes.iter().find(|row| row.class == class)
+    }
+}
+
+impl ClassRow {
+    /// Returns true if the class is worth a line: it occurred, or it is one that should not occur.
+    pub(super) fn is_shown(&self) -> bool {
+        self.count > 0 || self.class.is_bad()
     }
 }
 
@@ -210,10 +216,10 @@ fn detectors(records: &[&InjectionRecord]) -> Vec<DetectorRow> {
 
 impl Strata {
     fn of(configuration: Configuration, records: &[&InjectionRecord]) -> Self {
-        let by = |name: &dyn Fn(&InjectionRecord) -> String| {
+        let by = |property: &dyn Fn(&InjectionRecord) -> String| {
             let mut groups: BTreeMap<String, Records<'_>> = BTreeMap::new();
             for record in records {
-                groups.entry(name(record)).or_default().push(record);
+                groups.entry(property(record)).or_default().push(record);
             }
             let row =
                 |(name, records): (_, Records<'_>)| Stratum::of(configuration, name, &records);
@@ -222,18 +228,10 @@ impl Strata {
             rows
         };
         Self {
-            kind: by(&|record| word(&record.kind)),
+            kind: by(&|record| name(&record.kind)),
             function: by(&|record| record.fault.function.clone().unwrap_or_else(|| NO_NAME.into())),
-            segment: by(&|record| word(&record.fault.segment)),
+            segment: by(&|record| name(&record.fault.segment)),
         }
-    }
-}
-
-/// A name as it stands in files.
-pub(super) fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => NO_NAME.into(),
     }
 }
 
@@ -268,8 +266,8 @@ fn frames(records: &[&InjectionRecord]) -> FrameCounts {
     })
 }
 
-/// Rows in the manner of the paper: one for each kind of fault that was injected.
-pub fn paper_rows(
+/// Rows in the form of the paper's table: one for each kind of fault that was injected.
+pub(super) fn paper_rows(
     label: &str,
     configuration: Configuration,
     records: &[&InjectionRecord],
@@ -280,21 +278,20 @@ pub fn paper_rows(
     }
     let row = |(kind, records): (_, Records<'_>)| {
         let injected = records.len() as u64;
-        let share = |class| {
-            count(&records, |r| judge::paper_class(r) == Some(class)) as f64 / injected as f64
-        };
+        let share =
+            |class| count(&records, |r| paper_class(r) == Some(class)) as f64 / injected as f64;
         let stratum = Stratum::of(configuration, String::new(), &records);
         let distribution = interruptions(&records);
         PaperRow {
-            source: "measured",
+            source: MEASURED,
             configuration: label.into(),
-            kind: word(&kind),
+            kind: name(&kind),
             injected,
-            crash: share(judge::PaperClass::Crash),
-            hang: share(judge::PaperClass::Hang),
-            silent: share(judge::PaperClass::Silent),
-            not_manifested: share(judge::PaperClass::NotManifested),
-            false_failover: share(judge::PaperClass::FalseFailover),
+            crash: share(PaperClass::Crash),
+            hang: share(PaperClass::Hang),
+            silent: share(PaperClass::Silent),
+            not_manifested: share(PaperClass::NotManifested),
+            false_failover: share(PaperClass::FalseFailover),
             restored: stratum.restored.map(|proportion| proportion.share),
             restored_low: stratum.restored.map(|proportion| proportion.low),
             under_10_ms: distribution.under_10_ms.map(|proportion| proportion.share),

@@ -1,35 +1,33 @@
 //! The report as one page: a single file that loads nothing.
 
 mod details;
+mod parts;
 
 use std::fmt::Write;
 
+use self::parts::{WIDTHS, legend, pictures};
+use super::format::{
+    NOTHING, at_least, class, duration_of, mark, name, percent, percent_of, thousands,
+};
+use super::group::{ClassRow, Group};
 use super::markup::{Cell, escape, figures, fixed_table, table};
+use super::model::{CampaignView, Report};
 use super::paper::PaperRow;
 use super::plot;
-use super::words::{
-    NOTHING, at_least, class, duration_of, is_shown, mark, percent, percent_in, percent_of,
-    thousands,
-};
+use super::statistics::Proportion;
 use super::worst::WorstRow;
-use super::{CampaignView, Report};
 use crate::injection::InjectionOutcome;
 use operate::control::PAGE_STYLE;
 
 const STYLE: &str = include_str!("page/report.css");
 const SCRIPT: &str = include_str!("page/report.js");
 
-/// Nothing is loaded and nothing asked, whatever stands in the page.
+/// The page loads nothing and sends nothing, whatever its content is.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
      script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
-/// Widths for which each picture is drawn, pixels; the style shows one of them.
-const WIDTHS: [(&str, f64); 2] = [("wide", 1100.0), ("narrow", 350.0)];
-/// Widths of a picture in half of the page.
-const HALF_WIDTHS: [(&str, f64); 2] = [("wide", 520.0), ("narrow", 350.0)];
-
 impl Report {
-    /// As HTML, with everything in it.
+    /// The report as HTML, with everything in it.
     pub fn html(&self) -> String {
         let mut out = self.head();
         self.verdict(&mut out);
@@ -89,7 +87,7 @@ impl Report {
             (0, _) => ("warn", "!"),
             _ => ("bad", "✕"),
         };
-        let word = match super::statistics::Proportion::new(restored, detected) {
+        let word = match Proportion::new(restored, detected) {
             Some(p) => format!(
                 "Service back after {} of {} detected failures",
                 thousands(p.count),
@@ -97,12 +95,12 @@ impl Report {
             ),
             None => "No recovery was tried".into(),
         };
-        let bound = super::statistics::Proportion::new(restored, detected)
+        let bound = Proportion::new(restored, detected)
             .map_or_else(String::new, |p| format!("That is at least {} (95 %). ", at_least(p.low)));
         let look = match self.to_look_into {
-            0 => "No outcome asks to be looked into.".into(),
-            1 => "1 outcome asks to be looked into.".into(),
-            n => format!("{} outcomes ask to be looked into.", thousands(n)),
+            0 => "No outcome needs a closer look.".into(),
+            1 => "1 outcome needs a closer look.".into(),
+            n => format!("{} outcomes need a closer look.", thousands(n)),
         };
         let _ = writeln!(
             out,
@@ -114,7 +112,7 @@ impl Report {
 
     fn paper(&self, out: &mut String) {
         out.push_str(
-            "<section aria-labelledby=\"paper-title\"><h2 id=\"paper-title\">Beside the paper</h2>\
+            "<section aria-labelledby=\"paper-title\"><h2 id=\"paper-title\">Compared with the paper</h2>\
              <p class=\"quiet\">Shares of injected, that is activated, faults, as in Table III of \
              the warm-spare paper (NCA 2009; Xen, one kind of NIC, their machines).</p>",
         );
@@ -170,7 +168,7 @@ impl Report {
             return;
         }
         let mut rows = Vec::new();
-        let mut row = |name: String, cell: &dyn Fn(&super::group::Group) -> Cell| {
+        let mut row = |name: String, cell: &dyn Fn(&Group) -> Cell| {
             let cells = self.groups.iter().map(cell);
             rows.push(std::iter::once(Cell::Text(name)).chain(cells).collect::<Vec<_>>());
         };
@@ -179,7 +177,7 @@ impl Report {
         row("detected".into(), &|group| Cell::count(group.detected));
         for kind in InjectionOutcome::ALL {
             let found = || self.groups.iter().filter_map(|group| group.class(kind));
-            if found().any(is_shown) {
+            if found().any(ClassRow::is_shown) {
                 row(class(kind), &|group| {
                     let row = group.class(kind);
                     let count = row.map_or(0, |row| row.count);
@@ -194,7 +192,7 @@ impl Report {
             let low = group.restored.map(|p| p.low);
             Cell::Number(low.map_or_else(|| NOTHING.into(), at_least), low)
         });
-        let all = |group: &super::group::Group| group.interruption.all;
+        let all = |group: &Group| group.interruption.all;
         row("interruption, p50".into(), &|group| Cell::duration(all(group).map(|q| q.p50_us)));
         row("… p99".into(), &|group| Cell::duration(all(group).map(|q| q.p99_us)));
         row("… longest".into(), &|group| Cell::duration(all(group).map(|q| q.max_us)));
@@ -213,7 +211,7 @@ impl Report {
 
     fn worst(&self, out: &mut String) {
         out.push_str("<section aria-labelledby=\"worst\"><h2 id=\"worst\">The worst</h2>");
-        out.push_str("<p class=\"quiet\">Outcomes that ask to be looked into first, then the longest interruptions; each with the command that repeats it.</p>");
+        out.push_str("<p class=\"quiet\">The outcomes that need a closer look come first, then the longest interruptions, each with the command that repeats it.</p>");
         out.push_str("<ol class=\"worst\">");
         self.worst.iter().for_each(|row| worst_item(out, row));
         out.push_str("</ol></section>\n");
@@ -227,37 +225,22 @@ impl Report {
     }
 }
 
-/// A picture for each width.
-fn pictures(out: &mut String, widths: [(&str, f64); 2], draw: impl Fn(f64) -> String) {
-    for (class, width) in widths {
-        let _ = writeln!(out, "<div class=\"chart {class}\">{}</div>", draw(width));
-    }
-}
-
-fn legend<'a>(out: &mut String, entries: impl Iterator<Item = (String, &'a str)>) {
-    out.push_str("<ul class=\"legend\">");
-    for (sample, name) in entries {
-        let _ = write!(out, "<li>{sample}{}</li>", escape(name));
-    }
-    out.push_str("</ul>\n");
-}
-
 fn paper_cells(row: &PaperRow) -> Vec<Cell> {
     let share = |share: Option<f64>| {
-        let text = share.map_or_else(|| NOTHING.into(), |share| percent_in(row, share));
+        let text = share.map_or_else(|| NOTHING.into(), |share| row.percent(share));
         Cell::Number(text, share)
     };
     let low = row.restored_low;
     vec![
         Cell::Text(row.configuration.clone()),
         Cell::Text(row.kind.clone()),
-        Cell::Text(if row.source == "paper" { "2009".into() } else { "ours".into() }),
+        Cell::Text(if row.is_published() { "2009".into() } else { "ours".into() }),
         Cell::count(row.injected),
         share(Some(row.crash)),
         share(Some(row.hang)),
         share(Some(row.silent)),
         share(Some(row.not_manifested)),
-        share((row.source != "paper").then_some(row.false_failover)),
+        share((!row.is_published()).then_some(row.false_failover)),
         share(row.restored),
         Cell::Number(low.map_or_else(|| NOTHING.into(), at_least), low),
         share(row.under_10_ms),
@@ -268,7 +251,7 @@ fn paper_cells(row: &PaperRow) -> Vec<Cell> {
 fn worst_item(out: &mut String, row: &WorstRow) {
     let bad = if row.outcome.is_bad() { " data-bad" } else { "" };
     let length = row.interruption_us.map_or_else(|| "no end".into(), |us| duration_of(Some(us)));
-    let by = row.detector.as_deref().unwrap_or("nobody");
+    let by = row.detector.as_deref().unwrap_or("no detector");
     let stall = match row.machine_stall_ms {
         ms if ms > 0.0 => format!(", the machine stood still for {ms:.1} ms"),
         _ => String::new(),
@@ -282,7 +265,7 @@ fn worst_item(out: &mut String, row: &WorstRow) {
         class(row.outcome),
         escape(by),
         escape(&row.group),
-        super::group::word(&row.kind),
+        name(&row.kind),
         escape(&row.place),
         escape(&source),
         escape(&row.change),
@@ -313,22 +296,26 @@ fn campaign_figures(out: &mut String, campaign: &CampaignView) {
     }
     figures(out, &list);
     if campaign.torn {
-        out.push_str("<p class=\"quiet\">The last line was torn and is left out.</p>");
+        out.push_str(
+            "<p class=\"quiet\">The last line of the file is incomplete and left out.</p>",
+        );
     }
     if campaign.jobs > 1 {
-        out.push_str("<p class=\"quiet\">With several jobs, times say little; outcomes do.</p>");
+        out.push_str(
+            "<p class=\"quiet\">With several jobs, times are not reliable; outcomes are.</p>",
+        );
     }
 }
 
 fn how_to_read(out: &mut String) {
     out.push_str(
         "<section aria-labelledby=\"how\"><h2 id=\"how\">How to read this</h2>\
-         <p><b>Injected</b> faults are those that execution reached. How often they harm says how \
-         fragile the driver is. <b>Detected</b> are those of them that a detector found: how many \
-         of these the service survives says what the spare is worth.</p>\
+         <p><b>Injected</b> faults are those that execution reached. How often \
+         they do harm shows how fragile the driver is. <b>Detected</b> are those of them that a detector found: how many \
+         of these the service survives shows what the spare is worth.</p>\
          <p><b>Intervals</b> are exact (Clopper and Pearson): were the experiment repeated again \
-         and again, at least 95 % of such intervals would hold the true share. Of 3,700 failures \
-         without a miss it is over 99.9 %.</p>\
+         and again, at least 95 % of such intervals would hold the true share. After 3,700 \
+         failures without a miss, the lower end is over 99.9 %.</p>\
          <p><b>Machine stalls</b>: the machine itself stood still for a while, so that nothing on \
          it could run. Such interruptions are marked (hatched) and stay in every number.</p>\
          </section>\n",

@@ -1,5 +1,4 @@
-//! HTML of text that others wrote. Everything passes [`escape`]: symbols and notes come out of
-//! files.
+//! HTML of text that comes out of files, as symbols and notes do: everything passes [`escape`].
 
 use std::fmt::Write;
 
@@ -23,31 +22,31 @@ pub(super) fn escape(text: &str) -> String {
 pub(super) enum Cell {
     /// Text.
     Text(String),
-    /// A number as people read it, and as it is sorted by; none sorts last.
+    /// A number for people, and the value to sort by; a cell without one sorts last.
     Number(String, Option<f64>),
-    /// What is typed into a shell, or a name in a program.
+    /// A command, or a name in a program.
     Code(String),
 }
 
 impl Cell {
     pub(super) fn count(count: u64) -> Self {
-        Self::Number(super::words::thousands(count), Some(count as f64))
+        Self::Number(super::format::thousands(count), Some(count as f64))
     }
 
     pub(super) fn share(share: Option<f64>) -> Self {
-        let text = share.map_or_else(|| super::words::NOTHING.into(), super::words::percent);
+        let text = share.map_or_else(|| super::format::NOTHING.into(), super::format::percent);
         Self::Number(text, share)
     }
 
     pub(super) fn duration(us: Option<f64>) -> Self {
-        Self::Number(super::words::duration_of(us), us)
+        Self::Number(super::format::duration_of(us), us)
     }
 
     fn is_number(&self) -> bool {
         matches!(self, Self::Number(..))
     }
 
-    /// `header`: it names its row.
+    /// Writes the cell; with `header`, as the one that names its row.
     fn write(&self, out: &mut String, header: bool) {
         let tag = if header { "th scope=\"row\"" } else { "td" };
         let end = if header { "th" } else { "td" };
@@ -68,7 +67,7 @@ pub(super) fn table(out: &mut String, caption: &str, heads: &[&str], rows: &[Vec
     any_table(out, "sortable", caption, heads, rows);
 }
 
-/// A table whose rows are different things, in an order of their own.
+/// A table whose rows are different things, in a fixed order.
 pub(super) fn fixed_table(out: &mut String, caption: &str, heads: &[&str], rows: &[Vec<Cell>]) {
     any_table(out, "fixed", caption, heads, rows);
 }

@@ -1,18 +1,18 @@
-//! Pictures as SVG. No colour means anything alone: fills have patterns, lines have dashes, and every
-//! picture's numbers stand in a table too. Each is drawn for one width, in units of a pixel.
+//! Pictures as SVG. Colour is never the only distinction: fills have patterns, lines have dashes, and
+//! the numbers of every picture stand in a table too. Each is drawn for one width, in pixels.
 
 use std::fmt::Write;
 
 use super::distribution::{Bin, Distribution, GOAL_US};
+use super::format::{duration, percent, thousands};
 use super::markup::escape;
 use super::paper::{FAST_SPARE_UNDER_10_MS, PaperRow};
-use super::words::{duration, percent, thousands};
 
-/// Patterns, and classes of colours.
+/// Number of patterns, and of classes of colours.
 pub(super) const SERIES: usize = 6;
-/// Each line its own.
+/// One dash pattern for each line.
 const DASHES: [&str; SERIES] = ["none", "7 3", "2 3", "9 3 2 3", "12 4", "1 5"];
-/// Below this width, fewer words.
+/// Below this width labels are shorter.
 const NARROW: f64 = 560.0;
 
 /// The patterns that all pictures of a page fill with.
@@ -70,7 +70,7 @@ pub(super) fn curve() -> String {
         .into()
 }
 
-/// The piece of plane that a picture plots in.
+/// The area that a picture plots in.
 struct Frame {
     left: f64,
     right: f64,
@@ -115,11 +115,11 @@ fn percent_axis(out: &mut String, frame: &Frame) {
     }
 }
 
-/// Where the axis of interruptions ends at the latest, in microseconds, which is twelve days: a file
-/// may say anything, and each decade is drawn.
+/// Longest interruption on the axis, in microseconds, which is twelve days: a file may hold any value,
+/// and each decade is drawn.
 const LONGEST_US: f64 = 1e12;
 
-/// Lengths of interruptions, cumulated, one line for each distribution, over a logarithmic axis.
+/// Cumulative lengths of interruptions, one line for each distribution, over a logarithmic axis.
 pub(super) fn curves(lines: &[(&str, &Distribution)], width: f64) -> String {
     let height = 300.0;
     let frame = Frame { left: 8.0, right: width - 48.0, top: 34.0, bottom: height - 24.0 };
@@ -129,7 +129,7 @@ pub(super) fn curves(lines: &[(&str, &Distribution)], width: f64) -> String {
     let highest = values().fold(100_000.0, f64::max).min(LONGEST_US);
     let highest = 10_f64.powf(highest.log10().ceil());
     let x = |us: f64| frame.x((us.clamp(lowest, highest) / lowest).ln() / (highest / lowest).ln());
-    let mut out = open(width, height, "Interruptions, cumulated; the tables have the numbers.");
+    let mut out = open(width, height, "Cumulative interruptions; the tables have the numbers.");
     percent_axis(&mut out, &frame);
     let mut decade = lowest;
     while decade <= highest * 1.001 {
@@ -168,7 +168,7 @@ impl std::fmt::Display for Decade {
     }
 }
 
-/// Points of a line that a picture can tell apart.
+/// Most points of a line; more could not be told apart.
 const MOST_STEPS: usize = 400;
 
 fn steps(line: &Distribution, frame: &Frame, x: impl Fn(f64) -> f64) -> String {
@@ -192,7 +192,7 @@ fn paper_mark(out: &mut String, x: f64, y: f64, width: f64) {
     text(out, x + 9.0, y + 4.0, "start", "halo", name);
 }
 
-/// A histogram with its cumulative curve. What a machine stall was part of is hatched.
+/// A histogram with its cumulative curve. Interruptions with a machine stall are hatched.
 pub(super) fn histogram(bins: &[Bin], what: &str, width: f64) -> String {
     let height = 210.0;
     let frame = Frame { left: 40.0, right: width - 48.0, top: 16.0, bottom: height - 24.0 };
@@ -202,7 +202,7 @@ pub(super) fn histogram(bins: &[Bin], what: &str, width: f64) -> String {
     let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1).max(1);
     text(&mut out, frame.left - 5.0, frame.y(1.0) + 4.0, "end", "", &thousands(most));
     text(&mut out, frame.left - 5.0, frame.y(0.0) + 4.0, "end", "", "0");
-    // Few bins must not look like a wall.
+    // With few bins, bars would be too wide.
     let slots = bins.len().max(10) as f64;
     let x = |n: f64| frame.x(n / slots);
     let mut curve = format!("M{:.1} {:.1}", frame.left, frame.y(0.0));
@@ -225,7 +225,7 @@ fn bar(out: &mut String, bin: &Bin, (x, width): (f64, f64), frame: &Frame, most:
     let sound = bin.count - bin.stalled;
     let parts = [(sound, 0, 0, ""), (bin.stalled, sound, 1, ", machine stalled")];
     for (count, below, series, note) in parts.into_iter().filter(|part| part.0 > 0) {
-        // One of thousands is to be seen, too.
+        // One of thousands must be visible, too.
         let height = (count as f64 * unit).max(1.5);
         let y = frame.bottom - below as f64 * unit - height;
         let _ = write!(
@@ -256,11 +256,11 @@ fn ticks(out: &mut String, bins: &[Bin], slots: f64, frame: &Frame, height: f64,
     }
 }
 
-/// What the columns of the paper are called; in the order in which bars stack them.
+/// Names of the paper's columns, in the order in which bars stack them.
 pub(super) const PAPER_COLUMNS: [&str; 5] =
     ["crash", "hang", "silent failure", "no effect", "false failover"];
 
-/// Where nothing happened, the picture is quiet.
+/// The fill of a column; faults without effect get a quiet one.
 fn paper_fill(column: usize) -> String {
     match column {
         3 => "class=\"none\"".into(),
@@ -282,9 +282,9 @@ pub(super) fn shares(rows: &[PaperRow], width: f64) -> String {
     let mut out = open(width, height, "Shares of injected faults; the table has the numbers.");
     for (n, row) in rows.iter().enumerate() {
         let y = n as f64 * (row_height + lead) + lead;
-        let year = if row.source == "paper" { "2009: " } else { "" };
+        let year = if row.is_published() { "2009: " } else { "" };
         let name = format!("{year}{}, {}", row.configuration, row.kind);
-        let class = if row.source == "paper" { "" } else { "strong" };
+        let class = if row.is_published() { "" } else { "strong" };
         match lead > 0.0 {
             true => text(&mut out, 0.0, y - 2.0, "start", class, &name),
             false => text(&mut out, left - 8.0, y + 17.0, "end", class, &name),

@@ -1,11 +1,11 @@
-//! What may be concluded from counts: shares with exact intervals, and quantiles of durations.
+//! Statistics of counts and durations: shares with exact intervals, and quantiles.
 
 use serde::Serialize;
 
 use crate::traffic::percentile;
 
-/// How sure an interval is to hold the true share.
-pub const CONFIDENCE: f64 = 0.95;
+/// The confidence of all intervals.
+pub(super) const CONFIDENCE: f64 = 0.95;
 
 /// Halvings of an interval of shares; more than a double can tell apart.
 const HALVINGS: u32 = 60;
@@ -17,31 +17,38 @@ const STIRLING_FROM: f64 = 12.0;
 
 /// A count among others, as a share of them, with its Clopper-Pearson interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Proportion {
-    /// How many.
-    pub count: u64,
-    /// Of how many.
-    pub of: u64,
-    /// One by the other, between 0 and 1.
-    pub share: f64,
+pub(super) struct Proportion {
+    /// The count.
+    pub(super) count: u64,
+    /// The number that it is a share of.
+    pub(super) of: u64,
+    /// The share, between 0 and 1.
+    pub(super) share: f64,
     /// Lower end of the 95 % interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
+    pub(super) low: f64,
+    /// Upper end of the 95 % interval.
+    pub(super) high: f64,
 }
 
 impl Proportion {
-    /// `count` of `of`; `None` of nothing, about which nothing is known.
-    pub fn new(count: u64, of: u64) -> Option<Self> {
-        let (low, high) = clopper_pearson(count, of)?;
+    /// `count` of `of`; `None` where `of` is 0.
+    pub(super) fn new(count: u64, of: u64) -> Option<Self> {
+        let Interval { low, high } = clopper_pearson(count, of)?;
         Some(Self { count, of, share: count as f64 / of as f64, low, high })
     }
+}
+
+/// An interval of shares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Interval {
+    low: f64,
+    high: f64,
 }
 
 /// The exact 95 % interval of a share of which `successes` in `trials` were seen (Clopper and
 /// Pearson, Biometrika 26, 1934): all shares under which neither so few nor so many would be rarer
 /// than 2.5 %. `None` without trials, or with more successes than trials.
-pub fn clopper_pearson(successes: u64, trials: u64) -> Option<(f64, f64)> {
+fn clopper_pearson(successes: u64, trials: u64) -> Option<Interval> {
     if trials == 0 || successes > trials {
         return None;
     }
@@ -49,7 +56,7 @@ pub fn clopper_pearson(successes: u64, trials: u64) -> Option<(f64, f64)> {
     let (k, n) = (successes as f64, trials as f64);
     let low = if successes == 0 { 0.0 } else { inverse_beta(tail, k, n - k + 1.0) };
     let high = if successes == trials { 1.0 } else { inverse_beta(1.0 - tail, k + 1.0, n - k) };
-    Some((low, high))
+    Some(Interval { low, high })
 }
 
 /// The `x` at which the regularised incomplete beta function is `p`.
@@ -115,26 +122,26 @@ fn ln_gamma(x: f64) -> f64 {
 
 /// Quantiles of durations, by nearest rank, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Quantiles {
+pub(super) struct Quantiles {
     /// How many durations.
-    pub count: u64,
+    pub(super) count: u64,
     /// The shortest.
-    pub min_us: f64,
+    pub(super) min_us: f64,
     /// Their mean.
-    pub mean_us: f64,
+    pub(super) mean_us: f64,
     /// Their median.
-    pub p50_us: f64,
+    pub(super) p50_us: f64,
     /// The 90th percentile.
-    pub p90_us: f64,
+    pub(super) p90_us: f64,
     /// The 99th percentile.
-    pub p99_us: f64,
+    pub(super) p99_us: f64,
     /// The longest.
-    pub max_us: f64,
+    pub(super) max_us: f64,
 }
 
 impl Quantiles {
-    /// Of some durations in microseconds, in any order; `None` of none.
-    pub fn of(durations_us: impl IntoIterator<Item = f64>) -> Option<Self> {
+    /// Quantiles of durations in microseconds, given in any order; `None` without any.
+    pub(super) fn of(durations_us: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = durations_us.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let at = |share| percentile(&sorted, share);
@@ -157,8 +164,9 @@ mod tests {
     use super::*;
 
     fn assert_interval(successes: u64, trials: u64, low: f64, high: f64) {
-        let (l, h) = clopper_pearson(successes, trials).unwrap();
-        assert!((l - low).abs() < 6e-5 && (h - high).abs() < 6e-5, "{successes}/{trials}: {l} {h}");
+        let found = clopper_pearson(successes, trials).unwrap();
+        let sound = (found.low - low).abs() < 6e-5 && (found.high - high).abs() < 6e-5;
+        assert!(sound, "{successes}/{trials}: {found:?}");
     }
 
     #[test]
@@ -180,14 +188,14 @@ mod tests {
     #[test]
     fn without_a_failure_the_bound_is_a_root() {
         for trials in [1, 7, 3700, 1_000_000] {
-            let (low, high) = clopper_pearson(trials, trials).unwrap();
+            let Interval { low, high } = clopper_pearson(trials, trials).unwrap();
             assert_eq!(high, 1.0);
             let exact = 0.025_f64.powf(1.0 / trials as f64);
             assert!((low - exact).abs() < 1e-9, "{trials}: {low} {exact}");
         }
         // What a campaign aims at: so many detected failures without a miss say 99.9 %.
-        assert!(clopper_pearson(3700, 3700).unwrap().0 > 0.999);
-        assert!(clopper_pearson(3600, 3600).unwrap().0 < 0.999);
+        assert!(clopper_pearson(3700, 3700).unwrap().low > 0.999);
+        assert!(clopper_pearson(3600, 3600).unwrap().low < 0.999);
     }
 
     #[test]
@@ -230,7 +238,7 @@ mod tests {
         #[test]
         fn each_end_leaves_two_and_a_half_percent(n in 1_u64..400, share in 0.0_f64..=1.0) {
             let k = (n as f64 * share) as u64;
-            let (low, high) = clopper_pearson(k, n).unwrap();
+            let Interval { low, high } = clopper_pearson(k, n).unwrap();
             let seen = k as f64 / n as f64;
             prop_assert!(low <= seen && seen <= high);
             if k > 0 {

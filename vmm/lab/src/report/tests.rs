@@ -211,7 +211,7 @@ fn the_page_is_one_file_and_has_the_same_numbers() {
     records[11].note = Some("<script>alert(1)</script>".into());
     let html = Report::of(&[folder("c", records)]).html();
     assert!(html.contains("Service back after 7 of 8 detected failures"));
-    assert!(html.contains("5 outcomes ask to be looked into"));
+    assert!(html.contains("5 outcomes need a closer look"));
     assert!(html.contains("warmspare campaign replay c 12"));
     assert!(html.contains("&lt;script&gt;alert(1)"));
     assert_eq!(html.matches("<script>").count(), 1, "our own");

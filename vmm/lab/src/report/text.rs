@@ -1,29 +1,23 @@
 //! The report for a terminal of 100 columns.
 
-use std::fmt::Write;
+mod group;
+mod lines;
 
-use super::distribution::{Bin, Distribution};
-use super::group::{ClassRow, DetectorRow, Group, Stratum};
+use self::lines::{fit, heading, line};
+use super::format::{
+    NOTHING, at_least, class, duration, duration_of, mark, name, percent, percent_of, thousands,
+};
+use super::group::{ClassRow, Group};
+use super::model::{CampaignView, Report};
 use super::paper::PaperRow;
 use super::statistics::Quantiles;
-use super::words::{
-    NOTHING, at_least, class, duration, duration_of, interval, is_shown, mark, percent, percent_in,
-    percent_of, thousands,
-};
 use super::worst::WorstRow;
-use super::{CampaignView, Report};
 
-/// Columns of the terminal.
-const WIDTH: usize = 100;
-/// Widest bar, characters.
-const BAR_CHARS: usize = 40;
-/// Functions that are shown; JSON has all.
-const SHOWN_FUNCTIONS: usize = 12;
 /// Groups that fit side by side.
 const SIDE_BY_SIDE: usize = 4;
 
 impl Report {
-    /// As text.
+    /// The report as text.
     pub fn text(&self) -> String {
         let mut out = String::new();
         self.campaigns.iter().for_each(|campaign| introduction(&mut out, campaign));
@@ -31,30 +25,10 @@ impl Report {
         if self.groups.len() > 1 {
             self.groups.chunks(SIDE_BY_SIDE).for_each(|groups| side_by_side(&mut out, groups));
         }
-        self.groups.iter().for_each(|group| one_group(&mut out, group));
+        self.groups.iter().for_each(|group| group::section(&mut out, group));
         worst(&mut out, &self.worst, self.to_look_into);
         out
     }
-}
-
-fn line(out: &mut String, text: &str) {
-    out.push_str(text.trim_end());
-    out.push('\n');
-}
-
-fn heading(out: &mut String, text: &str) {
-    let rest = WIDTH.saturating_sub(text.chars().count() + 4);
-    let _ = writeln!(out, "\n── {text} {}", "─".repeat(rest));
-}
-
-/// At most so many characters; the end of a name tells more than its beginning.
-fn fit(text: &str, chars: usize) -> String {
-    let length = text.chars().count();
-    if length <= chars {
-        return text.into();
-    }
-    let end: String = text.chars().skip(length + 1 - chars).collect();
-    format!("…{end}")
 }
 
 fn introduction(out: &mut String, campaign: &CampaignView) {
@@ -76,13 +50,13 @@ fn introduction(out: &mut String, campaign: &CampaignView) {
             campaign.version,
             campaign.began,
             campaign.jobs,
-            if campaign.jobs == 1 { "" } else { "s: times say little" },
+            if campaign.jobs == 1 { "" } else { "s: times are not reliable" },
             campaign.processors,
             campaign.cpu
         ),
     );
     if !campaign.realtime {
-        line(out, "    no real-time scheduling was permitted: interruptions are longer for it");
+        line(out, "    no real-time scheduling was permitted, which makes interruptions longer");
     }
     if let (Some(samples), Some(code)) =
         (campaign.profile_sample_share, campaign.profile_code_share)
@@ -99,7 +73,10 @@ fn introduction(out: &mut String, campaign: &CampaignView) {
 }
 
 fn paper_table(out: &mut String, rows: &[PaperRow]) {
-    heading(out, "beside the paper (NCA 2009, Table III); shares of injected = activated faults");
+    heading(
+        out,
+        "compared with the paper (NCA 2009, Table III); shares of injected = activated faults",
+    );
     line(
         out,
         &format!(
@@ -116,10 +93,10 @@ fn paper_table(out: &mut String, rows: &[PaperRow]) {
         ),
     );
     for row in rows {
-        let share = |share| percent_in(row, share);
-        let name = match row.source {
-            "paper" => format!("  2009: {}", row.configuration),
-            _ => fit(&row.configuration, 20),
+        let share = |share| row.percent(share);
+        let name = match row.is_published() {
+            true => format!("  2009: {}", row.configuration),
+            false => fit(&row.configuration, 20),
         };
         line(
             out,
@@ -138,7 +115,7 @@ fn paper_table(out: &mut String, rows: &[PaperRow]) {
     }
     line(
         out,
-        "recovered: of the detected, where it was tried; < 10 ms: of the interruptions then.",
+        "recovered: of the detected, where recovery was tried; < 10 ms: of those interruptions.",
     );
     let falsely: Vec<_> = rows.iter().filter(|row| row.false_failover > 0.0).collect();
     for row in falsely {
@@ -160,7 +137,7 @@ fn side_by_side(out: &mut String, groups: &[Group]) {
     line(out, &row("detected", &|group| thousands(group.detected)));
     for shown in &groups[0].classes {
         let rows = || groups.iter().filter_map(|group| group.class(shown.class));
-        if rows().any(is_shown) {
+        if rows().any(ClassRow::is_shown) {
             let count = |group: &Group| {
                 let row = group.class(shown.class);
                 let count = thousands(row.map_or(0, |row| row.count));
@@ -188,208 +165,11 @@ fn side_by_side(out: &mut String, groups: &[Group]) {
     line(out, &row("  under 10 ms", &|group| percent_of(group.interruption.under_10_ms)));
 }
 
-fn one_group(out: &mut String, group: &Group) {
-    heading(out, &group.label);
-    line(
-        out,
-        &format!(
-            "{} attempted, {} injected (activated), {} detected; machine stalls during {}",
-            thousands(group.attempted),
-            thousands(group.injected),
-            thousands(group.detected),
-            thousands(group.machine_stalled)
-        ),
-    );
-    line(out, "");
-    line(
-        out,
-        "outcome               count   of injected   95 % interval      of detected   95 % interval",
-    );
-    group.classes.iter().filter(|row| is_shown(row)).for_each(|row| class_line(out, row));
-    summary(out, group);
-    interruption(out, &group.interruption);
-    detectors(out, &group.detectors);
-    strata(out, "kind of fault", &group.strata.kind, usize::MAX);
-    strata(out, "segment", &group.strata.segment, usize::MAX);
-    strata(out, "function", &group.strata.function, SHOWN_FUNCTIONS);
-}
-
-fn class_line(out: &mut String, row: &ClassRow) {
-    line(
-        out,
-        &format!(
-            "{} {:<15} {:>9} {:>13}   {:<19}{:>10}   {}",
-            if row.count > 0 { mark(row.class) } else { " " },
-            class(row.class),
-            thousands(row.count),
-            percent_of(row.of_injected),
-            interval(row.of_injected),
-            percent_of(row.of_detected),
-            interval(row.of_detected),
-        ),
-    );
-}
-
-fn summary(out: &mut String, group: &Group) {
-    line(out, "");
-    let lines = [
-        ("service back after a detected failure", group.restored),
-        ("  and as before, spare included", group.whole_again),
-        ("undetected failure, of the injected", group.silent),
-    ];
-    for (name, proportion) in lines {
-        let Some(p) = proportion else { continue };
-        line(
-            out,
-            &format!(
-                "{name:<39}{:>9} of {:<9} {:>9}   {}",
-                thousands(p.count),
-                thousands(p.of),
-                percent(p.share),
-                interval(Some(p))
-            ),
-        );
-    }
-    let f = &group.frames;
-    line(
-        out,
-        &format!(
-            "datagrams: {} sent, {} echoed, {} lost, {} duplicated, {} corrupted",
-            thousands(f.sent),
-            thousands(f.received),
-            thousands(f.lost),
-            thousands(f.duplicated),
-            thousands(f.corrupted)
-        ),
-    );
-}
-
-fn quantile_cells(quantiles: &Quantiles) -> String {
-    format!(
-        "p50 {}, p90 {}, p99 {}, longest {}",
-        duration(quantiles.p50_us),
-        duration(quantiles.p90_us),
-        duration(quantiles.p99_us),
-        duration(quantiles.max_us)
-    )
-}
-
-fn interruption(out: &mut String, distribution: &Distribution) {
-    let Some(all) = &distribution.all else { return };
-    line(out, "");
-    line(out, &format!("interruption of {}: {}", thousands(all.count), quantile_cells(all)));
-    match &distribution.without_machine_stalls {
-        Some(some) if some.count < all.count => {
-            let count = thousands(some.count);
-            line(out, &format!("  of {count} without a machine stall: {}", quantile_cells(some)));
-        }
-        Some(_) => {}
-        None => line(out, "  in all of them the machine itself stood still"),
-    }
-    if let Some(under) = distribution.under_10_ms {
-        let share = percent(under.share);
-        line(out, &format!("  under 10 ms: {share}, 95 % interval {}", interval(Some(under))));
-    }
-    // Fine up to the goal, then as coarse as the paper's; of these only what is not empty.
-    let fine = distribution.bins_500_us.iter().filter(|bin| bin.from_us < 10_000.0);
-    let coarse = distribution.bins_10_ms.iter().filter(|bin| bin.from_us >= 10_000.0);
-    let bins: Vec<_> = fine.chain(coarse.filter(|bin| bin.count > 0)).collect();
-    let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1).max(1);
-    line(out, &format!("  {:<19} {:<BAR_CHARS$} {:>7}  cumulative", "from, below", "", "count"));
-    bins.iter().for_each(|bin| bin_line(out, bin, most));
-}
-
-fn bin_line(out: &mut String, bin: &Bin, most: u64) {
-    let ms =
-        |us: f64| format!("{:.*}", usize::from(us < 10_000.0 || us % 10_000.0 > 0.0), us / 1e3);
-    let range = match bin.to_us {
-        Some(to_us) => format!("{:>5} to {:>5} ms", ms(bin.from_us), ms(to_us)),
-        None => format!("{:>5} ms and more", ms(bin.from_us)),
-    };
-    let chars = |count: u64| (count as usize * BAR_CHARS).div_ceil(most as usize);
-    let whole = chars(bin.count);
-    let stalled = if bin.stalled == bin.count { whole } else { chars(bin.stalled).min(whole - 1) };
-    let bar = "█".repeat(whole - stalled) + &"░".repeat(stalled);
-    let note = match bin.stalled {
-        0 => String::new(),
-        n => format!("  ░ {n} stalled"),
-    };
-    let cumulative = percent(bin.cumulative);
-    line(out, &format!("  {range:<19} {bar:<BAR_CHARS$} {:>7} {cumulative:>9}{note}", bin.count));
-}
-
-fn detectors(out: &mut String, rows: &[DetectorRow]) {
-    if rows.is_empty() {
-        return;
-    }
-    line(out, "");
-    line(
-        out,
-        "detector            found  detection: p50       p99   longest    switch: p50       p99   longest",
-    );
-    for row in rows {
-        let cells = |quantiles: Option<Quantiles>| {
-            let of = |value: fn(Quantiles) -> f64| duration_of(quantiles.map(value));
-            let (p50, p99, max) = (of(|q| q.p50_us), of(|q| q.p99_us), of(|q| q.max_us));
-            format!("{p50:>9} {p99:>9} {max:>9}")
-        };
-        line(
-            out,
-            &format!(
-                "{:<17} {:>7}     {}      {}",
-                fit(&row.detector, 17),
-                thousands(row.count),
-                cells(row.detect),
-                cells(row.switch)
-            ),
-        );
-    }
-}
-
-fn strata(out: &mut String, name: &str, rows: &[Stratum], most: usize) {
-    line(out, "");
-    line(
-        out,
-        &format!(
-            "{name:<25} {:>9} {:>8} {:>8} {:>7} {:>6} {:>12} {:>8} {:>8}",
-            "attempted",
-            "injected",
-            "detected",
-            "share",
-            "silent",
-            "service back",
-            "p50",
-            "longest"
-        ),
-    );
-    for row in rows.iter().take(most) {
-        let of = |value: fn(&Quantiles) -> f64| duration_of(row.interruption.as_ref().map(value));
-        line(
-            out,
-            &format!(
-                "{:<25} {:>9} {:>8} {:>8} {:>7} {:>6} {:>12} {:>8} {:>8}",
-                fit(&row.name, 25),
-                thousands(row.attempted),
-                thousands(row.injected),
-                thousands(row.detected),
-                percent_of(row.detected_of_injected),
-                thousands(row.silent),
-                percent_of(row.restored),
-                of(|q| q.p50_us),
-                of(|q| q.max_us)
-            ),
-        );
-    }
-    if let Some(more) = rows.len().checked_sub(most).filter(|&more| more > 0) {
-        line(out, &format!("… and {more} more, in the JSON"));
-    }
-}
-
 fn worst(out: &mut String, rows: &[WorstRow], to_look_into: u64) {
     let look = match to_look_into {
-        0 => "none asks to be looked into".into(),
-        1 => "1 asks to be looked into".into(),
-        n => format!("{} ask to be looked into", thousands(n)),
+        0 => "none needs a closer look".into(),
+        1 => "1 needs a closer look".into(),
+        n => format!("{} need a closer look", thousands(n)),
     };
     heading(out, &format!("the worst; {look}"));
     for row in rows {
@@ -401,7 +181,7 @@ fn worst(out: &mut String, rows: &[WorstRow], to_look_into: u64) {
             Some(us) => duration(us),
             None => "no end".into(),
         };
-        let by = row.detector.as_deref().unwrap_or("nobody");
+        let by = row.detector.as_deref().unwrap_or("no detector");
         line(
             out,
             &format!(
@@ -412,7 +192,7 @@ fn worst(out: &mut String, rows: &[WorstRow], to_look_into: u64) {
             ),
         );
         let place = fit(&row.place, 48);
-        line(out, &format!("      {} at {place}, {}", super::group::word(&row.kind), row.change));
+        line(out, &format!("      {} at {place}, {}", name(&row.kind), row.change));
         if let Some(note) = &row.note {
             line(out, &format!("      {note}"));
         }

@@ -1,68 +1,77 @@
-//! The injections to look into first, each with the command that repeats it.
+//! The injections that need a closer look first, each with the command that repeats it.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::group::word;
-use super::judge;
+use super::classify::severity;
+use super::format::name;
 use crate::injection::{FaultKind, InjectionOutcome, InjectionRecord};
 
-/// How many a report shows.
-pub const WORST: usize = 20;
+/// How many injections a report lists.
+const WORST: usize = 20;
 
-/// One of them.
+/// One of the worst injections.
 #[derive(Clone, Debug, Serialize)]
-pub struct WorstRow {
+pub(super) struct WorstRow {
     /// The label of its group.
-    pub group: String,
+    pub(super) group: String,
     /// Its number in its campaign.
-    pub id: u64,
+    pub(super) id: u64,
     /// What became of it.
-    pub outcome: InjectionOutcome,
+    pub(super) outcome: InjectionOutcome,
     /// The kind of fault.
-    pub kind: FaultKind,
-    /// Where it struck: symbol, or segment.
-    pub place: String,
+    pub(super) kind: FaultKind,
+    /// Where the fault was: symbol, or segment.
+    pub(super) place: String,
     /// Source line, if known.
-    pub source: Option<String>,
+    pub(super) source: Option<String>,
     /// What was changed there: bit, register, mutation.
-    pub change: String,
+    pub(super) change: String,
     /// The detector, if one found it.
-    pub detector: Option<String>,
+    pub(super) detector: Option<String>,
     /// From activation to verdict, microseconds.
-    pub detect_us: Option<f64>,
+    pub(super) detect_us: Option<f64>,
     /// How long the service was interrupted, microseconds; `None`: it did not come back.
-    pub interruption_us: Option<f64>,
-    /// How long the machine itself stood still at the most meanwhile, milliseconds.
-    pub machine_stall_ms: f64,
+    pub(super) interruption_us: Option<f64>,
+    /// The longest time in which the machine itself stood still meanwhile, milliseconds.
+    pub(super) machine_stall_ms: f64,
     /// Why it was judged so.
-    pub note: Option<String>,
+    pub(super) note: Option<String>,
     /// The command that repeats it.
-    pub replay: String,
+    pub(super) replay: String,
 }
 
-/// The worst of all: by severity first, then by interruption. Ordinary outcomes count only as long
-/// as they interrupted the service.
-pub fn worst<'a>(
-    records: impl Iterator<Item = (&'a str, &'a Path, &'a InjectionRecord)>,
-) -> Vec<WorstRow> {
-    let length = |record: &InjectionRecord| record.interruption_us.unwrap_or(f64::INFINITY);
-    let mut all: Vec<_> = records.filter(|(_, _, r)| r.is_bad() || r.is_restored()).collect();
-    all.sort_by(|(_, _, a), (_, _, b)| {
-        let by_severity = judge::severity(b).cmp(&judge::severity(a));
-        by_severity.then(length(b).total_cmp(&length(a))).then(a.id.cmp(&b.id))
+/// An injection that may be among the worst.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    /// The label of its group.
+    pub(super) group: &'a str,
+    /// The folder of its campaign.
+    pub(super) folder: &'a Path,
+    pub(super) record: &'a InjectionRecord,
+}
+
+/// The worst of all: by severity first, then by interruption. Ordinary outcomes are listed only if
+/// they interrupted the service.
+pub(super) fn worst<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Vec<WorstRow> {
+    let length = |one: &Candidate<'_>| one.record.interruption_us.unwrap_or(f64::INFINITY);
+    let mut all: Vec<_> =
+        candidates.filter(|one| one.record.is_bad() || one.record.is_restored()).collect();
+    all.sort_by(|a, b| {
+        let by_severity = severity(b.record).cmp(&severity(a.record));
+        by_severity.then(length(b).total_cmp(&length(a))).then(a.record.id.cmp(&b.record.id))
     });
     all.truncate(WORST);
-    all.into_iter().map(|(group, folder, record)| row(group, folder, record)).collect()
+    all.into_iter().map(row).collect()
 }
 
-fn row(group: &str, folder: &Path, record: &InjectionRecord) -> WorstRow {
+fn row(Candidate { group, folder, record }: Candidate<'_>) -> WorstRow {
     let fault = &record.fault;
     let place = fault.symbol.clone().or_else(|| fault.function.clone());
     let place = place.unwrap_or_else(|| match fault.address {
-        Some(address) => format!("{} {address:#x}", word(&fault.segment)),
-        None => word(&fault.segment),
+        Some(address) => format!("{} {address:#x}", name(&fault.segment)),
+        None => name(&fault.segment),
     });
     WorstRow {
         group: group.into(),
@@ -92,7 +101,7 @@ fn change(record: &InjectionRecord) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%=".contains(c);

@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
+use super::super::distribution::{Bin, Distribution};
+use super::super::format::{
+    NOTHING, at_least, class, duration_of, interval, meaning, percent_of, thousands,
+};
 use super::super::group::{ClassRow, DetectorRow, Group, Stratum};
 use super::super::markup::{Cell, escape, figures, fixed_table, table};
 use super::super::plot;
 use super::super::statistics::{Proportion, Quantiles};
-use super::super::words::{
-    at_least, class, duration_of, interval, is_shown, meaning, percent_of, thousands,
-};
-use super::{HALF_WIDTHS, legend, pictures};
+use super::parts::{HALF_WIDTHS, legend, pictures};
 
 pub(super) fn group(out: &mut String, number: usize, group: &Group) {
     let _ = write!(
@@ -18,7 +19,7 @@ pub(super) fn group(out: &mut String, number: usize, group: &Group) {
         escape(&group.label)
     );
     summary(out, group);
-    let rows: Vec<_> = group.classes.iter().filter(|row| is_shown(row)).map(class_cells).collect();
+    let rows: Vec<_> = group.classes.iter().filter(|row| row.is_shown()).map(class_cells).collect();
     let heads = [
         "outcome",
         "count",
@@ -52,10 +53,10 @@ fn summary(out: &mut String, group: &Group) {
             ("Injected (activated)", thousands(group.injected)),
             ("Detected", thousands(group.detected)),
             ("Service back", share(group.restored)),
-            ("… at least (95 %)", group.restored.map_or_else(|| "–".into(), low)),
+            ("… at least (95 %)", group.restored.map_or_else(|| NOTHING.into(), low)),
             ("… as before, spare included", share(group.whole_again)),
             ("Undetected failures", share(group.silent)),
-            ("Machine stalls during", thousands(group.machine_stalled)),
+            ("During machine stalls", thousands(group.machine_stalled)),
         ],
     );
     let _ = writeln!(
@@ -88,7 +89,16 @@ fn interruption(out: &mut String, group: &Group) {
     let lengths = &group.interruption;
     let Some(all) = lengths.all else { return };
     out.push_str("<h3>Interruption of the service</h3>");
-    let quantiles = |name: &str, q: Quantiles| {
+    quantiles(out, lengths, all);
+    histograms(out, lengths);
+    out.push_str("<details><summary>The numbers behind the pictures</summary>");
+    bins(out, "Bins of 10 ms", &lengths.bins_10_ms);
+    bins(out, "Bins of 0.5 ms", &lengths.bins_500_us);
+    out.push_str("</details>");
+}
+
+fn quantiles(out: &mut String, lengths: &Distribution, all: Quantiles) {
+    let row = |name: &str, q: Quantiles| {
         vec![
             Cell::Text(name.into()),
             Cell::count(q.count),
@@ -99,14 +109,17 @@ fn interruption(out: &mut String, group: &Group) {
             Cell::duration(Some(q.max_us)),
         ]
     };
-    let mut rows = vec![quantiles("all", all)];
-    rows.extend(lengths.without_machine_stalls.map(|q| quantiles("without machine stalls", q)));
+    let mut rows = vec![row("all", all)];
+    rows.extend(lengths.without_machine_stalls.map(|q| row("without machine stalls", q)));
     let under = format!(
         "Under 10 ms: {}, 95 % interval {}",
         percent_of(lengths.under_10_ms),
         interval(lengths.under_10_ms)
     );
     fixed_table(out, &under, &["", "count", "mean", "p50", "p90", "p99", "longest"], &rows);
+}
+
+fn histograms(out: &mut String, lengths: &Distribution) {
     out.push_str("<div class=\"pair\"><div><h3>In bins of 10 ms</h3>");
     pictures(out, HALF_WIDTHS, |width| {
         plot::histogram(&lengths.bins_10_ms, "bins of 10 ms", width)
@@ -116,36 +129,29 @@ fn interruption(out: &mut String, group: &Group) {
         plot::histogram(&lengths.bins_500_us, "bins of 0.5 ms", width)
     });
     out.push_str("</div></div>");
-    legend(
-        out,
-        [
-            (plot::swatch(0), "interruptions"),
-            (plot::swatch(1), "the machine itself stood still"),
-            (plot::curve(), "cumulated"),
+    let entries = [
+        (plot::swatch(0), "interruptions"),
+        (plot::swatch(1), "the machine itself stood still"),
+        (plot::curve(), "cumulative"),
+    ];
+    legend(out, entries.into_iter());
+}
+
+/// The numbers of a histogram.
+fn bins(out: &mut String, caption: &str, bins: &[Bin]) {
+    let upper = |us: Option<f64>| us.map_or_else(|| "and more".into(), |us| duration_of(Some(us)));
+    let cells = |bin: &Bin| {
+        vec![
+            Cell::Number(duration_of(Some(bin.from_us)), Some(bin.from_us)),
+            Cell::Number(upper(bin.to_us), bin.to_us),
+            Cell::count(bin.count),
+            Cell::count(bin.stalled),
+            Cell::share(Some(bin.cumulative)),
         ]
-        .into_iter(),
-    );
-    out.push_str("<details><summary>The numbers behind the pictures</summary>");
-    for (caption, bins) in
-        [("Bins of 10 ms", &lengths.bins_10_ms), ("Bins of 0.5 ms", &lengths.bins_500_us)]
-    {
-        let filled = bins.iter().filter(|bin| bin.count > 0);
-        let cells = filled.map(|bin| {
-            vec![
-                Cell::Number(duration_of(Some(bin.from_us)), Some(bin.from_us)),
-                Cell::Number(
-                    bin.to_us.map_or_else(|| "and more".into(), |us| duration_of(Some(us))),
-                    bin.to_us,
-                ),
-                Cell::count(bin.count),
-                Cell::count(bin.stalled),
-                Cell::share(Some(bin.cumulative)),
-            ]
-        });
-        let heads = ["from", "below", "count", "machine stalled", "cumulated"];
-        table(out, caption, &heads, &cells.collect::<Vec<_>>());
-    }
-    out.push_str("</details>");
+    };
+    let heads = ["from", "below", "count", "machine stalled", "cumulative"];
+    let rows: Vec<_> = bins.iter().filter(|bin| bin.count > 0).map(cells).collect();
+    table(out, caption, &heads, &rows);
 }
 
 fn detectors(out: &mut String, rows: &[DetectorRow]) {
@@ -206,7 +212,7 @@ fn strata(out: &mut String, name: &str, rows: &[Stratum]) {
             ),
             Cell::count(row.silent),
             Cell::share(row.restored.map(|p| p.share)),
-            Cell::Number(low.map_or_else(|| "–".into(), at_least), low),
+            Cell::Number(low.map_or_else(|| NOTHING.into(), at_least), low),
             Cell::duration(row.interruption.map(|q| q.p50_us)),
             Cell::duration(row.interruption.map(|q| q.max_us)),
         ]

@@ -1,4 +1,4 @@
-// Tables sort by a click on a head. Without this script they are tables all the same.
+// Sorts a table when a heading is clicked. The tables work without this script, too.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
@@ -21,7 +21,7 @@ function sort(table, heads, column) {
   const compare = (a, b) => {
     const [one, other] = [a.cells[column], b.cells[column]];
     if (!number) return sign * one.textContent.localeCompare(other.textContent);
-    // What has no number comes last, whichever way.
+    // Cells without a number come last in either order.
     if (one.dataset.v === "" || other.dataset.v === "") return (one.dataset.v === "") - (other.dataset.v === "");
     return sign * (Number(one.dataset.v) - Number(other.dataset.v));
   };

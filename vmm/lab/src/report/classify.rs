@@ -1,11 +1,9 @@
-//! How bad an outcome is, and what the paper would call it.
-
-use serde::{Deserialize, Serialize};
+//! Classifies outcomes: how bad they are, and which column of the paper they belong to.
 
 use crate::injection::{InjectionOutcome as Outcome, InjectionRecord};
 
-/// How much it asks to be looked into; 0 is an ordinary outcome.
-pub fn severity(record: &InjectionRecord) -> u8 {
+/// How much an outcome needs a closer look; 0 is an ordinary outcome.
+pub(super) fn severity(record: &InjectionRecord) -> u8 {
     if !record.is_bad() {
         return 0;
     }
@@ -19,24 +17,23 @@ pub fn severity(record: &InjectionRecord) -> u8 {
 }
 
 /// The columns of the paper's tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PaperClass {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PaperClass {
     /// The driver stopped by itself, or did what it may not.
     Crash,
-    /// It had to be looked for.
+    /// A detector had to sample for it.
     Hang,
-    /// Nobody noticed but the application.
+    /// Only the application noticed.
     Silent,
-    /// Nothing happened.
+    /// The fault had no effect.
     NotManifested,
-    /// The paper has none.
+    /// A false failover; the paper has no such column.
     FalseFailover,
 }
 
-/// The paper's column for an injected fault; `None` for one that was not injected. Recovered or not,
-/// what counts is by what the failure was detected.
-pub fn paper_class(record: &InjectionRecord) -> Option<PaperClass> {
+/// The paper's column for an injected fault; `None` for one that was not injected. The column follows
+/// from the detector that found the failure, whether it was recovered from or not.
+pub(super) fn paper_class(record: &InjectionRecord) -> Option<PaperClass> {
     if !record.is_injected() {
         return None;
     }

@@ -1,14 +1,16 @@
 //! Numbers and names as people read them, in text and in HTML alike.
 
-use super::group::ClassRow;
-use super::paper::PaperRow;
+use serde::Serialize;
+
 use super::statistics::Proportion;
 use crate::injection::InjectionOutcome;
 
-/// Where there is no number.
+/// What stands for a name that does not exist.
+pub(super) const NO_NAME: &str = "-";
+/// What stands for a number that does not exist.
 pub(super) const NOTHING: &str = "–";
 
-/// A count with its thousands apart.
+/// A count with separators between its thousands.
 pub(super) fn thousands(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
@@ -21,7 +23,7 @@ pub(super) fn thousands(count: u64) -> String {
     text
 }
 
-/// A share in percent. What is not all must not read as all, what is not nothing not as nothing.
+/// A share in percent. A share below 1 never reads as 100 %, and one above 0 never as 0 %.
 pub(super) fn percent(share: f64) -> String {
     match share * 100.0 {
         p if p == 0.0 || p == 100.0 => format!("{p:.0} %"),
@@ -32,20 +34,12 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-/// A share in a row of the paper's table: the paper itself prints one decimal.
-pub(super) fn percent_in(row: &PaperRow, share: f64) -> String {
-    match row.source {
-        "paper" => format!("{:.1} %", share * 100.0),
-        _ => percent(share),
-    }
-}
-
-/// A share that may not exist.
+/// The share of a proportion that may not exist, in percent.
 pub(super) fn percent_of(proportion: Option<Proportion>) -> String {
     proportion.map_or_else(|| NOTHING.into(), |p| percent(p.share))
 }
 
-/// The ends of an interval in percent, rounded outwards so that it stays at least as sure.
+/// The ends of an interval in percent, rounded outwards so that its confidence does not suffer.
 pub(super) fn interval(proportion: Option<Proportion>) -> String {
     let Some(p) = proportion else { return NOTHING.into() };
     format!("{:.2} to {:.2} %", floor(p.low), ceil(p.high))
@@ -64,7 +58,7 @@ fn ceil(share: f64) -> f64 {
     (share * 1e4).ceil() / 100.0
 }
 
-/// A duration.
+/// A duration for people.
 pub(super) fn duration(us: f64) -> String {
     match us {
         us if us < 1e3 => format!("{us:.0} µs"),
@@ -74,12 +68,12 @@ pub(super) fn duration(us: f64) -> String {
     }
 }
 
-/// The same of a duration that may not exist.
+/// A duration that may not exist, for people.
 pub(super) fn duration_of(us: Option<f64>) -> String {
     us.map_or_else(|| NOTHING.into(), duration)
 }
 
-/// The name of a class.
+/// The name of a class, for people.
 pub(super) fn class(outcome: InjectionOutcome) -> String {
     outcome.name().replace('-', " ")
 }
@@ -89,14 +83,14 @@ pub(super) fn meaning(outcome: InjectionOutcome) -> &'static str {
     use InjectionOutcome as O;
     match outcome {
         O::NotActivated => "execution never reached the fault; in no denominator",
-        O::Masked => "nothing was found, and the service did not suffer",
+        O::Masked => "no failure was detected, and the service did not suffer",
         O::Crash => "detected as a crash, recovered",
         O::Hang => "detected as a hang, recovered",
         O::Stall => "detected as alive but serving nothing, recovered",
         O::Silence => "detected as a claim that the NIC refutes, recovered",
         O::Protocol => "detected as a breach of the rings' protocol, recovered",
         O::Link => "detected as a lost link, recovered",
-        O::Degraded => "detected, the service came back, but no spare (or not all)",
+        O::Degraded => "detected; the service came back, but no spare did, or not everything",
         O::Unrecovered => "the service did not come back, or the program itself was ended",
         O::SilentFailure => "the service stopped or was damaged, and nothing was detected",
         O::Corrupted => "the guest was harmed",
@@ -104,7 +98,7 @@ pub(super) fn meaning(outcome: InjectionOutcome) -> &'static str {
     }
 }
 
-/// The letter or sign that tells what sort of outcome it is, without colour.
+/// A sign that tells good outcomes from bad ones without colour.
 pub(super) fn mark(outcome: InjectionOutcome) -> &'static str {
     match outcome {
         outcome if outcome.is_bad() => "✕",
@@ -113,9 +107,12 @@ pub(super) fn mark(outcome: InjectionOutcome) -> &'static str {
     }
 }
 
-/// Whether a class is worth a line: it occurred, or its absence is what was aimed at.
-pub(super) fn is_shown(row: &ClassRow) -> bool {
-    row.count > 0 || row.class.is_bad()
+/// The name of a value as it stands in files.
+pub(super) fn name(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => NO_NAME.into(),
+    }
 }
 
 #[cfg(test)]
