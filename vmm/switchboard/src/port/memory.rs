@@ -263,7 +263,7 @@ impl GuestMemory {
     }
 
     /// Guest-physical address of an address in the front-end's own space.
-    pub(crate) fn from_user_address(&self, user_address: u64) -> Option<u64> {
+    pub(crate) fn guest_address_of(&self, user_address: u64) -> Option<u64> {
         let within = |r: &&Arc<MappedRegion>| {
             user_address.checked_sub(r.spec.user_address).is_some_and(|off| off < r.spec.bytes)
         };

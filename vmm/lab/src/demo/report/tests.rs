@@ -1,4 +1,5 @@
 use super::*;
+use crate::fault::Cause;
 
 fn row(interruption_ms: f64, machine_stalled: bool) -> FailoverRow {
     FailoverRow {
