@@ -133,7 +133,7 @@ impl InProcess {
 /// What is known of a failover that nobody caused.
 fn evidence(report: &FailoverReport) -> String {
     let FailoverRecord { from, to, verdict, .. } = report.record;
-    format!("{from:?} to {to:?}: {verdict}: {verdict:?}; {}", report.epitaph)
+    format!("{from:?} to {to:?}: {verdict}: {verdict:?}; {}", report.crash_summary)
 }
 
 /// A program in a namespace. Killed when dropped.

@@ -315,20 +315,9 @@ impl Failure {
         let around_ns = AROUND.as_nanos() as u64;
         // The silence that the fault makes begins with the last echo before it.
         let at_fault = ledger.longest_gap(self.injected_ns, self.injected_ns + 1);
-        let last_ns = at_fault.map_or(self.injected_ns, |(from_ns, _)| from_ns);
+        let last_ns = at_fault.map_or(self.injected_ns, |gap| gap.from_ns);
         let before = ledger.longest_gap(last_ns.saturating_sub(around_ns), last_ns - 1);
-        before.map_or(0.0, |(from_ns, to_ns)| (to_ns - from_ns) as f64 / 1e6)
-    }
-
-    /// The longest time between two echoes with nothing wrong, in as long a time right before the
-    /// fault, milliseconds.
-    pub(super) fn healthy_ms(&self, ledger: &Ledger) -> f64 {
-        let around_ns = AROUND.as_nanos() as u64;
-        // The silence that the fault makes begins with the last echo before it.
-        let at_fault = ledger.longest_gap(self.injected_ns, self.injected_ns + 1);
-        let last_ns = at_fault.map_or(self.injected_ns, |(from_ns, _)| from_ns);
-        let before = ledger.longest_gap(last_ns.saturating_sub(around_ns), last_ns - 1);
-        before.map_or(0.0, |(from_ns, to_ns)| (to_ns - from_ns) as f64 / 1e6)
+        before.map_or(0.0, |gap| gap.length_ns() as f64 / 1e6)
     }
 
     /// From the verdict to the spare's first frame, milliseconds.
