@@ -1,8 +1,9 @@
 //! Changes at a loop boundary that a caller waits for, off the failover path: the commands, their
 //! replies, and the queue between callers and the switchboard's thread.
 //!
-//! Invariant: a command is carried out once or never; one that its caller gave up waiting for, and
-//! that was not begun, is never begun, because the caller has gone on without it.
+//! Invariant: a command is carried out once or never. One that its caller gave up waiting for before
+//! it was begun is never begun, because the caller has gone on without it; only a command that ends
+//! something is.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,7 +65,7 @@ pub struct DrillSeen {
     pub received: u64,
 }
 
-/// A change that somebody waits for. Domains are named by their places.
+/// A change that a caller waits for. Domains are named by their places.
 pub(crate) enum Command {
     Install { domain: usize, pair: Box<QueuePair> },
     Activate { domain: usize, epoch: u32 },
@@ -104,7 +105,7 @@ pub(crate) enum Reply {
     Done,
 }
 
-/// A command and its caller's ear.
+/// A command, and the channel to its caller.
 pub(crate) struct Envelope {
     number: u64,
     pub(crate) command: Command,

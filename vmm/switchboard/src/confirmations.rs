@@ -53,7 +53,7 @@ impl Confirmations {
     /// Asks the NIC.
     ///
     /// # Errors
-    /// It sent more frames than it was given. Nobody knows which, so none is confirmed.
+    /// It sent more frames than it was given. Which of them were sent is not known, so none is confirmed.
     pub(crate) fn ask(
         &mut self,
         nic: &dyn Nic,

@@ -50,7 +50,7 @@ impl Announcement {
 
 /// An ARP announcement (RFC 5227, 3: a request in which sender and target are the same address), or
 /// a reverse ARP request (RFC 903), which carries no address and so disturbs no tables but those of
-/// switches. Both to everybody.
+/// switches. Both are broadcasts.
 fn arp(
     frame: &mut [u8; ANNOUNCEMENT_BYTES],
     ethertype: u16,

@@ -29,10 +29,10 @@ const _: () = assert!(NAMELESS == 2 * ADDRESSES);
 /// Announcements posted at a time.
 const PACE_FRAMES: usize = 2;
 
-/// How the guest is announced after a takeover.
+/// How the guests are announced after a takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceConfig {
-    /// When announcements follow the one at once; ascending, at most [`MAX_AGAIN`].
+    /// When announcements follow the first, which goes at once; ascending, at most [`MAX_AGAIN`].
     pub again: Vec<Duration>,
 }
 
@@ -80,12 +80,12 @@ pub(crate) struct Announcer {
     guests: Vec<Known>,
     again: Vec<Duration>,
     since_ns: u64,
-    /// Repetitions done.
+    /// Repetitions that are done.
     done: usize,
-    /// When the next that are pending may go.
+    /// When the next pending announcements may go.
     pace_ns: u64,
     written: [Option<Written>; ANNOUNCE_BUFFERS],
-    /// Behind the buffer that was written last.
+    /// The buffer behind the one that was written last.
     next: usize,
 }
 
@@ -140,7 +140,7 @@ impl Announcer {
         }
     }
 
-    /// A guest's rings run from now on, or do not any more.
+    /// Notes that a guest's rings run from now on, or do not any more.
     pub(crate) fn set_here(&mut self, guest: usize, is_here: bool) {
         let known = &mut self.guests[guest];
         known.is_here = is_here;

@@ -147,7 +147,7 @@ impl DataPath {
         }
     }
 
-    /// Shows everybody what this turn did, in one go.
+    /// Shows guests, domains and readers of figures what this turn did, in one go.
     pub(super) fn flush(&mut self, serving: &Serving) {
         for domain in serving.receivers() {
             self.publish(domain);
@@ -159,7 +159,7 @@ impl DataPath {
         }
         self.tx.show(counters);
         if self.tx.has_poison()
-            // If somebody is reading the quarantine now, the next turn does it.
+            // If a reader has the quarantine now, the next turn does it.
             && let Ok(mut quarantine) = self.shared.quarantine.try_lock()
         {
             self.tx.quarantine(&mut quarantine, serving.takeovers());

@@ -28,10 +28,10 @@ pub(crate) const MAX_REGIONS: usize = 32;
 /// Why memory that a front-end offers is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GuestMemoryError {
-    /// Zero bytes, or addresses that wrap around.
+    /// The region has zero bytes, or addresses that wrap around.
     #[error("impossible region: {0:?}")]
     Impossible(RegionSpec),
-    /// Not a file whose pages are memory of this machine: an access could wait for a disk, for a
+    /// The file's pages are not memory of this machine: an access could wait for a disk, for a
     /// server, or for a FUSE daemon of the front-end's own, and the whole VMM with it.
     #[error("guest memory must be a memfd, or a file on tmpfs or hugetlbfs")]
     NotMemory,
@@ -262,8 +262,8 @@ impl GuestMemory {
         self.regions.iter().any(|region| region.is_truncated())
     }
 
-    /// Guest-physical address of an address in the front-end's own space.
-    pub(crate) fn from_user_address(&self, user_address: u64) -> Option<u64> {
+    /// Guest-physical address of an address in the front-end's own space; `None` if that is no memory.
+    pub(crate) fn guest_address(&self, user_address: u64) -> Option<u64> {
         let within = |r: &&Arc<MappedRegion>| {
             user_address.checked_sub(r.spec.user_address).is_some_and(|off| off < r.spec.bytes)
         };

@@ -131,7 +131,7 @@ impl TxLedger {
         !self.poison.is_empty()
     }
 
-    /// Returns true if a buffer is in nobody's hand.
+    /// Returns true if a buffer is neither in line nor in a domain's hand.
     pub(super) fn is_free(&self, number: u16) -> bool {
         self.buffers[usize::from(number)].state == State::Free
     }

@@ -127,7 +127,7 @@ impl TxPool {
 pub(crate) struct Reserved<'a>(&'a mut TxPool);
 
 impl Reserved<'_> {
-    /// Returns true if a buffer is in nobody's hand.
+    /// Returns true if a buffer is neither in line nor in a domain's hand.
     pub(crate) fn is_free(&self, number: u16) -> bool {
         self.0.ledger.is_free(number)
     }

@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Refusals are worth a line, but not one for every request of a front-end gone wild.
+    /// Logs a refusal, but not every one of a front-end that goes on and on.
     fn note_refusal(&mut self, request: u32, why: &str) {
         const LINES: u32 = 16;
         self.refusals = self.refusals.saturating_add(1);
@@ -152,7 +152,7 @@ impl Session {
             return Err(refused(format!("features {features:#x} were not offered")));
         }
         self.features = features;
-        // Running rings depend on them; those of a front-end in good order do not run yet.
+        // Running rings depend on them; those of a well-behaved front-end do not run yet.
         self.sync([true; RINGS])
     }
 
@@ -240,7 +240,7 @@ impl Session {
             }
             FrontendReq::SET_VRING_CALL => {
                 ring.call = fd.and_then(Call::new).unwrap_or_default();
-                // Whoever served the ring before may have owed the guest an interrupt.
+                // An earlier back-end may have owed the guest an interrupt.
                 ring.call.signal();
             }
             _ => ring.error = fd.and_then(Call::new).unwrap_or_default(),
@@ -362,7 +362,7 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// Nothing of a front-end that is gone is touched any more.
+    /// Stops the rings: nothing of a front-end that is gone is touched any more.
     fn drop(&mut self) {
         if let Err(error) = self.port.set_rings([RingChange::Stop, RingChange::Stop]) {
             tracing::warn!(%error, "the rings of a front-end that is gone could not be stopped");

@@ -10,7 +10,7 @@ use crate::guest_set::GuestSet;
 use crate::port::{RINGS, RX_RING, TX_RING};
 
 impl DataPath {
-    /// Prepares to sleep: asks everybody for a wakeup, then looks once more. Returns false if something
+    /// Prepares to sleep: asks guests and domains for a wakeup, then looks once more. Returns false if something
     /// came in between; then [`Self::disarm`] and go on.
     ///
     /// A domain publishes, fences, looks at `switchboard_asleep` and calls NOTIFY if it is set;
