@@ -1,9 +1,9 @@
 //! Changes at a loop boundary that a caller waits for, off the failover path: the commands, their
 //! replies, and the queue between callers and the switchboard's thread.
 //!
-//! Invariant: a command is carried out once or never. One that its caller gave up waiting for before
-//! it was begun is never begun, because the caller has gone on without it; only a command that ends
-//! something is.
+//! Invariant: a command is carried out once or never. One that its caller gave up waiting for
+//! before it was begun is never begun, because the caller has gone on without it; only a command
+//! that ends something is.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -60,8 +60,8 @@ pub struct DrillSeen {
     pub answered: bool,
     /// Its NIC has confirmed the answer.
     pub answer_sent: bool,
-    /// Frames of the wire that came in meanwhile, the question included: they show whether the active
-    /// domain receives at all.
+    /// Frames of the wire that came in meanwhile, the question included: they show whether the
+    /// active domain receives at all.
     pub received: u64,
 }
 
@@ -81,8 +81,8 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Returns true if the command ends something. Such a one is carried out even after its caller has
-    /// given up: nothing could go on from where it was left out.
+    /// Returns true if the command ends something. Such a one is carried out even after its caller
+    /// has given up: nothing could go on from where it was left out.
     fn ends_something(&self) -> bool {
         matches!(self, Self::EndHandover | Self::EndDrill)
     }
@@ -96,8 +96,8 @@ pub(crate) enum Reply {
     Rings(RingsDone),
     /// Whether a handover can begin.
     Overlap(Result<(), Refused>),
-    /// The ring has changed hands, and how many nanoseconds the guests' frames had to wait for it; or
-    /// why it has not.
+    /// The ring has changed hands, and how many nanoseconds the guests' frames had to wait for it;
+    /// or why it has not.
     HandedOver(Result<u64, Refused>),
     /// Whether a drill can begin.
     Drill(bool),

@@ -55,8 +55,8 @@ counters! {
     tx_bytes,
     /// Frames of the guest that were cut into segments; these are counted as frames.
     tx_cut,
-    /// Copied, each way and once for each guest that got one. The emulated NIC's own copies, between
-    /// pool and wire, are not the switchboard's.
+    /// Copied, each way and once for each guest that got one. The emulated NIC's own copies,
+    /// between pool and wire, are not the switchboard's.
     copies,
     /// Handed from guest to guest, once for each that got one.
     local_frames,
@@ -112,8 +112,8 @@ counters! {
     rx_backpressure,
     /// Taken over from NICs that had completed them for a failed domain.
     rx_salvaged,
-    /// Lost with a failed domain: its NIC had completed them, but the guest had no chain for them, or
-    /// they did not check.
+    /// Lost with a failed domain: its NIC had completed them, but the guest had no chain for them,
+    /// or they did not check.
     rx_lost,
     /// Protocol violations of domains.
     violations,

@@ -121,9 +121,9 @@ impl Switchboard {
     }
 
     /// Ends a domain's life, if it has one: when this returns, nothing of its rings and pools is
-    /// touched any more, and they may be zeroed. Also waits for a takeover that was ordered before. If
-    /// the domain was active, its received frames are salvaged, and the guests' frames stay in their
-    /// rings until another domain is active.
+    /// touched any more, and they may be zeroed. Also waits for a takeover that was ordered before.
+    /// If the domain was active, its received frames are salvaged, and the guests' frames stay in
+    /// their rings until another domain is active.
     ///
     /// # Errors
     /// There is no such domain, or the switchboard does not answer.
@@ -133,15 +133,15 @@ impl Switchboard {
     }
 
     /// Orders that another domain become active at the next loop boundary. This is on the failover
-    /// path, from any thread: no lock, no allocation, one eventfd written. [`Self::report`] tells what
-    /// came of it.
+    /// path, from any thread: no lock, no allocation, one eventfd written. [`Self::report`] tells
+    /// what came of it.
     pub fn take_over(&self, order: TakeOver) {
         self.shared.orders.put(&order);
         self.shared.wake();
     }
 
-    /// Announces the guests as after a takeover, unless they are to be announced once more anyway: the
-    /// NIC of a domain that failed is silent from now on.
+    /// Announces the guests as after a takeover, unless they are to be announced once more anyway:
+    /// the NIC of a domain that failed is silent from now on.
     ///
     /// # Errors
     /// The switchboard does not answer.
@@ -170,8 +170,8 @@ impl Switchboard {
         !self.shared.commands.has_ended()
     }
 
-    /// A guest's port, for the thread that holds the connection to its front-end; `None` if there is
-    /// no such guest.
+    /// A guest's port, for the thread that holds the connection to its front-end; `None` if there
+    /// is no such guest.
     pub fn port(&self, guest: usize) -> Option<PortHandle> {
         let is_there = guest < self.shared.port_events.len();
         is_there.then(|| PortHandle::new(self.shared.clone(), guest))

@@ -69,7 +69,8 @@ report! {
     lost,
 }
 
-/// The last report. It has one writer and many readers, which retry while a report is being written.
+/// The last report. It has one writer and many readers, which retry while a report is being
+/// written.
 #[derive(Debug, Default)]
 pub(crate) struct ReportCell {
     /// Odd while a report is being written.

@@ -30,8 +30,8 @@ impl fmt::Display for RingName {
     }
 }
 
-/// A breach of the protocol, with the evidence: something that a domain published does not check. After
-/// one, that domain's rings are ignored until a new life is installed.
+/// A breach of the protocol, with the evidence: something that a domain published does not check.
+/// After one, that domain's rings are ignored until a new life is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// More entries are in flight than a ring holds.
@@ -52,13 +52,15 @@ pub enum Violation {
         /// The number in the entry.
         buffer: u16,
     },
-    /// A domain returned a receive buffer that it does not own: never provided, or returned already.
+    /// A domain returned a receive buffer that it does not own: never provided, or returned
+    /// already.
     #[error("RX_DONE: buffer {buffer} was not the domain's to return")]
     NotOwned {
         /// The buffer.
         buffer: u16,
     },
-    /// A domain claimed a transmit buffer that was not posted to it, or that it had claimed already.
+    /// A domain claimed a transmit buffer that was not posted to it, or that it had claimed
+    /// already.
     #[error("TX_DONE: buffer {buffer} was not posted")]
     NotPosted {
         /// The buffer.

@@ -1,8 +1,8 @@
 //! The switchboard's thread: turns of [`Engine`], and sleep between them.
 //!
-//! Everything that it waits for is an eventfd, a timer or a pipe, registered edge-triggered: an event
-//! only ends the sleep, and after each sleep everything is looked at. So no eventfd is ever read,
-//! and no descriptor that a front-end passes can keep the loop from sleeping.
+//! Everything that it waits for is an eventfd, a timer or a pipe, registered edge-triggered: an
+//! event only ends the sleep, and after each sleep everything is looked at. So no eventfd is ever
+//! read, and no descriptor that a front-end passes can keep the loop from sleeping.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -188,8 +188,8 @@ impl Worker {
                 self.engine.reannounce(monotonic_ns());
                 Reply::Done
             }
-            // These are answered when the ring has changed hands, and when the guest's last frames are
-            // out.
+            // These are answered when the ring has changed hands, and when the guest's last frames
+            // are out.
             Command::HandOver | Command::SetRings { .. } => Reply::Done,
         }
     }

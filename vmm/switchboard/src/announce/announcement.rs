@@ -71,8 +71,8 @@ fn arp(
     SHORT_BYTES
 }
 
-/// An unsolicited neighbour advertisement (RFC 4861, 7.2.6) to all nodes, with the override flag and
-/// the link-layer address.
+/// An unsolicited neighbour advertisement (RFC 4861, 7.2.6) to all nodes, with the override flag
+/// and the link-layer address.
 fn advertisement(
     frame: &mut [u8; ANNOUNCEMENT_BYTES],
     address: [u8; 16],

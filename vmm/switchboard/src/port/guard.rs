@@ -14,8 +14,8 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-/// Most regions and logs that can be registered at a time: those of eight guests, and as many that take
-/// their place.
+/// Most regions and logs that can be registered at a time: those of eight guests, and as many that
+/// take their place.
 const PLACES: usize = 544;
 
 struct Place {
@@ -116,8 +116,8 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut libc::siginfo_t, context: *
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Puts an anonymous page where `address` lies, if that is in a registered region. Returns true if it
-/// did.
+/// Puts an anonymous page where `address` lies, if that is in a registered region. Returns true if
+/// it did.
 fn mend(address: usize) -> bool {
     for place in &REGISTRY {
         let start = place.start.load(Ordering::Acquire);

@@ -117,8 +117,8 @@ pub(super) fn signal(event: RawFd) {
     }
 }
 
-/// The second best way: it can be made to wait only by a front-end that fills the eventfd between the
-/// look and the write.
+/// The second best way: it can be made to wait only by a front-end that fills the eventfd between
+/// the look and the write.
 fn write_if_ready(event: RawFd) {
     let mut entry = libc::pollfd { fd: event, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one entry and eight bytes, which outlive the calls.

@@ -107,8 +107,8 @@ pub(crate) struct Vring {
 }
 
 impl Vring {
-    /// Makes a virtqueue, positioned at the used index that stands in the guest's memory: chains that
-    /// an earlier back-end had not used will be looked at.
+    /// Makes a virtqueue, positioned at the used index that stands in the guest's memory: chains
+    /// that an earlier back-end had not used will be looked at.
     ///
     /// # Errors
     /// The size or an address is impossible.
@@ -242,7 +242,8 @@ impl Vring {
         let element = u64::from(head) | (bytes as u64) << 32;
         let offset = 4 + 8 * u64::from(self.used % self.queue.size());
         let address = GuestAddress(self.queue.used_ring() + offset);
-        // One store of eight bytes only if aligned, which it need not be: the index makes it visible.
+        // One store of eight bytes only if aligned, which it need not be: the index makes it
+        // visible.
         let written = self.memory.write_obj(element.to_le(), address);
         self.marks.used(offset, 8);
         if written.is_err() {
@@ -289,7 +290,8 @@ impl Vring {
         Ok(load_u16(memory, available)? & AVAIL_NO_INTERRUPT == 0)
     }
 
-    /// Asks for a kick at the next chain that was not looked at. Returns true if there is one already.
+    /// Asks for a kick at the next chain that was not looked at. Returns true if there is one
+    /// already.
     ///
     /// (`virtio-queue` would ask from the next chain that was not *taken*: where a frame waits for
     /// more chains than there are, that one never comes anew.)

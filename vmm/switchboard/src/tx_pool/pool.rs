@@ -2,8 +2,8 @@
 //!
 //! Frames on their way in are copied, looked at, and only then taken in.
 //!
-//! Invariant: a frame's bytes are in its buffers before the ledger takes it in, and a buffer that is
-//! in line is not written.
+//! Invariant: a frame's bytes are in its buffers before the ledger takes it in, and a buffer that
+//! is in line is not written.
 
 use std::sync::Arc;
 

@@ -294,8 +294,9 @@ impl Session {
         refusal.map_or(Ok(Answer::Done), |why| Err(RequestError::Refused(why)))
     }
 
-    /// Swaps the guest's memory; rings that run are started anew in it, or stop while it lacks them.
-    /// That is no refusal: a front-end may take a region away and add its successor right after.
+    /// Swaps the guest's memory; rings that run are started anew in it, or stop while it lacks
+    /// them. That is no refusal: a front-end may take a region away and add its successor right
+    /// after.
     fn use_regions(&mut self, regions: Regions) -> Outcome {
         self.memory = match regions.is_empty() {
             true => None,
@@ -311,8 +312,8 @@ impl Session {
         self.change(changes)
     }
 
-    /// Takes a log of written pages into use. This is always answered: the front-end waits until the
-    /// log before is free.
+    /// Takes a log of written pages into use. This is always answered: the front-end waits until
+    /// the log before is free.
     fn set_log_base(&mut self, message: &mut Message) -> Outcome {
         let log = self.log.set_base(self.protocol, message, &self.regions)?;
         self.sync([true; RINGS])?;
@@ -352,8 +353,8 @@ impl Session {
         self.features & LOG_ALL != 0 || self.rings.iter().any(|ring| ring.used_in_log.is_some())
     }
 
-    /// The change by which a ring becomes what was described: it starts if all of it is known and it
-    /// was started, and else it stops.
+    /// The change by which a ring becomes what was described: it starts if all of it is known and
+    /// it was started, and else it stops.
     fn build(&self, index: usize) -> Result<RingChange, String> {
         let (features, memory) = (self.features, self.memory.as_ref());
         let vring = self.rings[index].build(&Common { features, memory, log: &self.log })?;
