@@ -1,8 +1,9 @@
 //! Changes at a loop boundary that a caller waits for, off the failover path: the commands, their
 //! replies, and the queue between callers and the switchboard's thread.
 //!
-//! Invariant: a command is carried out once or never; one that its caller gave up waiting for, and
-//! that was not begun, is never begun, because the caller has gone on without it.
+//! Invariant: a command is carried out once or never. One that its caller gave up waiting for
+//! before it was begun is never begun, because the caller has gone on without it; only a command
+//! that ends something is.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -59,12 +60,12 @@ pub struct DrillSeen {
     pub answered: bool,
     /// Its NIC has confirmed the answer.
     pub answer_sent: bool,
-    /// Frames of the wire that came in meanwhile, the question included: they show whether the active
-    /// domain receives at all.
+    /// Frames of the wire that came in meanwhile, the question included: they show whether the
+    /// active domain receives at all.
     pub received: u64,
 }
 
-/// A change that somebody waits for. Domains are named by their places.
+/// A change that a caller waits for. Domains are named by their places.
 pub(crate) enum Command {
     Install { domain: usize, pair: Box<QueuePair> },
     Activate { domain: usize, epoch: u32 },
@@ -80,8 +81,8 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Returns true if the command ends something. Such a one is carried out even after its caller has
-    /// given up: nothing could go on from where it was left out.
+    /// Returns true if the command ends something. Such a one is carried out even after its caller
+    /// has given up: nothing could go on from where it was left out.
     fn ends_something(&self) -> bool {
         matches!(self, Self::EndHandover | Self::EndDrill)
     }
@@ -95,8 +96,8 @@ pub(crate) enum Reply {
     Rings(RingsDone),
     /// Whether a handover can begin.
     Overlap(Result<(), Refused>),
-    /// The ring has changed hands, and how many nanoseconds the guests' frames had to wait for it; or
-    /// why it has not.
+    /// The ring has changed hands, and how many nanoseconds the guests' frames had to wait for it;
+    /// or why it has not.
     HandedOver(Result<u64, Refused>),
     /// Whether a drill can begin.
     Drill(bool),
@@ -104,7 +105,7 @@ pub(crate) enum Reply {
     Done,
 }
 
-/// A command and its caller's ear.
+/// A command, and the channel to its caller.
 pub(crate) struct Envelope {
     number: u64,
     pub(crate) command: Command,

@@ -14,8 +14,8 @@ use crate::counters::Counters;
 use crate::tx_pool::TxLedger;
 use crate::violation::Violation;
 
-/// Frames beyond those posted that a NIC may have counted at successive samples. It should count only
-/// frames that it was given; but while a wrong transmit tail makes it send hundreds of old
+/// Frames beyond those posted that a NIC may have counted at successive samples. It should count
+/// only frames that it was given; but while a wrong transmit tail makes it send hundreds of old
 /// descriptors, a management controller on the same NIC adds one or two now and then.
 const SURPLUS_LIMIT: u32 = 8;
 
@@ -53,7 +53,8 @@ impl Confirmations {
     /// Asks the NIC.
     ///
     /// # Errors
-    /// It sent more frames than it was given. Nobody knows which, so none is confirmed.
+    /// It sent more frames than it was given. Which of them were sent is not known, so none is
+    /// confirmed.
     pub(crate) fn ask(
         &mut self,
         nic: &dyn Nic,

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// As it stands.
+    /// The number as it stands.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Adds; only the switchboard's thread does, so no locked instruction is needed.
+    /// Adds to the number. Only the switchboard's thread does, so no locked instruction is needed.
     pub(crate) fn add(&self, n: u64) {
         self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
     }
@@ -33,7 +33,7 @@ impl Counters {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// What the switchboard counts. Frames unless said otherwise; never reset.
+        /// What the switchboard counts: frames unless said otherwise. Never reset.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)+
@@ -51,16 +51,16 @@ macro_rules! counters {
 counters! {
     /// Taken from the guest.
     tx_frames,
-    /// Bytes of these.
+    /// Bytes of the frames taken from the guest.
     tx_bytes,
     /// Frames of the guest that were cut into segments; these are counted as frames.
     tx_cut,
-    /// Copied, each way and once for each guest that got one. The emulated NIC's own copies, between
-    /// pool and wire, are not the switchboard's.
+    /// Copied, each way and once for each guest that got one. The emulated NIC's own copies,
+    /// between pool and wire, are not the switchboard's.
     copies,
     /// Handed from guest to guest, once for each that got one.
     local_frames,
-    /// Lost between guests: the other had no room or is not there.
+    /// Lost between guests, because the receiver had no room or is not there.
     local_lost,
     /// Buffers claimed sent by a domain.
     tx_claimed,
@@ -68,7 +68,7 @@ counters! {
     tx_confirmed,
     /// Sent again after a failover or a link that was down.
     tx_resent,
-    /// In hand at two failures in a row: dropped.
+    /// Dropped: in hand at two failures in a row.
     tx_poisoned,
     /// Malformed chains of the guest, thrown away.
     tx_malformed,
@@ -86,21 +86,21 @@ counters! {
     announced,
     /// Handed to the guest.
     rx_frames,
-    /// Bytes of these.
+    /// Bytes of the frames handed to the guest.
     rx_bytes,
-    /// Of these, broadcast and multicast.
+    /// Broadcast and multicast among the frames handed to the guest.
     rx_groups,
-    /// Dropped: both NICs received it, and the other's copy was handed on.
+    /// Dropped: both NICs received the frame, and the other's copy was handed on.
     rx_twice,
     /// Frames of drills, taken out of the stream.
     rx_probes,
     /// Dropped: no guest is connected or its ring is not running.
     rx_no_guest,
-    /// Dropped: for none of several guests.
+    /// Dropped: addressed to none of several guests.
     rx_unknown,
-    /// Lost to one of several guests, which posted no buffers for too long.
+    /// Lost to one of several guests, because it posted no buffers for too long.
     rx_overrun,
-    /// Dropped: sent by a guest itself, come back through the other port.
+    /// Dropped: sent by a guest itself, and come back through the other port.
     rx_own,
     /// Dropped: the NIC reported an error with them.
     rx_damaged,
@@ -112,7 +112,8 @@ counters! {
     rx_backpressure,
     /// Taken over from NICs that had completed them for a failed domain.
     rx_salvaged,
-    /// Lost with a failed domain: completed, but no chain to put them into, or they did not check.
+    /// Lost with a failed domain: its NIC had completed them, but the guest had no chain for them,
+    /// or they did not check.
     rx_lost,
     /// Protocol violations of domains.
     violations,

@@ -2,15 +2,15 @@
 //!
 //! While two NICs receive, in a planned switch and in the moment of a takeover, a broadcast reaches
 //! both, and so does a unicast frame to an address that the switch does not know. The queues on the
-//! way decide when each copy comes: the successor's may come long after the other's, and the other's
-//! may have come before the planned switch began. So broadcasts are remembered at all times, and in a
-//! planned switch all frames are, by a keyed hash of their bytes and by the domain that received
-//! them. For [`DEDUP_WINDOW`] the other NIC's copy is recognised by that and dropped. One record stands
-//! for one copy, so a frame that was really sent twice comes twice.
+//! way decide when each copy comes: the successor's may come long after the other's, and the
+//! other's may have come before the planned switch began. So broadcasts are remembered at all
+//! times, and in a planned switch all frames are, by a keyed hash of their bytes and by the domain
+//! that received them. For [`DEDUP_WINDOW`] the other NIC's copy is recognised by that and dropped.
+//! One record stands for one copy, so a frame that was really sent twice comes twice.
 //!
 //! Two equal frames that were sent within one such moment, and of which each NIC received one, are
-//! taken for copies, and so are two frames that differ only past the bytes that are hashed: here "at
-//! most once" goes before "at least once".
+//! taken for copies, and so are two frames that differ only past the bytes that are hashed: here
+//! "at most once" goes before "at least once".
 //!
 //! Invariant: a record is used up by at most one copy, and never by a frame of its own domain.
 

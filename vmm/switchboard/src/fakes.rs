@@ -416,7 +416,7 @@ impl FakeGuest {
 /// The guest's MAC in tests.
 pub(crate) const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
 
-/// A frame of `len` bytes from somebody to the guest, or from the guest, numbered in its body.
+/// A frame of `len` bytes from a station to the guest, or from the guest, numbered in its body.
 pub(crate) fn frame(from_guest: bool, number: u32, len: usize) -> Vec<u8> {
     let mut frame = vec![number as u8; len];
     let other = [0x52, 0x54, 0, 0, 0, 1];

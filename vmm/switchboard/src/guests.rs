@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a guest's address | that guest | that guest alone; it never reaches the wire |
 //! | broadcast, multicast | every guest | every other guest, and the wire |
-//! | any other | nobody; the guest, if there is only one | the wire |
+//! | any other | no guest, or the guest if there is only one | the wire |
 //!
 //! A frame from the wire whose source is a guest's address is that guest's own, which has come back
 //! through the other port.

@@ -54,7 +54,7 @@ impl Switchboard {
     /// Starts the thread "switchboard", with no domain active and no guest.
     ///
     /// # Errors
-    /// No thread or descriptors, or an impossible configuration.
+    /// No thread or descriptors can be had, or the configuration is impossible.
     pub fn spawn(config: SwitchboardConfig) -> Result<Self, SwitchboardError> {
         let places = config.slots.iter().enumerate();
         if let Some((_, slot)) = places.into_iter().find(|(n, slot)| slot.id.index() != *n) {
@@ -87,8 +87,8 @@ impl Switchboard {
     }
 
     /// Makes the rings of a new life, which must be zeroed, and provides its receive buffers.
-    /// Ends the life before it, if that was not done. Off the path: takes some hundred
-    /// microseconds on the calling thread.
+    /// Ends the life before it, if that was not done. This is off the failover path: it takes some
+    /// hundred microseconds on the calling thread.
     ///
     /// # Errors
     /// The slot was not prepared, or the switchboard does not answer.
@@ -121,27 +121,27 @@ impl Switchboard {
     }
 
     /// Ends a domain's life, if it has one: when this returns, nothing of its rings and pools is
-    /// touched any more, and they may be zeroed. Also waits for a takeover that was ordered before. If
-    /// the domain was active, its received frames are salvaged, and the guests' frames stay in their
-    /// rings until another domain is active.
+    /// touched any more, and they may be zeroed. Also waits for a takeover that was ordered before.
+    /// If the domain was active, its received frames are salvaged, and the guests' frames stay in
+    /// their rings until another domain is active.
     ///
     /// # Errors
-    /// No such domain, or the switchboard does not answer.
+    /// There is no such domain, or the switchboard does not answer.
     pub fn detach(&self, id: DomainId) -> Result<(), SwitchboardError> {
         self.slot(id, 0)?;
         self.shared.call(Command::Detach { domain: id.index() }).map(drop)
     }
 
     /// Orders that another domain become active at the next loop boundary. This is on the failover
-    /// path, from any thread: no lock, no allocation, one eventfd written. [`Self::report`] tells what
-    /// came of it.
+    /// path, from any thread: no lock, no allocation, one eventfd written. [`Self::report`] tells
+    /// what came of it.
     pub fn take_over(&self, order: TakeOver) {
         self.shared.orders.put(&order);
         self.shared.wake();
     }
 
-    /// Announces the guests as after a takeover, unless they are to be announced once more anyway: the
-    /// NIC of a domain that failed is silent from now on.
+    /// Announces the guests as after a takeover, unless they are to be announced once more anyway:
+    /// the NIC of a domain that failed is silent from now on.
     ///
     /// # Errors
     /// The switchboard does not answer.
@@ -170,8 +170,8 @@ impl Switchboard {
         !self.shared.commands.has_ended()
     }
 
-    /// A guest's port, for whatever holds the connection to its front-end; `None` if there is no
-    /// such guest.
+    /// A guest's port, for the thread that holds the connection to its front-end; `None` if there
+    /// is no such guest.
     pub fn port(&self, guest: usize) -> Option<PortHandle> {
         let is_there = guest < self.shared.port_events.len();
         is_there.then(|| PortHandle::new(self.shared.clone(), guest))
@@ -183,7 +183,7 @@ impl Drop for Switchboard {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.wake();
         if let Some(thread) = self.thread.take() {
-            // It does not panic outside of its own catch.
+            // The thread catches its own panics.
             let _ = thread.join();
         }
     }

@@ -68,7 +68,7 @@ pub use self::error::SwitchboardError;
 pub use self::handle::{Switchboard, SwitchboardConfig};
 pub use self::planned::HandoverError;
 pub use self::port_handle::PortHandle;
-pub use self::quarantine::{QUARANTINE_FRAMES, QuarantinedFrame};
+pub use self::quarantine::QuarantinedFrame;
 pub use self::takeover_order::{TakeOver, TakeOverReport};
 pub use self::tx_buffers::QUESTION_BUFFER;
 pub use self::violation::{RingName, Violation, ViolationSink};

@@ -70,10 +70,10 @@ impl Switchboard {
         }
     }
 
-    /// Third step: returns true once all that the network had sent to the port that was left is with
-    /// its domain. Until then that NIC's filters stay open. The last switch on the way sends the
-    /// guests' announcements there too, behind all those frames; their coming shows it. In a network
-    /// that does not send them there, this stays false.
+    /// Third step: returns true once all that the network had sent to the port that was left is
+    /// with its domain. Until then that NIC's filters stay open. The last switch on the way sends
+    /// the guests' announcements there too, behind all those frames; their coming shows it. In a
+    /// network that does not send them there, this stays false.
     pub fn is_settled(&self) -> bool {
         self.shared.settled.load(Ordering::Acquire)
     }

@@ -1,9 +1,9 @@
-//! Poison frames: kept for whoever wants to know what killed two drivers in a row.
+//! Poison frames: kept for the post-mortem, which asks what killed two drivers in a row.
 
 use nic::wire::MAX_FRAME_BYTES;
 
-/// Frames kept; the oldest makes room.
-pub const QUARANTINE_FRAMES: usize = 8;
+/// Frames that are kept; the oldest makes room.
+const QUARANTINE_FRAMES: usize = 8;
 
 /// A frame that was in hand at two failures in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]

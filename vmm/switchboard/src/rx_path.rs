@@ -1,12 +1,12 @@
 //! The receive path: from the domains to the guests' memory, or dropped and counted.
 //!
 //! This owns what is remembered of received frames: for deduplication, the question of a drill, the
-//! guests that frames wait for, and whose announcements have come back through a port that was left.
-//! Frames that wait lie in the domains' own buffers, so their queues end with the life
+//! guests that frames wait for, and whose announcements have come back through a port that was
+//! left. Frames that wait lie in the domains' own buffers, so their queues end with the life
 //! ([`QueuePair::backlog`]).
 //!
-//! Invariants: each frame is disposed of once; its buffer goes back to the domain once, when no guest
-//! waits for it; a guest gets its frames in the order in which they came.
+//! Invariants: each frame is disposed of once; its buffer goes back to the domain once, when no
+//! guest waits for it; a guest gets its frames in the order in which they came.
 
 use microvm::domain::DomainSlot;
 use shared_ring::layout::RX_BUFFERS;
@@ -21,8 +21,8 @@ use crate::limits::TURN_FRAMES;
 use crate::port::Delivery;
 use crate::violation::{RingName, Violation};
 
-/// The port that a planned switch has left: an announcement that comes in there has gone all the way
-/// from the other port, so the network has learned that.
+/// The port that a planned switch has left: an announcement that comes in there has gone all the
+/// way from the other port, so the network has learned that.
 struct LeftPort {
     domain: usize,
     /// Guests of whom frames that the successor sent have come in through this port.
@@ -149,7 +149,8 @@ impl Inbound<'_> {
     /// guest is lost, because these rings are not looked at again.
     ///
     /// # Errors
-    /// An entry that does not check, or more entries than there are buffers: each buffer can come once.
+    /// An entry that does not check, or more entries than there are buffers: each buffer can come
+    /// once.
     pub(crate) fn take_last(&mut self, pair: &mut QueuePair) -> Result<(), Violation> {
         let (mut returned, slot) = (Ok(()), self.slot);
         let [_, lost] = self.deliver_remaining(pair, |pair, buffer| {
@@ -191,14 +192,15 @@ impl Inbound<'_> {
         counts
     }
 
-    /// Returns true if a frame would find no room now, but may later, and nothing behind it is read:
-    /// so it is with a single guest.
+    /// Returns true if a frame would find no room now, but may later, and nothing behind it is
+    /// read: so it is with a single guest.
     fn must_wait(&mut self) -> bool {
         let port = &mut self.guests[0].port;
         port.receives() && !port.has_room() && self.guests.is_single()
     }
 
-    /// Delivers what waits for a guest, as far as it has room now. Returns how many frames that were.
+    /// Delivers what waits for a guest, as far as it has room now. Returns how many frames that
+    /// were.
     ///
     /// # Errors
     /// A buffer cannot go back.
@@ -259,8 +261,8 @@ impl Inbound<'_> {
         waiting
     }
 
-    /// Delivers a frame to several guests. Returns whether one has it, and the guests for whom it must
-    /// wait.
+    /// Delivers a frame to several guests. Returns whether one has it, and the guests for whom it
+    /// must wait.
     #[inline]
     fn deliver_to(
         &mut self,
@@ -310,8 +312,8 @@ impl Inbound<'_> {
         }
     }
 
-    /// Takes a drill's frame out of the stream, and returns true: it is not the guests'. Other frames
-    /// of this EtherType are.
+    /// Takes a drill's frame out of the stream, and returns true: it is not the guests'. Other
+    /// frames of this EtherType are.
     fn take_probe(&mut self, frame: &RxFrame) -> bool {
         let Some(head) = frame.head.first_chunk::<PROBE_HEAD_BYTES>() else { return false };
         let own = probe_mac(self.guests[0].mac, self.domain as u8);

@@ -74,8 +74,8 @@ impl Salvage<'_> {
         Ok(())
     }
 
-    /// Hands a frame on. Returns true if no guest would have had to wait for it; for those that would,
-    /// it is lost.
+    /// Hands a frame on. Returns true if no guest would have had to wait for it; for those that
+    /// would, it is lost.
     fn hand_on(&mut self, frame: &RxFrame) -> bool {
         let waiting = self.inbound.forward(frame, GuestSet::NONE);
         self.counts.lost += u64::from(waiting.count());

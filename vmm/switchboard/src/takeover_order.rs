@@ -69,7 +69,8 @@ report! {
     lost,
 }
 
-/// One writer, many readers: readers retry while a report is being written.
+/// The last report. It has one writer and many readers, which retry while a report is being
+/// written.
 #[derive(Debug, Default)]
 pub(crate) struct ReportCell {
     /// Odd while a report is being written.
@@ -104,7 +105,7 @@ impl ReportCell {
     }
 }
 
-/// The order box: written from any thread without a lock, emptied at each loop boundary.
+/// The box for one order: written from any thread without a lock, emptied at each loop boundary.
 #[derive(Debug, Default)]
 pub(crate) struct OrderBox {
     /// `to` in bits 0-7, bit 8 set when full, epoch in bits 32-63.
@@ -115,7 +116,7 @@ pub(crate) struct OrderBox {
 impl OrderBox {
     const FULL: u64 = 1 << 8;
 
-    /// A later order replaces one that was not taken yet.
+    /// Puts an order in. It replaces one that was not taken yet.
     pub(crate) fn put(&self, order: &TakeOver) {
         self.verdict_ns.store(order.verdict_ns, Ordering::Relaxed);
         let word = u64::from(order.to.0) | Self::FULL | u64::from(order.epoch) << 32;

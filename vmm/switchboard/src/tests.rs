@@ -150,7 +150,7 @@ fn a_port_outlives_the_switchboard_without_harm() {
     assert!(matches!(port.set_rings(changes), Err(SwitchboardError::Ended)));
 }
 
-/// A sink that panics: the thread ends, callers hear of it, nobody hangs.
+/// A sink that panics: the thread ends, callers hear of it, and none of them hangs.
 #[test]
 fn a_panic_ends_the_thread_and_is_told() {
     struct Panics;

@@ -97,8 +97,8 @@ impl TxPath {
         discarded
     }
 
-    /// Visits the guests in turn until none has anything, or enough was taken. Returns how many frames
-    /// were.
+    /// Visits the guests in turn until none has anything, or enough was taken. Returns how many
+    /// frames were.
     pub(crate) fn take_in_turn(&mut self, side: &mut GuestSide<'_>) -> usize {
         let count = self.visits.len();
         // Frames that could not be posted keep others out: the order is the guests'.
@@ -154,8 +154,8 @@ impl TxPath {
         self.has_room(guest) && !self.pool.ledger.is_waiting()
     }
 
-    /// Takes the next chain of a guest. Returns how many frames it was; 0 if there is none, or no room
-    /// for it.
+    /// Takes the next chain of a guest. Returns how many frames it was; 0 if there is none, or no
+    /// room for it.
     fn take_chain(&mut self, side: &mut GuestSide<'_>, guest: usize) -> usize {
         let port = &mut side.guests[guest].port;
         let frames = match port.take_chain() {
@@ -266,7 +266,8 @@ impl TxPath {
         Ok(())
     }
 
-    /// Confirms what new claims make confirmable, and sees to it that the NIC is asked for the rest.
+    /// Confirms what new claims make confirmable, and sees to it that the NIC is asked for the
+    /// rest.
     pub(crate) fn note_claims(&mut self, claims: u64, now_ns: u64, counters: &Counters) {
         if claims > 0 {
             // The NIC may have been asked before the domain said its part.
@@ -277,7 +278,8 @@ impl TxPath {
         }
     }
 
-    /// Returns true if it is time to ask the NIC, or buffers are so few that it does not wait for it.
+    /// Returns true if it is time to ask the NIC, or buffers are so few that it does not wait for
+    /// it.
     pub(crate) fn wants_confirmation(&self, now_ns: u64) -> bool {
         let due = self.confirmations.due_ns().is_some_and(|due| due <= now_ns);
         due || self.pool.ledger.is_low() && self.pool.ledger.has_claimed()

@@ -1,4 +1,4 @@
-//! What a domain can do that no working driver does.
+//! Breaches of the protocol: what a domain can do that no working driver does.
 
 use std::fmt;
 
@@ -30,60 +30,62 @@ impl fmt::Display for RingName {
     }
 }
 
-/// Something published by a domain that does not check, with the evidence. After one, that domain's
-/// rings are ignored until a new life is installed.
+/// A breach of the protocol, with the evidence: something that a domain published does not check.
+/// After one, that domain's rings are ignored until a new life is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// More in flight than a ring holds.
+    /// More entries are in flight than a ring holds.
     #[error("{ring}: cursor {other} is impossible beside {own}")]
     Cursor {
-        /// Where.
+        /// The ring.
         ring: RingName,
         /// The switchboard's cursor.
         own: u32,
-        /// The domain's.
+        /// The domain's cursor.
         other: u32,
     },
     /// The pool has no such buffer.
     #[error("{ring}: there is no buffer {buffer}")]
     UnknownBuffer {
-        /// Where.
+        /// The ring.
         ring: RingName,
-        /// What the entry says.
+        /// The number in the entry.
         buffer: u16,
     },
-    /// A receive buffer that the domain does not own: never provided, or returned already.
+    /// A domain returned a receive buffer that it does not own: never provided, or returned
+    /// already.
     #[error("RX_DONE: buffer {buffer} was not the domain's to return")]
     NotOwned {
-        /// Which.
+        /// The buffer.
         buffer: u16,
     },
-    /// A transmit buffer that was not posted to the domain, or claimed already.
+    /// A domain claimed a transmit buffer that was not posted to it, or that it had claimed
+    /// already.
     #[error("TX_DONE: buffer {buffer} was not posted")]
     NotPosted {
-        /// Which.
+        /// The buffer.
         buffer: u16,
     },
-    /// Shorter than an Ethernet header or longer than a buffer.
+    /// A frame is shorter than an Ethernet header or longer than a buffer.
     #[error("RX_DONE: {len} bytes in buffer {buffer}")]
     BadLength {
-        /// Which.
+        /// The buffer.
         buffer: u16,
-        /// Bytes.
+        /// Bytes, as the entry says.
         len: u16,
     },
-    /// Flags that have no meaning on this ring.
+    /// An entry has flags that have no meaning on this ring.
     #[error("{ring}: flags {flags:#06x}")]
     UnknownFlags {
-        /// Where.
+        /// The ring.
         ring: RingName,
         /// All flags of the entry.
         flags: u16,
     },
-    /// An entry of another life.
+    /// An entry is another life's.
     #[error("{ring}: entry of epoch {found}, expected {expected}")]
     WrongEpoch {
-        /// Where.
+        /// The ring.
         ring: RingName,
         /// Low bits of the epoch in the entry.
         found: u16,
@@ -93,40 +95,41 @@ pub enum Violation {
     /// The header that the switchboard cleared was never written: an old or invented frame.
     #[error("RX_DONE: nothing was received into buffer {buffer}")]
     StaleHeader {
-        /// Which.
+        /// The buffer.
         buffer: u16,
     },
     /// Buffers came back that the domain had not taken yet.
     #[error("RX_PROVIDE: buffer {buffer} came back before it was taken")]
     ReturnedUntaken {
-        /// Which.
+        /// The buffer.
         buffer: u16,
     },
     /// A domain published entries without being the active one.
     #[error("{ring}: {entries} entries of a domain that is not active")]
     NotActive {
-        /// Where.
+        /// The ring.
         ring: RingName,
-        /// How many.
+        /// How many entries.
         entries: u32,
     },
     /// The NIC counts more frames than the domain was given to send: old ones, or its own.
     #[error("the NIC sent {frames} frames more than it was given")]
     Surplus {
-        /// How many.
+        /// How many frames.
         frames: u32,
     },
 }
 
 impl Violation {
-    /// The cursor of `ring` is impossible.
+    /// The violation that an impossible cursor of `ring` is.
     pub(crate) fn cursor(ring: RingName, violation: CursorViolation) -> Self {
         Self::Cursor { ring, own: violation.own, other: violation.other }
     }
 }
 
-/// Hears of violations. Called on the switchboard's thread: must neither block nor allocate.
+/// Hears of violations. It is called on the switchboard's thread, so it must neither block nor
+/// allocate.
 pub trait ViolationSink: Send + Sync {
-    /// The life `epoch` of domain `id` broke the protocol. At most once in a life.
+    /// The life `epoch` of domain `id` broke the protocol. Called at most once in a life.
     fn violation(&self, id: DomainId, epoch: u32, violation: Violation);
 }

@@ -1,8 +1,8 @@
 //! The switchboard's thread: turns of [`Engine`], and sleep between them.
 //!
-//! Everything it waits for is an eventfd, a timer or a pipe, registered edge-triggered: an event
-//! only ends the sleep, and after each sleep everything is looked at. So no eventfd is ever read,
-//! and no descriptor that a front-end passes can keep the loop from sleeping.
+//! Everything that it waits for is an eventfd, a timer or a pipe, registered edge-triggered: an
+//! event only ends the sleep, and after each sleep everything is looked at. So no eventfd is ever
+//! read, and no descriptor that a front-end passes can keep the loop from sleeping.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ use crate::shared::Shared;
 /// Events taken from the kernel at a time; the others come at the next sleep.
 const EVENTS: usize = 16;
 
-/// What ended a sleep. Only kicks need something done.
+/// What ended a sleep. Only after a kick is there something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token {
     Wake,
@@ -82,8 +82,8 @@ impl Worker {
         self.epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, token.number()))
     }
 
-    /// Runs until told to stop. A panic ends the thread, not the process: whoever calls the
-    /// switchboard afterwards gets an error.
+    /// Runs until told to stop. A panic ends the thread, not the process: later calls of the
+    /// switchboard get an error.
     pub(crate) fn run(mut self) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             while !self.shared.stop.load(Ordering::Acquire) {
@@ -188,8 +188,8 @@ impl Worker {
                 self.engine.reannounce(monotonic_ns());
                 Reply::Done
             }
-            // These are answered when the ring has changed hands, and when the guest's last frames are
-            // out.
+            // These are answered when the ring has changed hands, and when the guest's last frames
+            // are out.
             Command::HandOver | Command::SetRings { .. } => Reply::Done,
         }
     }

@@ -14,7 +14,8 @@
 use super::announcement::Announced;
 use crate::limits::ADDRESSES;
 
-/// Bytes of a frame that are enough to learn from any: up to the target of a neighbour advertisement.
+/// Bytes of a frame that are enough to learn from any: up to the target of a neighbour
+/// advertisement.
 pub(crate) const LEARN_BYTES: usize = 78;
 /// Bytes that most frames need: up to an IPv6 source, or the sender of an ARP packet.
 pub(crate) const GLANCE_BYTES: usize = 42;
@@ -78,7 +79,8 @@ impl<A: Copy + PartialEq> Table<A> {
     }
 }
 
-/// What is known of a guest's addresses: plain data, written by the transmit path. Places `0..ADDRESSES` are IPv4, the next ones IPv6.
+/// What is known of a guest's addresses: plain data, written by the transmit path. Places
+/// `0..ADDRESSES` are IPv4, the next ones IPv6.
 #[derive(Clone, Debug)]
 pub(crate) struct Addresses {
     mac: [u8; 6],

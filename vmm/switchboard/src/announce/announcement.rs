@@ -50,7 +50,7 @@ impl Announcement {
 
 /// An ARP announcement (RFC 5227, 3: a request in which sender and target are the same address), or
 /// a reverse ARP request (RFC 903), which carries no address and so disturbs no tables but those of
-/// switches. Both to everybody.
+/// switches. Both are broadcasts.
 fn arp(
     frame: &mut [u8; ANNOUNCEMENT_BYTES],
     ethertype: u16,
@@ -71,8 +71,8 @@ fn arp(
     SHORT_BYTES
 }
 
-/// An unsolicited neighbour advertisement (RFC 4861, 7.2.6) to all nodes, with the override flag and
-/// the link-layer address.
+/// An unsolicited neighbour advertisement (RFC 4861, 7.2.6) to all nodes, with the override flag
+/// and the link-layer address.
 fn advertisement(
     frame: &mut [u8; ANNOUNCEMENT_BYTES],
     address: [u8; 16],

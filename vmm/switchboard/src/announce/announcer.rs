@@ -1,16 +1,17 @@
-//! When each guest is announced, and in which buffer: frames from the guest's MAC that teach switches
-//! which port it is behind now, and hosts that its addresses are still its own.
+//! When each guest is announced, and in which buffer: frames from the guest's MAC that teach
+//! switches which port it is behind now, and hosts that its addresses are still its own.
 //!
 //! After a takeover each of the guests' addresses is announced at once and again by the schedule.
-//! Only the first frame of each guest goes before what the guests themselves have to send; the others
-//! follow a few at a time, so that no frame of theirs waits behind more than [`PACE_FRAMES`] of them.
+//! Only the first frame of each guest goes before what the guests themselves have to send; the
+//! others follow a few at a time, so that no frame of theirs waits behind more than [`PACE_FRAMES`]
+//! of them.
 //!
 //! A NIC of a domain that failed may still be reading a buffer, so none is written without need: an
-//! announcement goes into a buffer that holds it already, or else into the one that was written longest
-//! ago.
+//! announcement goes into a buffer that holds it already, or else into the one that was written
+//! longest ago.
 //!
-//! Invariants: nothing is announced of a guest that is not here; it is owed the announcement instead,
-//! until it is here again. Only free buffers are written.
+//! Invariants: nothing is announced of a guest that is not here; it is owed the announcement
+//! instead, until it is here again. Only free buffers are written.
 
 use std::time::Duration;
 
@@ -29,10 +30,10 @@ const _: () = assert!(NAMELESS == 2 * ADDRESSES);
 /// Announcements posted at a time.
 const PACE_FRAMES: usize = 2;
 
-/// How the guest is announced after a takeover.
+/// How the guests are announced after a takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceConfig {
-    /// When announcements follow the one at once; ascending, at most [`MAX_ANNOUNCE_AGAIN`].
+    /// When announcements follow the first, which goes at once; ascending, at most [`MAX_ANNOUNCE_AGAIN`].
     pub again: Vec<Duration>,
 }
 
@@ -80,12 +81,12 @@ pub(crate) struct Announcer {
     guests: Vec<Known>,
     again: Vec<Duration>,
     since_ns: u64,
-    /// Repetitions done.
+    /// Repetitions that are done.
     done: usize,
-    /// When the next that are pending may go.
+    /// When the next pending announcements may go.
     pace_ns: u64,
     written: [Option<Written>; ANNOUNCE_BUFFERS],
-    /// Behind the buffer that was written last.
+    /// The buffer behind the one that was written last.
     next: usize,
 }
 
@@ -140,7 +141,7 @@ impl Announcer {
         }
     }
 
-    /// A guest's rings run from now on, or do not any more.
+    /// Notes that a guest's rings run from now on, or do not any more.
     pub(crate) fn set_here(&mut self, guest: usize, is_here: bool) {
         let known = &mut self.guests[guest];
         known.is_here = is_here;
@@ -157,7 +158,8 @@ impl Announcer {
         here.fold(GuestSet::NONE, |set, guest| set.with(GuestSet::of(guest)))
     }
 
-    /// Puts one announcement of each guest before everything that waits. Returns how many that were.
+    /// Puts one announcement of each guest before everything that waits. Returns how many that
+    /// were.
     pub(crate) fn lead(&mut self, buffers: &mut Reserved<'_>) -> u64 {
         (0..self.guests.len()).map(|guest| u64::from(self.queue_next(guest, buffers, true))).sum()
     }

@@ -1,4 +1,5 @@
-//! Announcements: what the guests' addresses are, and telling the network which port they are behind.
+//! Announcements: what the guests' addresses are, and telling the network which port they are
+//! behind.
 
 mod addresses;
 mod announcement;

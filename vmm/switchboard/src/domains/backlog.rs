@@ -2,8 +2,8 @@
 //!
 //! With one guest, one frame waits and nothing behind it is read: the rings fill, and the NIC drops
 //! frames. With several, a guest that posts no buffers must not hold the others up, so each has a
-//! bounded queue of its own, and a frame that finds it full is lost to that guest alone. A frame for
-//! several guests stays in its one buffer until the last of them has it.
+//! bounded queue of its own, and a frame that finds it full is lost to that guest alone. A frame
+//! for several guests stays in its one buffer until the last of them has it.
 //!
 //! Invariant: a buffer's count of holders is the number of queues that it stands in.
 
@@ -69,7 +69,8 @@ impl Backlog {
         self.queues[guest].front()
     }
 
-    /// Takes that frame out of the guest's queue. Returns its buffer if no other guest waits for it.
+    /// Takes that frame out of the guest's queue. Returns its buffer if no other guest waits for
+    /// it.
     pub(crate) fn pop(&mut self, guest: usize) -> Option<u16> {
         let buffer = self.queues[guest].pop_front()?.buffer;
         let holders = &mut self.holders[usize::from(buffer)];

@@ -67,8 +67,8 @@ impl Domains {
         self.even_untrusted(domain).filter(|(_, pair)| pair.is_trusted())
     }
 
-    /// The queues of a domain that has a life, even if it broke the protocol: what was checked before
-    /// is still good.
+    /// The queues of a domain that has a life, even if it broke the protocol: what was checked
+    /// before is still good.
     #[inline]
     pub(crate) fn even_untrusted(
         &mut self,

@@ -1,7 +1,8 @@
 //! The switchboard's side of one life of a domain: its rings, and which receive buffers it owns.
 //!
-//! This is all that the switchboard asks of a domain's queues: post a frame and hear that it is done,
-//! provide a buffer and hear what was received into it. What a domain publishes is checked here.
+//! This is all that the switchboard asks of a domain's queues: post a frame and hear that it is
+//! done, provide a buffer and hear what was received into it. What a domain publishes is checked
+//! here.
 //!
 //! A receive buffer is either the switchboard's or the domain's. Providing it clears its header and
 //! sets its ownership bit; returning it, in an entry that checks, clears the bit:
@@ -15,8 +16,8 @@
 //! ```
 //!
 //! Invariants: a buffer's bit is set exactly while the domain may return it; slots of RX_DONE and
-//! TX_DONE go back only after their entries were dealt with; after [`QueuePair::distrust`] nothing is
-//! believed any more.
+//! TX_DONE go back only after their entries were dealt with; after [`QueuePair::distrust`] nothing
+//! is believed any more.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -109,8 +110,8 @@ impl QueuePair {
         self.record.trusted = false;
     }
 
-    /// Pushes an entry of a frame to be sent, and returns its cursor; `None` if the ring is full. The
-    /// domain sees it after [`Self::publish`].
+    /// Pushes an entry of a frame to be sent, and returns its cursor; `None` if the ring is full.
+    /// The domain sees it after [`Self::publish`].
     ///
     /// # Errors
     /// The domain's cursor is impossible.

@@ -10,7 +10,8 @@ pub(crate) struct RxFrame {
     pub(crate) buffer: u16,
     /// Bytes of the frame.
     pub(crate) len: usize,
-    /// The frame's first bytes, read once: the bytes that were checked are those that are handed on.
+    /// The frame's first bytes, read once: the bytes that were checked are those that are handed
+    /// on.
     pub(crate) head: [u8; CLEARED_HEADER_BYTES],
     /// The NIC reported an error with it.
     pub(crate) damaged: bool,

@@ -4,12 +4,12 @@
 //!   guests ──▶ tx_path ──▶ domains        the announcer puts frames of its own among them
 //!   guests ◀── rx_path ◀── domains
 //! ```
-//! It moves frames between the guests and the domains that [`Serving`] names, which it is told at each
-//! call: who serves is not its to change, but for [`DataPath::begin`] and [`DataPath::settle`], by
-//! which a domain begins and ceases to serve.
+//! It moves frames between the guests and the domains that [`Serving`] names, which it is told at
+//! each call: who serves is not its to change, but for [`DataPath::begin`] and
+//! [`DataPath::settle`], by which a domain begins and ceases to serve.
 //!
-//! Invariant: a domain that breaks the protocol is reported once, here, and its rings are ignored from
-//! then on.
+//! Invariant: a domain that breaks the protocol is reported once, here, and its rings are ignored
+//! from then on.
 
 mod service;
 mod sleep;
@@ -127,7 +127,8 @@ impl DataPath {
         rx.inbound(domain, slot, guests, &shared.counters).receive(pair, moved)
     }
 
-    /// Checks that domains that do not serve publish nothing, but for what they receive in a handover.
+    /// Checks that domains that do not serve publish nothing, but for what they receive in a
+    /// handover.
     pub(super) fn watch_silent(&mut self, serving: &Serving) {
         for domain in 0..self.domains.count() {
             if serving.serves(domain) {
@@ -147,7 +148,7 @@ impl DataPath {
         }
     }
 
-    /// Shows everybody what this turn did, in one go.
+    /// Shows guests, domains and readers of figures what this turn did, in one go.
     pub(super) fn flush(&mut self, serving: &Serving) {
         for domain in serving.receivers() {
             self.publish(domain);
@@ -159,7 +160,7 @@ impl DataPath {
         }
         self.tx.show(counters);
         if self.tx.has_poison()
-            // If somebody is reading the quarantine now, the next turn does it.
+            // If a reader has the quarantine now, the next turn does it.
             && let Ok(mut quarantine) = self.shared.quarantine.try_lock()
         {
             self.tx.quarantine(&mut quarantine, serving.takeovers());
@@ -185,8 +186,8 @@ impl DataPath {
 
 /// Guests that come and go, and what drills need.
 impl DataPath {
-    /// Changes a guest's virtqueues. Everything was published at the end of the last turn, so no chain
-    /// is in flight.
+    /// Changes a guest's virtqueues. Everything was published at the end of the last turn, so no
+    /// chain is in flight.
     pub(super) fn set_rings(&mut self, guest: usize, changes: [RingChange; RINGS]) -> RingsDone {
         let mut done = RingsDone::default();
         for (ring, change) in changes.into_iter().enumerate() {

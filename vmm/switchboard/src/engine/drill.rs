@@ -32,7 +32,7 @@ pub(super) struct Drills(Option<Drill>);
 
 impl Drills {
     /// Writes both probes, and answers the question from here on. Returns false if no other domain
-    /// serves, so that there is nobody to drill against, or an earlier answer is still under way.
+    /// serves, so that the standby cannot be drilled, or an earlier answer is still under way.
     pub(super) fn begin(
         &mut self,
         serving: &Serving,

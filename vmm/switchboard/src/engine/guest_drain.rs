@@ -6,8 +6,8 @@
 //!                             its frames go on, through a failover too   the front-end hears
 //! ```
 //! Its front-end hears that the ring is stopped only when the guest's last frames are out, because
-//! from then on the guest may run elsewhere with the same address. A takeover after that sends none of
-//! its frames again: one from here would teach the network that the guest is still here.
+//! from then on the guest may run elsewhere with the same address. A takeover after that sends none
+//! of its frames again: one from here would teach the network that the guest is still here.
 //!
 //! This owns the answers that front-ends wait for. Invariant: a guest has at most one.
 
@@ -57,7 +57,8 @@ impl GuestDrains {
         }
     }
 
-    /// Ends the drains of guests that have nothing under way any more, or have drained for too long.
+    /// Ends the drains of guests that have nothing under way any more, or have drained for too
+    /// long.
     pub(super) fn finish(&mut self, serving: &Serving, path: &mut DataPath, now_ns: u64) {
         if !self.is_any() {
             return;
@@ -80,7 +81,8 @@ impl GuestDrains {
         self.0.iter().any(Option::is_some)
     }
 
-    /// Ends a guest's drain, if there is one: unless its rings run again, it is not here from now on.
+    /// Ends a guest's drain, if there is one: unless its rings run again, it is not here from now
+    /// on.
     fn end(&mut self, path: &mut DataPath, guest: usize) {
         let Some(drain) = self.0[guest].take() else { return };
         if !path.is_connected(guest) {

@@ -10,13 +10,14 @@
 //!                                                                until it is settled
 //! ```
 //! - *Transmit*: nothing new is given to the first domain while it drains, and the other gets its
-//!   first frame only when the first one's NIC has confirmed every frame. So no frame is in two hands,
-//!   and the order is kept.
+//!   first frame only when the first one's NIC has confirmed every frame. So no frame is in two
+//!   hands, and the order is kept.
 //! - *Receive*: between the opening of the other's filters and the shutting of the first one's, both
 //!   domains' rings are read, the first one's before the other's; a frame that both received is
 //!   recognised (`dedup`) and handed on once. The first one's filters stay open until announcements
 //!   that the other sent have come in there: a switch that sends one to the old port has learned the
-//!   new one, and what it sent to the old one before is in front of it ([`RxPath::watch_left_port`]).
+//!   new one, and what it sent to the old one before is in front of it
+//!   ([`RxPath::watch_left_port`]).
 //!
 //! A first domain that does not drain in time keeps the ring. A takeover, whoever orders it, ends a
 //! handover at any step.
@@ -96,8 +97,8 @@ impl Handover {
             change_hands(serving, path, (from, to, epoch), now_ns);
             answer(self.caller.take(), Ok(now_ns - began_ns));
         } else if !fit || now_ns > began_ns + HANDOVER_DRAIN.as_nanos() as u64 {
-            // The first keeps the ring; the other's receptions are still taken until `finish`, which
-            // comes when its filters are shut.
+            // The first keeps the ring; the other's receptions are still taken until `finish`,
+            // which comes when its filters are shut.
             serving.end_draining();
             path.watch_left_port(from);
             answer(self.caller.take(), Err(Refused::NotDrained));

@@ -1,5 +1,5 @@
-//! What the switchboard does, without threads or waiting: state in, frames out. The loop around it is
-//! in `worker`.
+//! What the switchboard does, without threads or waiting: state in, frames out. The loop around it
+//! is in `worker`.
 //!
 //! | file | owns |
 //! |---|---|
@@ -88,7 +88,8 @@ impl Engine {
         claimed | sent | received
     }
 
-    /// Prepares to sleep. Returns false if something came in between; then [`Self::disarm`] and go on.
+    /// Prepares to sleep. Returns false if something came in between; then [`Self::disarm`] and go
+    /// on.
     pub(crate) fn arm(&mut self) -> bool {
         self.path.arm(&self.serving)
     }
@@ -139,8 +140,8 @@ impl Engine {
         self.handover.overlap(&mut self.serving, &mut self.path, to, epoch)
     }
 
-    /// Goes on with a planned switch: the ring changes hands when the first domain has no frames left.
-    /// `reply` hears of it.
+    /// Goes on with a planned switch: the ring changes hands when the first domain has no frames
+    /// left. `reply` hears of it.
     pub(crate) fn hand_over(&mut self, now_ns: u64, reply: SyncSender<Reply>) {
         self.handover.hand_over(&mut self.serving, &mut self.path, now_ns, reply);
     }
@@ -167,9 +168,9 @@ impl Engine {
         }
     }
 
-    /// Announces the guests once more, unless that is to come anyway. A failed NIC is silent: a frame
-    /// that it sent last may have come after the last announcement, and have drawn the guests'
-    /// addresses to its port.
+    /// Announces the guests once more, unless that is to come anyway. A failed NIC is silent: a
+    /// frame that it sent last may have come after the last announcement, and have drawn the
+    /// guests' addresses to its port.
     pub(crate) fn reannounce(&mut self, now_ns: u64) {
         if !self.path.is_announcing() {
             self.announce_now(now_ns);

@@ -6,11 +6,12 @@
 //!                      both receive                    │          both receive
 //!                                                      └─ keep ──▶
 //! ```
-//! Today a set of serving paths has at most one member. Everything outside asks by [`Serving::path`],
-//! [`Serving::serves`] and [`Serving::receivers`] and holds no copy of the answer.
+//! Today a set of serving paths has at most one member. Everything outside asks by
+//! [`Serving::path`], [`Serving::serves`] and [`Serving::receivers`] and holds no copy of the
+//! answer.
 //!
-//! Invariants: while two domains overlap, the one that serves is one of them; it is `from` until the
-//! ring changes hands.
+//! Invariants: while two domains overlap, the one that serves is one of them; it is `from` until
+//! the ring changes hands.
 
 /// How far an overlap has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,8 @@ impl Overlap {
     }
 }
 
-/// Who serves. Plain data; its writers are the takeover and the handover, on the switchboard's thread.
+/// Who serves. Plain data; its writers are the takeover and the handover, on the switchboard's
+/// thread.
 #[derive(Debug, Default)]
 pub(crate) struct Serving {
     /// The domain that the guests' frames are given to.

@@ -60,7 +60,8 @@ pub(super) fn detach(
     path.remove(domain)
 }
 
-/// Hands the ring to another domain, and reports what was done. Returns what is left of the old life.
+/// Hands the ring to another domain, and reports what was done. Returns what is left of the old
+/// life.
 pub(super) fn take_over(
     serving: &mut Serving,
     path: &mut DataPath,

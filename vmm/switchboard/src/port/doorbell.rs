@@ -4,8 +4,9 @@
 //! Nothing here can be made to wait. A kick is registered edge-triggered with epoll, so an eventfd
 //! need not be read at all, and a pipe is drained with `RWF_NOWAIT`, which holds whatever flags the
 //! front-end sets on the shared description. Everything that is neither an eventfd nor a pipe (a
-//! regular file, a device, a file of somebody's FUSE daemon, whose every operation may hang) is
-//! *deaf*: kept, never touched, and the ring is looked at every [`budget::SILENT_KICK_POLL`] instead.
+//! regular file, a device, a file of the front-end's own FUSE daemon, whose every operation may
+//! hang) is *deaf*: kept, never touched, and the ring is looked at every [`budget::SILENT_KICK_POLL`]
+//! instead.
 //!
 //! A call must be an eventfd, and is signalled by the kernel's own means: see [`signal`].
 //!

@@ -2,9 +2,9 @@
 //!
 //! A mapping of a file that has become shorter raises SIGBUS at the next access. One handler for
 //! the process looks the address up among the registered regions, puts an anonymous page there, so
-//! that the access goes on with zeroes, and marks the region; whoever uses the region looks at the
-//! mark at its next loop boundary and ends that connection. Faults elsewhere go to whatever handled
-//! SIGBUS before.
+//! that the access goes on with zeroes, and marks the region; the user of the region looks at the
+//! mark at its next loop boundary and ends that connection. Faults elsewhere go to the handler that
+//! SIGBUS had before.
 //!
 //! The registry is a fixed array of atomics: the handler may run at any instruction of any thread,
 //! so it takes no lock and allocates nothing.
@@ -14,8 +14,8 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-/// Most regions and logs that can be registered at a time: eight guests' with those that take their
-/// place.
+/// Most regions and logs that can be registered at a time: those of eight guests, and as many that
+/// take their place.
 const PLACES: usize = 544;
 
 struct Place {
@@ -86,7 +86,7 @@ impl Drop for Registration {
     }
 }
 
-/// Takes SIGBUS over, once in the life of the process.
+/// Installs the handler of SIGBUS, once in the life of the process.
 fn install() {
     PREVIOUS.get_or_init(|| {
         let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
@@ -116,8 +116,8 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut libc::siginfo_t, context: *
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Puts an anonymous page where `address` lies, if that is in a registered region. Returns true if it
-/// did.
+/// Puts an anonymous page where `address` lies, if that is in a registered region. Returns true if
+/// it did.
 fn mend(address: usize) -> bool {
     for place in &REGISTRY {
         let start = place.start.load(Ordering::Acquire);
@@ -146,7 +146,7 @@ fn mend(address: usize) -> bool {
     false
 }
 
-/// Leaves a fault that is not ours to the handler before us, or to the default action.
+/// Leaves a fault elsewhere to the handler that was there before, or to the default action.
 fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let default = [libc::SIG_DFL, libc::SIG_IGN];
     match PREVIOUS.get() {

@@ -1,7 +1,7 @@
 //! The switchboard's side of one guest.
 //!
-//! Invariant: between two turns of the loop no chain is taken, and none that was given back is hidden
-//! from the guest; so a ring can be replaced there.
+//! Invariant: between two turns of the loop no chain is taken, and none that was given back is
+//! hidden from the guest; so a ring can be replaced there.
 
 use vm_memory::VolatileSlice;
 
@@ -55,14 +55,14 @@ impl GuestPort {
         self.running(RX_RING).is_some_and(Vring::has_chains)
     }
 
-    /// `None` unless the guest's transmit ring is running; `Some(false)` if it is disabled, so that its
-    /// frames are to be thrown away.
+    /// `None` unless the guest's transmit ring is running; `Some(false)` if it is disabled, so that
+    /// its frames are to be thrown away.
     pub(crate) fn transmits(&mut self) -> Option<bool> {
         self.running(TX_RING).map(|vring| vring.enabled)
     }
 
-    /// Copies a frame into the guest's memory: its checked head, then the `rest` from a pool. Returns
-    /// what became of it, and counts malformed chains in `malformed`.
+    /// Copies a frame into the guest's memory: its checked head, then the `rest` from a pool.
+    /// Returns what became of it, and counts malformed chains in `malformed`.
     pub(crate) fn deliver(
         &mut self,
         head: &[u8],

@@ -41,8 +41,8 @@ impl Incoming {
         Self { segments: Segments::new(), spans: [Span::default(); MAX_MERGED] }
     }
 
-    /// Copies a frame into chains of a virtqueue that runs: its checked head, then the `rest` from a
-    /// pool. Returns what became of it, and counts malformed chains in `malformed`.
+    /// Copies a frame into chains of a virtqueue that runs: its checked head, then the `rest` from
+    /// a pool. Returns what became of it, and counts malformed chains in `malformed`.
     pub(super) fn deliver(
         &mut self,
         vring: &mut Vring,

@@ -1,9 +1,9 @@
 //! A guest's memory: what a front-end shares, mapped once and checked against its file.
 //!
-//! For each frame an address is looked up six times, and it nearly always lies in one region. So the
-//! table is our own, and [`vm_memory::GuestMemory`] is implemented on it for callers that know only
-//! that: the general way through `GuestMemoryMmap` takes as long as everything else that a short frame
-//! needs.
+//! For each frame an address is looked up six times, and it nearly always lies in one region. So
+//! the table is our own, and [`vm_memory::GuestMemory`] is implemented on it for callers that know
+//! only that: the general way through `GuestMemoryMmap` takes as long as everything else that a
+//! short frame needs.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -28,10 +28,10 @@ pub(crate) const MAX_REGIONS: usize = 32;
 /// Why memory that a front-end offers is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GuestMemoryError {
-    /// Zero bytes, or addresses that wrap around.
+    /// The region has zero bytes, or addresses that wrap around.
     #[error("impossible region: {0:?}")]
     Impossible(RegionSpec),
-    /// Not a file whose pages are memory of this machine: an access could wait for a disk, for a
+    /// The file's pages are not memory of this machine: an access could wait for a disk, for a
     /// server, or for a FUSE daemon of the front-end's own, and the whole VMM with it.
     #[error("guest memory must be a memfd, or a file on tmpfs or hugetlbfs")]
     NotMemory,
@@ -141,9 +141,9 @@ impl MappedRegion {
 
     /// The region's bytes, one by one, for what is written by others at the same time.
     pub(super) fn bytes(&self) -> &[AtomicU8] {
-        // SAFETY: `lead` and the region's bytes lie within the mapping, which `self` keeps and which
-        // can be written to; atomics may change under their references. A file holds no more than
-        // `i64::MAX` bytes, and a byte is aligned anywhere.
+        // SAFETY: `lead` and the region's bytes lie within the mapping, which `self` keeps and
+        // which can be written to; atomics may change under their references. A file holds no more
+        // than `i64::MAX` bytes, and a byte is aligned anywhere.
         unsafe {
             let first = self.mapping.as_ptr().cast::<AtomicU8>().add(self.lead);
             std::slice::from_raw_parts(first, self.spec.bytes as usize)
@@ -154,8 +154,9 @@ impl MappedRegion {
     #[inline]
     fn slice(&self, offset: u64, most: usize) -> Option<VolatileSlice<'_>> {
         let room = self.spec.bytes.checked_sub(offset).filter(|room| *room > 0)? as usize;
-        // SAFETY: `lead` and the region's bytes lie within the mapping, which `self` keeps and which
-        // can be written to; `offset` and the length were just found to lie within the region.
+        // SAFETY: `lead` and the region's bytes lie within the mapping, which `self` keeps and
+        // which can be written to; `offset` and the length were just found to lie within the
+        // region.
         Some(unsafe {
             let first = self.mapping.as_ptr().cast::<u8>().add(self.lead + offset as usize);
             VolatileSlice::new(first, most.min(room))
@@ -237,8 +238,8 @@ impl GuestMemory {
         Ok(Self { regions })
     }
 
-    /// Bytes from a guest-physical address on that lie together, at most so many; `None` if not even
-    /// the first is memory.
+    /// Bytes from a guest-physical address on that lie together, at most so many; `None` if not
+    /// even the first is memory.
     #[inline]
     pub(super) fn piece(&self, address: u64, most: usize) -> Option<VolatileSlice<'_>> {
         let after = self.regions.partition_point(|region| region.spec.guest_address <= address);
@@ -262,8 +263,9 @@ impl GuestMemory {
         self.regions.iter().any(|region| region.is_truncated())
     }
 
-    /// Guest-physical address of an address in the front-end's own space.
-    pub(crate) fn guest_address_of(&self, user_address: u64) -> Option<u64> {
+    /// Guest-physical address of an address in the front-end's own space; `None` if that is no
+    /// memory.
+    pub(crate) fn guest_address(&self, user_address: u64) -> Option<u64> {
         let within = |r: &&Arc<MappedRegion>| {
             user_address.checked_sub(r.spec.user_address).is_some_and(|off| off < r.spec.bytes)
         };

@@ -148,8 +148,8 @@ impl Outgoing {
     }
 }
 
-/// Reads the virtio-net header of a chain, `(header_bytes, bytes)` long, and prepares what it asks for;
-/// `None` if that makes no sense.
+/// Reads the virtio-net header of a chain, `(header_bytes, bytes)` long, and prepares what it asks
+/// for; `None` if that makes no sense.
 fn begin(
     vring: &Vring,
     segments: &Segments,

@@ -2,18 +2,19 @@
 //! 5.1.6.2: `VIRTIO_NET_HDR_GSO_TCPV4`, `_TCPV6`).
 //!
 //! It is done here and not by the NIC, which could: a NIC that cuts counts what it has sent in
-//! segments, so its count would not tell which of the guest's frames it confirms, and after a failover
-//! the whole of a frame half sent would go out again. Cut here, each segment is a frame like any
-//! other: confirmed by itself, and sent again by itself. The guest saves what it wants to save, a
-//! walk through its stack and a descriptor for each segment; the NIC still does the checksums, and a
-//! byte is copied as often as before.
+//! segments, so its count would not tell which of the guest's frames it confirms, and after a
+//! failover the whole of a frame half sent would go out again. Cut here, each segment is a frame
+//! like any other: confirmed by itself, and sent again by itself. The guest saves what it wants to
+//! save, a walk through its stack and a descriptor for each segment; the NIC still does the
+//! checksums, and a byte is copied as often as before.
 
 use nic::wire::MAX_FRAME_BYTES;
 use platform::checksum;
 
 use super::offloads::{Checksum, Cut, Internet};
 
-/// Most bytes of a frame that is cut: the longest IP packet, behind an Ethernet header with two tags.
+/// Most bytes of a frame that is cut: the longest IP packet, behind an Ethernet header with two
+/// tags.
 pub(crate) const MAX_UNCUT_BYTES: usize = 65_535 + 22;
 
 /// Most bytes of headers that are repeated before each segment: two VLAN tags, IPv6 with extension
@@ -122,8 +123,8 @@ impl Segmenter {
         self.headers_bytes + self.each_bytes.min(self.left_bytes)
     }
 
-    /// Makes the next segment's headers; `None` if there is none. Returns how many bytes of payload go
-    /// behind them.
+    /// Makes the next segment's headers; `None` if there is none. Returns how many bytes of payload
+    /// go behind them.
     pub(crate) fn advance(&mut self) -> Option<usize> {
         if self.left_bytes == 0 {
             return None;

@@ -3,7 +3,7 @@
 //! A write to a full eventfd waits, unless `O_NONBLOCK` is set; but that flag belongs to the open
 //! file description, which the front-end shares: it can fill the eventfd and clear the flag, and
 //! the switchboard would wait for it for ever. The kernel's own way to signal an eventfd never
-//! waits, and is to be had without a guest or a device: an asynchronous read that completes
+//! waits, and can be used without a guest or a device: an asynchronous read that completes
 //! notifies one (io_submit(2), `IOCB_FLAG_RESFD`). So a call is an empty read of an empty file.
 
 use std::fs::File;
@@ -35,7 +35,7 @@ const READ: u16 = 0;
 /// `IOCB_FLAG_RESFD`: notify `event` at completion.
 const NOTIFY: u32 = 1;
 
-/// Completions the kernel keeps until they are fetched, which is done where there is no more room.
+/// Completions that the kernel keeps until they are fetched; they are, when there is no more room.
 const COMPLETIONS: usize = 256;
 /// `struct io_event`, four words.
 type Completion = [u64; 4];
@@ -66,7 +66,7 @@ impl Signaller {
         (!failed).then_some(Self { context, empty })
     }
 
-    /// Notifies an eventfd. `false` if the kernel has no room for the request.
+    /// Notifies an eventfd. Returns false if the kernel has no room for the request.
     fn notify(&self, event: RawFd) -> bool {
         let request = Request {
             opcode: READ,
@@ -85,7 +85,7 @@ impl Signaller {
     fn fetch(&self) {
         let mut events = [Completion::default(); COMPLETIONS];
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: room for as many events as said; the kernel's thread-safe, and waits for none.
+        // SAFETY: room for as many events as said; the call is thread-safe, and waits for none.
         unsafe {
             libc::syscall(
                 libc::SYS_io_getevents,
@@ -117,7 +117,8 @@ pub(super) fn signal(event: RawFd) {
     }
 }
 
-/// The next best: a front-end would have to fill the eventfd between the look and the write.
+/// The second best way: it can be made to wait only by a front-end that fills the eventfd between
+/// the look and the write.
 fn write_if_ready(event: RawFd) {
     let mut entry = libc::pollfd { fd: event, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one entry and eight bytes, which outlive the calls.

@@ -66,14 +66,14 @@ pub(crate) struct VringConfig {
     pub(crate) header_bytes: usize,
     /// What the guest may leave to be done, as negotiated.
     pub(crate) offloads: Offloads,
-    /// What of the writes to the guest's memory is marked.
+    /// Which writes to the guest's memory are marked.
     pub(crate) marks: Marks,
 }
 
 /// What [`Vring::pop`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Popped {
-    /// Nothing.
+    /// No chain.
     Empty,
     /// A chain; its buffers are in the list.
     Chain { head: u16, bytes: usize },
@@ -107,8 +107,8 @@ pub(crate) struct Vring {
 }
 
 impl Vring {
-    /// Makes a virtqueue, positioned at the used index that stands in the guest's memory: whatever
-    /// served it before, what it had not used will be looked at.
+    /// Makes a virtqueue, positioned at the used index that stands in the guest's memory: chains
+    /// that an earlier back-end had not used will be looked at.
     ///
     /// # Errors
     /// The size or an address is impossible.
@@ -176,7 +176,7 @@ impl Vring {
         self.queue.size()
     }
 
-    /// Stops looking at a corrupt ring, and says so to the front-end.
+    /// Stops looking at a corrupt ring, and tells the front-end.
     pub(crate) fn break_off(&mut self) {
         if std::mem::replace(&mut self.intact, false) {
             self.error.signal();
@@ -242,7 +242,8 @@ impl Vring {
         let element = u64::from(head) | (bytes as u64) << 32;
         let offset = 4 + 8 * u64::from(self.used % self.queue.size());
         let address = GuestAddress(self.queue.used_ring() + offset);
-        // Whole in one store of eight bytes only if aligned, which need not be: the index does it.
+        // One store of eight bytes only if aligned, which it need not be: the index makes it
+        // visible.
         let written = self.memory.write_obj(element.to_le(), address);
         self.marks.used(offset, 8);
         if written.is_err() {
@@ -289,7 +290,8 @@ impl Vring {
         Ok(load_u16(memory, available)? & AVAIL_NO_INTERRUPT == 0)
     }
 
-    /// Asks for a kick at the next chain that was not looked at. Returns true if there is one already.
+    /// Asks for a kick at the next chain that was not looked at. Returns true if there is one
+    /// already.
     ///
     /// (`virtio-queue` would ask from the next chain that was not *taken*: where a frame waits for
     /// more chains than there are, that one never comes anew.)

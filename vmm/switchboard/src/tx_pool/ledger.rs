@@ -12,9 +12,10 @@
 //! posted; those not posted (again) yet are its tail. A NIC sends in order and says only how many
 //! frames it sent, so confirmations free frames from the head. A frame is a run of buffers.
 //!
-//! Invariants: a buffer is in exactly one place, which its state names (`free`, `line`, `poison`, or a
-//! reserved one at rest); the waiting buffers are the tail of `line`; `waiting`, `claimed`, `frames`
-//! and `held` count what they say; `credit` is never more than `frames`. `tests` holds them to that.
+//! Invariants: a buffer is in exactly one place, which its state names (`free`, `line`, `poison`,
+//! or a reserved one at rest); the waiting buffers are the tail of `line`; `waiting`, `claimed`,
+//! `frames` and `held` count what they say; `credit` is never more than `frames`. `tests` holds
+//! them to that.
 
 use std::collections::VecDeque;
 
@@ -41,8 +42,8 @@ pub(crate) struct Failed {
     pub(crate) left_behind: u64,
 }
 
-/// The pool's ledger: plain data, apart from the pool's memory. It has one writer, the switchboard's
-/// thread through the transmit path. Nothing in it allocates after [`TxLedger::new`].
+/// The pool's ledger: plain data, apart from the pool's memory. It has one writer, the
+/// switchboard's thread through the transmit path. Nothing in it allocates after [`TxLedger::new`].
 pub(crate) struct TxLedger {
     buffers: Box<[Buffer; TX_BUFFERS]>,
     free: Vec<u16>,
@@ -131,7 +132,7 @@ impl TxLedger {
         !self.poison.is_empty()
     }
 
-    /// Returns true if a buffer is in nobody's hand.
+    /// Returns true if a buffer is neither in line nor in a domain's hand.
     pub(super) fn is_free(&self, number: u16) -> bool {
         self.buffers[usize::from(number)].state == State::Free
     }
@@ -272,8 +273,8 @@ impl TxLedger {
     }
 
     /// The domain that the frames were posted to is gone; `in_hand` tells whether it had taken the
-    /// entry at a cursor. All frames wait to be posted again, except announcements, poison, and those
-    /// of guests that are away.
+    /// entry at a cursor. All frames wait to be posted again, except announcements, poison, and
+    /// those of guests that are away.
     pub(crate) fn fail(&mut self, in_hand: impl Fn(u32) -> bool) -> Failed {
         let mut failed = Failed::default();
         let mut fate = State::Waiting;
@@ -308,8 +309,8 @@ impl TxLedger {
         failed
     }
 
-    /// A guest may be at another machine from now on: its frames that were not posted go out no more,
-    /// and those that were go out once at most. Returns how many frames that leaves behind.
+    /// A guest may be at another machine from now on: its frames that were not posted go out no
+    /// more, and those that were go out once at most. Returns how many frames that leaves behind.
     pub(crate) fn leave(&mut self, guest: usize) -> u64 {
         self.away = self.away.with(GuestSet::of(guest));
         let mut left_behind = 0;

@@ -2,8 +2,8 @@
 //!
 //! Frames on their way in are copied, looked at, and only then taken in.
 //!
-//! Invariant: a frame's bytes are in its buffers before the ledger takes it in, and a buffer that is
-//! in line is not written.
+//! Invariant: a frame's bytes are in its buffers before the ledger takes it in, and a buffer that
+//! is in line is not written.
 
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ impl TxPool {
 pub(crate) struct Reserved<'a>(&'a mut TxPool);
 
 impl Reserved<'_> {
-    /// Returns true if a buffer is in nobody's hand.
+    /// Returns true if a buffer is neither in line nor in a domain's hand.
     pub(crate) fn is_free(&self, number: u16) -> bool {
         self.0.ledger.is_free(number)
     }

@@ -46,7 +46,8 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// The entry by which the buffer with this number is posted; the epoch is the life's to fill in.
+    /// The entry by which the buffer with this number is posted; the epoch is the life's to fill
+    /// in.
     #[inline]
     pub(super) fn entry(&self, number: u16) -> Entry {
         let more = if self.more { EntryFlags::MORE.0 } else { 0 };

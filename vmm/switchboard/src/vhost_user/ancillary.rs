@@ -1,7 +1,7 @@
 //! Bytes and descriptors from a Unix socket.
 //!
-//! Own code instead of `vmm-sys-util`'s, whose descriptors stay open across `exec`: a program that
-//! is started while a front-end is connected would inherit that guest's memory.
+//! This is our own code instead of `vmm-sys-util`'s, whose descriptors stay open across `exec`: a
+//! program that is started while a front-end is connected would inherit that guest's memory.
 
 use std::fs::File;
 use std::io;

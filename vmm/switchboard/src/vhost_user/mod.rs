@@ -2,9 +2,9 @@
 //!
 //! A connection layer of our own over the message shapes of the `vhost` crate. The stock request
 //! handler (and `vhost-user-backend`, which is built on it) cannot be used here: it ends the
-//! connection when `SET_VRING_ENABLE` comes before `SET_FEATURES`, as QEMU sends it; a daemon serves
-//! one connection in its life; and it serves rings by threads of its own under locks, where here one
-//! thread, the switchboard, serves them all. What remains is small:
+//! connection when `SET_VRING_ENABLE` comes before `SET_FEATURES`, as QEMU sends it; a daemon
+//! serves one connection in its life; and it serves rings by threads of its own under locks, where
+//! here one thread, the switchboard, serves them all. What remains is small:
 //!
 //! - [`message`]: one message at a time from a non-blocking socket, bounded in size and time, with
 //!   its descriptors ([`ancillary`]);

@@ -21,8 +21,8 @@ pub(super) const CSUM: u64 = 1 << VIRTIO_NET_F_CSUM;
 pub(super) const HOST_TSO4: u64 = 1 << VIRTIO_NET_F_HOST_TSO4;
 pub(super) const HOST_TSO6: u64 = 1 << VIRTIO_NET_F_HOST_TSO6;
 
-/// Virtio features that are offered. GUEST_CSUM is not: no domain's word on a checksum is passed on,
-/// and computing it here would save the guest nothing.
+/// Virtio features that are offered. GUEST_CSUM is not: no domain's word on a checksum is passed
+/// on, and computing it here would save the guest nothing.
 pub(super) const FEATURES: u64 = VERSION_1
     | EVENT_IDX
     | 1 << VIRTIO_RING_F_INDIRECT_DESC
@@ -50,8 +50,9 @@ pub(super) fn by_number(number: u32) -> Option<FrontendReq> {
     FrontendReq::try_from(number).ok()
 }
 
-/// Returns true if a request has a reply of its own. It cannot be refused by an acknowledgement, which
-/// would be taken for that reply: QEMU would read a failed GET_VRING_BASE as position 0 of ring 1.
+/// Returns true if a request has a reply of its own. It cannot be refused by an acknowledgement,
+/// which would be taken for that reply: QEMU would read a failed GET_VRING_BASE as position 0 of
+/// ring 1.
 pub(super) fn has_own_reply(request: FrontendReq) -> bool {
     use FrontendReq as R;
     matches!(

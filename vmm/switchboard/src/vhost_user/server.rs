@@ -37,7 +37,7 @@ impl VhostUserServer {
     /// Listens, and serves front-ends on a thread of normal priority.
     ///
     /// # Errors
-    /// The socket cannot be made, or no thread is to be had.
+    /// The socket cannot be made, or no thread can be had.
     pub fn spawn(config: VhostUserConfig, port: PortHandle) -> Result<Self, VhostUserError> {
         let socket = Socket::bind(&config.socket)?;
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(VhostUserError::Start);
@@ -137,7 +137,7 @@ impl Server {
         }
     }
 
-    /// The switchboard has found the guest's memory or rings damaged.
+    /// Acts on damage to the guest's memory or rings that the switchboard has found.
     fn note_damage(&mut self) {
         let events = self.port.events();
         // Before the flags, so that one raised meanwhile ends the next sleep.

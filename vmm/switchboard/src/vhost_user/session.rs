@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Refusals are worth a line, but not one for every request of a front-end gone wild.
+    /// Logs a refusal, but not every one of a front-end that goes on and on.
     fn note_refusal(&mut self, request: u32, why: &str) {
         const LINES: u32 = 16;
         self.refusals = self.refusals.saturating_add(1);
@@ -152,7 +152,7 @@ impl Session {
             return Err(refused(format!("features {features:#x} were not offered")));
         }
         self.features = features;
-        // Running rings depend on them; those of a front-end in good order do not run yet.
+        // Running rings depend on them; those of a well-behaved front-end do not run yet.
         self.sync([true; RINGS])
     }
 
@@ -240,7 +240,7 @@ impl Session {
             }
             FrontendReq::SET_VRING_CALL => {
                 ring.call = fd.and_then(Call::new).unwrap_or_default();
-                // Whoever served the ring before may have owed the guest an interrupt.
+                // An earlier back-end may have owed the guest an interrupt.
                 ring.call.signal();
             }
             _ => ring.error = fd.and_then(Call::new).unwrap_or_default(),
@@ -294,8 +294,9 @@ impl Session {
         refusal.map_or(Ok(Answer::Done), |why| Err(RequestError::Refused(why)))
     }
 
-    /// Swaps the guest's memory; rings that run are started anew in it, or stop while it lacks them.
-    /// That is no refusal: a front-end may take a region away and add its successor right after.
+    /// Swaps the guest's memory; rings that run are started anew in it, or stop while it lacks
+    /// them. That is no refusal: a front-end may take a region away and add its successor right
+    /// after.
     fn use_regions(&mut self, regions: Regions) -> Outcome {
         self.memory = match regions.is_empty() {
             true => None,
@@ -311,8 +312,8 @@ impl Session {
         self.change(changes)
     }
 
-    /// Takes a log of written pages into use. This is always answered: the front-end waits until the
-    /// log before is free.
+    /// Takes a log of written pages into use. This is always answered: the front-end waits until
+    /// the log before is free.
     fn set_log_base(&mut self, message: &mut Message) -> Outcome {
         let log = self.log.set_base(self.protocol, message, &self.regions)?;
         self.sync([true; RINGS])?;
@@ -352,8 +353,8 @@ impl Session {
         self.features & LOG_ALL != 0 || self.rings.iter().any(|ring| ring.used_in_log.is_some())
     }
 
-    /// The change by which a ring becomes what was described: it starts if all of it is known and it
-    /// was started, and else it stops.
+    /// The change by which a ring becomes what was described: it starts if all of it is known and
+    /// it was started, and else it stops.
     fn build(&self, index: usize) -> Result<RingChange, String> {
         let (features, memory) = (self.features, self.memory.as_ref());
         let vring = self.rings[index].build(&Common { features, memory, log: &self.log })?;
@@ -362,7 +363,7 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// Nothing of a front-end that is gone is touched any more.
+    /// Stops the rings: nothing of a front-end that is gone is touched any more.
     fn drop(&mut self) {
         if let Err(error) = self.port.set_rings([RingChange::Stop, RingChange::Stop]) {
             tracing::warn!(%error, "the rings of a front-end that is gone could not be stopped");

@@ -29,8 +29,8 @@ impl DataPath {
         fit
     }
 
-    /// The domain that serves does so no more: its last claims are read, its NIC is asked for the last
-    /// time, and all that is not confirmed waits to be posted again.
+    /// The domain that serves does so no more: its last claims are read, its NIC is asked for the
+    /// last time, and all that is not confirmed waits to be posted again.
     pub(in crate::engine) fn settle(&mut self, serving: &mut Serving, domain: usize) -> Settled {
         let mut claims = 0;
         // A violation in its last claims does not matter now: the domain has failed.
@@ -41,8 +41,8 @@ impl DataPath {
         self.tx.settle(self.domains.slot(domain), pair, &self.shared.counters)
     }
 
-    /// Posts everything that waits to the domain that just began to serve, and wakes it. Returns how
-    /// many frames had been posted before.
+    /// Posts everything that waits to the domain that just began to serve, and wakes it. Returns
+    /// how many frames had been posted before.
     pub(in crate::engine) fn publish_all(&mut self, domain: usize) -> u64 {
         let Self { domains, tx, shared, .. } = self;
         let counters = &shared.counters;
@@ -63,8 +63,8 @@ impl DataPath {
         self.publish_all(domain)
     }
 
-    /// Hands on the received frames that a failed life leaves; also for a domain that only received,
-    /// and for one that is not trusted any more.
+    /// Hands on the received frames that a failed life leaves; also for a domain that only
+    /// received, and for one that is not trusted any more.
     pub(in crate::engine) fn salvage(&mut self, domain: usize) -> Salvaged {
         let Self { domains, guests, rx, shared, .. } = self;
         let Some((slot, pair)) = domains.even_untrusted(domain) else { return Salvaged::default() };

@@ -10,8 +10,8 @@ use crate::guest_set::GuestSet;
 use crate::port::{RINGS, RX_RING, TX_RING};
 
 impl DataPath {
-    /// Prepares to sleep: asks everybody for a wakeup, then looks once more. Returns false if something
-    /// came in between; then [`Self::disarm`] and go on.
+    /// Prepares to sleep: asks guests and domains for a wakeup, then looks once more. Returns false
+    /// if something came in between; then [`Self::disarm`] and go on.
     ///
     /// A domain publishes, fences, looks at `switchboard_asleep` and calls NOTIFY if it is set;
     /// here it is set, then fence, then look at the rings. The guests' rings work alike.

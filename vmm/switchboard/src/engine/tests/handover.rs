@@ -353,7 +353,7 @@ fn a_question_of_the_drill_is_answered_once_and_never_the_guests() {
     active.receive(&question(7)); // too late
     rig.turn();
     assert_eq!((received(&mut rig).len(), active.take_posted(9).len()), (0, 0));
-    // The same EtherType of somebody else is the guest's.
+    // A frame of another station with the same EtherType is the guest's.
     let mut other = frame(false, 1, 100);
     other[12..14].copy_from_slice(&shared_ring::probe::PROBE_ETHERTYPE.to_be_bytes());
     active.receive(&other);

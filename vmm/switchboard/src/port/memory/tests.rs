@@ -44,9 +44,9 @@ fn only_files_are_memory() {
 fn addresses_are_translated_within_regions_only() {
     let file = memfd(4 * PAGE);
     let memory = memory(&file, 2 * PAGE);
-    assert_eq!(memory.guest_address_of(0x7000_0010), Some(0x10_0010));
-    assert_eq!(memory.guest_address_of(0x7000_0000 + 2 * PAGE), None);
-    assert_eq!(memory.guest_address_of(0x6fff_ffff), None);
+    assert_eq!(memory.guest_address(0x7000_0010), Some(0x10_0010));
+    assert_eq!(memory.guest_address(0x7000_0000 + 2 * PAGE), None);
+    assert_eq!(memory.guest_address(0x6fff_ffff), None);
     assert!(memory.read_obj::<u64>(GuestAddress(0x10_0000)).is_ok());
     assert!(memory.read_obj::<u64>(GuestAddress(0)).is_err());
 }

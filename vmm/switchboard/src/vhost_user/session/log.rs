@@ -1,9 +1,9 @@
 //! The log of written pages, and what is marked in it.
 //!
 //! A front-end that moves its guest sends SET_LOG_BASE, then `VHOST_F_LOG_ALL` among the features
-//! and `VHOST_VRING_F_LOG` with each ring's addresses, all while the rings run. Each starts the rings
-//! anew as any other change does, so that when it is answered the switchboard marks in the new log,
-//! and touches the one before no more.
+//! and `VHOST_VRING_F_LOG` with each ring's addresses, all while the rings run. Each starts the
+//! rings anew as any other change does, so that when it is answered the switchboard marks in the
+//! new log, and touches the one before no more.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -32,8 +32,8 @@ impl Log {
         self.base.as_ref().is_some_and(|log| log.is_truncated())
     }
 
-    /// What a ring's writes leave in the log: for received frames, and for its used ring, if that has
-    /// an address there.
+    /// What a ring's writes leave in the log: for received frames, and for its used ring, if that
+    /// has an address there.
     pub(super) fn marks(&self, frames: bool, used_in_log: Option<u64>) -> Marks {
         Marks {
             frames: self.base.clone().filter(|_| frames),
@@ -72,9 +72,9 @@ impl Log {
         Ok(())
     }
 
-    /// Notes that rings run from here on which are to be marked, and cannot be while there is no log.
-    /// QEMU starts them so when its guest is reset, or its back-end restarted, in the middle of a
-    /// migration.
+    /// Notes that rings run from here on which are to be marked, and cannot be while there is no
+    /// log. QEMU starts them so when its guest is reset, or its back-end restarted, in the middle
+    /// of a migration.
     pub(super) fn note_marks_wanted(&mut self) {
         self.missed |= self.base.is_none();
     }
@@ -84,8 +84,8 @@ impl Log {
         std::mem::take(&mut self.missed)
     }
 
-    /// The vhost-user document leaves it to the front-end that its log covers the guest's memory. One
-    /// that does not will move a damaged guest, so a line in our log says it.
+    /// The vhost-user document leaves it to the front-end that its log covers the guest's memory.
+    /// One that does not will move a damaged guest, so a line in our log says it.
     fn warn_if_short(&mut self, log: &DirtyLog, regions: &[Arc<MappedRegion>]) {
         let ends = regions.iter().map(|it| it.spec().guest_address + it.spec().bytes);
         let (memory_end, log_end) = (ends.max().unwrap_or(0), log.end());

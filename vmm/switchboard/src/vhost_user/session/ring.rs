@@ -82,7 +82,7 @@ fn guest_addresses(memory: &GuestMemory, addresses: [u64; 3]) -> Result<[u64; 3]
     let mut guest = [0; 3];
     for (to, from) in guest.iter_mut().zip(addresses) {
         *to = memory
-            .guest_address_of(from)
+            .guest_address(from)
             .ok_or_else(|| format!("ring address {from:#x} lies outside the guest's memory"))?;
     }
     Ok(guest)
