@@ -1,4 +1,4 @@
-//! Errors as people and machines read them: one line.
+//! Errors as logs, events and the command line show them: one line each.
 
 /// An error with all its causes, in one line.
 pub fn one_line(error: &dyn std::error::Error) -> String {
@@ -13,4 +13,24 @@ pub fn one_line(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot map\nthe BAR")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error(transparent)]
+    struct Inner(std::io::Error);
+
+    #[test]
+    fn causes_follow_once_each_in_one_line() {
+        let cause = || std::io::Error::other("no memory");
+        assert_eq!(one_line(&Inner(cause())), "no memory");
+        assert_eq!(one_line(&Outer(Inner(cause()))), "cannot map the BAR: no memory");
+    }
 }

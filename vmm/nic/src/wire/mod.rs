@@ -1,43 +1,10 @@
 //! The wire of an emulated NIC.
 
 mod frame_ring;
+mod interface;
 mod switch;
 mod tap;
 
+pub use interface::{MAX_FRAME_BYTES, Wire};
 pub use switch::{EthernetSwitch, MAX_PORTS, Port, PortCounters, QUEUE_FRAMES, SwitchError};
 pub use tap::{TAP_NAME_BYTES, Tap, TapCounters, TapError};
-
-use std::os::fd::BorrowedFd;
-
-/// Longest frame a wire carries, in bytes, without frame check sequence.
-pub const MAX_FRAME_BYTES: usize = 9728;
-
-/// One end of a cable.
-///
-/// Used by one receiving thread and any number of sending ones. Neither direction blocks or
-/// allocates: a frame for which there is no room is dropped and counted, as on a real wire.
-pub trait Wire: Send + Sync {
-    /// Sends a frame without its check sequence. Dropped if the link is down.
-    fn send(&self, frame: &[u8]);
-
-    /// Takes a received frame: its length, the bytes in `into` (at least [`MAX_FRAME_BYTES`]).
-    fn receive(&self, into: &mut [u8]) -> Option<usize>;
-
-    /// Ready to be read when [`Self::receive`] may have something; `None` if it never will again.
-    /// The receiver sleeps on it, calls [`Self::begin_receive`] when it is ready, then looks until
-    /// there is nothing left.
-    fn readable(&self) -> Option<BorrowedFd<'_>>;
-
-    /// The receiver is awake and about to look.
-    fn begin_receive(&self) {}
-
-    /// Returns true if the cable has a live other end.
-    fn link_up(&self) -> bool;
-
-    /// Ready to be read when [`Self::link_up`] may have changed; `None` if it never will again. The
-    /// receiver sleeps on it and calls [`Self::follow_link`] when it is ready.
-    fn link_changed(&self) -> Option<BorrowedFd<'_>>;
-
-    /// Brings [`Self::link_up`] up to date.
-    fn follow_link(&self);
-}

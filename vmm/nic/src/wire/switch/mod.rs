@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::mac_table::MacTable;
-use super::frame_ring::FrameRing;
-use super::{MAX_FRAME_BYTES, Wire};
+use crate::wire::frame_ring::FrameRing;
+use crate::wire::interface::{MAX_FRAME_BYTES, Wire};
 use platform::clock::monotonic_ns;
 
 /// Most ports of a switch.

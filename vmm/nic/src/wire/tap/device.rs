@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::TapError;
+use super::error::TapError;
 
 /// Bytes of an interface's name, its final zero included.
 const NAME_BYTES: usize = libc::IFNAMSIZ;

@@ -12,69 +12,23 @@
 //! without another end, for good.
 
 mod device;
+mod error;
 mod link;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use self::device::{Device, is_running};
+pub use self::error::TapError;
 use self::link::{LinkSocket, News};
-use super::{MAX_FRAME_BYTES, Wire};
+use crate::wire::interface::{MAX_FRAME_BYTES, Wire};
 
 /// Bytes of the longest name that an interface can have.
 pub const TAP_NAME_BYTES: usize = libc::IFNAMSIZ - 1;
-
-/// Why there is no wire.
-#[derive(Debug, thiserror::Error)]
-pub enum TapError {
-    /// No interface can have this name.
-    #[error("`{0}` is no name of an interface: use 1 to 15 printable characters without spaces")]
-    Name(String),
-    /// The driver is missing, or out of reach.
-    #[error(
-        "/dev/net/tun cannot be opened: load the kernel's module (modprobe tun), or give this program \
-         the device"
-    )]
-    NoTun(#[source] io::Error),
-    /// Neither root nor owner.
-    #[error(
-        "the TAP {name} may not be created or attached to: run as root, or have root make it yours: \
-         ip tuntap add {name} mode tap user USER"
-    )]
-    Forbidden {
-        /// The interface.
-        name: String,
-    },
-    /// One program at a time.
-    #[error("the TAP {name} is in use: stop the other program, or name another TAP")]
-    Busy {
-        /// The interface.
-        name: String,
-    },
-    /// An interface of another kind.
-    #[error(
-        "the interface {name} is no TAP with one queue: name another, or make it anew: \
-         ip tuntap add {name} mode tap"
-    )]
-    NoTap {
-        /// The interface.
-        name: String,
-    },
-    /// An operating system call failed.
-    #[error("the TAP {name} cannot {what}: look at it with ip -details link show {name}")]
-    System {
-        /// The interface.
-        name: String,
-        /// What was tried.
-        what: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
-}
 
 /// Frames that went through a TAP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! A real TAP in a network namespace of the test's own thread.
 
+use std::io;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
