@@ -1,4 +1,4 @@
-//! What goes to standard error: as text for people, or one JSON object a line.
+//! What goes to standard error: text for people, or one JSON object a line.
 
 use std::fmt::Arguments;
 use std::io::IsTerminal;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 /// The shape of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -19,12 +20,20 @@ pub(crate) enum LogFormat {
 
 static AS_JSON: AtomicBool = AtomicBool::new(false);
 
-/// Variable of the environment with the level, or levels by part.
+/// Environment variable with the level, or with levels by module.
 const LEVELS: &str = "WARMSPARE_LOG";
+/// The level of every module for which the variable names none.
+const DEFAULT_LEVEL: &str = "warn";
+/// Target of notices, which are told at every level.
+const NOTICES: &str = "warmspare::notice=info";
 
-/// Begins to log. Once, at the start of the program.
+/// Begins to log. Called once, at the start of the program.
 pub(crate) fn init(format: LogFormat) {
-    let levels = EnvFilter::try_from_env(LEVELS).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let wanted = std::env::var(LEVELS).unwrap_or_default();
+    let (levels, mistake) = match filter(&wanted) {
+        Ok(levels) => (levels, None),
+        Err(error) => (EnvFilter::new(DEFAULT_LEVEL), Some(error)),
+    };
     let base = tracing_subscriber::fmt().with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {
@@ -33,17 +42,26 @@ pub(crate) fn init(format: LogFormat) {
         }
         LogFormat::Json => {
             AS_JSON.store(true, Ordering::Relaxed);
-            // Notices are no matter of levels: text has them always, too.
-            let levels = match "warmspare::notice=info".parse() {
+            // In text, notices are printed at every level, too.
+            let levels = match NOTICES.parse() {
                 Ok(notices) => levels.add_directive(notices),
                 Err(_) => levels,
             };
             base.json().with_env_filter(levels).init();
         }
     }
+    if let Some(error) = mistake {
+        tracing::warn!(%error, "{LEVELS} is not understood, so the default is used");
+    }
 }
 
-/// Tells whoever started the program something, on standard error.
+/// The filter for a value of the variable: comma-separated levels, or modules with levels. What it
+/// says goes before the default level.
+fn filter(wanted: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().parse(format!("{DEFAULT_LEVEL},{wanted}"))
+}
+
+/// Tells the user who started the program something, on standard error.
 pub(crate) fn tell(what: Arguments<'_>) {
     match AS_JSON.load(Ordering::Relaxed) {
         true => tracing::info!(target: "warmspare::notice", "{what}"),
@@ -59,8 +77,79 @@ pub(crate) fn failure(why: &str) {
     }
 }
 
-/// [`tell`] of what `format!` takes.
+/// [`tell`] with the arguments of `format!`.
 macro_rules! notice {
     ($($what:tt)*) => { $crate::logs::tell(format_args!($($what)*)) };
 }
 pub(crate) use notice;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// The module whose messages the document's example asks for, as its messages name it.
+    fn documented_module() -> &'static str {
+        let path = std::any::type_name::<switchboard::vhost_user::VhostUserError>();
+        path.rsplit_once("::").unwrap().0
+    }
+
+    #[derive(Clone, Default)]
+    struct Output(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is printed of some messages with this value of the variable.
+    fn printed(wanted: &str) -> String {
+        let output = Output::default();
+        let writer = output.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_env_filter(filter(wanted).unwrap())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::debug!(target: "switchboard::vhost_user::session", "request");
+            tracing::debug!(target: "switchboard::worker", "detail");
+            tracing::info!(target: "supervisor::system", "progress");
+            tracing::warn!(target: "supervisor::system", "trouble");
+        });
+        String::from_utf8(output.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn shows(wanted: &str, messages: &[&str]) {
+        let text = printed(wanted);
+        for message in ["request", "detail", "progress", "trouble"] {
+            let expected = messages.contains(&message);
+            assert_eq!(text.contains(message), expected, "{wanted:?}: {message} in {text}");
+        }
+    }
+
+    #[test]
+    fn warnings_are_shown_unless_the_variable_says_otherwise() {
+        shows("", &["trouble"]);
+        shows("info", &["progress", "trouble"]);
+        shows("error", &[]);
+        shows("supervisor=error", &[]);
+        assert!(filter("switchboard=loud").is_err());
+    }
+
+    #[test]
+    fn the_documents_example_asks_for_a_module_that_exists() {
+        let text = include_str!("../../docs/operation.md");
+        let section = text.split("## Log levels").nth(1).unwrap();
+        let example = section.split('`').find(|word| word.ends_with("=debug")).unwrap();
+        let module = example.trim_end_matches("=debug");
+        assert!(documented_module().starts_with(module), "{module}, {}", documented_module());
+        shows(example, &["request", "trouble"]);
+    }
+}

@@ -53,7 +53,7 @@ pub(super) fn is_there(crates: &[&str], name: &str) -> bool {
     let rest: Vec<_> = names.collect();
     let is_module = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     match root {
-        Some(root) if !rest.is_empty() && rest.iter().all(|name| is_module(&name)) => {
+        Some(root) if !rest.is_empty() && rest.iter().all(|name| is_module(name)) => {
             let module: PathBuf = rest.iter().collect();
             let place = workspace().join(root).join(module);
             place.is_dir() || place.with_extension("rs").is_file()

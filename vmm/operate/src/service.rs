@@ -1,7 +1,8 @@
-//! What a service manager is told: ready when the network is redundant, and when it ends.
+//! Tells the service manager when the network is redundant, that the service is alive, and that it
+//! stops.
 //!
-//! The protocol of `sd_notify(3)`: datagrams of `NAME=value` lines to the socket that the
-//! environment names. Without one, nothing is sent.
+//! The protocol is that of `sd_notify(3)`: datagrams of `NAME=value` lines to the socket that the
+//! environment names. Without a socket, nothing is sent.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,62 +14,71 @@ use std::time::{Duration, Instant};
 /// The service manager, if there is one.
 #[derive(Debug)]
 pub struct Service {
-    socket: Option<(UnixDatagram, SocketAddr)>,
+    socket: Option<Socket>,
     watchdog: Option<Watchdog>,
 }
 
-/// What the service manager wants to hear again and again.
+/// The socket of the service manager.
+#[derive(Debug)]
+struct Socket {
+    own: UnixDatagram,
+    manager: SocketAddr,
+}
+
+/// The watchdog of the service manager, which wants a sign of life again and again.
 #[derive(Debug)]
 struct Watchdog {
     every: Duration,
+    /// When the last sign of life was sent.
     told: Instant,
-    looks: u64,
+    /// The supervisor's samples at that moment.
+    samples: u64,
 }
 
 impl Service {
-    /// The one that `NOTIFY_SOCKET` names.
+    /// The service manager that `NOTIFY_SOCKET` names.
     pub fn from_environment() -> Self {
         let socket = std::env::var_os("NOTIFY_SOCKET").and_then(|name| match Self::open(&name) {
             Ok(socket) => Some(socket),
             Err(error) => {
-                tracing::warn!(%error, ?name, "the service manager cannot be told anything");
+                tracing::warn!(%error, ?name, "the service manager cannot be reached");
                 None
             }
         });
         let limit_us = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());
-        let of_another =
+        let of_another_process =
             std::env::var("WATCHDOG_PID").is_ok_and(|pid| pid.parse() != Ok(std::process::id()));
-        let watchdog = limit_us.filter(|_| !of_another).map(|limit_us: u64| {
+        let watchdog = limit_us.filter(|_| !of_another_process).map(|limit_us: u64| {
             // Half the limit, as sd_watchdog_enabled(3) recommends.
             let every = Duration::from_micros(limit_us / 2);
-            Watchdog { every, told: Instant::now(), looks: 0 }
+            Watchdog { every, told: Instant::now(), samples: 0 }
         });
         Self { socket, watchdog }
     }
 
-    /// The supervisor has looked so often: if that is more than last time, and it is time, the
-    /// manager is told that the service lives. A supervisor that stands still is not covered up.
-    pub fn tell_alive(&mut self, looks: u64) {
+    /// Sends a sign of life when it is due, if the supervisor has taken samples since the last one.
+    /// `samples` is how many it has taken so far. A supervisor that hangs is not covered up.
+    pub fn tell_alive(&mut self, samples: u64) {
         let Some(watchdog) = &mut self.watchdog else { return };
-        if watchdog.told.elapsed() < watchdog.every || looks == watchdog.looks {
+        if watchdog.told.elapsed() < watchdog.every || samples == watchdog.samples {
             return;
         }
-        (watchdog.told, watchdog.looks) = (Instant::now(), looks);
+        (watchdog.told, watchdog.samples) = (Instant::now(), samples);
         self.tell("WATCHDOG=1");
     }
 
-    fn open(name: &OsString) -> io::Result<(UnixDatagram, SocketAddr)> {
-        let address = match name.as_bytes() {
+    fn open(name: &OsString) -> io::Result<Socket> {
+        let manager = match name.as_bytes() {
             [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name)?,
             path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
         };
-        let socket = UnixDatagram::unbound()?;
-        // A service manager that does not read must not stop what it manages.
-        socket.set_nonblocking(true)?;
-        Ok((socket, address))
+        let own = UnixDatagram::unbound()?;
+        // A service manager that does not read must not stop the service.
+        own.set_nonblocking(true)?;
+        Ok(Socket { own, manager })
     }
 
-    /// Redundancy is there, or gone. It is there for the first time: the service is ready.
+    /// Tells whether the network is redundant. The service counts as ready once it is.
     pub fn tell_redundancy(&self, redundant: bool) {
         self.tell(match redundant {
             true => "READY=1\nSTATUS=redundant",
@@ -76,15 +86,15 @@ impl Service {
         });
     }
 
-    /// It ends.
+    /// Tells that the service stops.
     pub fn tell_stopping(&self) {
         self.tell("STOPPING=1");
     }
 
     fn tell(&self, what: &str) {
-        let Some((socket, address)) = &self.socket else { return };
-        if let Err(error) = socket.send_to_addr(what.as_bytes(), address) {
-            tracing::warn!(%error, "the service manager does not listen");
+        let Some(Socket { own, manager }) = &self.socket else { return };
+        if let Err(error) = own.send_to_addr(what.as_bytes(), manager) {
+            tracing::warn!(%error, "the service manager could not be told");
         }
     }
 }
@@ -94,24 +104,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manager_hears_of_redundancy_and_of_the_end() {
+    fn the_manager_is_told_of_redundancy_and_of_the_end() {
         let path = std::env::temp_dir().join(format!("warmspare-notify-{}", std::process::id()));
         let manager = UnixDatagram::bind(&path).unwrap();
         let socket = Some(Service::open(&path.clone().into()).unwrap());
-        let watchdog = Watchdog { every: Duration::ZERO, told: Instant::now(), looks: 0 };
+        let watchdog = Watchdog { every: Duration::ZERO, told: Instant::now(), samples: 0 };
         let mut service = Service { socket, watchdog: Some(watchdog) };
         service.tell_redundancy(true);
         service.tell_alive(7);
         service.tell_alive(7);
         service.tell_stopping();
-        let heard = || {
+        let received = || {
             let mut buffer = [0; 100];
             let len = manager.recv(&mut buffer).unwrap();
             String::from_utf8(buffer[..len].to_vec()).unwrap()
         };
-        assert_eq!(heard(), "READY=1\nSTATUS=redundant");
-        assert_eq!(heard(), "WATCHDOG=1", "once: the supervisor has not looked again");
-        assert_eq!(heard(), "STOPPING=1");
+        assert_eq!(received(), "READY=1\nSTATUS=redundant");
+        assert_eq!(received(), "WATCHDOG=1", "once: the supervisor has taken no sample since");
+        assert_eq!(received(), "STOPPING=1");
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -5,15 +5,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::commands::json;
-use super::{Failure, Format, mistake};
+use super::exit::Failure;
+use super::output::{Format, json};
 use lab::campaign::{
     self, CampaignError, InjectionOutcome, InjectionRecord, Replayed, RunConfig, Tally,
 };
-use platform::one_line::one_line;
 
-/// Most injections to look into that are listed at the end; `report` has them all.
-const LISTED: usize = 10;
+/// Most injections to look into that are listed at the end. `report` lists them all.
+const MAX_LISTED: usize = 10;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -26,10 +25,10 @@ pub(super) struct CampaignArgs {
     /// Folder for the results
     #[arg(long, required = true, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the campaign in that folder
+    /// Continue the campaign in that folder
     #[arg(long)]
     resume: bool,
-    /// Worker processes; with more than one, times say little
+    /// Worker processes; with more than one, they disturb each other's times
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: u32,
     /// Show no progress
@@ -68,13 +67,13 @@ pub(super) fn run(args: CampaignArgs) -> Result<(), Failure> {
             let (resume, jobs, progress) = (args.resume, args.jobs, !args.quiet);
             inject(&RunConfig { file, out, resume, jobs, progress })
         }
-        // The parser asks for both.
+        // Not reached: the parser demands both.
         (None, _, _) => Err(Failure::Mistake("name a campaign file and --out".into())),
     }
 }
 
 fn failure(error: &CampaignError) -> Failure {
-    if error.is_usage() { mistake(error) } else { Failure::Run(one_line(error)) }
+    if error.is_usage() { Failure::mistake(error) } else { Failure::run(error) }
 }
 
 fn inject(config: &RunConfig) -> Result<(), Failure> {
@@ -84,7 +83,7 @@ fn inject(config: &RunConfig) -> Result<(), Failure> {
     if ended.interrupted {
         let file = config.file.display();
         let again = format!("warmspare campaign {file} --out {out} --resume");
-        return Err(Failure::Run(format!("stopped before the end; go on with `{again}`")));
+        return Err(Failure::Run(format!("stopped before the end; continue with `{again}`")));
     }
     Ok(())
 }
@@ -110,7 +109,7 @@ fn summary(tally: &Tally, out: &Path) -> String {
     if !bad.is_empty() {
         text += &format!("\nto look into, {} in all:\n", bad.len());
     }
-    for record in bad.iter().take(LISTED) {
+    for record in bad.iter().take(MAX_LISTED) {
         text += &format!("  {}\n", line(record));
         text += &format!("    warmspare campaign replay {} {}\n", out.display(), record.id);
     }
@@ -173,7 +172,7 @@ fn show(replayed: &Replayed) {
     }
 }
 
-/// The other end of a worker process.
+/// Runs a worker process of a campaign.
 pub(super) fn worker() -> ExitCode {
     match campaign::serve_worker() {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Format, mistake};
+use super::exit::Failure;
+use super::output::{Format, json};
 use nic::bind;
 use nic::discovery::{self, DeviceInfo, Link};
 use nic::pci::PciAddress;
-use platform::one_line::one_line;
 
 #[derive(Debug, Args)]
 pub(super) struct DevicesArgs {
@@ -33,8 +33,12 @@ enum Action {
 
 pub(super) fn run(args: &DevicesArgs) -> Result<(), Failure> {
     match &args.action {
-        Some(Action::Bind { address }) => bind::bind(*address).map_err(|error| mistake(&error)),
-        Some(Action::Unbind { address }) => bind::unbind(*address).map_err(|error| mistake(&error)),
+        Some(Action::Bind { address }) => {
+            bind::bind(*address).map_err(|error| Failure::mistake(&error))
+        }
+        Some(Action::Unbind { address }) => {
+            bind::unbind(*address).map_err(|error| Failure::mistake(&error))
+        }
         None => list(args.format),
     }
 }
@@ -44,11 +48,7 @@ fn list(format: Format) -> Result<(), Failure> {
         Failure::Run(format!("the PCI devices of this machine cannot be read: {error}"))
     })?;
     match format {
-        Format::Json => {
-            let text =
-                serde_json::to_string(&devices).map_err(|error| Failure::Run(one_line(&error)))?;
-            println!("{text}");
-        }
+        Format::Json => println!("{}", json(&devices)?),
         Format::Text if devices.is_empty() => {
             println!(
                 "this machine has no NIC of the igb family (i210, i211, 82576); `warmspare demo` \

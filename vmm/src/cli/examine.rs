@@ -1,11 +1,11 @@
-//! The commands that look into a domain of a running warmspare.
+//! The commands that examine a domain of a running warmspare: `pause`, `resume`, `dump` and `gdb`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::observe::{ClientArgs, failure};
-use super::{Failure, mistake};
+use super::client_args::{ClientArgs, client_failure};
+use super::exit::Failure;
 use operate::control::{DomainRequest, Dumped, GdbRequest, Opened, PauseRequest, Paused, Resumed};
 
 #[derive(Debug, Args)]
@@ -29,10 +29,10 @@ pub(super) struct PauseArgs {
 pub(super) struct GdbArgs {
     #[command(flatten)]
     of: DomainArgs,
-    /// If the domain serves, let another one serve first; else the service stands still with it
+    /// If the domain serves, let another one serve first; otherwise the service stops with it
     #[arg(long)]
     switch_first: bool,
-    /// Unix socket to make for gdb [default: gdb-DOMAIN.sock beside the control socket]
+    /// Unix socket to create for gdb [default: gdb-DOMAIN.sock beside the control socket]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 }
@@ -40,7 +40,8 @@ pub(super) struct GdbArgs {
 pub(super) fn pause(args: &PauseArgs) -> Result<(), Failure> {
     let request = PauseRequest { domain: args.of.domain.clone(), switch_first: args.switch_first };
     let client = args.of.client.client();
-    let done: Paused = client.post("/api/v1/pause", &request).map_err(|error| failure(&error))?;
+    let done: Paused =
+        client.post("/api/v1/pause", &request).map_err(|error| client_failure(&error))?;
     let serves = done.serves.as_deref().unwrap_or("no domain");
     println!("{} is paused until it is resumed or has to serve; {serves} serves", done.domain);
     Ok(())
@@ -49,7 +50,8 @@ pub(super) fn pause(args: &PauseArgs) -> Result<(), Failure> {
 pub(super) fn resume(args: &DomainArgs) -> Result<(), Failure> {
     let request = DomainRequest { domain: args.domain.clone() };
     let client = args.client.client();
-    let done: Resumed = client.post("/api/v1/resume", &request).map_err(|error| failure(&error))?;
+    let done: Resumed =
+        client.post("/api/v1/resume", &request).map_err(|error| client_failure(&error))?;
     println!("{} runs again", done.domain);
     Ok(())
 }
@@ -57,22 +59,28 @@ pub(super) fn resume(args: &DomainArgs) -> Result<(), Failure> {
 pub(super) fn dump(args: &DomainArgs) -> Result<(), Failure> {
     let request = DomainRequest { domain: args.domain.clone() };
     let client = args.client.client();
-    let done: Dumped = client.post("/api/v1/dump", &request).map_err(|error| failure(&error))?;
+    let done: Dumped =
+        client.post("/api/v1/dump", &request).map_err(|error| client_failure(&error))?;
     println!("{}", done.folder.display());
-    eprintln!("warmspare: {} stood still for {:.1} ms", done.domain, done.held_us / 1000.0);
+    eprintln!("warmspare: {} was stopped for {:.1} ms", done.domain, done.held_us / 1000.0);
     Ok(())
 }
 
 pub(super) fn gdb(args: &GdbArgs) -> Result<(), Failure> {
-    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(|error| mistake(&error));
+    let absolute =
+        |path: &PathBuf| std::path::absolute(path).map_err(|error| Failure::mistake(&error));
     let socket = args.socket.as_ref().map(absolute).transpose()?;
     let domain = args.of.domain.clone();
     let request = GdbRequest { domain, switch_first: args.switch_first, socket };
     let client = args.of.client.client();
-    let done: Opened = client.post("/api/v1/gdb", &request).map_err(|error| failure(&error))?;
+    let done: Opened =
+        client.post("/api/v1/gdb", &request).map_err(|error| client_failure(&error))?;
     println!("gdb -ex 'target remote {}' {}", done.socket.display(), done.program.display());
     if done.serves.as_deref() == Some(&*done.domain) {
-        eprintln!("warmspare: {} serves: while gdb has it stopped, so is the service", done.domain);
+        eprintln!(
+            "warmspare: {} serves: while gdb has it stopped, the service is interrupted",
+            done.domain
+        );
     }
     Ok(())
 }

@@ -1,17 +1,58 @@
-//! Exit statuses. Stable: scripts rely on them.
+//! How a command ends: its exit status and its message. The statuses are stable, because scripts rely
+//! on them.
 
-/// It did what it was asked for.
+use std::error::Error;
+
+use platform::one_line::one_line;
+
+/// The command did what it was asked for.
 pub(super) const SUCCESS: u8 = 0;
-/// It could not.
+/// The command failed.
 pub(super) const FAILED: u8 = 1;
-/// The user can mend it.
+/// The user made a mistake that the message says how to mend.
 pub(super) const MISTAKE: u8 = 2;
+
+/// Why a command does not succeed, in one line.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The user can mend it.
+    Mistake(String),
+    /// The run failed.
+    Run(String),
+}
+
+impl Failure {
+    /// A mistake of the user, with all causes of the error in one line.
+    pub(super) fn mistake(error: &dyn Error) -> Self {
+        Self::Mistake(one_line(error))
+    }
+
+    /// A failed run, with all causes of the error in one line.
+    pub(super) fn run(error: &dyn Error) -> Self {
+        Self::Run(one_line(error))
+    }
+
+    /// The exit status.
+    pub(super) fn status(&self) -> u8 {
+        match self {
+            Self::Mistake(_) => MISTAKE,
+            Self::Run(_) => FAILED,
+        }
+    }
+
+    /// The message.
+    pub(super) fn message(&self) -> &str {
+        match self {
+            Self::Mistake(why) | Self::Run(why) => why,
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What `docs/operation.md` says of each.
+    /// The statuses, each with how its line in `docs/operation.md` begins.
     const STATUSES: [(u8, &str); 3] = [
         (SUCCESS, "success"),
         (FAILED, "the run failed"),

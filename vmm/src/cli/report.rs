@@ -1,4 +1,4 @@
-//! `warmspare report`: what campaigns say.
+//! `warmspare report`: what campaigns found.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Failure, mistake};
+use super::exit::Failure;
 use lab::report::{Folder, FolderError, Report};
 use operate::control::{DashboardConfig, PageServer, Pages};
 use platform::one_line::one_line;
@@ -24,7 +24,7 @@ pub(super) struct ReportArgs {
     /// How to print it; HTML is one file with everything in it
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     format: ReportFormat,
-    /// Serve it to browsers at this address until SIGINT or SIGTERM, always as the folders are then
+    /// Serve it to browsers at this address until SIGINT or SIGTERM, made anew for each request
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -46,7 +46,7 @@ enum ReportFormat {
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
-    let folders = load(&args.folders).map_err(|error| mistake(&error))?;
+    let folders = load(&args.folders).map_err(|error| Failure::mistake(&error))?;
     for warning in folders.iter().filter_map(Folder::warning) {
         eprintln!("warmspare: {warning}");
     }
@@ -56,11 +56,11 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
     let report = Report::of(&folders);
     let text = match args.format {
         ReportFormat::Text => report.text(),
-        ReportFormat::Json => report.json().map_err(|error| Failure::Run(one_line(&error)))? + "\n",
+        ReportFormat::Json => report.json().map_err(|error| Failure::run(&error))? + "\n",
         ReportFormat::Html => report.html(),
     };
     match io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
+        // The reader has closed its end, so it has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::Run(format!("the report cannot be written: {error}"))),
         Ok(()) => Ok(()),
@@ -71,7 +71,7 @@ fn load(folders: &[PathBuf]) -> Result<Vec<Folder>, FolderError> {
     folders.iter().map(|path| Folder::load(path)).collect()
 }
 
-/// Reads the folders for each request: a campaign may be under way.
+/// Reads the folders for each request, because a campaign may still be running.
 struct Live(Vec<PathBuf>);
 
 impl Live {
@@ -92,11 +92,10 @@ impl Pages for Live {
 
 fn serve(args: &ReportArgs, address: SocketAddr) -> Result<(), Failure> {
     let config = DashboardConfig::new(address, args.token_file.as_deref());
-    let config = config.map_err(|error| mistake(&error))?;
-    let signals =
-        platform::signals::Termination::block().map_err(|error| Failure::Run(one_line(&error)))?;
+    let config = config.map_err(|error| Failure::mistake(&error))?;
+    let signals = platform::signals::Termination::block().map_err(|error| Failure::run(&error))?;
     let server = PageServer::spawn(&config, Arc::new(Live(args.folders.clone())));
-    let server = server.map_err(|error| mistake(&error))?;
+    let server = server.map_err(|error| Failure::mistake(&error))?;
     eprintln!("warmspare: report at http://{}/", server.address());
     while !signals.wait(SIGNAL_WAIT) {}
     Ok(())

@@ -1,0 +1,107 @@
+//! `warmspare run`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::event_text::event_text;
+use super::exit::Failure;
+use crate::logs::notice;
+use microvm::domain::{DomainId, SlotError};
+use operate::control::{Plane, PlaneOptions, Reloaded};
+use operate::service::Service;
+use platform::one_line::one_line;
+use platform::signals::{Reload, Termination};
+use supervisor::topology::Topology;
+use supervisor::{System, SystemError, Wires};
+
+/// How long the main thread waits for an event before it checks signals and redundancy.
+const EVENT_WAIT: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Topology file, JSON
+    topology: PathBuf,
+    #[command(flatten)]
+    plane: PlaneOptions,
+}
+
+/// A system that cannot be built is the user's mistake if a file or a permission is to blame.
+pub(super) fn system_failure(error: &SystemError) -> Failure {
+    match error {
+        SystemError::Kvm(_)
+        | SystemError::VhostUser(_)
+        | SystemError::Tap(_)
+        | SystemError::Dumps(_) => Failure::mistake(error),
+        SystemError::Nic(nic) | SystemError::Slot(SlotError::Nic(nic)) if nic.is_usage() => {
+            Failure::mistake(error)
+        }
+        _ => Failure::run(error),
+    }
+}
+
+/// Runs a topology until SIGINT or SIGTERM.
+pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let mut topology = Topology::load(&args.topology).map_err(|error| Failure::mistake(&error))?;
+    let signals = Termination::block().map_err(|error| Failure::run(&error))?;
+    let reloads = Reload::block().map_err(|error| Failure::run(&error))?;
+    let mut wires = Wires::default();
+    let system = System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
+    notice!(
+        "{} domains; application guests connect to {}",
+        topology.domains.len(),
+        sockets(&topology)
+    );
+    let plane =
+        Plane::start(&args.plane, &topology, &system).map_err(|error| Failure::mistake(&error))?;
+    if let Some(url) = plane.url() {
+        notice!("dashboard at {url}");
+    }
+    let mut service = Service::from_environment();
+    let mut was_redundant = false;
+    while !signals.wait(Duration::ZERO) {
+        if let Ok(event) = system.events().recv_timeout(EVENT_WAIT) {
+            let name = |id: DomainId| system.slots()[id.index()].name.as_str();
+            notice!("{}", event_text(&event, &name));
+            plane.record(&event);
+        }
+        let redundant = plane.is_redundant();
+        if redundant != std::mem::replace(&mut was_redundant, redundant) {
+            service.tell_redundancy(redundant);
+        }
+        if reloads.take() {
+            reload(&args.topology, &mut topology, &plane);
+        }
+        service.tell_alive(system.samplings());
+    }
+    service.tell_stopping();
+    notice!("stopping");
+    Ok(())
+}
+
+/// Where application guests connect to, in the topology's order.
+fn sockets(topology: &Topology) -> String {
+    let paths = topology.apps.iter().map(|app| app.socket.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
+}
+
+/// Reads the configuration files again, and tells the result.
+fn reload(path: &Path, running: &mut Topology, plane: &Plane) {
+    let result = match Topology::load(path) {
+        Ok(new) => plane.reload(running, &new).map_err(|error| one_line(&error)),
+        Err(error) => Err(one_line(&error)),
+    };
+    match &result {
+        Ok(Reloaded { applied, ignored }) => {
+            notice!("reloaded: {}", list(applied));
+            notice!("takes a restart: {}", list(ignored));
+        }
+        Err(reason) => notice!("not reloaded, nothing has changed: {reason}"),
+    }
+    plane.record_reload(&result);
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".into() } else { names.join(", ") }
+}
