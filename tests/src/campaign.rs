@@ -10,7 +10,7 @@ use lab::campaign::{FaultKind, InjectionOutcome, InjectionRecord, read_records};
 use serde_json::Value;
 
 use crate::program;
-use crate::runner::workspace;
+use crate::workspace;
 
 /// Outcomes that no stall of the machine excuses.
 const HARM: [InjectionOutcome; 2] = [InjectionOutcome::Corrupted, InjectionOutcome::Unrecovered];

@@ -16,6 +16,12 @@ pub mod structure;
 
 use std::path::PathBuf;
 
+/// The workspace's top folder.
+pub fn workspace() -> PathBuf {
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().map_or(tests.clone(), PathBuf::from)
+}
+
 /// The `warmspare` program of the profile that the running test, or `xtask`, was built with.
 ///
 /// # Panics

@@ -18,7 +18,7 @@ use super::kernel::Kernel;
 use super::left_out::{self, PACKAGES};
 use super::modules::BONDING;
 use super::protocol::TESTS_FOLDER;
-use crate::runner::workspace;
+use crate::workspace;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Programs of the machine: binary, path inside.
@@ -261,8 +261,8 @@ mod tests {
         assert_eq!(test_program(&other), None);
         let units = line.replace(r#"["test"]"#, r#"["lib"]"#);
         assert_eq!(test_program(&units), None, "not one of those");
-        let (name, _) = test_program(&units.replace(r#""cli""#, r#""warmspare""#)).unwrap();
-        assert_eq!(name, "units-warmspare");
+        let (name, _) = test_program(&units.replace(r#""cli""#, r#""microvm""#)).unwrap();
+        assert_eq!(name, "units-microvm");
         assert_eq!(test_program(&line.replace(r#"["test"]"#, r#"["bin"]"#)), None);
         assert_eq!(test_program(&line.replace("true", "false")), None);
         assert_eq!(test_program(&line.replace(r#""/t/deps/cli-1""#, "null")), None);

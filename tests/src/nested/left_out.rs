@@ -15,13 +15,15 @@ pub struct Package {
 
 /// All packages with such tests. A filter of a test's name holds for one package only: others have
 /// modules of the same names whose tests run anywhere.
-pub const PACKAGES: [Package; 2] = [
+pub const PACKAGES: [Package; 4] = [
     Package {
-        name: "warmspare",
+        name: "microvm",
         targets: &[],
-        need_kvm: &["kvm::tests::", "domain::tests::", "app::tests::", "supervisor::tests::"],
+        need_kvm: &["kvm::tests::", "domain::tests::"],
         nested: true,
     },
+    Package { name: "supervisor", targets: &[], need_kvm: &["system_tests::"], nested: true },
+    Package { name: "lab", targets: &[], need_kvm: &["app::tests::"], nested: true },
     Package {
         name: "warmspare-tests",
         // Its test programs need KVM as a whole, and run in the nested machine.

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::runner::workspace;
+use crate::workspace;
 use machine::{Machine, Order};
 use protocol::{FromGuest, Summary, ToGuest};
 

@@ -32,7 +32,7 @@ use supervisor::topology::Topology;
 
 use crate::nested::kernel::{self, Kernel};
 use crate::nested::qemu;
-use crate::runner::workspace;
+use crate::workspace;
 use guest::{LinuxGuest, Order};
 use lan::Lan;
 use network::{Driver, Network};

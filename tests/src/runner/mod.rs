@@ -4,7 +4,6 @@ mod part;
 mod tools;
 
 use std::iter;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -12,12 +11,6 @@ use anyhow::{Result, bail};
 use crate::gates::{DEMO_MEDIAN_MS, DEMO_WORST_MS};
 use crate::nested::left_out::{self, PACKAGES};
 use part::Part;
-
-/// The workspace's top folder.
-pub fn workspace() -> PathBuf {
-    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    tests.parent().map_or(tests.clone(), PathBuf::from)
-}
 
 fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
@@ -85,6 +78,7 @@ fn common_parts() -> Vec<Part> {
         Part::cargo("lints", minutes(8), &["clippy", "--workspace", "--all-targets", "--"])
             .with(&warnings),
         Part::cargo("build", minutes(10), &["build", "--workspace", "--release"]),
+        xtask("structure", minutes(1), &["structure"]),
         Part::cargo("ring-model", minutes(4), &["test", "--release", "-p", "shared-ring", "loom"])
             .env("RUSTFLAGS", "--cfg loom")
             .env("CARGO_TARGET_DIR", "target/loom"),

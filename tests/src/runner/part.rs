@@ -44,7 +44,7 @@ impl Part {
         let child = Command::new(cargo)
             .args(&self.arguments)
             .envs(self.environment.iter().copied())
-            .current_dir(super::workspace())
+            .current_dir(crate::workspace())
             .process_group(0)
             .spawn()
             .context("cargo cannot be started")?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::runner::workspace;
+use crate::workspace;
 
 /// Documents whose names and links are looked at.
 const DOCUMENTS: [&str; 5] =
@@ -53,7 +53,7 @@ pub(super) fn is_there(crates: &[&str], name: &str) -> bool {
     let rest: Vec<_> = names.collect();
     let is_module = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     match root {
-        Some(root) if !rest.is_empty() && rest.iter().all(|name| is_module(name)) => {
+        Some(root) if !rest.is_empty() && rest.iter().all(is_module) => {
             let module: PathBuf = rest.iter().collect();
             let place = workspace().join(root).join(module);
             place.is_dir() || place.with_extension("rs").is_file()

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::runner::workspace;
+use crate::workspace;
 use modules::Modules;
 
 /// Lines of the longest file.
@@ -65,7 +65,7 @@ impl Source {
         self.path.starts_with("tests/tests")
             || self.path.iter().filter_map(|part| part.to_str()).any(|part| {
                 let name = part.trim_end_matches(".rs");
-                matches!(name, "testing" | "fakes") || name.starts_with("tests") && part != "tests"
+                matches!(name, "testing" | "fakes") || name.ends_with("tests") && part != "tests"
             })
             || self.path.iter().skip(1).any(|part| part == "tests")
     }

@@ -71,4 +71,4 @@ pub use verdict::{FailoverRecord, Verdict};
 pub use wires::Wires;
 
 #[cfg(test)]
-mod tests;
+mod system_tests;
