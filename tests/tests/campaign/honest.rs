@@ -178,10 +178,10 @@ fn a_link_that_goes_down_is_a_lost_link() {
     assert_eq!(record.outcome, InjectionOutcome::Link, "{record:?}");
 }
 
-/// The NIC sends 32 descriptors that it has sent before, and when the driver moves the tail back,
-/// the rest of the ring.
+/// The NIC goes over 32 descriptors that it has sent before, and when the driver moves the tail back,
+/// over the rest of the ring. The driver has emptied them, so nothing is sent twice.
 #[test]
-fn a_nic_that_sends_old_frames_again_is_a_breach_of_the_protocol() {
+fn a_wrong_transmit_tail_sends_no_old_frame_again() {
     let fault = json!({
         "segment": "nic", "address": TDT, "symbol": "TDT", "bit": 5, "activation": 1
     });
@@ -191,7 +191,8 @@ fn a_nic_that_sends_old_frames_again_is_a_breach_of_the_protocol() {
     });
     let folder = recorded("again", order);
     let record = replay(&folder.out(), 2).1;
-    assert_eq!(record.outcome, InjectionOutcome::Protocol, "{record:?}");
+    assert_eq!(record.outcome, InjectionOutcome::Masked, "{record:?}");
+    assert_eq!(record.frames.duplicated, 0, "{record:?}");
 }
 
 /// What a driver that writes wildly into its frames does: the frames' own checksums tell the sender,
