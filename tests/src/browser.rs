@@ -1,5 +1,5 @@
-//! A headless Chromium, driven through chromedriver by the WebDriver protocol: JSON over HTTP, of
-//! which these few calls are all that the tests need.
+//! A headless Chromium, driven through chromedriver by the WebDriver protocol (JSON over HTTP). The
+//! few calls here are all that the tests need.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,23 +10,23 @@ use serde_json::{Value, json};
 
 use crate::rig::PATIENCE;
 
-/// A window of a browser of its own; closed when dropped.
+/// A browser with one window; closed when dropped.
 pub struct Browser {
     driver: Child,
-    /// Kept open, so that chromedriver can always write.
+    /// Kept open, so that chromedriver can always write its output.
     _output: BufReader<ChildStdout>,
     port: u16,
     session: String,
 }
 
-/// Size in pixels, and the colour scheme that the user prefers.
+/// A window's size in pixels, and the colour scheme that the user prefers.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     /// Width of the window.
     pub width: u32,
     /// Height of the window.
     pub height: u32,
-    /// Light letters on dark ground.
+    /// True if the user prefers light letters on a dark background.
     pub dark: bool,
 }
 
@@ -34,7 +34,7 @@ impl Browser {
     /// Starts a browser.
     ///
     /// # Panics
-    /// There is none: `cargo xtask test` installs it where it may.
+    /// Panics if there is no browser: `cargo xtask test` installs one where it is allowed to.
     pub fn start() -> Self {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
@@ -65,15 +65,16 @@ impl Browser {
         self.command("url", &json!({ "url": url }));
     }
 
-    /// Runs a program in the page: the body of a function, whose result comes back.
+    /// Runs a program in the page, given as the body of a function, and returns the function's
+    /// result.
     pub fn run(&self, program: &str) -> Value {
         self.command("execute/sync", &json!({ "script": program, "args": [] }))
     }
 
-    /// Waits until a program returns `true`, and says how long that took.
+    /// Waits until a program returns `true`, and returns how long that took.
     ///
     /// # Panics
-    /// It does not within [`PATIENCE`].
+    /// Panics if it does not within [`PATIENCE`].
     pub fn wait(&self, what: &str, program: &str) -> Duration {
         let start = Instant::now();
         while self.run(program) != Value::Bool(true) {
@@ -83,7 +84,7 @@ impl Browser {
         start.elapsed()
     }
 
-    /// Gives the window a size and a colour scheme.
+    /// Sets the window's size and colour scheme.
     pub fn look(&self, look: Look) {
         let Look { width, height, dark } = look;
         let metrics = json!({
@@ -95,7 +96,7 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &media);
     }
 
-    /// What the page wrote to its console as errors.
+    /// Returns the errors in the page's console.
     pub fn errors(&self) -> Vec<String> {
         let log = self.command("se/log", &json!({ "type": "browser" }));
         let lines = log.as_array().cloned().unwrap_or_default();
@@ -103,7 +104,7 @@ impl Browser {
         severe.map(|line| line["message"].to_string()).collect()
     }
 
-    /// A picture of the window, PNG in base64.
+    /// Returns a picture of the window, PNG in base64.
     pub fn screenshot(&self) -> String {
         let path = format!("{}/screenshot", self.session);
         self.call("GET", &path, &Value::Null).as_str().unwrap_or_default().to_owned()
@@ -137,25 +138,26 @@ impl Browser {
 }
 
 impl Drop for Browser {
-    /// Also after a panic, when nobody may be asked nicely: chromedriver and everything that it has
-    /// started. The browser is a grandchild, in a group of its own.
+    /// Kills chromedriver and everything that it has started. This also works after a panic, when
+    /// chromedriver can no longer be asked to close the browser. The browser is a grandchild, in a
+    /// process group of its own.
     fn drop(&mut self) {
         let all = descendants(self.driver.id());
         let _ = self.driver.kill();
         let _ = self.driver.wait();
         for process in all {
-            // SAFETY: a plain system call. Orphans keep their number until init has waited for them,
-            // and these were children of ours a moment ago.
+            // SAFETY: a plain system call. Orphans keep their process number until init has waited
+            // for them, and these were descendants of this process a moment ago.
             unsafe { libc::kill(process as i32, libc::SIGKILL) };
         }
     }
 }
 
-/// Children of a process, and theirs.
+/// Returns all descendants of a process.
 fn descendants(of: u32) -> Vec<u32> {
     let parent = |process: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The name may hold anything, so what counts comes after its last parenthesis.
+        // The name may contain any character, so the fields are read after its last parenthesis.
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
     };
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
@@ -170,7 +172,7 @@ fn descendants(of: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// Chromedriver takes any port and says which.
+/// Reads the port that chromedriver chose, from its output.
 fn announced_port(output: &mut impl BufRead) -> u16 {
     let mut lines = output.lines().map_while(Result::ok);
     let announced = lines.find_map(|line| {

@@ -1,6 +1,6 @@
-//! The smoke campaign: a hundred faults of all kinds. None may harm the application, leave it without
-//! its network or the network without a spare, go unnoticed where it does harm, or be found where it
-//! is not.
+//! The smoke campaign: a hundred faults of all kinds. No fault may harm the application, leave it
+//! without its network or the network without a spare, or do harm undetected, and none may be
+//! detected where there is none.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,18 +12,18 @@ use serde_json::Value;
 use crate::program;
 use crate::workspace;
 
-/// Outcomes that no stall of the machine excuses.
+/// Outcomes that are failures even if the machine stalled.
 const HARM: [InjectionOutcome; 2] = [InjectionOutcome::Corrupted, InjectionOutcome::Unrecovered];
-/// How often an injection is repeated in which the machine itself stood still: a detector that was
-/// stopped for longer than its thresholds, or a sender, says nothing about the fault.
+/// How often an injection during which the machine itself stood still is repeated: if a detector or
+/// a sender was stopped for longer than the thresholds, the injection says nothing about the fault.
 const REPEATS: usize = 3;
 const KINDS: [FaultKind; 5] =
     [FaultKind::Code, FaultKind::Register, FaultKind::Data, FaultKind::Device, FaultKind::Mutation];
 
-/// Runs it in `target/campaign-smoke`, and judges it.
+/// Runs the campaign in `target/campaign-smoke`, and judges it.
 ///
 /// # Errors
-/// It does not come to its end, or something happened that must not.
+/// The campaign fails to complete, or a fault had an outcome that must not occur.
 pub fn run() -> Result<()> {
     let out = workspace().join("target/campaign-smoke");
     let _ = std::fs::remove_dir_all(&out);
@@ -44,7 +44,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// The campaign must have reached something, or its silence says nothing.
+/// Checks that faults took effect; otherwise a campaign without findings proves nothing.
 fn judge_reach(records: &[InjectionRecord]) -> Result<()> {
     for kind in KINDS {
         if !records.iter().any(|record| record.kind == kind && record.activated) {
@@ -57,7 +57,7 @@ fn judge_reach(records: &[InjectionRecord]) -> Result<()> {
     Ok(())
 }
 
-/// The injection as it came out, or as it came out when the machine did not stand still.
+/// Returns the injection as recorded, or its repetition if the machine stood still in it.
 fn stall_free(
     mut record: InjectionRecord,
     mut repeat: impl FnMut(u64) -> Result<InjectionRecord>,
@@ -83,7 +83,7 @@ fn replay(out: &Path, id: u64) -> Result<InjectionRecord> {
     Ok(serde_json::from_value(replayed["again"].clone())?)
 }
 
-/// An injection in one line.
+/// Describes an injection in one line.
 fn told(record: &InjectionRecord) -> String {
     let note = record.note.as_deref().unwrap_or_default();
     format!(
@@ -114,7 +114,8 @@ mod tests {
         .unwrap()
     }
 
-    /// How an injection ends that always comes out the same again, and how often it was repeated.
+    /// Judges an injection whose repetitions all come out as `again`: returns true if it is bad,
+    /// and the number of repetitions.
     fn ends(first: InjectionRecord, again: &InjectionRecord) -> (bool, usize) {
         let mut repeats = 0;
         let last = stall_free(first, |_| {

@@ -16,25 +16,25 @@ pub mod structure;
 
 use std::path::PathBuf;
 
-/// The workspace's top folder.
+/// The workspace's root folder.
 pub fn workspace() -> PathBuf {
     let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     tests.parent().map_or(tests.clone(), PathBuf::from)
 }
 
-/// The `warmspare` program of the profile that the running test, or `xtask`, was built with.
+/// The `warmspare` program, in the build profile of the running test or `xtask`.
 ///
 /// # Panics
-/// It has not been built: `cargo test --workspace` builds it, `cargo test -p warmspare-tests` alone
-/// does not.
+/// Panics if it has not been built: `cargo test --workspace` builds it,
+/// `cargo test -p warmspare-tests` alone does not.
 pub fn program() -> PathBuf {
     built("warmspare")
 }
 
-/// A program of the workspace, of the same profile.
+/// A program of the workspace, in the same build profile.
 fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
-    // Tests are one folder further down than programs.
+    // Test programs are one folder further down than others.
     let folders = own.ancestors().skip(1).take(2);
     let mut programs = folders.map(|folder| folder.join(name));
     programs.find(|program| program.is_file()).unwrap_or_else(|| {

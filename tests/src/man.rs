@@ -1,4 +1,4 @@
-//! Manual pages and completions, generated from the command line itself. Nothing of it is committed.
+//! Manual pages and completions, generated from the command line's definition and not committed.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use clap_complete::Shell;
 use warmspare::cli;
 
-/// Writes them all into a folder: `warmspare.1`, one page for each command, completions for bash,
-/// fish and zsh.
+/// Writes all of them into a folder: `warmspare.1`, one page for each command, and completions for
+/// bash, fish and zsh.
 ///
 /// # Errors
 /// The folder cannot be written.

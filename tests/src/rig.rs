@@ -19,21 +19,21 @@ use supervisor::{Event, FailoverReport, RoleState, SwitchReport, System, SystemS
 use self::switches::Switches;
 use crate::{emulation, scene};
 
-/// How long anything may take before a test gives up: no promise, only the end of patience.
+/// How long anything may take before a test fails; this is not a promised time.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Some dozen datagrams.
+/// Time for several dozen datagrams.
 const A_WHILE: Duration = Duration::from_millis(60);
 
-/// One system at a time, for as long as this lives: several would take the machine's few cores from
-/// each other, and some tests are about time.
+/// Lets only one system run at a time, for as long as the guard lives: several would take the
+/// machine's few cores from each other, and some tests measure time.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The application guest, always on the other side of the socket.
+/// The application guest, always at the other end of the socket.
 enum Guest {
-    /// As users run it.
+    /// In a process of its own, as users run it.
     Process(#[expect(dead_code, reason = "held for its end")] AppProcess),
     /// In this process, so that its own counters can be read.
     Inside(App),
@@ -54,7 +54,7 @@ pub struct Rig {
     pub system: System,
     /// The switches its NICs are plugged into.
     pub wires: Wires,
-    /// What it was built from.
+    /// The topology that it was built from.
     pub topology: Topology,
     sender: Option<Sender>,
     guest: Option<Guest>,
@@ -69,15 +69,15 @@ impl Rig {
         Self::start_with(|_| ())
     }
 
-    /// The same with the guest in this process, for [`Self::guest_report`].
+    /// Does the same with the guest in this process, for [`Self::guest_report`].
     pub fn start_with_guest_inside() -> Self {
         Self::start_with_guest_inside_and(|_| ())
     }
 
-    /// The same with a changed topology.
+    /// Does the same with a changed topology.
     ///
     /// # Panics
-    /// It does not come up.
+    /// Panics if the system does not start.
     pub fn start_with_guest_inside_and(change: impl FnOnce(&mut Topology)) -> Self {
         let guest = |topology: &Topology| {
             let app = &topology.apps[0];
@@ -92,7 +92,7 @@ impl Rig {
         Self::build(change, guest)
     }
 
-    /// The same with one domain and no spare.
+    /// Starts as [`Self::start`] does, with one domain and no spare.
     pub fn start_without_spare() -> Self {
         Self::start_with(|topology| {
             topology.domains.truncate(1);
@@ -100,20 +100,20 @@ impl Rig {
         })
     }
 
-    /// The same with a changed topology.
+    /// Starts as [`Self::start`] does, with a changed topology.
     ///
     /// # Panics
-    /// It does not come up.
+    /// Panics if the system does not start.
     pub fn start_with(change: impl FnOnce(&mut Topology)) -> Self {
         Self::build(change, Guest::process)
     }
 
-    /// A redundant system without application guest and sender: the test is both.
+    /// Starts a redundant system without application guest and sender; the test plays both.
     pub fn start_without_app() -> Self {
         Self::start_without_app_with(|_| ())
     }
 
-    /// The same with a changed topology.
+    /// Does the same with a changed topology.
     pub fn start_without_app_with(change: impl FnOnce(&mut Topology)) -> Self {
         let rig = Self::build_system(change);
         rig.wait_whole();
@@ -150,17 +150,17 @@ impl Rig {
         Self { system, wires, topology, sender: None, guest: None, folder, switches }
     }
 
-    /// Kills the application guest without warning, if there is one, and starts another in a
+    /// Kills the application guest without warning, if there is one, and starts another one in a
     /// process of its own.
     pub fn restart_app(&mut self) {
         self.guest = None;
         self.guest = Some(Guest::process(&self.topology));
     }
 
-    /// Another station on the LAN.
+    /// Connects another station to the LAN.
     ///
     /// # Panics
-    /// The switch has no port left.
+    /// Panics if the switch has no port left.
     pub fn lan(&mut self, name: &str) -> Arc<Port> {
         self.wires.switch("lan").attach(name).expect("a port on the LAN")
     }
@@ -170,7 +170,7 @@ impl Rig {
         &self.topology.apps[0].socket
     }
 
-    /// Waits until every domain is what it should be: one serves, the others stand by.
+    /// Waits until every domain has its role: one serves, the others stand by.
     pub fn wait_whole(&self) {
         match self.topology.policy {
             Policy::FastSpare | Policy::Spare => self.wait("redundancy", |rig| {
@@ -184,10 +184,10 @@ impl Rig {
         }
     }
 
-    /// Waits until something holds.
+    /// Waits until a condition holds.
     ///
     /// # Panics
-    /// It does not, within [`PATIENCE`].
+    /// Panics if it does not hold within [`PATIENCE`].
     pub fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !holds(self) {
@@ -198,10 +198,10 @@ impl Rig {
         }
     }
 
-    /// What the guest itself has counted.
+    /// Returns what the guest itself has counted.
     ///
     /// # Panics
-    /// It runs in a process of its own.
+    /// Panics if the guest is not in this process.
     pub fn guest_report(&self) -> AppReport {
         match &self.guest {
             Some(Guest::Inside(app)) => app.report(),
@@ -209,10 +209,10 @@ impl Rig {
         }
     }
 
-    /// The next failover.
+    /// Waits for the next failover.
     ///
     /// # Panics
-    /// There is none, within [`PATIENCE`].
+    /// Panics if there is none within [`PATIENCE`].
     pub fn wait_failover(&self) -> FailoverReport {
         let failover = self.failover_within(PATIENCE);
         failover.unwrap_or_else(|| panic!("waited in vain for a failover; {}", self.scene()))
@@ -222,10 +222,10 @@ impl Rig {
         scene::twice(|| scene::look(&self.system))
     }
 
-    /// The next failover, if it comes in time.
+    /// Waits for the next failover; `None` if there is none in time.
     ///
     /// # Panics
-    /// A domain could not be built.
+    /// Panics if a domain could not be built.
     pub fn failover_within(&self, time: Duration) -> Option<FailoverReport> {
         let end = Instant::now() + time;
         loop {
@@ -240,10 +240,10 @@ impl Rig {
         }
     }
 
-    /// The first event that `pick` takes.
+    /// Waits for the first event for which `pick` returns a value.
     ///
     /// # Panics
-    /// There is none, within [`PATIENCE`].
+    /// Panics if there is none within [`PATIENCE`].
     pub fn wait_event<T>(&self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -255,41 +255,41 @@ impl Rig {
         }
     }
 
-    /// Pulls the cable of a domain's NIC, or plugs it in.
+    /// Disconnects the cable of a domain's NIC, or connects it again.
     ///
     /// # Panics
-    /// It has none.
+    /// Panics if the NIC has no port of our switch.
     pub fn set_link(&self, id: DomainId, up: bool) {
         let nic = self.slot(id).nic.name();
         self.wires.port_of(nic).expect("a port of our switch").set_link(up);
     }
 
-    /// The switch port of a domain's NIC dies with its link up, or lives again.
+    /// Makes the switch port of a domain's NIC die with its link up, or work again.
     ///
     /// # Panics
-    /// It has none.
+    /// Panics if the NIC has no port of our switch.
     pub fn set_port_dead(&self, id: DomainId, dead: bool) {
         let nic = self.slot(id).nic.name();
         self.wires.port_of(nic).expect("a port of our switch").set_dead(dead);
     }
 
-    /// The domain that serves.
+    /// Returns the domain that serves.
     ///
     /// # Panics
-    /// None does.
+    /// Panics if none serves.
     pub fn active(&self) -> DomainId {
         self.system.failover().active().expect("a domain that serves")
     }
 
-    /// The slot of a domain.
+    /// Returns the slot of a domain.
     pub fn slot(&self, id: DomainId) -> &DomainSlot {
         &self.system.slots()[id.index()]
     }
 
-    /// Waits for an echo from now on.
+    /// Waits for an echo that arrives after this call.
     ///
     /// # Panics
-    /// There is none, within [`PATIENCE`].
+    /// Panics if there is none within [`PATIENCE`].
     pub fn wait_echo(&self) {
         let now_ns = monotonic_ns();
         let last_echo = |rig: &Self| rig.sender.as_ref().and_then(Sender::last_echo_ns);
@@ -301,10 +301,11 @@ impl Rig {
         std::thread::sleep(time);
     }
 
-    /// The service goes on: nothing came back damaged, and what is sent from now on comes back.
+    /// Checks that the service goes on: no datagram came back damaged, and those sent from now on
+    /// come back.
     ///
     /// # Panics
-    /// It does not.
+    /// Panics if it does not.
     pub fn assert_service_whole(mut self) {
         self.wait("a service in order", |rig| {
             rig.system.failover().system_state() == SystemState::Normal
@@ -318,12 +319,13 @@ impl Rig {
         assert_eq!(ledger.lost_between(from_ns, until_ns), 0, "sent after all was over, and lost");
     }
 
-    /// Hands the ring to the other domain. Where processors stand still, one that serves may not be
-    /// rid of its frames in time and keeps the ring, or the other may not answer in time and is built
-    /// anew: then nothing has happened, the refusal is counted, and the switch is asked for again.
+    /// Hands the ring to the other domain. While processors stand still, the serving domain may
+    /// fail to send its frames in time, and keep the ring; or the other may fail to answer in time,
+    /// and be rebuilt. Then nothing has happened: the refusal is counted, and the switch is
+    /// requested again.
     ///
     /// # Panics
-    /// It cannot be, or more are refused than [`Switches`] lets pass.
+    /// Panics if the switch is impossible, or if more are refused than [`Switches`] allows.
     pub fn switch(&self) -> SwitchReport {
         loop {
             self.wait_whole();
@@ -334,11 +336,11 @@ impl Rig {
         }
     }
 
-    /// Corrupts the loop of the domain that serves, so that it crashes at its next turn. Which one
-    /// that was.
+    /// Corrupts the loop of the domain that serves, so that it crashes at the loop's next turn.
+    /// Returns that domain.
     ///
     /// # Panics
-    /// None serves.
+    /// Panics if none serves.
     pub fn crash_active(&self) -> DomainId {
         let active = self.active();
         let life = self.system.failover().life(active).expect("its life");
@@ -346,10 +348,10 @@ impl Rig {
         active
     }
 
-    /// Stops the sender and takes its books.
+    /// Stops the sender, and returns its ledger.
     ///
     /// # Panics
-    /// They were taken before.
+    /// Panics if the ledger was taken before.
     pub fn finish_traffic(&mut self) -> Ledger {
         self.sender.take().expect("a running sender").finish()
     }
@@ -364,7 +366,7 @@ impl Drop for Rig {
     }
 }
 
-/// Stops a companion thread when the test is over, by whatever way.
+/// Stops a companion thread when the test is over, even if it panics.
 pub struct StopAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
@@ -373,10 +375,10 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// Nothing that was sent is missing, nothing came twice.
+/// Checks that no datagram that was sent is missing, came twice or was damaged.
 ///
 /// # Panics
-/// Something is, or did.
+/// Panics if one is or was.
 pub fn assert_nothing_happened(ledger: &Ledger) {
     let lost = ledger.total_sent() - ledger.total_echoed();
     assert_eq!((lost, ledger.total_duplicated(), ledger.total_corrupted()), (0, 0, 0));

@@ -1,5 +1,5 @@
-//! Where frames could be, for whoever has to find out why none comes: two looks, so that what moves
-//! and what stands still can be told apart.
+//! Where frames could be, for finding out why none arrives. The state is sampled twice, which shows
+//! what moves and what stands still.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use nic::Nic;
 use nic::registers::{self as reg, queue};
 use supervisor::System;
 
-/// Between the two looks: many datagrams, and every repetition of an announcement.
+/// Time between the two samples: enough for many datagrams and every repetition of an announcement.
 const APART: Duration = Duration::from_millis(500);
 
-/// Registers that say whether frames can pass a NIC; none of them changes by being read.
+/// Registers that show if frames can pass a NIC; reading them changes none.
 const REGISTERS: [(&str, u32); 15] = [
     ("CTRL", reg::CTRL),
     ("STATUS", reg::STATUS),
@@ -30,14 +30,14 @@ const REGISTERS: [(&str, u32); 15] = [
     ("RAH0", reg::RAH0),
 ];
 
-/// Two looks at something.
+/// Samples something twice, [`APART`] apart, and returns both samples as text.
 pub fn twice(look: impl Fn() -> String) -> String {
     let first = look();
     std::thread::sleep(APART);
     format!("{first}; {} ms later: {}", APART.as_millis(), look())
 }
 
-/// Everything between the NICs and the guest's rings.
+/// Describes everything between the NICs and the guest's rings.
 pub fn look(system: &System) -> String {
     let switchboard = system.switchboard();
     let counters: Vec<_> = switchboard.counters().each().filter(|(_, n)| *n > 0).collect();

@@ -1,4 +1,4 @@
-//! `cargo xtask`: everything that is done to the project rather than with it.
+//! `cargo xtask`: the tasks of the project's development, as opposed to its use.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

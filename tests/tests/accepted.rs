@@ -7,9 +7,10 @@ use warmspare_tests::rig::Rig;
 
 const CRASHES: usize = 45;
 
-/// The application guest counts what it echoed, the sender what came back: the difference would be
-/// frames that were accepted and lost. Here the guest runs in this process, so that its own count
-/// can be read; its way to us is the socket all the same.
+/// The application guest counts the datagrams it echoed, and the sender counts the echoes that came
+/// back: the difference is the number of frames that were accepted and lost. In this test the guest
+/// runs in this process, so that its own count can be read; it is still connected through the
+/// socket.
 #[test]
 fn no_accepted_frame_is_lost_over_many_crashes() {
     let mut rig = Rig::start_with_guest_inside();

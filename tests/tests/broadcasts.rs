@@ -1,5 +1,5 @@
-//! What everybody on the network gets: each broadcast once, whatever is switched, and word of where
-//! the guest is now.
+//! What the whole network receives: each broadcast reaches the guest once even while domains are
+//! switched, and announcements tell the network where the guest is now.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use platform::clock::monotonic_ns;
 use warmspare_tests::frontend::{Connection, TestGuest};
 use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
 
-/// A frame to everybody that the guest ignores, numbered.
+/// A numbered broadcast frame that the guest ignores.
 fn broadcast(number: u32) -> [u8; 60] {
     let mut frame = [0; 60];
     frame[..6].fill(0xff);
@@ -21,8 +21,8 @@ fn broadcast(number: u32) -> [u8; 60] {
     frame
 }
 
-/// Broadcasts every 100 µs while `act` runs, numbered from 1. Returns when each was sent,
-/// `CLOCK_MONOTONIC` nanoseconds.
+/// Sends broadcasts every 100 µs while `act` runs, numbered from 1. Returns the time at which each
+/// was sent, in nanoseconds of `CLOCK_MONOTONIC`.
 fn broadcast_while(port: &Port, act: impl FnOnce()) -> Vec<u64> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -43,13 +43,13 @@ fn broadcast_while(port: &Port, act: impl FnOnce()) -> Vec<u64> {
     })
 }
 
-/// The same; returns how many were sent, and how many reached the guest.
+/// Sends broadcasts while `act` runs; returns how many were sent, and how many reached the guest.
 fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (u64, u64) {
     let port = rig.lan("broadcaster");
     let counter = |rig: &Rig| rig.system.switchboard().counters().rx_groups.get();
     let before = counter(rig);
     let sent = broadcast_while(&port, || act(rig)).len() as u64;
-    // What waits in the rings comes yet, however slow the machine.
+    // Frames that still wait in the rings arrive later, however slow the machine is.
     let arrived = |rig: &Rig| counter(rig) - before;
     let end = Instant::now() + Duration::from_secs(2);
     while arrived(rig) < sent && Instant::now() < end {
@@ -59,8 +59,8 @@ fn under_broadcasts(rig: &mut Rig, act: impl FnOnce(&Rig)) -> (u64, u64) {
     (sent, arrived(rig))
 }
 
-/// Takes what comes in for a guest, until it is told to stop and nothing has come for a while. The
-/// numbers of the broadcasts.
+/// Receives frames for a guest until it is told to stop and nothing has arrived for a while.
+/// Returns the numbers of the broadcasts.
 fn take_broadcasts(guest: &mut TestGuest, stop: &AtomicBool) -> Vec<u32> {
     const QUIET: Duration = Duration::from_millis(100);
     let (mut numbers, mut last) = (Vec::new(), Instant::now());
@@ -107,7 +107,8 @@ fn in_failovers_broadcasts_come_at_most_once() {
         let _end = StopAtEnd(&stop);
         let sent_ns = broadcast_while(&port, || {
             for _ in 0..10 {
-                // What the NIC had taken in and the driver not yet fetched is lost with the domain.
+                // Frames that the NIC has received and the driver has not yet fetched are lost with
+                // the domain.
                 let from_ns = monotonic_ns() - 5_000_000;
                 rig.crash_active();
                 let to_ns = rig.wait_failover().first_sent_ns.expect("a first frame");
@@ -128,7 +129,7 @@ fn in_failovers_broadcasts_come_at_most_once() {
     assert!(outside.is_empty(), "lost outside of gaps, of {}: {outside:?}", sent_ns.len());
 }
 
-/// Frames that come in at a port for a while.
+/// Returns the frames that arrive at a port within this time.
 fn listen(port: &Arc<Port>, time: Duration) -> Vec<Vec<u8>> {
     let end = Instant::now() + time;
     let mut frames = Vec::new();

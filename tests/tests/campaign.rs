@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use warmspare_tests::program;
 use warmspare_tests::rig::PATIENCE;
 
-/// A folder of its own for each test; removed at the end.
+/// A folder for each test; removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -84,7 +84,7 @@ fn replay_command(out: &Path, id: u64) -> Command {
     command
 }
 
-/// A record, and the same again.
+/// Returns the recorded injection and its repetition.
 fn replayed(output: &Output) -> (InjectionRecord, InjectionRecord) {
     assert!(output.status.success(), "{}", text(output));
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -92,7 +92,7 @@ fn replayed(output: &Output) -> (InjectionRecord, InjectionRecord) {
     (record("recorded"), record("again"))
 }
 
-/// Waits until so many injections are recorded.
+/// Waits until `count` injections are recorded.
 fn wait_recorded(out: &Path, count: usize, child: &mut Child) {
     let end = Instant::now() + 3 * PATIENCE;
     while read_records(out).map_or(0, |found| found.records.len()) < count {
@@ -102,8 +102,8 @@ fn wait_recorded(out: &Path, count: usize, child: &mut Child) {
     }
 }
 
-/// Waits until a worker process of the campaign runs, and returns its number. Before that, one that
-/// is being started still has the campaign's files open, and with them the lock on its records.
+/// Waits until a worker process of the campaign runs, and returns its process ID. While a worker is
+/// being started, it still has the campaign's files open, and with them the lock on its records.
 fn wait_worker(campaign: &Child) -> u32 {
     let end = Instant::now() + PATIENCE;
     let is_worker = |process: &u32| {
@@ -169,7 +169,7 @@ fn a_killed_campaign_goes_on_where_it_was() {
     child.kill().unwrap();
     child.wait().unwrap();
     let before = records(&out);
-    // What a line looks like that was being written.
+    // A torn line, as an interrupted write leaves it.
     let lines = out.join("injections.jsonl");
     let mut file_end = std::fs::OpenOptions::new().append(true).open(&lines).unwrap();
     file_end.write_all(b"{\"schema\":\"warmspare.inj").unwrap();
@@ -214,7 +214,8 @@ fn several_jobs_do_the_same_injections() {
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(ids(&out), [1, 2, 3, 4, 5, 6, 7, 8]);
 
-    // All of one configuration are there: many numbers in a row are done.
+    // Keeps all records of one configuration, so that many consecutive injection numbers are
+    // already done.
     let lines = std::fs::read_to_string(out.join("injections.jsonl")).unwrap();
     let kept = lines.lines().filter(|line| line.contains(r#""configuration":"none""#));
     let kept: String = kept.map(|line| format!("{line}\n")).collect();
@@ -256,7 +257,7 @@ fn a_full_disk_loses_no_recorded_line() {
         campaign(&file, &out, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     wait_recorded(&out, 2, &mut child);
     let before = records(&out);
-    // No file may grow beyond what this one is now, and half a line.
+    // The limit on file sizes: the present size of this file and about half a line.
     let limit = std::fs::metadata(out.join("injections.jsonl")).unwrap().len() + 200;
     let limited = Command::new("prlimit")
         .args([&format!("--fsize={limit}"), "--pid", &child.id().to_string()])

@@ -1,4 +1,4 @@
-//! Mistakes of the user end in one line and status 2.
+//! A user's mistake ends the command with one line on standard error and status 2.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! `run` as a service, and the commands that look at it and act.
+//! `run` as a service, and the commands that inspect and control it.
 
 use std::io::Read;
 use std::os::unix::net::UnixDatagram;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use warmspare_tests::rig::PATIENCE;
 use warmspare_tests::{emulation, program};
 
-/// Within which the service manager wants to be told.
+/// The interval within which the service manager expects a watchdog notification.
 const WATCHDOG: Duration = Duration::from_secs(1);
 
 /// A running service in a folder of its own; stopped when dropped.
@@ -25,7 +25,7 @@ impl Service {
         Self::start_with(name, |_| ())
     }
 
-    /// The same with a changed command.
+    /// Starts a service after `change` has adjusted its command.
     fn start_with(name: &str, change: impl FnOnce(&mut Command)) -> Self {
         let folder =
             std::env::temp_dir().join(format!("warmspare-service-{name}-{}", std::process::id()));
@@ -52,7 +52,7 @@ impl Service {
         service
     }
 
-    /// What the service manager is told next.
+    /// Waits for the next message to the service manager and returns it.
     fn told(&self) -> String {
         let mut buffer = [0; 256];
         let len = self.manager.recv(&mut buffer).expect("a word to the service manager");
@@ -149,8 +149,8 @@ fn a_service_is_looked_at_switched_and_stopped() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone())
         .collect();
     assert_eq!(kinds.iter().filter(|kind| *kind == "switched").count(), 4, "{events}");
-    // An upgrade builds each spare anew. That there is no redundancy meanwhile is told unless
-    // nobody looks in so short a time; and what is told as lost is told as regained.
+    // An upgrade rebuilds each spare. The loss of redundancy meanwhile is reported unless no sample
+    // falls into so short a time; each reported loss is followed by a reported recovery.
     let count = |wanted: &str| kinds.iter().filter(|kind| *kind == wanted).count();
     let (lost, regained) = (count("redundancy-lost"), count("redundancy-regained"));
     assert_eq!(regained, lost + 1, "{events}");

@@ -1,5 +1,5 @@
-//! What keeps the service going when nothing has failed, or while something is being done about it:
-//! planned switches, drills, upgrades, announcements, and each broadcast once.
+//! Continuity of the service when nothing has failed, or while an operation is in progress: planned
+//! switches, drills, upgrades, announcements, and delivery of each broadcast once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,8 +21,8 @@ use warmspare_tests::rig::{Rig, StopAtEnd, alone, assert_nothing_happened};
 
 const A_WHILE: Duration = Duration::from_millis(60);
 const PROBATION: Duration = Duration::from_millis(100);
-/// From a verdict to the spare's first frame, in the median: three times what is promised from the
-/// fault on.
+/// Limit on the median time from a verdict to the spare's first frame: three times the figure that
+/// is promised from the fault on.
 const AT_ONCE: Duration = Duration::from_millis(3);
 
 fn spare(rig: &Rig) -> DomainId {
@@ -30,7 +30,7 @@ fn spare(rig: &Rig) -> DomainId {
     rig.system.slots().iter().map(|slot| slot.id).find(|id| *id != active).unwrap()
 }
 
-/// Does something again and again until told to stop, with pauses.
+/// Calls `act` repeatedly, with pauses, until told to stop.
 fn again_and_again(stop: &AtomicBool, mut act: impl FnMut()) {
     while !stop.load(Ordering::Relaxed) {
         act();
@@ -76,7 +76,7 @@ fn a_switch_that_cannot_be_is_refused() {
     assert_nothing_happened(&rig.finish_traffic());
 }
 
-/// Detectors that find nothing for as long as a test lasts.
+/// Sets the detectors' limits so high that they find nothing for as long as a test lasts.
 fn look_away(topology: &mut Topology) {
     let long_us = 10_000_000;
     let detect = &mut topology.detect;
@@ -116,7 +116,8 @@ fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
     let _connection = Connection::start(rig.socket(), &guest);
     guest.exchange(&lan, 0);
     let (active, spare) = (rig.active(), spare(&rig));
-    // The standby's first: nobody is any better than the one that serves.
+    // The standby's link goes first: then no spare is better than the serving domain when its own
+    // link goes.
     for id in [spare, active] {
         rig.set_link(id, false);
         rig.wait("the link to go", |rig| !rig.slot(id).nic.link_up());
@@ -137,8 +138,9 @@ fn a_domain_that_has_lost_its_link_keeps_what_it_cannot_send() {
     assert_no_failover(&rig);
 }
 
-/// Planned operations again and again, which say whether they were carried out, and crashes among
-/// them, each a moment later: all are failovers.
+/// Runs planned operations repeatedly (`operate` returns true if one was carried out) and injects
+/// crashes among them, each a `step` later than the one before. Checks that every crash leads to a
+/// failover.
 fn assert_crashes_among(
     operate: impl Fn(&Failover) -> bool + Send + Sync,
     crashes: u64,
@@ -156,7 +158,8 @@ fn assert_crashes_among(
         let _end = StopAtEnd(&stop);
         scope.spawn(|| again_and_again(&stop, operate));
         for n in 0..crashes {
-            // Some of the operations must have come to their end, or there is no middle of them.
+            // An operation must have completed since the last crash, so that the next crash can
+            // fall into the middle of one.
             let before = done.load(Ordering::Relaxed);
             rig.wait("a planned operation", |_| done.load(Ordering::Relaxed) > before);
             rig.wait_whole();
@@ -179,17 +182,18 @@ fn crashes_in_the_middle_of_switches_are_failovers() {
     let _alone = alone();
     let switch = |failover: &Failover| failover.switch_to(None).is_ok();
     let crash = |rig: &Rig, n| [Rig::crash_active, crash_spare][n as usize % 2](rig);
-    // A switch takes some four milliseconds: a fault strikes at each stage of it. One that waits for
-    // its answer may give it up before its processor is free for it to crash on.
+    // A switch takes about four milliseconds, so the faults strike at each stage of it. A switch
+    // that waits for the domain's answer may give the domain up before the domain gets a processor
+    // to crash on.
     let answer = |verdict: &Verdict| matches!(verdict, Verdict::Crash(_) | Verdict::Unready);
     assert_crashes_among(switch, 12, Duration::from_micros(350), crash, answer);
 }
 
-/// Corrupts whoever stands by at this moment, and makes it run.
+/// Corrupts the domain that stands by at this moment, and makes it run.
 fn crash_spare(rig: &Rig) -> DomainId {
     let failover = rig.system.failover();
     let mut found = None;
-    // A switch may have found it wanting: then it is being built anew.
+    // A switch may have found the spare unready; in that case it is being rebuilt.
     rig.wait("a spare that lives", |rig| {
         let active = failover.active();
         let mut spares = rig.system.slots().iter().map(|slot| slot.id);
@@ -218,7 +222,7 @@ fn a_healthy_standby_passes_its_drills_and_the_guest_hears_nothing_of_them() {
         rig.run_for(Duration::from_millis(3));
     }
     attempts.sort_unstable();
-    // A machine that stands still may take more of them.
+    // A drill may take more attempts if the machine stalls.
     assert_eq!(attempts[DRILLS / 2], 1, "{attempts:?}");
     let counters = rig.system.switchboard().counters();
     assert!(counters.rx_probes.get() >= DRILLS as u64);
@@ -295,7 +299,7 @@ fn a_crash_during_a_drill_takes_over_at_once() {
     let mut switches = Vec::new();
     for n in 0..CRASHES {
         let spare = spare(&rig);
-        // A drill whose answer never comes, and that nobody ends: the spare waits in it.
+        // The spare waits in a drill whose answer never comes and that is never ended.
         let life = rig.system.failover().life(spare).unwrap();
         let control = rig.slot(spare).control();
         let question = layout::TX_BUFFERS as u16 - 2;
@@ -346,7 +350,7 @@ fn a_good_image_is_taken_into_use_without_a_lost_datagram() {
     assert_nothing_happened(&rig.finish_traffic());
 }
 
-/// The trusted images are those from before, and all domains run them.
+/// Checks that the trusted images are those from before, and that all domains run them.
 fn assert_rolled_back(rig: &Rig, before: &[Arc<Image>; 2]) {
     rig.wait_whole();
     let now = rig.system.images();
@@ -377,7 +381,7 @@ fn an_image_of_another_version_or_of_nothing_changes_nothing() {
     assert_nothing_happened(&rig.finish_traffic());
 }
 
-/// An image whose function of this name faults.
+/// Returns an image whose function of this name faults.
 fn image_that_faults_in(symbol: &str) -> Vec<u8> {
     let mut bytes = guest_images::SPARE_DOMAIN.to_vec();
     let image = Image::parse(&bytes).unwrap();
@@ -391,7 +395,7 @@ fn image_that_faults_in(symbol: &str) -> Vec<u8> {
     bytes
 }
 
-/// Tries a bad image; returns how far it came.
+/// Tries to upgrade to a bad image; returns the step at which the upgrade failed.
 fn roll_back(rig: &Rig, image: &[u8]) -> UpgradeStep {
     let before = rig.system.images();
     let error = rig.system.operator().upgrade(image, PROBATION).unwrap_err();

@@ -1,4 +1,4 @@
-//! The dashboard in a real browser, before a real system.
+//! Tests of the dashboard in a real browser, connected to a real system.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use serde_json::Value;
 use warmspare_tests::browser::{Browser, Look};
 use warmspare_tests::rig::{PATIENCE, Rig};
 
-/// One after the other: a browser takes a processor for itself, and seconds are measured here.
+/// The tests run one at a time: a browser uses a whole processor, and these tests measure times.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A watched system and a browser that looks at it.
+/// A system with a control plane, and a browser that shows its dashboard.
 struct Stage {
     rig: Rig,
     plane: Option<Plane>,
@@ -52,7 +52,7 @@ impl Stage {
         }
     }
 
-    /// Crashes the active domain and hears events until the books have the failure.
+    /// Crashes the active domain and handles events until the reported state includes the failover.
     fn crash(&self) {
         let before = self.state().last_failovers.len();
         let active = self.rig.active();
@@ -70,7 +70,7 @@ impl Stage {
     }
 
     fn wait_redundant(&self) {
-        self.rig.wait("redundancy in the books", |_| {
+        self.rig.wait("redundancy in the reported state", |_| {
             self.hear_all();
             self.state().redundant
         });
@@ -105,7 +105,7 @@ fn a_crash_appears_within_a_second_and_the_numbers_are_the_apis() {
     assert!(stage.text("#failures tbody").contains("crash"));
     appeared.sort();
     eprintln!("crashes appeared after {appeared:?}");
-    // On a crowded machine a browser has to wait for its turn.
+    // On a busy machine the browser may have to wait for a processor.
     assert!(appeared[2] <= 2 * Duration::from_secs(1), "crashes appeared after {appeared:?}");
     stage.wait_redundant();
     let wanted = "return document.querySelector('[data-figure=failovers]')?.textContent === '5'";
@@ -125,7 +125,7 @@ fn a_switch_from_the_page_hands_the_service_over() {
     let before = stage.state().active;
     stage.wait_redundant();
     stage.browser.wait("the button", "return !document.getElementById('switch').disabled");
-    // The token came with the address, so no one is asked for it.
+    // The token was part of the address, so the page does not ask for it.
     stage.browser.run("document.getElementById('switch').click()");
     stage.browser.wait("the question", "return document.getElementById('ask').open");
     stage.browser.run("document.getElementById('ask-do').click()");

@@ -1,6 +1,6 @@
 //! Every way a driver can fail, on the whole system: the fault is real, the detector finds it, the
-//! spare takes over, and the sender outside sees the service go on. And nothing is found where
-//! nothing is.
+//! spare takes over, and the sender outside sees the service continue. Other tests check that the
+//! detectors find nothing when there is no fault.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,16 +14,16 @@ use warmspare_tests::emulation;
 use warmspare_tests::rig::{PATIENCE, Rig, alone, assert_nothing_happened};
 
 const A_WHILE: Duration = Duration::from_millis(60);
-/// Longer than any detector takes, on emulated processors too.
+/// A time longer than any detector takes, on emulated processors too.
 const FOUND: Duration = Duration::from_secs(3);
-/// Times that a wrong tail may be mended.
+/// Number of attempts to inject a wrong tail, which the driver may correct before it has an effect.
 const TAIL_ATTEMPTS: usize = 8;
 const LOST_WAKEUPS: usize = 5;
 const IDLE_HANGS: usize = 5;
-/// A domain that sleeps and is dead is found at the next proof of life, of which there are ten a
-/// second: twice and a half times as long in the median.
+/// Limit on the median time in which a dead domain that sleeps is found. It is found at the next
+/// proof of life, of which there are ten a second; the limit is two and a half times that interval.
 const IDLE_LIMIT: Duration = Duration::from_millis(250);
-/// Variable that makes the calm last longer: seconds.
+/// Environment variable that prolongs the calm; its value is in seconds.
 const CALM_SECONDS: &str = "WARMSPARE_CALM_SECONDS";
 
 /// Breaks the active domain in this way and returns the verdict.
@@ -36,7 +36,8 @@ fn break_active(rig: &Rig, cause: Cause, variant: usize) -> Verdict {
     let report = suffer(rig, &victim, cause, variant);
     assert_eq!(report.record.from, failed);
     assert_ne!(rig.active(), failed);
-    // Only when the domain has been built anew: until then its link would not come up either.
+    // Waits until the domain has been rebuilt: until then its link would not come up even if it
+    // were repaired.
     rig.wait("the domain's new life", |rig| {
         rig.system.failover().life(failed).is_some_and(|new| new.epoch() > life.epoch())
     });
@@ -48,8 +49,8 @@ fn break_active(rig: &Rig, cause: Cause, variant: usize) -> Verdict {
     report.record.verdict
 }
 
-/// Injects a fault and waits for the failover. The driver's next doorbell may mend a wrong tail before
-/// anything waits for it: then again.
+/// Injects a fault and waits for the failover. The driver's next doorbell may correct a wrong tail
+/// before the tail has any effect; the fault is then injected again.
 fn suffer(rig: &Rig, victim: &Victim<'_>, cause: Cause, variant: usize) -> FailoverReport {
     for _ in 0..TAIL_ATTEMPTS {
         let site = victim.inject(cause, variant).unwrap().site;
@@ -87,7 +88,7 @@ fn a_loop_that_beats_and_serves_nothing_is_found() {
     let rig = Rig::start();
     for variant in 0..2 {
         let (detector, symptom) = detected(&break_active(&rig, Cause::Stall, variant));
-        // Should nothing arrive in time, it only spins.
+        // If no frame arrives in time, the domain only spins.
         assert!(matches!(detector, Detector::RingStall | Detector::Spin), "{symptom:?}");
     }
     rig.assert_service_whole();
@@ -159,9 +160,9 @@ fn with_both_cables_pulled_nobody_fails_and_the_first_that_returns_serves() {
     rig.assert_service_whole();
 }
 
-/// The NIC's interrupt stays masked until this test has heard of the healing, which may take it a
-/// while: neither that the mask lasts nor that wakeups are lost again meanwhile is what is judged
-/// here.
+/// Sets limits for a test that checks neither how long the NIC's interrupt is masked nor whether
+/// wakeups are lost again meanwhile. The interrupt stays masked until the test has received the
+/// event of the healing, which may take a while.
 fn bear_the_mask(topology: &mut Topology) {
     topology.detect.masked_us = 10_000_000;
     topology.detect.lost_wakeup_window_us = 1_000;
@@ -197,7 +198,7 @@ fn a_lost_wakeup_heals_without_a_failover_and_without_a_loss() {
     // The domain is woken when half of this time is over.
     let limit_us = u64::from(rig.topology.detect.stall_us);
     assert!(delays_us[LOST_WAKEUPS / 2] <= limit_us, "healed after {delays_us:?} µs");
-    // What waits for the domain waits in its NIC.
+    // Frames for the sleeping domain wait in its NIC and are not lost.
     assert_nothing_happened(&rig.finish_traffic());
 }
 
@@ -246,7 +247,7 @@ fn an_idle_domain_proves_that_it_lives_and_a_dead_one_is_found() {
     assert!(median <= IDLE_LIMIT * emulation::slowness(), "found after {found_after:?}");
 }
 
-/// Uses all CPU that nobody of higher priority wants, until told to stop.
+/// Uses all CPU time that no thread of higher priority wants, until told to stop.
 fn hog(stop: &AtomicBool) {
     let mut n = 0_u64;
     while !stop.load(Ordering::Relaxed) {

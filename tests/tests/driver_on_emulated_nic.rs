@@ -38,7 +38,8 @@ impl Registers for Bar {
     }
 }
 
-/// The domain is driven turn by turn, so its calls have nobody to wake.
+/// Hypercalls that do nothing: the test drives the domain turn by turn, so there is no thread to
+/// wake.
 struct NoCalls;
 
 impl Hypercalls for NoCalls {
@@ -92,7 +93,7 @@ impl Bench {
         Self { nic, port, peer, slot, tx_pool }
     }
 
-    /// A driver that attaches to whatever its predecessor left of the NIC.
+    /// Starts a driver that attaches to the NIC in whatever state its predecessor left it.
     fn live(&self, role: Role) -> Life<'_> {
         let slot = &self.slot;
         let len = (layout::LOG_BASE + layout::LOG_BYTES - layout::CONTROL_BASE) as usize;
@@ -107,7 +108,7 @@ impl Bench {
         control.dma_iova.store(slot.dma_iova(), Ordering::Relaxed);
         control.rx_pool_iova.store(slot.rx_pool_iova(), Ordering::Relaxed);
         control.set_macs(&[MAC]);
-        // SAFETY: the only ones in this test.
+        // SAFETY: these are the only host rings in this test.
         let mut rings = unsafe { slot.host_rings() };
         for buffer in 0..1000 {
             provide(slot, &mut rings, buffer);
@@ -169,7 +170,7 @@ impl Life<'_> {
         self.rings.tx_post.publish();
     }
 
-    /// Turns until `holds`, or fails the test.
+    /// Runs turns of the driver until `holds` returns true, or fails the test.
     fn turn_until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !holds(self) {
@@ -185,7 +186,7 @@ impl Life<'_> {
         Some(entry.buffer)
     }
 
-    /// Next received frame; its buffer goes back.
+    /// Returns the next received frame and gives its buffer back.
     fn received(&mut self) -> Option<Vec<u8>> {
         let entry = self.rings.rx_done.pop().unwrap()?;
         self.rings.rx_done.release();
@@ -268,7 +269,8 @@ fn a_standby_hears_nothing_until_its_filters_open() {
     let mut life = bench.live(Role::Standby);
     bench.peer.send(&frame(EVERYONE, PEER, 100, 1));
     bench.peer.send(&frame(MAC, PEER, 100, 2));
-    // The NIC's own queue is in order: what it takes in later shows that these are gone.
+    // The NIC receives in order: that the third frame arrives first shows that these two were
+    // dropped.
     std::thread::sleep(Duration::from_millis(20));
 
     bench.nic.open_filters();

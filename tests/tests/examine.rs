@@ -1,4 +1,4 @@
-//! A living domain is looked into: paused, dumped, debugged. The service goes on.
+//! Examining a running domain: it is paused, dumped and debugged while the service continues.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -17,7 +17,8 @@ use supervisor::topology::{DumpSpec, Limits};
 use supervisor::{Event, RoleState};
 use warmspare_tests::rig::Rig;
 
-/// One after the other: these stop domains for a while, and look at what others do meanwhile.
+/// The tests run one at a time: they stop domains for a while and check what the others do
+/// meanwhile.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// A running system with its control socket, and a folder for dumps.
@@ -43,7 +44,7 @@ impl Stage {
         let rig = Rig::start_with(|topology| {
             topology.dumps = Some(dumps);
             topology.limits = limits;
-            // A drill by the clock would meet breakpoints that are meant for others.
+            // A scheduled drill would run into breakpoints that are meant for other code.
             topology.drill.every_s = 0;
         });
         let socket = folder.join("api.sock");
@@ -87,7 +88,7 @@ impl Stage {
         victim.inject(Cause::Crash, 2).unwrap();
     }
 
-    /// Since the test began no domain has failed.
+    /// Checks that no domain has failed since the test began.
     fn assert_no_failover(&self) {
         for event in self.rig.system.events().try_iter() {
             assert!(!matches!(event, Event::Failover(_)), "{event:?}");
@@ -159,7 +160,7 @@ fn a_paused_standby_takes_over_all_the_same() {
     assert!(!life.is_held());
 }
 
-/// What gdb says to these commands, in this folder.
+/// Runs gdb with these commands in this folder and returns its output.
 fn gdb(folder: &Path, arguments: &[&str], commands: &[String]) -> Output {
     let mut gdb = Command::new("gdb");
     gdb.args(["-batch", "-nx", "-ex", "set pagination off"]);
@@ -248,7 +249,8 @@ fn gdb_stops_in_the_transmit_path_of_the_domain_that_serves() {
     assert!(!opened.program.exists());
 }
 
-/// The same life serves, frames go through it, and nothing was taken for a failure.
+/// Checks that the same life of the domain still serves, that frames pass through it, and that no
+/// failure was reported.
 fn assert_goes_on(stage: &Stage, active: DomainId, epoch: u32) {
     let sent = |stage: &Stage| stage.state().counters["tx_frames"];
     let before = sent(stage);

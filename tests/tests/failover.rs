@@ -1,4 +1,4 @@
-//! The whole system on real KVM: faults are real, the truth comes from the sender outside.
+//! The whole system on real KVM: faults are real, and the sender outside judges the service.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
@@ -15,13 +15,13 @@ use warmspare_tests::emulation;
 use warmspare_tests::rig::{Rig, alone};
 
 const A_WHILE: Duration = Duration::from_millis(60);
-/// Failovers after which all that is made once has been made.
+/// Number of failovers after which all one-time allocations have been made.
 const WARM_UP: usize = 6;
-/// Failovers over which nothing may grow.
+/// Number of failovers over which resource usage must not grow.
 const MANY: usize = 40;
-/// By how much memory may grow in these, KiB. The sender's books take some 40 KiB for the datagrams
-/// of that time; what is left is 12 KiB a failover, less than the stack alone of a thread that
-/// stays.
+/// How much memory may grow over these failovers, in KiB. The sender's ledger takes about 40 KiB
+/// for the datagrams of that time; the rest amounts to 12 KiB a failover, which is less than the
+/// stack alone of a leaked thread.
 const MOST_KIB: usize = 512;
 
 /// Corrupts the active domain's code and checks that the other one takes over.
@@ -29,7 +29,7 @@ fn crash_once(rig: &Rig, site: Site) {
     let failed = rig.active();
     let life = rig.system.failover().life(failed).unwrap();
     fault::corrupt_code(rig.slot(failed), life.image(), site).unwrap();
-    // It may have nothing to do; a wake-up is enough to meet the fault in its loop.
+    // The domain may have nothing to do; a wake-up is enough for its loop to meet the fault.
     rig.slot(failed).kick.write(1).unwrap();
     let report = rig.wait_failover();
     assert_eq!(report.record.from, failed);
@@ -74,7 +74,8 @@ fn a_crash_while_the_spare_is_being_rebuilt_is_survived() {
     rig.assert_service_whole();
 }
 
-/// Switches a NIC's transmit unit off behind its driver's back: what the driver hands it stays there.
+/// Switches a NIC's transmit unit off without its driver's knowledge, so that frames the driver
+/// hands over stay in the NIC.
 fn jam_transmitter(slot: &DomainSlot) {
     let nic::BarAccess::Trapped(registers) = slot.nic.bar() else {
         panic!("an emulated NIC traps its registers");
@@ -83,7 +84,7 @@ fn jam_transmitter(slot: &DomainSlot) {
 }
 
 /// Both transmitters are jammed, so the same frames are in hand when the first and when the second
-/// domain fails: they are poison, and must not kill a third one.
+/// domain fails: they count as poison and must not cause a third failure.
 #[test]
 fn a_frame_in_hand_at_two_failures_is_dropped_and_kept() {
     let _alone = alone();
@@ -100,9 +101,9 @@ fn a_frame_in_hand_at_two_failures_is_dropped_and_kept() {
     rig.assert_service_whole();
 }
 
-/// Has a domain gone wrong publish something, and returns what is found of it. Its vCPU is held
-/// meanwhile, so that the domain itself publishes nothing over it: a wrong that is not noticed
-/// stays unnoticed.
+/// Lets `wrong` publish something invalid in a domain's name, and returns the violation that is
+/// found. The domain's vCPU is held meanwhile, so that the domain itself does not overwrite what
+/// was published: a violation that is not noticed stays unnoticed, and the test fails.
 fn provoke(rig: &Rig, wrong: impl Fn(&DomainSlot, u16)) -> Violation {
     let failed = rig.active();
     let life = rig.system.failover().life(failed).unwrap();
@@ -127,7 +128,7 @@ fn provoke(rig: &Rig, wrong: impl Fn(&DomainSlot, u16)) -> Violation {
     }
 }
 
-/// Where entry number `cursor` of a domain's RX_DONE ring stands.
+/// Returns the slot of entry number `cursor` in a domain's RX_DONE ring.
 fn received_entry(slot: &DomainSlot, cursor: u32) -> &Slot {
     let index = u64::from(cursor) % layout::RING_ENTRIES as u64;
     let address = layout::RX_DONE_BASE + index * shared_ring::entry::ENTRY_BYTES as u64;
@@ -220,12 +221,13 @@ fn a_paused_spare_uses_no_cpu() {
     rig.run_for(Duration::from_millis(900));
     let used_ns = clock.now_ns().unwrap() - before_ns;
     eprintln!("{used_ns} ns of CPU in 0.9 s");
-    // Its thread looks once a second whether it should end: that moment may be in between.
+    // The spare's thread checks once a second whether it should end, which may fall into this
+    // interval.
     assert!(used_ns < 1_000_000, "{used_ns} ns of CPU");
     rig.assert_service_whole();
 }
 
-/// What a process holds: descriptors, threads, resident memory in KiB.
+/// Returns what this process holds: descriptors, threads, and resident memory in KiB.
 fn held_by_us() -> [usize; 3] {
     let entries = |path: &str| std::fs::read_dir(path).unwrap().count();
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -247,7 +249,7 @@ fn many_failovers_leave_memory_threads_and_descriptors_flat() {
     };
     crash_many(WARM_UP);
     let before = held_by_us();
-    // On emulated processors each takes a second.
+    // On emulated processors each failover takes a second.
     crash_many(MANY / emulation::slowness().min(4) as usize);
     let after = held_by_us();
     eprintln!("descriptors, threads, KiB: {before:?}, and many failovers later {after:?}");

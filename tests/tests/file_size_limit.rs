@@ -1,4 +1,5 @@
-//! A process that may not write large files: alone in its file, because the limit is the process's.
+//! Test of a process that may not write large files. It is alone in its file, because the limit
+//! applies to the whole process.
 
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use warmspare_tests::rig::Rig;
 fn a_limit_of_file_sizes_costs_the_dump_and_not_the_service() {
     let dumps = std::env::temp_dir().join(format!("warmspare-fsize-{}", std::process::id()));
     let mut rig = Rig::start_with(|topology| topology.dumps = Some(DumpSpec::in_dir(&dumps)));
-    // Only now: the domains' own memory is files too. Below a core file, above what tests print.
+    // The limit is set only after the start, because the domains' own memory is in files too. It is
+    // below the size of a core file and above that of the tests' output.
     let limited = Command::new("prlimit")
         .args(["--fsize=2097152", "--pid", &std::process::id().to_string()])
         .status()

@@ -19,10 +19,10 @@ use warmspare_tests::rig::Rig;
 /// The second guest's MAC address.
 const SECOND: [u8; 6] = [0x52, 0x54, 0x00, 0x77, 0x73, 0x02];
 
-/// How long a hostile guest is let loose.
+/// How long a hostile guest runs.
 const FUZZ: Duration = Duration::from_secs(3);
 
-/// One system at a time.
+/// Lets one system run at a time.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -33,7 +33,7 @@ fn add_second(topology: &mut Topology) {
     topology.apps.push(AppSpec { socket, mac: MacAddress(SECOND) });
 }
 
-/// Has the serving driver crash, and waits for the other.
+/// Crashes the serving driver and waits for the failover.
 fn crash(rig: &Rig) {
     let failed = rig.active();
     let life = rig.system.failover().life(failed).unwrap();
@@ -95,7 +95,7 @@ impl Pair {
     }
 }
 
-/// A frame goes from one guest to the other.
+/// Sends a frame from one guest to the other.
 fn pass(from: &mut TestGuest, to: &mut TestGuest, number: u32) {
     to.offer_buffers();
     from.send(&frame(to.mac, from.mac, number));
@@ -144,7 +144,7 @@ fn a_guest_that_floods_and_takes_nothing_leaves_the_other_its_service() {
         }
     }
     let lost = pair.rig.system.switchboard().counters().rx_overrun.get();
-    assert!(lost > 0, "the first guest's frames were to find no room");
+    assert!(lost > 0, "the first guest's frames should have overrun");
 }
 
 #[test]
@@ -154,7 +154,8 @@ fn a_guest_with_corrupt_rings_leaves_the_other_its_service() {
     let [hostile, served] = &mut pair.guests;
     served.exchange(&pair.lan, 1);
     for ring in [&mut hostile.tx, &mut hostile.rx] {
-        // A loop of descriptors, one outside of memory, and an index that cannot be.
+        // The ring holds a loop of descriptors, a descriptor outside of memory, and an impossible
+        // index.
         ring.set_descriptor(0, ring.buffer(0), 64, 1, 0);
         ring.set_descriptor(1, u64::MAX - 8, 64, 0, 0);
         ring.offer(0);
@@ -173,7 +174,7 @@ fn a_guest_with_corrupt_rings_leaves_the_other_its_service() {
     pair.rig.wait_whole();
 }
 
-/// Bytes anywhere in both rings: descriptors, indices, flags.
+/// Random bytes anywhere in both rings: descriptors, indices, flags.
 fn scribbles() -> impl Strategy<Value = Vec<(u64, Vec<u8>)>> {
     let bytes = prop_oneof![
         prop::collection::vec(any::<u8>(), 1..16),
@@ -225,7 +226,7 @@ fn an_application_guest_ends_with_whoever_started_it() {
         .unwrap();
     rig.run_for(Duration::from_millis(200));
     assert_eq!(guest.try_wait().unwrap(), None, "it serves");
-    // As when the process that holds the other end is killed.
+    // This has the same effect as killing the process that holds the other end.
     drop(guest.stdin.take());
     assert!(guest.wait().unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! What the failed NIC still does after a takeover cannot hurt: its late frames do not keep the
+//! Late frames that the failed NIC still sends after a takeover do no harm: they do not keep the
 //! guest's address on the wrong port of a learning switch.
 
 use std::time::{Duration, Instant};
@@ -12,61 +12,64 @@ use warmspare_tests::frontend::{Connection, Station, TestGuest, number_of};
 use warmspare_tests::rig::Rig;
 
 const FAILOVERS: usize = 9;
-/// How long after a takeover the failed NIC's frame comes: before each announcement that is
-/// repeated.
+/// How long after a takeover the failed NIC's late frame comes: each value is before one of the
+/// repeated announcements.
 const LATE_BY: [Duration; 3] = [Duration::ZERO, Duration::from_millis(2), Duration::from_millis(8)];
-/// Twice the longest pause between two announcements of the default schedule (1, 5 and 20 ms), for
-/// the median.
+/// Limit on the median: twice the longest pause between two announcements of the default schedule
+/// (1, 5 and 20 ms).
 const LIMIT: Duration = Duration::from_millis(30);
-/// Numbers of frames that are none of the many.
+/// First number of the exchange frames, beyond the numbers of the repeated ones.
 const FIRST_EXCHANGE: u32 = 1_000_000;
 /// Longer than a frame stays unconfirmed.
 const CONFIRM: Duration = Duration::from_millis(10);
-/// Out of reach for so long: no announcement comes any more.
+/// A guest that is out of reach for this long gets no further announcement.
 const DEAF: Duration = Duration::from_secs(2);
 /// Ethertype for local experiments (IEEE 802).
 const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 
-/// A frame of the guest's to everybody, as the failed NIC may have had in its FIFO.
+/// A broadcast frame from the guest's address, like one that the failed NIC may have had in its
+/// FIFO.
 fn late_frame(mac: [u8; 6]) -> Vec<u8> {
     let mut frame = [&[0xff; 6][..], &mac, &ETHERTYPE].concat();
     frame.resize(60, 0);
     frame
 }
 
-/// Crashes the domain that serves and waits until the other one has its ring. Which it was.
+/// Crashes the serving domain and waits until the other one has its ring. Returns the failed
+/// domain.
 fn crash(rig: &Rig) -> DomainId {
     let failed = rig.crash_active();
     assert_eq!(rig.wait_failover().record.from, failed);
     failed
 }
 
-/// Sends a frame of the guest's from the port of a domain's NIC.
+/// Sends a frame with the guest's address from the port of a domain's NIC.
 fn stray(rig: &Rig, id: DomainId) {
     let port = rig.wires.port_of(rig.slot(id).nic.name()).expect("a switch port");
     port.send(&late_frame(rig.topology.apps[0].mac.0));
 }
 
-/// What has come in for the guest.
+/// Number of frames that have been received for the guest.
 fn served(rig: &Rig) -> u64 {
     rig.system.switchboard().counters().rx_frames.get()
 }
 
-/// Announcements so far.
+/// Number of announcements so far.
 fn announced(rig: &Rig) -> u64 {
     rig.system.switchboard().counters().announced.get()
 }
 
-/// Waits for traffic; the guest only answers, so what brings its address back is nothing but an
-/// announcement.
+/// Waits for traffic. The guest only answers, so only an announcement can bring its address back to
+/// the right port.
 fn wait_traffic(rig: &Rig) {
     let before = served(rig);
     rig.wait("traffic", |rig| served(rig) > before + 30);
 }
 
-/// A takeover, and a late frame of the failed NIC's after it. Returns for how long the guest, which
-/// says nothing itself, was out of reach then; nothing if no announcement was due any more, because
-/// this thread was kept from sending the late frame until the failed NIC had long been silent.
+/// Makes a takeover and then sends a late frame from the failed NIC. Returns for how long the
+/// guest, which sends nothing itself, was out of reach after that; `None` if no announcement was
+/// due any more, because this thread was delayed in sending the late frame until the failed NIC had
+/// long been silent.
 fn reach_after_late_frame(
     rig: &Rig,
     lan: &Station,
@@ -104,7 +107,8 @@ fn a_late_frame_of_the_failed_nic_does_not_keep_the_address_on_its_port() {
     let mut reached = Vec::new();
     for n in 0..FAILOVERS {
         guest.exchange(&lan, FIRST_EXCHANGE + n as u32);
-        // Until that is confirmed: it must not be sent again, and bring the address back.
+        // Waits until the guest's frame is confirmed: otherwise it would be sent again and bring
+        // the address back.
         rig.run_for(CONFIRM);
         let late_by = LATE_BY[n % LATE_BY.len()];
         reached.extend(reach_after_late_frame(&rig, &lan, &mut guest, late_by));
@@ -121,8 +125,8 @@ fn a_late_frame_of_the_failed_nic_does_not_keep_the_address_on_its_port() {
     assert!(median <= LIMIT * emulation::slowness(), "out of reach for {reached:?}");
 }
 
-/// The failed NIC's thread may have stood still for longer than announcements are repeated. Here the
-/// failed domain is left alone for a while, and with it its NIC.
+/// The failed NIC's thread may have stalled for longer than announcements are repeated. In this
+/// test the failed domain stays in quarantine for a while, and its NIC with it.
 #[test]
 fn nor_does_one_that_comes_after_the_last_announcement() {
     const LEFT_ALONE_S: u32 = 2;
@@ -139,7 +143,8 @@ fn nor_does_one_that_comes_after_the_last_announcement() {
         before = announced(&rig);
         std::thread::sleep(Duration::from_millis(100));
     }
-    // Until the guest has nothing left to answer, which would draw its address back.
+    // Repeats until the guest has nothing left to answer, because an answer would bring its address
+    // back.
     let mut before = 0;
     while served(&rig) > before {
         before = served(&rig);

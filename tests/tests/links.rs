@@ -1,5 +1,6 @@
-//! Links and switch ports. Link changes are told by the NICs' own vector: nobody asks, so more NICs
-//! cost nothing more. A port that is dead while its link is up is found by probes.
+//! Links and switch ports. The NICs report link changes through a vector of their own, so the
+//! supervisor does not poll, and more NICs cost nothing more. A port that is dead while its link is
+//! up is found by probes.
 
 use std::fs;
 use std::time::Duration;
@@ -13,10 +14,10 @@ use warmspare_tests::rig::{Rig, alone};
 
 const SILENCE: Duration = Duration::from_millis(600);
 const DEAD_PORTS: usize = 3;
-/// For the median: two and a half times what is promised.
+/// Limit on the median: two and a half times the time that is promised.
 const LEFT_WITHIN: Duration = Duration::from_millis(50);
 
-/// A system of so many domains, each with its own NIC, and a guest that nobody talks to.
+/// A system of `domains` domains, each with its own NIC, and a guest that gets no traffic.
 fn idle_system(domains: usize) -> Rig {
     let mut rig = Rig::start_with(|topology| {
         let domain = |n: usize| DomainSpec {
@@ -36,7 +37,7 @@ fn idle_system(domains: usize) -> Rig {
 fn supervisor_sleeps() -> u64 {
     let tasks = fs::read_dir("/proc/self/task").expect("our threads");
     let counts = tasks.flatten().filter_map(|task| {
-        // A thread may end while we look.
+        // A thread may end while its entry is being read.
         let name = fs::read_to_string(task.path().join("comm")).ok()?;
         let status = fs::read_to_string(task.path().join("status")).ok()?;
         let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
@@ -48,14 +49,14 @@ fn supervisor_sleeps() -> u64 {
     counts[0]
 }
 
-/// How often the supervisor wakes while nothing happens.
+/// Returns how often the supervisor wakes while nothing happens.
 fn wakes_in_silence(rig: &Rig) -> u64 {
     let before = supervisor_sleeps();
     rig.run_for(SILENCE);
     supervisor_sleeps() - before
 }
 
-/// Every NIC's cable is pulled and plugged in again, and each change is told of.
+/// Pulls every NIC's cable and plugs it in again, and checks that each change is reported.
 fn assert_every_link_is_watched(rig: &Rig, domains: usize) {
     for index in 0..domains {
         let id = DomainId(index as u8);
@@ -82,12 +83,12 @@ fn link_supervision_costs_the_same_with_two_nics_and_with_eight() {
         wakes
     });
     eprintln!("the supervisor woke {} times for 2 NICs, {} for {MAX_DOMAINS}", wakes[0], wakes[1]);
-    // The idle proof of the domain that serves wakes it some times a second, whatever the others
-    // are; a poll of six more links would show as a multiple.
+    // The idle proof of life wakes the serving domain several times a second, independent of the
+    // number of other domains; polling six more links would show as a multiple.
     assert!(wakes[1] <= 2 * wakes[0] + 10, "{wakes:?}");
 }
 
-/// A system whose standby probes, and the domains that serve and stand by.
+/// A system whose standby probes; also returns the serving domain and the standby.
 fn probing_system() -> (Rig, DomainId, DomainId) {
     let rig = Rig::start_with(|topology| topology.drill.probe_ms = 5);
     let active = rig.active();
@@ -100,8 +101,8 @@ fn is_fit(rig: &Rig, id: DomainId) -> bool {
     rig.system.failover().views()[id.index()].health() == Health::Healthy
 }
 
-/// The port of the NIC that serves dies, and lives again when it has been left. Returns how long
-/// that took.
+/// Makes the serving NIC's port dead, and alive again after the failover. Returns the time from the
+/// port's death to the verdict.
 fn leave_dead_port(rig: &Rig) -> Duration {
     let active = rig.active();
     let standby = DomainId(1 - active.0);
@@ -111,7 +112,8 @@ fn leave_dead_port(rig: &Rig) -> Duration {
     assert!(matches!(report.record.verdict, Verdict::Port), "{:?}", report.record.verdict);
     assert_eq!((report.record.from, report.record.to), (active, Some(standby)));
 
-    // The domain is built anew, and unfit as long as its port is dead; the other one is not blamed.
+    // The domain is rebuilt, and is unfit as long as its port is dead; the other domain is not
+    // blamed.
     rig.wait_whole();
     rig.wait("an unfit standby", |rig| !is_fit(rig, active));
     rig.run_for(SILENCE);
@@ -145,7 +147,7 @@ fn a_port_that_dies_under_the_standby_makes_it_unfit_and_nothing_else() {
         _ => None,
     });
     assert_eq!(blame, Some(Blame::Wire));
-    // What is told may have been before, when the machine stood still.
+    // The reported drill may be an earlier one if the machine stalled.
     rig.wait("an unfit standby", |rig| !is_fit(rig, standby));
     assert!(!rig.system.failover().is_redundant());
     rig.set_port_dead(standby, false);

@@ -1,4 +1,4 @@
-//! A failed domain leaves a folder that gdb can open; a disk that is full costs the dump only.
+//! A failed domain leaves a folder that gdb can open; if the disk is full, only the dump is lost.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use supervisor::Event;
 use supervisor::topology::DumpSpec;
 use warmspare_tests::rig::Rig;
 
-/// A folder of a test's own; removed at its end.
+/// A folder for one test; removed at its end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -63,7 +63,7 @@ fn wait_dump(rig: &Rig) -> Result<PathBuf, String> {
     })
 }
 
-/// What gdb says to these commands.
+/// Runs gdb with these commands and returns its output.
 fn gdb(folder: &Path, commands: &[&str]) -> String {
     let mut gdb = Command::new("gdb");
     gdb.args(["-batch", "-nx"]);

@@ -1,4 +1,4 @@
-//! `warmspare report` as a user meets it. The campaigns here are made up; nothing was injected.
+//! `warmspare report` as a user runs it. The campaigns here are made up; nothing was injected.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ const TOKEN: &str = "0123456789abcdef";
 struct Campaign(PathBuf);
 
 impl Campaign {
-    /// With two crashes and one fault that was never reached.
+    /// Creates a campaign with two crashes and one fault that was never reached.
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("warmspare-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
@@ -148,7 +148,7 @@ impl Server {
         Self { program, port }
     }
 
-    /// Status line and body.
+    /// Sends a GET request and returns the status line and the body.
     fn get(&self, path: &str, headers: &str) -> (String, String) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -199,7 +199,7 @@ fn beyond_loopback_the_page_takes_the_token() {
     let right = format!("Authorization: Bearer {TOKEN}\r\n");
     assert!(server.get("/page.html", &right).1.contains("2 of 2 detected"));
 
-    // A browser that is given the token opens the page, and the page's own script works there.
+    // A browser that is given the token can open the page, and the page's own script works there.
     let browser = Browser::start();
     browser.look(Look { width: 500, height: 900, dark: true });
     browser.open(&format!("http://127.0.0.1:{}/#token={TOKEN}", server.port));

@@ -1,4 +1,5 @@
-//! Who takes over, and what a second fault does: policies, more than one spare, links, quarantine.
+//! Which domain takes over, and what a second fault does: policies, several spares, links,
+//! quarantine.
 
 use std::time::{Duration, Instant};
 
@@ -27,14 +28,14 @@ fn three_domains(topology: &mut Topology) {
     topology.domains.push(third);
 }
 
-/// Corrupts a domain's code; where it serves, it meets the fault at once.
+/// Corrupts a domain's code; if the domain serves, it meets the fault at once.
 fn corrupt(rig: &Rig, id: DomainId) {
     let life = rig.system.failover().life(id).unwrap();
     fault::corrupt_code(rig.slot(id), life.image(), Site::Loop).unwrap();
     rig.slot(id).kick.write(1).unwrap();
 }
 
-/// Makes a domain's whole text invalid and wakes it, so that it crashes wherever it stands.
+/// Makes a domain's whole text invalid and wakes it, so that it crashes wherever it is executing.
 fn ruin(rig: &Rig, id: DomainId) {
     let life = rig.system.failover().life(id).unwrap();
     for segment in life.image().segments() {
@@ -55,8 +56,8 @@ fn of_two_spares_the_first_takes_over_and_then_the_other() {
     let _alone = alone();
     let rig = Rig::start_with(|topology| {
         three_domains(topology);
-        // One that has failed stays away: it cannot be back, and first again, when the next one
-        // fails.
+        // A failed domain stays in quarantine, so that it cannot be back, and first in order again,
+        // when the next one fails.
         topology.limits =
             Limits { failures: 1, quarantine_s: 1, quarantine_max_s: 1, ..topology.limits };
     });
@@ -64,7 +65,7 @@ fn of_two_spares_the_first_takes_over_and_then_the_other() {
     corrupt(&rig, A);
     corrupt(&rig, B);
     let mut records = [rig.wait_failover().record, rig.wait_failover().record];
-    // Two threads tell of them.
+    // Two threads report these failovers.
     records.sort_by_key(|record| record.verdict_ns);
     let [first, second] = records;
     assert_eq!((first.from, first.to), (A, Some(B)));
@@ -98,7 +99,7 @@ fn a_spare_that_crashes_while_it_takes_over_leaves_the_service_to_the_rebuilt_do
     ruin_quietly(&rig, B);
     corrupt(&rig, A);
     let mut records = [rig.wait_failover().record, rig.wait_failover().record];
-    // Two threads tell of them.
+    // Two threads report these failovers.
     records.sort_by_key(|record| record.verdict_ns);
     assert_eq!(records.map(|r| (r.from, r.was_active)), [(A, true), (B, true)]);
     rig.wait_whole();
@@ -106,7 +107,7 @@ fn a_spare_that_crashes_while_it_takes_over_leaves_the_service_to_the_rebuilt_do
     rig.assert_service_whole();
 }
 
-/// The same as [`ruin`], and the domain sleeps on.
+/// Makes a domain's text invalid like [`ruin`], but lets the domain sleep on.
 fn ruin_quietly(rig: &Rig, id: DomainId) {
     let life = rig.system.failover().life(id).unwrap();
     fault::corrupt_code(rig.slot(id), life.image(), Site::Loop).unwrap();
@@ -157,8 +158,8 @@ fn an_unattached_spare_leaves_its_nic_alone_until_it_takes_over() {
         corrupt(&rig, failed);
         let record = rig.wait_failover().record;
         assert_eq!((record.from, record.to.is_some()), (failed, true), "round {round}");
-        let heir = rig.system.failover().life(rig.active()).unwrap();
-        rig.wait("the driver to attach", |_| heir.is_attached());
+        let successor = rig.system.failover().life(rig.active()).unwrap();
+        rig.wait("the driver to attach", |_| successor.is_attached());
         rig.wait_whole();
         rig.run_for(A_WHILE);
     }

@@ -1,5 +1,5 @@
-//! Both domains on one NIC: only the one that serves drives it, and the spare attaches its own rings
-//! when it takes over.
+//! Both domains share one NIC: only the serving domain drives it, and the spare attaches its own
+//! rings when it takes over.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use warmspare_tests::rig::Rig;
 const A: DomainId = DomainId(0);
 const B: DomainId = DomainId(1);
 const FAILOVERS: usize = 20;
-/// A NIC whose engine does not get a processor for ten milliseconds is reset: right, and no rule.
+/// Number of failovers that may take a reset. A NIC whose engine does not get a processor for ten
+/// milliseconds is reset, which is correct but must not be frequent.
 const RESETS: usize = 2;
 
 fn share(topology: &mut Topology) {
@@ -36,8 +37,8 @@ fn crashes_to_and_fro_on_one_nic_lose_no_accepted_frame() {
         let report = rig.wait_failover();
         assert_eq!((report.record.from, report.record.to.is_some()), (active, true), "{report:?}");
         rig.wait_whole();
-        let heir = rig.slot(rig.active());
-        let path = heir.status().attach_path.load(Ordering::Relaxed);
+        let successor = rig.slot(rig.active());
+        let path = successor.status().attach_path.load(Ordering::Relaxed);
         resets += usize::from(path != attach::REATTACH);
         rig.run_for(Duration::from_millis(20));
     }
@@ -56,7 +57,7 @@ fn a_standby_that_fails_leaves_the_nic_to_the_domain_that_serves() {
     assert_eq!(rig.active(), A);
     for _ in 0..3 {
         let echoed = rig.system.switchboard().counters().tx_frames.get();
-        // Paused, it meets no corrupted code: it is expelled, as by a detector.
+        // A paused domain runs no corrupted code, so the test expels it, as a detector would.
         rig.system.failover().life(B).expect("a life").force_out();
         let epoch = rig.system.failover().state(B).1;
         rig.system.failover().verdict(B, epoch, supervisor::Verdict::Unready, 0);
@@ -78,7 +79,7 @@ fn both_failing_at_once_leave_a_service_all_the_same() {
         // The spare crashes in the first turn of its loop, after it has attached.
         crash(&rig, standby, Site::Loop);
         crash(&rig, active, Site::ALL[n % 3]);
-        // Each thread tells of its own domain, in whatever order.
+        // Each thread reports its own domain; the order is not fixed.
         let mut failed =
             [rig.wait_failover(), rig.wait_failover()].map(|report| report.record.from);
         failed.sort();

@@ -1,4 +1,4 @@
-//! Any number of those who look, some of them stuck, delay neither the data path nor a failover.
+//! Any number of watching clients, some of them stuck, delay neither the data path nor a failover.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -20,8 +20,7 @@ const STUCK: usize = 10;
 const SCRAPE_PERIOD: Duration = Duration::from_millis(100);
 const CRASHES: usize = 12;
 const FLOOD: usize = 20_000;
-/// A failover that is watched may take so many times as long as one that is not, and this much
-/// more.
+/// Limit on a watched failover: this many times as long as an unwatched one, plus the slack below.
 const MOST_TIMES: f64 = 2.0;
 const SLACK_US: f64 = 1000.0;
 
@@ -52,7 +51,7 @@ impl Watched {
         }
     }
 
-    /// Crashes the active domain so often; the newest failures, newest first.
+    /// Crashes the active domain `times` times; returns the newest failures, newest first.
     fn crash(&self, times: usize) -> Vec<FailoverView> {
         for n in 0..times {
             self.rig.wait_whole();
@@ -76,7 +75,7 @@ fn subscribe(socket: &Path) -> UnixStream {
     stream
 }
 
-/// Reads until told to stop, and counts the lines.
+/// Reads lines until told to stop, and counts them.
 fn read_on(
     mut stream: UnixStream,
     stop: Arc<AtomicBool>,
@@ -106,7 +105,7 @@ fn scrape(socket: PathBuf, stop: Arc<AtomicBool>) -> JoinHandle<usize> {
     })
 }
 
-/// Verdict to first frame, in the median, microseconds.
+/// Median time from verdict to first frame, in microseconds.
 fn median_switch_us(failovers: &[FailoverView]) -> f64 {
     let switch = |f: &FailoverView| Some(f.phases.release_us? + f.phases.first_frame_us?);
     let mut all: Vec<f64> = failovers.iter().filter_map(switch).collect();
@@ -115,7 +114,7 @@ fn median_switch_us(failovers: &[FailoverView]) -> f64 {
     all[all.len() / 2]
 }
 
-/// Reads what a subscriber that was stuck has missed, and how much it is told that it lost.
+/// Reads what a stuck subscriber has missed, and returns how many events it is told that it lost.
 fn told_lost(stuck: UnixStream) -> u64 {
     stuck.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut lines = BufReader::new(stuck).lines().map_while(Result::ok);
@@ -153,7 +152,7 @@ fn a_hundred_subscribers_and_a_scraper_keep_no_failover_from_its_end() {
     readers.into_iter().for_each(|reader| reader.join().unwrap());
     assert!(scraper.join().unwrap() > 0);
 
-    // More than the stuck ones' connections hold, so that they lose something.
+    // This is more than the connections of the stuck clients hold, so that they lose events.
     for n in 0..FLOOD {
         watched.plane.record(&Event::Link { nic: "nic-x".into(), up: n % 2 == 0 });
     }

@@ -1,5 +1,6 @@
-//! Bulk data over TCP whose every byte is known: blocks of 64 KiB, the first eight bytes of each
-//! its number, the rest always the same noise.
+//! Sends and receives bulk data over TCP, of which every byte is known in advance. It is sent in
+//! blocks of 64 KiB: the first eight bytes of each block are its number, and the rest are always
+//! the same pseudo-random bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +8,7 @@ use std::thread;
 
 use warmspare_linux_guest::{BLOCK_BYTES, SINK_PORT, SOURCE_PORT, block};
 
-/// Starts both.
+/// Starts both servers, the sink and the source.
 pub(crate) fn spawn() -> io::Result<()> {
     serve(SINK_PORT, sink)?;
     serve(SOURCE_PORT, source)

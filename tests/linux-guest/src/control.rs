@@ -1,4 +1,4 @@
-//! What the test asks for: a line in, a line out.
+//! Serves the test's requests: each request is one line, and so is each reply.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -10,7 +10,7 @@ use crate::{VIRTIO, sys};
 
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_net";
 
-/// Serves for ever.
+/// Serves requests for ever.
 pub(crate) fn serve(path: &str, address: Ipv4Addr, mut pair: Option<Pair>) -> io::Result<()> {
     let port = OpenOptions::new().read(true).write(true).open(path)?;
     sys::make_raw(&port)?;
@@ -46,7 +46,7 @@ fn obey(request: &str, address: Ipv4Addr, listener: &mut Option<Listener>) -> io
             Ok(String::new())
         }
         "groups stop" => {
-            let listener = listener.take().ok_or_else(|| io::Error::other("nobody listens"))?;
+            let listener = listener.take().ok_or_else(|| io::Error::other("no listener"))?;
             Ok(listener.finish())
         }
         "link down" => sys::switch(&with()?, false).map(|()| String::new()),
@@ -62,7 +62,7 @@ fn obey(request: &str, address: Ipv4Addr, listener: &mut Option<Listener>) -> io
     }
 }
 
-/// Carrier, how often it changed, and the counters that tell of damage.
+/// Reports the carrier, how often it changed, and the counters of frames, errors and drops.
 fn status(interface: &str) -> io::Result<String> {
     let folder = format!("/sys/class/net/{interface}");
     let names = [
@@ -84,7 +84,8 @@ fn status(interface: &str) -> io::Result<String> {
     Ok(words.join(" "))
 }
 
-/// Datagrams for which a socket had no room: a column of the table of UDP.
+/// How many datagrams were dropped because a socket's receive buffer was full: a column of the UDP
+/// table in `/proc/net/snmp`.
 fn full_sockets(snmp: &str) -> Option<u64> {
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp:"));
     let (names, values) = (lines.next()?, lines.next()?);
@@ -92,7 +93,8 @@ fn full_sockets(snmp: &str) -> Option<u64> {
     values.split_whitespace().nth(place)?.parse().ok()
 }
 
-/// What stays what it is as long as the guest runs, wherever that is; and since when it runs.
+/// Reports the guest's boot ID and MAC address, which stay the same as long as it runs, even if it
+/// is migrated, and its uptime.
 fn identity(interface: &str) -> io::Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let mac = fs::read_to_string(format!("/sys/class/net/{interface}/address"))?;
@@ -101,7 +103,7 @@ fn identity(interface: &str) -> io::Result<String> {
     Ok(format!("boot={} mac={} uptime={seconds}", boot.trim(), mac.trim()))
 }
 
-/// How many lines of the kernel's log are errors or worse, and the last of them.
+/// Reports how many lines of the kernel's log have severity error or worse, and the last of them.
 fn kernel_errors() -> String {
     let log = sys::kernel_log();
     let is_error = |line: &&str| ["<0>", "<1>", "<2>", "<3>"].iter().any(|l| line.starts_with(l));
@@ -113,12 +115,12 @@ fn bind(what: &str, device: &str) -> io::Result<()> {
     fs::write(format!("{DRIVER}/{what}"), device)
 }
 
-/// The virtio device that the driver has.
+/// Name of the virtio device that the driver is bound to.
 fn device() -> io::Result<String> {
     virtio_devices(DRIVER)?.pop().ok_or_else(|| io::Error::other("the driver has no device"))
 }
 
-/// A network device without a driver.
+/// Name of a virtio network device without a driver.
 fn unbound_device() -> io::Result<String> {
     let all = virtio_devices("/sys/bus/virtio/devices")?;
     let is_free = |name: &String| {

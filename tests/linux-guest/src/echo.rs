@@ -1,4 +1,4 @@
-//! Echo, as in RFC 862.
+//! The echo service of RFC 862.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -6,7 +6,7 @@ use std::thread;
 
 use warmspare_linux_guest::ECHO_PORT as PORT;
 
-/// Starts both, for IPv4 and IPv6.
+/// Starts the UDP and the TCP server, both for IPv4 and IPv6.
 pub(crate) fn spawn() -> io::Result<()> {
     let datagrams = UdpSocket::bind(("::", PORT))?;
     thread::Builder::new().name("udp-echo".into()).spawn(move || echo_datagrams(&datagrams))?;
@@ -22,7 +22,8 @@ pub(crate) fn spawn() -> io::Result<()> {
 fn echo_datagrams(socket: &UdpSocket) {
     let mut bytes = vec![0; 65_536];
     loop {
-        // Errors tell of earlier datagrams that did not arrive; the sender's books show them too.
+        // Errors report earlier datagrams that did not arrive. They are ignored, since the sender's
+        // ledger shows the loss too.
         if let Ok((len, from)) = socket.recv_from(&mut bytes) {
             let _ = socket.send_to(&bytes[..len], from);
         }

@@ -1,20 +1,21 @@
-//! Frames to all and to groups, numbered: what the LAN sends to the guest, and how often each came.
+//! Numbered broadcast and multicast frames that the LAN sends to the guest, and a tally of how
+//! often each arrived.
 //!
-//! Each is what it says it is as far as a NIC and a bridge that snoops on groups look at it; the last
-//! eight bytes are a mark and a number.
+//! Each frame is valid in the fields that a NIC and a bridge with multicast snooping look at. Its
+//! last eight bytes are a mark and its number.
 
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Most frames of a kind.
+/// The most frames of each kind.
 pub const MOST: u32 = 1 << 16;
 const MARK: [u8; 4] = *b"wsgp";
 const TAIL_BYTES: usize = 8;
-/// Without the checksum at the end.
+/// Length of a frame, without the checksum at its end.
 const FRAME_BYTES: usize = 86;
 
-/// What is sent to a group.
+/// The kinds of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An IPv4 broadcast.
@@ -28,10 +29,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Broadcast, Self::Multicast, Self::Arp, Self::Neighbour];
 
-    /// As in reports.
+    /// Name of the kind in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Broadcast => "broadcast",
@@ -44,7 +45,8 @@ impl Kind {
     fn destination(self) -> [u8; 6] {
         match self {
             Self::Broadcast | Self::Arp => [0xff; 6],
-            // 224.0.0.251: link-local groups are for everybody (RFC 4541, 2.1.2).
+            // The group 224.0.0.251: snooping bridges forward link-local groups to every port
+            // (RFC 4541, 2.1.2).
             Self::Multicast => [0x01, 0x00, 0x5e, 0x00, 0x00, 0xfb],
             Self::Neighbour => [0x33, 0x33, 0xff, 0x77, 0x73, 0x02],
         }
@@ -58,7 +60,7 @@ impl Kind {
         }
     }
 
-    /// The frame with this number.
+    /// Builds the frame with this number.
     pub fn frame(self, source: [u8; 6], number: u32) -> [u8; FRAME_BYTES] {
         let mut frame = [0; FRAME_BYTES];
         frame[..6].copy_from_slice(&self.destination());
@@ -76,7 +78,8 @@ impl Kind {
         frame
     }
 
-    /// Whose frame this is, of which kind and number; `None` if it is not one of these.
+    /// Returns the source address, kind and number of a frame; `None` if it is not one of these
+    /// frames.
     pub fn parse(frame: &[u8]) -> Option<([u8; 6], Self, u32)> {
         let frame: &[u8; FRAME_BYTES] = frame.try_into().ok()?;
         let (mark, number) = frame[FRAME_BYTES - TAIL_BYTES..].split_at(4);
@@ -88,7 +91,7 @@ impl Kind {
     }
 }
 
-/// A UDP datagram's header in the frame (RFC 791), from the host of the test.
+/// Writes the IPv4 header (RFC 791) of a UDP datagram from the host of the test.
 fn ipv4_header(frame: &mut [u8; FRAME_BYTES], to: [u8; 4]) {
     const UDP: u8 = 17;
     let header = &mut frame[14..34];
@@ -102,7 +105,7 @@ fn ipv4_header(frame: &mut [u8; FRAME_BYTES], to: [u8; 4]) {
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// A neighbour solicitation's header in the frame (RFC 8200, 3; RFC 4861, 4.3).
+/// Writes the headers of a neighbour solicitation (RFC 8200, 3; RFC 4861, 4.3).
 fn ipv6_header(frame: &mut [u8; FRAME_BYTES]) {
     const ICMP: u8 = 58;
     const SOLICITATION: u8 = 135;
@@ -115,23 +118,23 @@ fn ipv6_header(frame: &mut [u8; FRAME_BYTES]) {
     header[35..41].copy_from_slice(&[1, 0xff, 0x77, 0x73, 0x02, SOLICITATION]);
 }
 
-/// A socket that sends and sees the frames of one interface as they are.
+/// A socket that sends and receives raw frames on one interface.
 pub struct FrameSocket(OwnedFd);
 
 impl FrameSocket {
-    /// One that sees what comes to an interface, and can send. What the interface sends itself is
-    /// not seen again.
+    /// Opens a socket that receives all frames that arrive at an interface, and can send. Frames
+    /// that the interface sends are not received.
     ///
     /// # Errors
-    /// There is no such interface, or it is not permitted.
+    /// There is no such interface, or this process may not open such sockets.
     pub fn open(interface: &CStr) -> io::Result<Self> {
         Self::open_for(interface, libc::ETH_P_ALL as u16)
     }
 
-    /// The same for frames of one EtherType.
+    /// Opens the same kind of socket, which receives only frames of one EtherType.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// As for [`Self::open`].
     pub fn open_for(interface: &CStr, ether_type: u16) -> io::Result<Self> {
         let socket = Self::bound(interface, ether_type)?;
         socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
@@ -140,16 +143,17 @@ impl FrameSocket {
         Ok(socket)
     }
 
-    /// One that only sends: nothing is copied to it.
+    /// Opens a socket that can only send: no received frames are copied to it.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// As for [`Self::open`].
     pub fn sender(interface: &CStr) -> io::Result<Self> {
         Self::bound(interface, 0)
     }
 
     fn bound(interface: &CStr, protocol: u16) -> io::Result<Self> {
-        // SAFETY: a C string. Not by sysfs, which shows the namespace that it was mounted in.
+        // The index is not read from sysfs, which shows the namespace that it was mounted in.
+        // SAFETY: `interface` is a C string.
         let index = unsafe { libc::if_nametoindex(interface.as_ptr()) };
         if index == 0 {
             return Err(io::Error::last_os_error());
@@ -158,7 +162,7 @@ impl FrameSocket {
         // SAFETY: plain integers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, kind, i32::from(protocol.to_be())) };
         checked(fd as isize)?;
-        // SAFETY: a descriptor that has just been opened, and is nobody else's.
+        // SAFETY: the descriptor has just been opened, and has no other owner.
         let socket = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         // SAFETY: all-zero bytes are a valid address.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -189,7 +193,7 @@ impl FrameSocket {
     /// Sends a frame.
     ///
     /// # Errors
-    /// The interface is down, or has no room.
+    /// The interface is down, or its queue is full.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: the frame has the length that it is said to have.
         let sent = unsafe {
@@ -198,10 +202,11 @@ impl FrameSocket {
         checked(sent).map(drop)
     }
 
-    /// The next frame; its length, which may be more than what `into` has room for.
+    /// Receives the next frame into `into`. Returns the frame's length, which may be more than
+    /// `into` has room for.
     ///
     /// # Errors
-    /// None comes within a second.
+    /// No frame comes within a second.
     pub fn receive(&self, into: &mut [u8]) -> io::Result<usize> {
         // SAFETY: the buffer has the length that it is said to have.
         checked(unsafe {
@@ -214,12 +219,12 @@ fn checked(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// How often each number of a kind came.
+/// How often each frame of a kind arrived, by its number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally(Vec<u8>);
 
 impl Tally {
-    /// One has come.
+    /// Counts a frame that has arrived.
     pub fn add(&mut self, number: u32) {
         let index = number.min(MOST - 1) as usize;
         if self.0.len() <= index {
@@ -228,25 +233,26 @@ impl Tally {
         self.0[index] = self.0[index].saturating_add(1);
     }
 
-    /// Frames that came again.
+    /// How many frames arrived again.
     pub fn doubled(&self) -> u64 {
         self.0.iter().map(|&times| u64::from(times.saturating_sub(1))).sum()
     }
 
-    /// The numbers below `sent` that never came.
+    /// The numbers below `sent` whose frames never arrived.
     pub fn missing(&self, sent: u32) -> Vec<u32> {
         let came = |n: u32| self.0.get(n as usize).is_some_and(|&times| times > 0);
         (0..sent).filter(|&n| !came(n)).collect()
     }
 
-    /// As a word: the runs of numbers that came as often, `TIMES*COUNT` each.
+    /// Encodes the tally as one word: `TIMES*COUNT` for each run of consecutive numbers that
+    /// arrived equally often.
     pub fn to_word(&self) -> String {
         let runs = self.0.chunk_by(|a, b| a == b);
         let runs: Vec<_> = runs.map(|run| format!("{}*{}", run[0], run.len())).collect();
         runs.join(",")
     }
 
-    /// Back from [`Self::to_word`].
+    /// Decodes the result of [`Self::to_word`].
     pub fn from_word(word: &str) -> Option<Self> {
         let mut all = Vec::new();
         for run in word.split(',').filter(|run| !run.is_empty()) {

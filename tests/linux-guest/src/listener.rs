@@ -11,18 +11,18 @@ use warmspare_linux_guest::groups::{FrameSocket, Kind, Tally};
 
 use crate::sys;
 
-/// Between two of the guest's own broadcasts.
+/// Time between two of the guest's own broadcasts.
 const OWN_EVERY: Duration = Duration::from_millis(5);
 
-/// What was heard so far.
+/// The frames received so far.
 #[derive(Default)]
 struct Heard {
     tallies: [Tally; Kind::ALL.len()],
-    /// The guest's own frames that came back.
+    /// How many of the guest's own frames came back.
     own: u64,
 }
 
-/// The running threads.
+/// The running threads, one that listens and one that sends.
 pub(crate) struct Listener {
     stop: Arc<AtomicBool>,
     heard: Arc<Mutex<Heard>>,
@@ -30,7 +30,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens on an interface.
+    /// Starts to listen and to send on an interface.
     pub(crate) fn start(interface: &str) -> io::Result<Self> {
         let own = sys::mac_of(interface)?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -46,7 +46,7 @@ impl Listener {
                 if stopped.load(Ordering::Acquire) {
                     return;
                 }
-                // One that finds no room is one less.
+                // A frame that finds the queue full is simply not sent.
                 let _ = socket.send(&Kind::Broadcast.frame(own, number));
                 thread::sleep(OWN_EVERY);
             }
@@ -54,7 +54,8 @@ impl Listener {
         Ok(Self { stop, heard, threads: [listens, sends] })
     }
 
-    /// Ends, and says what was heard: a word for each kind, and one for the guest's own.
+    /// Stops the threads and reports what was received: a word for each kind, and one for the
+    /// guest's own frames.
     pub(crate) fn finish(self) -> String {
         self.stop.store(true, Ordering::Release);
         for thread in self.threads {
@@ -71,7 +72,7 @@ impl Listener {
 fn listen(socket: &FrameSocket, own: [u8; 6], stop: &AtomicBool, heard: &Mutex<Heard>) {
     let mut bytes = [0; 2048];
     while !stop.load(Ordering::Acquire) {
-        // Nothing for a second: look whether it is over.
+        // If no frame came for a second, check again whether to stop.
         let Ok(len) = socket.receive(&mut bytes) else { continue };
         let frame = &bytes[..len.min(bytes.len())];
         let Some((source, kind, number)) = Kind::parse(frame) else { continue };

@@ -1,8 +1,8 @@
 //! Init of a Linux guest whose network is under test.
 //!
-//! It brings its one virtio NIC up, or does what a user does with two NICs (`warmspare.nics=pair`),
-//! echoes UDP and TCP, moves bulk data with its contents checked, and does what a line on its second
-//! serial port asks for. Started anew by a reboot, it says `ready` again.
+//! It brings up its one virtio NIC, or uses two NICs as a user would (`warmspare.nics=pair`). It
+//! echoes UDP and TCP, sends and receives bulk data whose contents are checked, and carries out the
+//! requests that arrive as lines on its second serial port. After a reboot it says `ready` again.
 
 mod bulk;
 mod control;
@@ -13,7 +13,7 @@ mod sys;
 
 use pair::Pair;
 
-/// Where requests come from.
+/// The serial port that requests arrive on.
 const CONTROL: &str = "/dev/ttyS1";
 
 /// Driver of the NIC under test.

@@ -1,5 +1,6 @@
-//! Two NICs and one address: what a Linux user does today against a NIC that dies. Either the
-//! kernel's bonding, or a program that polls the link and moves address and route to the other NIC.
+//! Two NICs and one address: how a Linux user protects against a failing NIC today. This is either
+//! the kernel's bonding, or a program that polls the link and moves the address and the route to
+//! the other NIC.
 
 use std::ffi::CString;
 use std::fs;
@@ -15,10 +16,10 @@ use warmspare_linux_guest::groups::FrameSocket;
 use crate::sys;
 
 const DRIVER: &str = "igb";
-/// The kernel makes the first bond itself, when the module is loaded.
+/// Name of the bond. The kernel creates the first bond itself when the module is loaded.
 const BOND: &str = "bond0";
 const BONDS: &str = "/sys/class/net/bonding_masters";
-/// The default route's other end: the host of the test.
+/// The gateway of the default route: the host of the test.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 
 /// The two NICs.
@@ -29,12 +30,13 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Waits for both; neither is used yet.
+    /// Waits until both NICs are there; neither is used yet.
     pub(crate) fn new(address: Ipv4Addr) -> io::Result<Self> {
         Ok(Self { nics: sys::wait_interfaces(DRIVER)?, address, watcher: None })
     }
 
-    /// `bond MS`, `unbond`, `watch MS`, `unwatch`; `carriers` (how many), `active` (which one).
+    /// Carries out a request: `bond MS`, `unbond`, `watch MS`, `unwatch`, `carriers` (how many NICs
+    /// have a carrier) or `active` (which NIC is active).
     pub(crate) fn obey(&mut self, request: &str) -> io::Result<String> {
         let (verb, number) = request.split_once(' ').unwrap_or((request, ""));
         let millis = || number.parse().map_err(|_| io::Error::other("how many milliseconds?"));
@@ -80,7 +82,7 @@ impl Pair {
     }
 
     fn watch(&mut self, period: Duration) -> io::Result<()> {
-        // Both are on one network: each answers for its own address only.
+        // Both NICs are on one network, so each must answer ARP requests only for its own address.
         fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1")?;
         for nic in &self.nics {
             sys::switch(nic, true)?;
@@ -99,7 +101,7 @@ fn has_carrier(nic: &str) -> bool {
     text.is_ok_and(|text| text.trim() == "1")
 }
 
-/// A program that looks at the link every so often, and moves the address.
+/// A thread that polls the active NIC's carrier, and moves the address when the carrier is lost.
 struct Watcher {
     active: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -135,7 +137,7 @@ impl Watcher {
     }
 }
 
-/// Gives a NIC the address and the route, and says so to the network.
+/// Gives a NIC the address and the default route, and announces this to the network.
 fn bind(nic: &str, address: Ipv4Addr) -> io::Result<()> {
     sys::configure(nic, address)?;
     sys::set_default_route(GATEWAY)?;
@@ -143,7 +145,7 @@ fn bind(nic: &str, address: Ipv4Addr) -> io::Result<()> {
     FrameSocket::sender(&name)?.send(&announcement(&sys::mac_of(nic)?, address))
 }
 
-/// An ARP announcement (RFC 5227, 3): a request for its own address.
+/// Builds an ARP announcement (RFC 5227, 3): a request for the sender's own address.
 fn announcement(mac: &[u8; 6], address: Ipv4Addr) -> Vec<u8> {
     let ip = address.octets();
     let head: [&[u8]; 4] = [&[0xff; 6], mac, &[0x08, 0x06], &[0, 1, 8, 0, 6, 4, 0, 1]];

@@ -1,4 +1,4 @@
-//! System calls that an init makes.
+//! The system calls that the init makes.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -8,17 +8,17 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long the driver may take to make its interface.
+/// How long a driver may take to create its interfaces.
 const INTERFACE_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Mounts what programs expect.
+/// Mounts the file systems that programs expect.
 pub(crate) fn mount_all() -> io::Result<()> {
     let points = [(c"proc", c"/proc"), (c"sysfs", c"/sys"), (c"devtmpfs", c"/dev")];
     points.into_iter().try_for_each(|(kind, target)| mount(kind, target))
 }
 
 fn mount(kind: &CStr, target: &CStr) -> io::Result<()> {
-    // SAFETY: C strings; no data.
+    // SAFETY: the strings are C strings, and there is no data.
     let done =
         unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
     checked(done)
@@ -33,12 +33,12 @@ pub(crate) fn load_modules() -> io::Result<()> {
 
 fn load_module(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
-    // SAFETY: an open file, an empty C string, no flags.
+    // SAFETY: the file is open, the parameters are an empty C string, and there are no flags.
     let done = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
     checked(done as i32)
 }
 
-/// Value of a word `name=value` on the kernel's command line.
+/// Returns the value of a word `name=value` on the kernel's command line.
 pub(crate) fn boot_argument(name: &str) -> Option<String> {
     let line = fs::read_to_string("/proc/cmdline").ok()?;
     let mut words = line.split_whitespace().filter_map(|word| word.split_once('='));
@@ -51,7 +51,7 @@ pub(crate) fn kernel_release() -> String {
     text.trim().to_owned()
 }
 
-/// The interfaces that a driver has made, in the order of their places on the bus.
+/// Returns the interfaces that a driver has created, in the order of their places on the bus.
 pub(crate) fn interfaces(driver: &str) -> Vec<String> {
     let Ok(all) = fs::read_dir("/sys/class/net") else { return Vec::new() };
     let mut made: Vec<_> = all
@@ -66,7 +66,7 @@ pub(crate) fn interfaces(driver: &str) -> Vec<String> {
     made.into_iter().map(|(_, name)| name).collect()
 }
 
-/// So many interfaces of a driver, as soon as they are there.
+/// Waits until a driver has created `N` interfaces, and returns them.
 pub(crate) fn wait_interfaces<const N: usize>(driver: &str) -> io::Result<[String; N]> {
     let end = Instant::now() + INTERFACE_DEADLINE;
     loop {
@@ -80,7 +80,7 @@ pub(crate) fn wait_interfaces<const N: usize>(driver: &str) -> io::Result<[Strin
     }
 }
 
-/// Gives an interface its address (of 24 bits) and switches it on.
+/// Gives an interface its address, with a 24-bit netmask, and switches it on.
 pub(crate) fn configure(interface: &str, address: Ipv4Addr) -> io::Result<()> {
     let mut request = request_for(interface);
     request.ifr_ifru.ifru_addr = socket_address(address);
@@ -116,11 +116,11 @@ fn request_for(interface: &str) -> libc::ifreq {
 
 fn control<T>(what: libc::Ioctl, request: &T) -> io::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: an open socket and a whole request of the kind that `what` asks for.
+    // SAFETY: the socket is open, and the request is complete and of the type that `what` requires.
     checked(unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_ref(request)) })
 }
 
-/// Takes an interface its address; the routes through it go with it.
+/// Removes an interface's address; the kernel removes the routes through it too.
 pub(crate) fn take_address(interface: &str) -> io::Result<()> {
     let mut request = request_for(interface);
     request.ifr_ifru.ifru_addr = socket_address(Ipv4Addr::UNSPECIFIED);
@@ -146,19 +146,19 @@ pub(crate) fn mac_of(nic: &str) -> io::Result<[u8; 6]> {
     bytes.try_into().map_err(|_| io::Error::other("no MAC address"))
 }
 
-/// Switches a terminal's own ideas off: bytes go through as they are.
+/// Puts a terminal in raw mode, so that bytes pass through unchanged.
 pub(crate) fn make_raw(terminal: &File) -> io::Result<()> {
     // SAFETY: all-zero bytes are a valid `termios`, which is then filled.
     let mut settings: libc::termios = unsafe { std::mem::zeroed() };
-    // SAFETY: an open descriptor and a `termios` to fill.
+    // SAFETY: the descriptor is open, and `settings` is a `termios` to fill.
     checked(unsafe { libc::tcgetattr(terminal.as_raw_fd(), &mut settings) })?;
-    // SAFETY: a filled `termios`.
+    // SAFETY: `settings` is a filled `termios`.
     unsafe { libc::cfmakeraw(&mut settings) };
-    // SAFETY: an open descriptor and a filled `termios`.
+    // SAFETY: the descriptor is open, and `settings` is a filled `termios`.
     checked(unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &settings) })
 }
 
-/// What the kernel has logged so far.
+/// Returns what the kernel has logged so far.
 pub(crate) fn kernel_log() -> String {
     const READ_ALL: i32 = 3;
     let mut bytes = vec![0_u8; 1 << 20];
@@ -168,7 +168,7 @@ pub(crate) fn kernel_log() -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Starts the machine anew.
+/// Reboots the machine.
 pub(crate) fn reboot() -> io::Result<()> {
     // SAFETY: a plain integer; init has nothing that a file system would lose.
     checked(unsafe { libc::reboot(libc::RB_AUTOBOOT) })

@@ -12,7 +12,7 @@ use crate::sys;
 
 const ETH_P_ALL: u16 = 3;
 
-/// Name of the interface that a driver has made.
+/// Returns the name of the interface that a driver has made.
 pub(crate) fn interface_of(driver: &str) -> Result<String> {
     for entry in fs::read_dir("/sys/class/net")?.flatten() {
         let link = fs::read_link(entry.path().join("device/driver"));
@@ -23,18 +23,18 @@ pub(crate) fn interface_of(driver: &str) -> Result<String> {
     bail!("no interface has the driver {driver}")
 }
 
-/// All frames of one interface, as they are on the wire.
+/// A raw socket that sends and receives all frames of one interface, as they are on the wire.
 pub(crate) struct RawWire {
     socket: OwnedFd,
     interface: String,
 }
 
-/// Until a frame has left the sender's host: QEMU's main thread takes it from there, and may not be
-/// run for long.
+/// How long a frame may take to leave the sender's host: QEMU's main thread takes it from there,
+/// and may not get to run for long.
 const DEPARTURE: Duration = Duration::from_secs(2);
 
 impl RawWire {
-    /// Opens the third NIC's.
+    /// Opens the wire of the third NIC.
     pub(crate) fn open() -> Result<Self> {
         let interface = interface_of("virtio_net")?;
         sys::set_up(&interface, true)?;
@@ -71,8 +71,9 @@ impl RawWire {
         Ok(wire)
     }
 
-    /// Room for all that a NIC without a link held back and lets go at once: what the sender's host
-    /// drops would be taken for lost on the way.
+    /// Makes the receive buffer large enough for all frames that a NIC without a link holds back
+    /// and then releases at once: a frame that the sender's host drops would be taken for one lost
+    /// on the way.
     fn make_room(&self) -> io::Result<()> {
         let bytes: libc::c_int = 16 << 20;
         // SAFETY: an open socket, and a value of the length it is said to have.
@@ -88,7 +89,7 @@ impl RawWire {
         if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Frames for others too, as long as the socket lives.
+    /// Switches to promiscuous mode for as long as the socket lives.
     fn hear_everything(&self, index: i32) -> io::Result<()> {
         let request = libc::packet_mreq {
             mr_ifindex: index,
@@ -120,7 +121,7 @@ impl RawWire {
         Ok(())
     }
 
-    /// Puts a frame on the wire and waits until it has passed every NIC there that takes frames.
+    /// Puts a frame on the wire and waits until it has passed every NIC on it that takes frames.
     pub(crate) fn pass(&self, frame: &[u8]) -> Result<()> {
         let before = self.departed()?;
         self.send(frame)?;
@@ -130,14 +131,14 @@ impl RawWire {
         Ok(())
     }
 
-    /// Frames that have left the sender's host: not those that QEMU holds back because nobody on the
-    /// wire takes frames.
+    /// Returns the number of frames that have left the sender's host. It does not include frames
+    /// that QEMU holds back because no NIC on the wire takes frames.
     pub(crate) fn departed(&self) -> Result<u64> {
         let path = format!("/sys/class/net/{}/statistics/tx_packets", self.interface);
         fs::read_to_string(path)?.trim().parse().context("no number of frames")
     }
 
-    /// Waits until so many frames have left; whether they have.
+    /// Waits until `count` frames have left. Returns false if they have not within the given time.
     pub(crate) fn wait_departed(&self, count: u64, within: Duration) -> Result<bool> {
         let end = Instant::now() + within;
         while self.departed()? < count {
@@ -149,7 +150,8 @@ impl RawWire {
         Ok(true)
     }
 
-    /// A frame, if there is one; those of other stations than the tests' are passed over.
+    /// Returns the next frame, if there is one. Frames from stations that are not the tests' are
+    /// skipped.
     pub(crate) fn receive(&self) -> Option<Vec<u8>> {
         let mut bytes = vec![0; MAX_FRAME_BYTES];
         let len = self.receive_into(&mut bytes)?;
@@ -157,7 +159,8 @@ impl RawWire {
         Some(bytes)
     }
 
-    /// The same into a buffer of [`MAX_FRAME_BYTES`] or more; says how long it is.
+    /// Like [`Self::receive`], into a buffer of [`MAX_FRAME_BYTES`] or more. Returns the frame's
+    /// length.
     pub(crate) fn receive_into(&self, bytes: &mut [u8]) -> Option<usize> {
         loop {
             // SAFETY: all-zero bytes are a valid address, and it is written by the call.
@@ -181,7 +184,7 @@ impl RawWire {
         }
     }
 
-    /// A frame that comes within a time.
+    /// Returns the next frame if one arrives within the deadline.
     pub(crate) fn receive_within(&self, deadline: Duration) -> Option<Vec<u8>> {
         let end = Instant::now() + deadline;
         loop {
@@ -193,7 +196,7 @@ impl RawWire {
         }
     }
 
-    /// Forgets what has come.
+    /// Discards all frames that have arrived.
     pub(crate) fn clear(&self) {
         while self.receive().is_some() {}
     }
@@ -208,14 +211,14 @@ impl AsFd for RawWire {
 /// Ethertype of test frames: one for local experiments (IEEE 802, EtherType assignments).
 const TEST_ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 
-/// Stations of the tests carry addresses of this beginning, and a last byte below 16.
+/// The tests' stations have addresses that begin with these bytes, and a last byte below 16.
 pub(crate) const STATIONS: [u8; 5] = [0x52, 0x54, 0, 0x77, 0x73];
 
 fn is_test_frame(frame: &[u8]) -> bool {
     frame.len() >= 14 && frame[6..11] == STATIONS && frame[11] < 0x10
 }
 
-/// A test frame of `len` bytes whose payload shows its number.
+/// Makes a test frame of `len` bytes whose payload shows its number.
 pub(crate) fn test_frame(to: [u8; 6], from: [u8; 6], number: u8, len: usize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(len);
     frame.extend_from_slice(&to);

@@ -1,4 +1,5 @@
-//! Init of the nested machine: sets Linux up, runs the steps, reports each, and switches off.
+//! Init of the nested machine: sets Linux up, runs the steps, reports each of them, and switches
+//! the machine off.
 
 mod link;
 mod report;

@@ -1,4 +1,4 @@
-//! The line to the host.
+//! The connection to the host.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use warmspare_tests::nested::protocol::{FromGuest, PORT_NAME, ToGuest};
 
-/// The kernel makes the port's node a moment after it has found the device.
+/// How long to wait for the port's node, which the kernel makes a moment after it has found the
+/// device.
 const PORT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The virtio-serial port to the host.
@@ -16,7 +17,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Waits for the port, and opens it.
+    /// Waits for the port and opens it.
     pub(crate) fn open() -> Result<Self> {
         let end = Instant::now() + PORT_DEADLINE;
         loop {
@@ -32,13 +33,13 @@ impl Report {
         }
     }
 
-    /// Sends a line.
+    /// Sends a message as one line.
     pub(crate) fn say(&self, message: &FromGuest) -> Result<()> {
         let line = format!("{}\n", serde_json::to_string(message)?);
-        (&self.port).write_all(line.as_bytes()).context("the host does not listen")
+        (&self.port).write_all(line.as_bytes()).context("the host cannot be written to")
     }
 
-    /// Pulls or plugs a cable, and waits until that is done.
+    /// Has the host pull or plug a NIC's cable, and waits until that is done.
     pub(crate) fn set_link(&self, nic: &str, up: bool) -> Result<()> {
         self.say(&FromGuest::SetLink { nic: nic.to_owned(), up })?;
         let mut line = String::new();
@@ -49,7 +50,7 @@ impl Report {
         }
     }
 
-    /// Gives the last line time to leave before the machine goes.
+    /// Gives the last line time to leave before the machine is switched off.
     pub(crate) fn drain(&self) {
         std::thread::sleep(Duration::from_millis(100));
     }

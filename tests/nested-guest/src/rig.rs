@@ -1,7 +1,7 @@
-//! A NIC on the bench: driven register by register, without a domain.
+//! A test rig for a NIC: it drives the NIC register by register, without a domain.
 //!
-//! The sequences are those of a driver (fact: i210 datasheet §4.5), the least that QEMU's model and
-//! the emulated one both need.
+//! The sequences are those of a driver (fact: i210 datasheet §4.5), reduced to the least that both
+//! QEMU's model and the emulated NIC need.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ use platform::memory::SharedMemory;
 pub(crate) const RAM_IOVA: u64 = 0x1000_0000;
 /// I/O address of memory that the NIC may only read.
 pub(crate) const READ_ONLY_IOVA: u64 = 0x4000_0000;
-/// Bytes of each of the two.
+/// Size in bytes of each of these two memories.
 pub(crate) const RAM_BYTES: u64 = 0x1_0000;
-/// Descriptors of either ring.
+/// Number of descriptors in each ring.
 pub(crate) const RING: u32 = 8;
 /// Bytes of a buffer.
 pub(crate) const BUFFER: u64 = 2048;
 
-/// What lies where in the rig's memory.
+/// Offsets of the rings and buffers in the rig's memory.
 pub(crate) const RX_RING: u64 = 0;
 pub(crate) const TX_RING: u64 = 0x1000;
 pub(crate) const RX_BUFFERS: u64 = 0x2000;
@@ -33,15 +33,15 @@ const RCTL_EN_SECRC: u32 = 1 << 1 | 1 << 26;
 /// Enable, pad short packets, and the collision fields' usual values.
 const TCTL_EN: u32 = 1 << 24 | 0x40 << 12 | 0xf << 4 | 1 << 3 | 1 << 1;
 const SRRCTL_ONE_BUFFER_2K: u32 = 0x0200_0002;
-/// One descriptor, whole frame: DEXT, RS, IFCS, EOP, data type.
+/// Command of a data descriptor that holds a whole frame: DEXT, RS, IFCS, EOP, data type.
 pub(crate) const TX_COMMAND: u32 = 0x2b30_0000;
 const DD: u32 = 1;
 
-/// Times that QEMU's emulation of a link, or a loaded machine, may take.
+/// How long QEMU's emulation of a link, or a loaded machine, may take.
 const LINK_DEADLINE: Duration = Duration::from_secs(3);
 const STEP_DEADLINE: Duration = Duration::from_millis(500);
 
-/// A NIC and the memory it reaches.
+/// A NIC and the memory that it can reach.
 pub(crate) struct Rig<'a> {
     pub(crate) registers: &'a dyn BarRegisters,
     pub(crate) ram: Arc<SharedMemory>,
@@ -98,8 +98,8 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Brings the link up where it is down, and says how long that took. Restarts negotiation only
-    /// where it must: in QEMU nothing else raises the link, and a good link would drop.
+    /// Brings the link up if it is down, and returns how long that took. Negotiation is restarted
+    /// only if the link is down: in QEMU nothing else raises the link, and a good link would drop.
     pub(crate) fn bring_link_up(&self) -> Result<Duration> {
         const BMCR: u32 = 0;
         const BMCR_NEGOTIATE: u32 = 0x1200;
@@ -117,8 +117,8 @@ impl<'a> Rig<'a> {
         self.wait_for(reg::MDIC, READY, READY, STEP_DEADLINE).map(|_| ())
     }
 
-    /// Attaches: rings, filters shut, interrupts, units on. Works on a fresh NIC, and again on one
-    /// that a driver has left.
+    /// Attaches the NIC: sets up its rings and interrupts, and switches its units on, with the
+    /// filters shut. This works on a fresh NIC, and again on one that a driver has left.
     pub(crate) fn attach(&mut self, mac: [u8; 6]) -> Result<()> {
         self.stop_queues()?;
         self.ram.clear(RX_RING, 0x2000)?;
@@ -154,14 +154,14 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    /// Address filter 0, not valid yet.
+    /// Writes address filter 0, not marked valid yet.
     pub(crate) fn set_mac(&self, mac: [u8; 6]) {
         let [a, b, c, d, e, f] = mac;
         self.write(reg::RAL0, u32::from_le_bytes([a, b, c, d]));
         self.write(reg::RAH0, u32::from(u16::from_le_bytes([e, f])));
     }
 
-    /// Vector 0 for queue 0 in both directions, vector 1 for the rest.
+    /// Routes queue 0 in both directions to vector 0, and everything else to vector 1.
     fn route_interrupts(&self) {
         // MSI-X mode first: QEMU drops what is written to EIAC before it.
         self.write(reg::GPIE, 0xc000_0011);
@@ -177,7 +177,7 @@ impl<'a> Rig<'a> {
         self.write(reg::EIMS, 0b11);
     }
 
-    /// Writes a receive descriptor; both addresses, or stale bits look like a completion.
+    /// Writes both addresses of a receive descriptor: stale bits would look like a completion.
     pub(crate) fn post(&self, index: u32, buffer_iova: u64) -> Result<()> {
         let at = RX_RING + u64::from(index) * 16;
         self.ram.write(at, &buffer_iova.to_le_bytes())?;
@@ -229,12 +229,12 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    /// Where the next received frame would be written.
+    /// Returns the index of the descriptor for the next received frame.
     pub(crate) fn next_rx(&self) -> u32 {
         self.rx_next
     }
 
-    /// Passes a descriptor over, which was completed in some other way.
+    /// Skips a receive descriptor that was completed in some other way, and posts it again.
     pub(crate) fn skip_rx(&mut self) -> Result<()> {
         let index = self.rx_next;
         self.post(index, RAM_IOVA + RX_BUFFERS + u64::from(index) * BUFFER)?;
@@ -243,7 +243,7 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    /// Whether the next receive descriptor is completed.
+    /// Returns true if the next receive descriptor is completed.
     pub(crate) fn is_rx_done(&self) -> Result<bool> {
         Ok(self.word(RX_RING + u64::from(self.rx_next) * 16 + 8)? & DD != 0)
     }

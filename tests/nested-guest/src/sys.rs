@@ -9,9 +9,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Mounts what programs expect.
+/// Mounts the file systems that programs expect.
 pub(crate) fn mount_all() -> Result<()> {
-    // No file system over /tmp: the root is in memory already, and may hold a source tree there.
+    // Nothing is mounted over /tmp: the root is in memory already, and may hold a source tree
+    // there.
     for (kind, target) in [(c"proc", c"/proc"), (c"sysfs", c"/sys"), (c"devtmpfs", c"/dev")] {
         mount(kind, target).with_context(|| format!("{target:?} cannot be mounted"))?;
     }
@@ -19,7 +20,7 @@ pub(crate) fn mount_all() -> Result<()> {
 }
 
 fn mount(kind: &CStr, target: &CStr) -> io::Result<()> {
-    // SAFETY: C strings; no data.
+    // SAFETY: the pointers are those of C strings; there is no data.
     let done =
         unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
     checked(done)
@@ -46,20 +47,20 @@ fn load_module(path: &Path) -> io::Result<()> {
 
 /// Switches the machine off.
 pub(crate) fn power_off() {
-    // SAFETY: plain integers; init has nothing that a file system would lose.
+    // SAFETY: plain integers; init has no data that a file system would lose.
     unsafe {
         libc::sync();
         libc::reboot(libc::RB_POWER_OFF);
     }
 }
 
-/// Release of the running kernel.
+/// Returns the release of the running kernel.
 pub(crate) fn kernel_release() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     text.trim().to_owned()
 }
 
-/// Value of a word `name=value` on the kernel's command line.
+/// Returns the value of a word `name=value` on the kernel's command line.
 pub(crate) fn boot_argument(name: &str) -> Option<String> {
     let line = fs::read_to_string("/proc/cmdline").ok()?;
     let words = line.split_whitespace();
@@ -71,14 +72,15 @@ pub(crate) fn boot_argument(name: &str) -> Option<String> {
 
 /// Switches an interface on or off.
 pub(crate) fn set_up(interface: &str, up: bool) -> Result<()> {
-    // IFF_RUNNING and the like are the kernel's own.
+    // The kernel itself sets IFF_RUNNING and the like.
     let flags = if up { libc::IFF_UP as libc::c_short } else { 0 };
     let mut request = request_for(interface)?;
     request.ifr_ifru.ifru_flags = flags;
     control(libc::SIOCSIFFLAGS, &request).with_context(|| format!("{interface} cannot be switched"))
 }
 
-/// Forbids the kernel to glue received TCP segments together before anyone sees them.
+/// Switches off GRO, with which the kernel merges received TCP segments before any program sees
+/// them.
 pub(crate) fn forbid_gluing(interface: &str) -> Result<()> {
     /// `struct ethtool_value` of the kernel's ethtool.h.
     #[repr(C)]
@@ -103,14 +105,14 @@ fn request_for(interface: &str) -> Result<libc::ifreq> {
     Ok(request)
 }
 
-/// A request to the kernel's network devices. What it points to must outlive the call.
+/// Makes a request to the kernel's network devices. What `request` points to must outlive the call.
 fn control(what: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
     let socket = UdpSocket::bind("127.0.0.1:0").or_else(|_| UdpSocket::bind("0.0.0.0:0"))?;
     // SAFETY: an open socket and a whole request, whose pointer is that of a live value.
     checked(unsafe { libc::ioctl(socket.as_raw_fd(), what, std::ptr::from_ref(request)) })
 }
 
-/// What the kernel has logged so far.
+/// Returns what the kernel has logged so far.
 pub(crate) fn kernel_log() -> String {
     const READ_ALL: i32 = 3;
     let mut bytes = vec![0u8; 1 << 20];

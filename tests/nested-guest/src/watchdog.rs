@@ -1,4 +1,4 @@
-//! A step that never ends is a failed step too, and says where its threads stand.
+//! Fails a step that does not end in time, and reports where all threads are at that moment.
 
 use std::fs;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ impl Watchdog {
                 give_up(&report, &name, deadline);
             }
         };
-        // Above all that it watches: a real-time thread gone wild must not keep it from speaking.
+        // The watchdog's priority is above that of all it watches, so that a runaway real-time
+        // thread cannot keep it from reporting.
         if realtime::spawn("watchdog", Some(Priority::Witness), watch).is_err() {
             eprintln!("nested-init: no watchdog over {step}");
         }
@@ -50,7 +51,7 @@ fn give_up(report: &Report, step: &str, deadline: Duration) {
     sys::power_off();
 }
 
-/// Every thread of every program: its name, state, processor time, and where it is in the kernel.
+/// Describes every thread of every program: name, state, processor time, and kernel stack.
 fn threads() -> Vec<Value> {
     let folders = |path: &str| fs::read_dir(path).into_iter().flatten().flatten();
     let programs = folders("/proc")

@@ -1,4 +1,4 @@
-//! The third NIC as a wire of the product's own sender.
+//! The third NIC as a wire for the product's own sender.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use nic::wire::Wire;
 
 use crate::link::RawWire;
 
-/// Frames wait in the socket until the sender has time for them.
+/// A wire on a raw socket. Frames wait in the socket until the sender has time for them.
 pub(crate) struct SenderWire(RawWire);
 
 impl SenderWire {
@@ -19,7 +19,7 @@ impl SenderWire {
 
 impl Wire for SenderWire {
     fn send(&self, frame: &[u8]) {
-        // A frame that does not leave is lost, as on a real wire: the sender's books show it.
+        // A frame that cannot be sent is lost, as on a real wire; the sender's ledger shows it.
         let _ = self.0.send(frame);
     }
 

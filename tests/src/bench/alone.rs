@@ -1,4 +1,4 @@
-//! The switchboard between a socket and nothing.
+//! The switchboard between a vhost-user socket and a null domain.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::ends::EPOCH;
 use super::null::{NullDomain, NullSlot};
 use crate::frontend::GUEST_MAC;
 
-/// It serves the guest [`GUEST_MAC`]. In this order things end.
+/// A switchboard that serves the guest [`GUEST_MAC`]. Its fields are dropped in this order.
 pub(super) struct Alone {
     _domain: NullDomain,
     _server: VhostUserServer,
@@ -21,7 +21,8 @@ pub(super) struct Alone {
 }
 
 impl Alone {
-    /// Front-ends may connect. `source` is the frame that comes from nowhere, if any does.
+    /// Starts it; front-ends may connect from then on. `source`, if given, is the frame that the
+    /// guest receives over and over.
     pub(super) fn start(source: Option<Vec<u8>>) -> Result<Self> {
         let null = NullSlot::new()?;
         let switchboard = null.switchboard(GUEST_MAC)?;
@@ -35,12 +36,12 @@ impl Alone {
         Ok(Self { _domain: domain, _server: server, switchboard, _null: null, socket })
     }
 
-    /// Where front-ends connect.
+    /// The socket that front-ends connect to.
     pub(super) fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// What the switchboard counts.
+    /// The switchboard's counters.
     pub(super) fn counters(&self) -> &Counters {
         self.switchboard.counters()
     }

@@ -1,4 +1,4 @@
-//! What a running warmspare takes: memory, processor time, and the time until it serves.
+//! The cost of a running warmspare: memory, processor time, and the time until it serves.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use super::{BenchArgs, Figure, usage};
 use crate::program;
 
 const GROUP: &str = "cost";
-/// For which processor time is measured at a time.
+/// Time over which one value of processor time is measured.
 const LOOK: Duration = Duration::from_secs(2);
-/// Until everything has come up.
+/// Time until everything has started.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// `warmspare` with these arguments and no output; killed when dropped.
@@ -30,7 +30,7 @@ impl Program {
         Ok(Self(child))
     }
 
-    /// Share of one core, percent, over [`LOOK`].
+    /// Returns the share of one core that it uses, in percent, over [`LOOK`].
     fn load(&self) -> f64 {
         let before = usage::process_ns(self.0.id());
         std::thread::sleep(LOOK);
@@ -46,7 +46,7 @@ impl Drop for Program {
     }
 }
 
-/// A demo's report.
+/// Runs a demo, and returns its report.
 pub(super) fn demo(arguments: &[&str]) -> Result<Value> {
     let output = Command::new(program())
         .args(["demo", "--format", "json"])
@@ -59,7 +59,7 @@ pub(super) fn demo(arguments: &[&str]) -> Result<Value> {
     serde_json::from_slice(&output.stdout).context("the demo's report")
 }
 
-/// Numbers of a key in all rows of a report.
+/// The values of one key in all rows of a report.
 pub(super) fn column(report: &Value, key: &str) -> Vec<f64> {
     let rows = report["failovers"].as_array().into_iter().flatten();
     rows.filter_map(|row| row[key].as_f64()).collect()
@@ -93,7 +93,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Processor time at rest, and with an echo each millisecond.
+/// Measures processor time at rest, and with an echo each millisecond.
 fn loads(args: &BenchArgs) -> Result<(Vec<f64>, Vec<f64>)> {
     let folder = std::env::temp_dir().join(format!("warmspare-cost-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;

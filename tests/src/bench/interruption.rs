@@ -1,5 +1,5 @@
-//! How long faults interrupt the service, as a sender outside sees it: the longest time between two
-//! echoes around each, of a datagram each millisecond.
+//! How long faults interrupt the service, as an outside sender sees it: the longest time between
+//! two echoes around each fault, with one datagram each millisecond.
 
 use anyhow::Result;
 
@@ -7,10 +7,10 @@ use super::cost::{column, demo};
 use super::{BenchArgs, Figure};
 
 const GROUP: &str = "interruption";
-/// The promise, milliseconds.
+/// The promised limit, milliseconds.
 const LIMIT_MS: f64 = 10.0;
 
-/// What happens, and what a demo is told.
+/// The name of each row, and the demo's arguments.
 const ROWS: [(&str, &[&str]); 4] = [
     ("crash, fast-spare", &["--cause", "crash"]),
     ("hang, fast-spare", &["--cause", "hang"]),

@@ -1,29 +1,29 @@
-//! A guest that does nothing but send and receive: everything in its rings is written once, and from
-//! then on it only moves indices, so that what is measured is the other side.
+//! A guest that does nothing but send and receive: everything in its rings is written once, and
+//! from then on it only moves indices, so that the other side is what is measured.
 
 use std::sync::atomic::{Ordering, fence};
 
 use crate::frontend::{DriverRing, HEADER_BYTES, TestGuest, WRITE};
 
-/// `VIRTQ_AVAIL_F_NO_INTERRUPT`: it polls.
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT`: the guest polls.
 const NO_INTERRUPT: u16 = 1;
 /// `VIRTQ_USED_F_NO_NOTIFY`: the device polls too.
 const NO_NOTIFY: u16 = 1;
 /// Bytes of a receive buffer.
 const RX_BYTES: u32 = 2048;
 
-/// One direction of the load.
+/// The load of one direction.
 pub(super) struct Load {
     guest: TestGuest,
-    /// Used index up to which chains were counted.
+    /// Used index of each ring up to which chains were counted.
     seen: [u16; 2],
     /// Kicks that the device asked for.
     pub(super) kicks: u64,
 }
 
 impl Load {
-    /// A guest whose transmit ring is full of this frame, and whose receive ring is full of buffers;
-    /// nothing is made available yet.
+    /// Creates a guest whose transmit ring is full of this frame, and whose receive ring is full of
+    /// buffers; nothing is made available yet.
     pub(super) fn new(frame: &[u8]) -> Self {
         let mut guest = TestGuest::new();
         for n in 0..guest.tx.size() {
@@ -40,18 +40,18 @@ impl Load {
         Self { guest, seen: [0; 2], kicks: 0 }
     }
 
-    /// Its memory and rings, for a connection.
+    /// The guest's memory and rings, for a connection.
     pub(super) fn guest(&self) -> &TestGuest {
         &self.guest
     }
 
-    /// Makes everything that has come back in the transmit ring available again. Says how many
-    /// frames that were.
+    /// Makes everything that has come back in the transmit ring available again, and returns the
+    /// number of frames.
     pub(super) fn send(&mut self) -> u64 {
         self.turn_over(1)
     }
 
-    /// The same with receive buffers.
+    /// Does the same with receive buffers.
     pub(super) fn receive(&mut self) -> u64 {
         self.turn_over(0)
     }
@@ -64,7 +64,8 @@ impl Load {
         let room = ring.size() - ring.available().wrapping_sub(used);
         if room > 0 {
             ring.repeat(room);
-            // The device asks for kicks, then looks at the index; here the other way round.
+            // The device requests kicks, then reads the index; the driver publishes the index, then
+            // reads the request.
             fence(Ordering::SeqCst);
             if guest.ram.load(ring.used()) & NO_NOTIFY == 0 {
                 ring.kick();

@@ -1,16 +1,18 @@
-//! `cargo xtask bench`: what warmspare moves, what that costs, and how long faults interrupt it.
+//! `cargo xtask bench`: warmspare's throughput, its cost, and how long faults interrupt the
+//! service.
 //!
 //! | group | rows |
 //! |---|---|
 //! | `data-path` | frames through the switchboard alone, and through domain, emulated NIC and in-process wire; 64 and 1500 bytes, each way |
 //! | `cost` | memory, processor time at rest and at 1,000 frames/s, time to the first echo and to redundancy |
 //! | `interruption` | crash, hang, pulled cable; the policy `reboot` |
-//! | `peers` | how long what a user has without warmspare is interrupted: restarted back-ends, bonding, a watcher; with a Linux guest behind a bridge |
-//! | `peers-path` | what others move in the same place: TCP and UDP with that guest, frames of testpmd; the switchboard alone with testpmd's frames |
+//! | `peers` | how long faults interrupt what a user has without warmspare: restarted back-ends, bonding, a watcher; with a Linux guest behind a bridge |
+//! | `peers-path` | throughput of others in the same place: TCP and UDP with that guest, frames of testpmd; the switchboard alone with testpmd's frames |
 //! | `peers-loss` | what is lost there below saturation |
 //!
-//! One JSON document on standard output (`warmspare.bench/1`), one table on standard error. Nothing
-//! is judged here: figures of a busy machine are the machine's.
+//! The result is one JSON document on standard output (`warmspare.bench/1`) and one table on
+//! standard error. Nothing passes or fails here, because the load of a busy machine changes the
+//! figures.
 
 mod alone;
 mod cost;
@@ -29,10 +31,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-/// Name and version of the document's shape.
+/// Name and version of the document's schema.
 const SCHEMA: &str = "warmspare.bench/1";
 
-/// What may be said on the command line.
+/// Arguments on the command line.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
     /// Run only these groups: data-path, cost, interruption, peers, peers-path,
@@ -56,26 +58,26 @@ impl BenchArgs {
     }
 }
 
-/// One figure: the median of its runs, the extremes, and what it is held against.
+/// One figure: the median of its runs, the extremes, and what it is compared with.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
     group: &'static str,
-    /// What was measured.
+    /// Name of the row, which says what was measured.
     row: String,
-    /// Which of its figures.
+    /// Name of the figure in its row.
     figure: &'static str,
     unit: &'static str,
     median: f64,
     min: f64,
     max: f64,
     runs: usize,
-    /// What is wanted, if anything is.
+    /// The target, if there is one.
     target: Option<f64>,
-    /// Warmspare's own figure, where this is a peer's.
+    /// Warmspare's own figure, if this is a peer's.
     ours: Option<f64>,
-    /// Median by target, or by our own.
+    /// Median divided by the target, or by our own figure.
     ratio: Option<f64>,
-    /// What there is to say: why it was not measured, what was left out.
+    /// A remark, such as why it was not measured or what was left out.
     note: Option<String>,
 }
 
@@ -104,7 +106,7 @@ impl Figure {
         }
     }
 
-    /// One that could not be measured.
+    /// A figure that could not be measured.
     fn missing(
         group: &'static str,
         row: &str,
@@ -119,7 +121,7 @@ impl Figure {
         self
     }
 
-    /// A peer's figure, and ours.
+    /// Compares a peer's figure with ours.
     fn hold_beside(&mut self, ours: f64) {
         self.ours = Some(ours);
         self.ratio = Some(self.median / ours);
@@ -137,14 +139,14 @@ struct Document {
     schema: &'static str,
     version: &'static str,
     cores: usize,
-    /// Whether the threads of the data path ran under real-time scheduling.
+    /// True if the threads of the data path ran under real-time scheduling.
     realtime: bool,
-    /// Load average before the first row: what else the machine was doing.
+    /// Load average before the first row, which shows what else the machine was doing.
     load_before: f64,
     figures: Vec<Figure>,
 }
 
-/// Groups that need what a machine may lack: root, QEMU, other people's packages.
+/// Prefix of the groups that need what a machine may lack: root, QEMU, other people's packages.
 const PEERS: &str = "peers";
 
 type Group = (&'static str, fn(&BenchArgs) -> Result<Vec<Figure>>);
@@ -158,10 +160,10 @@ const GROUPS: [Group; 6] = [
     ("peers-loss", peers::run_loss),
 ];
 
-/// Runs the groups, and prints.
+/// Runs the groups, and prints their figures.
 ///
 /// # Errors
-/// A row cannot be measured.
+/// A group is unknown, or a row cannot be measured.
 pub fn run(args: &BenchArgs) -> Result<()> {
     if let Some(unknown) = args.groups.iter().find(|name| GROUPS.iter().all(|g| g.0 != **name)) {
         let names: Vec<_> = GROUPS.iter().map(|group| group.0).collect();

@@ -1,5 +1,5 @@
-//! Nothing in place of a domain and its NIC: frames to send are taken and said to be sent, frames
-//! received come from nowhere. So the switchboard is measured alone.
+//! A null domain in place of a domain and its NIC: frames to send are taken and reported as sent,
+//! and received frames are copies of one given frame. So the switchboard is measured alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, Violation, Vio
 
 use super::ends::{EPOCH, notify};
 
-/// Between two looks while there is nothing.
+/// How long the null domain sleeps when there is nothing to do.
 const PAUSE: Duration = Duration::from_micros(20);
 
 struct Ignore;
@@ -26,16 +26,16 @@ impl ViolationSink for Ignore {
     }
 }
 
-/// The slot of the domain that is not there.
+/// The slot of the null domain.
 pub(super) struct NullSlot {
-    /// What the domain's NIC has sent.
+    /// Counts what the domain's NIC has sent.
     pub(super) nic: Arc<NullNic>,
-    /// For the switchboard.
+    /// The slot that the switchboard is given.
     pub(super) slot: Arc<DomainSlot>,
 }
 
 impl NullSlot {
-    /// Fresh memory, all zeroes.
+    /// Creates a slot with fresh memory, all zeroes.
     pub(super) fn new() -> Result<Self> {
         let nic = NullNic::new()?;
         let pool = DomainSlot::new_tx_pool()?;
@@ -43,7 +43,7 @@ impl NullSlot {
         Ok(Self { nic, slot: Arc::new(slot) })
     }
 
-    /// A switchboard between one guest and this slot.
+    /// Starts a switchboard between one guest and this slot.
     pub(super) fn switchboard(&self, mac: [u8; 6]) -> Result<Switchboard> {
         Ok(Switchboard::spawn(SwitchboardConfig {
             slots: vec![self.slot.clone()],
@@ -54,13 +54,13 @@ impl NullSlot {
         })?)
     }
 
-    /// Begins to take and to give; the slot must be installed. `source` is the frame that comes from
-    /// nowhere, if any does.
+    /// Starts the null domain; the slot must be installed. `source`, if given, is the frame that
+    /// the guest receives over and over.
     pub(super) fn start(&self, source: Option<Vec<u8>>) -> Result<NullDomain> {
         let stop = Arc::new(AtomicBool::new(false));
         let (slot, nic, ended) = (self.slot.clone(), self.nic.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("null-domain".into()).spawn(move || {
-            // SAFETY: the only ones, and no domain runs there.
+            // SAFETY: these are the slot's only `DomainRings`, and no domain runs there.
             let mut turner = Turner { ends: unsafe { slot.domain_rings() } };
             while !ended.load(Ordering::Relaxed) {
                 if !turner.turn(&slot, &nic, source.as_deref()) {
@@ -72,7 +72,7 @@ impl NullSlot {
     }
 }
 
-/// The running domain that is not there.
+/// The running null domain; stops when dropped.
 pub(super) struct NullDomain {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -87,13 +87,13 @@ impl Drop for NullDomain {
     }
 }
 
-/// The domain, as it turns.
+/// The null domain's end of the shared rings.
 struct Turner {
     ends: DomainRings,
 }
 
 impl Turner {
-    /// Takes and gives what it can; whether that was anything.
+    /// Moves as many frames as it can in both directions; returns whether there were any.
     fn turn(&mut self, slot: &DomainSlot, nic: &NullNic, source: Option<&[u8]>) -> bool {
         let moved = self.sink(nic) | source.is_some_and(|frame| self.give(slot, frame));
         if moved {

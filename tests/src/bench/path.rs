@@ -1,4 +1,4 @@
-//! Frames per second and what each costs, through the switchboard alone and all the way.
+//! Frame rate and cost per frame, through the switchboard alone and through the whole path.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,22 +16,23 @@ use crate::frontend::{Connection, GUEST_MAC};
 use crate::rig::Rig;
 
 const GROUP: &str = "data-path";
-/// The LAN's station.
+/// MAC address of the station on the LAN.
 const STATION_MAC: [u8; 6] = [0x02, 0x77, 0x73, 0, 0, 0x21];
 /// Bytes of the frames on the wire without their check sequence: 64 and 1,518 with it.
 pub(super) const SIZES: [(&str, usize); 2] = [("64 B", 60), ("1500 B", 1514)];
-/// Frames that the station sends before it looks whether it goes too fast.
+/// Frames that the station sends before it checks again how many are under way.
 const BURST: u64 = 64;
-/// Frames of the station that may be under way: fewer than the NIC has descriptors.
+/// Frames that the station may have under way: fewer than the NIC has descriptors.
 const WINDOW: u64 = 320;
-/// Until frames that were under way are given up.
+/// Time without an arrival after which frames under way are given up.
 const PATIENCE: Duration = Duration::from_millis(2);
-/// Between two looks of the station.
+/// How long a station sleeps when there is nothing to do.
 const PAUSE: Duration = Duration::from_micros(20);
-/// Before the clock starts.
+/// Traffic before the measurement begins.
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// Wanted of the whole path, frames per second: of 64 bytes, and a gigabit link's rate of 1500.
+/// Target rates of the whole path, frames per second: for 64 bytes, and a gigabit link's rate for
+/// 1500 bytes.
 const WHOLE: [f64; 2] = [5e5, 81_274.0];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,7 @@ fn frame(bytes: usize, way: Way) -> Vec<u8> {
     frame
 }
 
-/// Keeps the guest's ring turning, for so long; how many frames went through it.
+/// Sends or receives for `time`; returns how many frames went through the guest's ring.
 fn drive(load: &mut Load, way: Way, time: Duration) -> u64 {
     let end = Instant::now() + time;
     let mut frames = 0;
@@ -124,7 +125,7 @@ fn drive(load: &mut Load, way: Way, time: Duration) -> u64 {
     frames
 }
 
-/// Drives the load with everything counted that can be.
+/// Drives the load, after a warm-up, and counts everything that can be counted.
 fn measure(load: &mut Load, way: Way, time: Duration, counters: &Counters) -> Sample {
     drive(load, way, WARM_UP);
     let kicked = load.kicks;
@@ -133,7 +134,7 @@ fn measure(load: &mut Load, way: Way, time: Duration, counters: &Counters) -> Sa
     sample
 }
 
-/// The switchboard between a guest and nothing.
+/// Measures the switchboard between a guest and a null domain.
 fn alone(time: Duration, bytes: usize, way: Way) -> Result<Sample> {
     let alone = Alone::start((way == Way::In).then(|| frame(bytes, way)))?;
     let mut load = Load::new(&frame(bytes, way));
@@ -141,7 +142,7 @@ fn alone(time: Duration, bytes: usize, way: Way) -> Result<Sample> {
     Ok(measure(&mut load, way, time, alone.counters()))
 }
 
-/// A thread that does something over and over until it is dropped.
+/// A thread that calls a function over and over until it is dropped.
 struct Worker {
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -169,7 +170,7 @@ impl Drop for Worker {
     }
 }
 
-/// A station that takes all that comes.
+/// Starts a station that takes every frame that arrives.
 fn sink(port: Arc<Port>) -> Result<Worker> {
     let mut bytes = vec![0; MAX_FRAME_BYTES];
     Worker::start("station", move || {
@@ -178,7 +179,8 @@ fn sink(port: Arc<Port>) -> Result<Worker> {
     })
 }
 
-/// A station that has a window of frames under way, and gives up those that stay away for long.
+/// Starts a station that keeps a window of frames under way, and gives these up when none has
+/// arrived for [`PATIENCE`].
 fn flood(port: Arc<Port>, frame: Vec<u8>, switchboard: Arc<Switchboard>) -> Result<Worker> {
     let arrived = move || switchboard.counters().rx_frames.get();
     let (mut sent, mut last, mut since) = (arrived(), 0, Instant::now());
@@ -198,7 +200,7 @@ fn flood(port: Arc<Port>, frame: Vec<u8>, switchboard: Arc<Switchboard>) -> Resu
     })
 }
 
-/// The demo's system between a guest and a station.
+/// Measures the demo's system between a guest and a station.
 fn whole(time: Duration, bytes: usize, way: Way) -> Result<Sample> {
     let mut rig = Rig::start_without_app();
     let port = rig.lan("station");

@@ -1,4 +1,4 @@
-//! What one run of the data path gave, and the figures of several.
+//! What one run of the data path measured, and the figures of several runs.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -8,10 +8,10 @@ use switchboard::Counters;
 use super::Figure;
 use super::usage::{self, Thread};
 
-/// Wanted of the switchboard alone, frames of 64 bytes per second of one core.
+/// Target for the switchboard alone: frames of 64 bytes per second of one core.
 const ALONE_64: f64 = 4e6;
 
-/// Times that the domain's vCPU left its guest.
+/// How often the domain's vCPU left its guest, by reason.
 #[derive(Default)]
 pub(super) struct Exits {
     pub(super) waits: u64,
@@ -29,12 +29,12 @@ impl Exits {
     }
 }
 
-/// What one run gave.
+/// What one run measured.
 #[derive(Default)]
 pub(super) struct Sample {
     pub(super) frames: u64,
     pub(super) seconds: f64,
-    /// By name.
+    /// What each thread has used, by name.
     threads: BTreeMap<String, Thread>,
     pub(super) sleeps: u64,
     pub(super) copies: u64,
@@ -44,7 +44,8 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Counts everything that can be while traffic flows; `drive` says how many frames that was.
+    /// Counts everything that can be counted while `drive` runs, which returns the number of
+    /// frames.
     pub(super) fn take(counters: &Counters, drive: impl FnOnce() -> u64) -> Self {
         let count = || [counters.sleeps.get(), counters.kicks.get(), counters.copies.get()];
         let (threads, began, before) = (usage::threads(), Instant::now(), count());
@@ -66,7 +67,7 @@ impl Sample {
         wanted.map(|(_, thread)| thread.ns).sum::<u64>() as f64 / self.frames.max(1) as f64
     }
 
-    /// Times that threads went to sleep, per 1,000 frames.
+    /// How often the threads that `wanted` selects went to sleep, per 1,000 frames.
     pub(super) fn sleeps_of(&self, wanted: impl Fn(&str) -> bool) -> f64 {
         let wanted = self.threads.iter().filter(|(name, _)| wanted(name));
         self.per_thousand(wanted.map(|(_, thread)| thread.sleeps).sum())
@@ -98,7 +99,7 @@ impl Row<'_> {
         Figure::new(self.group, self.name, name, self.samples.iter().map(of).collect())
     }
 
-    /// What is said of the switchboard alone; short frames have a target.
+    /// The figures of the switchboard alone; those of short frames have a target.
     pub(super) fn alone(&self, has_target: bool) -> Vec<Figure> {
         let cost = |sample: &Sample| sample.per_frame_ns(|name| name == "switchboard");
         let per_core = self.figure(("per second of its core", "frames/s"), |s| 1e9 / cost(s));

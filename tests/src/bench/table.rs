@@ -1,13 +1,13 @@
-//! The figures as a table for people.
+//! The figures as a table for human readers.
 
 use std::fmt::Write;
 
 use super::Figure;
 
-/// Characters of the names.
+/// Width of the column of names, in characters.
 const NAME: usize = 90;
 
-/// One line for each figure; a heading for each group.
+/// Renders one line for each figure, and a heading for each group.
 pub(super) fn render(figures: &[Figure]) -> String {
     let mut text = String::new();
     let mut group = "";

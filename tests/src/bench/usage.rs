@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-/// What a thread has done.
+/// What a thread has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Thread {
-    /// Nanoseconds that it has run.
+    /// Nanoseconds for which it has run.
     pub(super) ns: u64,
-    /// Times that it went to sleep by itself, to be woken.
+    /// Times that it gave up its processor to sleep.
     pub(super) sleeps: u64,
 }
 
-/// What each thread of this process has done, by name; threads of one name together.
+/// What each thread of this process has used, by name; threads of the same name are added up.
 pub(super) fn threads() -> BTreeMap<String, Thread> {
     let mut all: BTreeMap<String, Thread> = BTreeMap::new();
     let Ok(tasks) = fs::read_dir("/proc/self/task") else { return all };
     for task in tasks.flatten() {
         let read = |file: &str| fs::read_to_string(task.path().join(file)).ok();
-        // A thread may end meanwhile.
+        // A thread may have ended meanwhile.
         let (Some(name), Some(stat)) = (read("comm"), read("schedstat")) else { continue };
         let thread = all.entry(name.trim().to_owned()).or_default();
         thread.ns += first_number(&stat);
@@ -27,7 +27,7 @@ pub(super) fn threads() -> BTreeMap<String, Thread> {
     all
 }
 
-/// What each thread has done since.
+/// What each thread has used since `before`.
 pub(super) fn since(before: &BTreeMap<String, Thread>) -> BTreeMap<String, Thread> {
     let mut now = threads();
     for (name, thread) in &mut now {
@@ -38,14 +38,14 @@ pub(super) fn since(before: &BTreeMap<String, Thread>) -> BTreeMap<String, Threa
     now
 }
 
-/// Nanoseconds that a process has run, with all its threads.
+/// Nanoseconds for which a process has run, all its threads together.
 pub(super) fn process_ns(pid: u32) -> u64 {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("schedstat")).ok();
     tasks.flatten().filter_map(stat).map(|stat| first_number(&stat)).sum()
 }
 
-/// Times that the threads of a process went to sleep by themselves, to be woken.
+/// Times that the threads of a process gave up their processors to sleep.
 pub(super) fn process_sleeps(pid: u32) -> u64 {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
     let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).ok();
@@ -58,7 +58,7 @@ fn sleeps(status: &str) -> u64 {
     count.map_or(0, first_number)
 }
 
-/// Of the last minute.
+/// The load average of the last minute.
 pub(super) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)

@@ -1,4 +1,4 @@
-//! A front-end in good order, on the `vhost` crate's `Frontend`.
+//! A front-end that keeps to the protocol, based on the `vhost` crate's `Frontend`.
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -23,7 +23,7 @@ impl Connection {
     /// Connects, negotiates, and starts both rings of a guest.
     ///
     /// # Panics
-    /// The back-end refuses something.
+    /// Panics if the back-end refuses something.
     pub fn start(socket: &Path, guest: &TestGuest) -> Self {
         let connection = Self::negotiate(socket);
         connection.start_rings(guest);
@@ -33,7 +33,7 @@ impl Connection {
     /// Connects and negotiates.
     ///
     /// # Panics
-    /// The back-end refuses something.
+    /// Panics if the back-end refuses something.
     pub fn negotiate(socket: &Path) -> Self {
         let mut connected = None;
         wait("the vhost-user socket", || {
@@ -56,7 +56,7 @@ impl Connection {
     /// Shares a guest's memory and starts both rings.
     ///
     /// # Panics
-    /// The back-end refuses something.
+    /// Panics if the back-end refuses something.
     pub fn start_rings(&self, guest: &TestGuest) {
         let region = VhostUserMemoryRegionInfo {
             guest_phys_addr: GUEST_BASE,
@@ -91,10 +91,10 @@ impl Connection {
         self.frontend.clone().set_vring_enable(index, true).expect("SET_VRING_ENABLE");
     }
 
-    /// Stops a ring; its position.
+    /// Stops a ring, and returns its position.
     ///
     /// # Panics
-    /// The back-end refuses.
+    /// Panics if the back-end refuses.
     pub fn stop_ring(&self, index: u32) -> u32 {
         self.frontend.get_vring_base(index as usize).expect("GET_VRING_BASE")
     }

@@ -1,4 +1,4 @@
-//! A test guest's memory: a memfd that may be truncated, unlike a real one's.
+//! A test guest's memory: a memfd that, unlike a real guest's, can be truncated.
 
 use std::fs::File;
 use std::os::fd::FromRawFd;
@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap};
 
-/// Guest-physical address of the first byte; not zero, so that forgotten offsets show.
+/// Guest-physical address of the first byte; not zero, so that a forgotten offset has an effect.
 pub const GUEST_BASE: u64 = 0x10_0000;
-/// The same byte in the front-end's own address space, as told to the back-end.
+/// Address of the same byte in the front-end's own address space, as the back-end is told.
 pub const USER_BASE: u64 = 0x7f12_0000_0000;
-/// Bytes.
+/// Size of the memory in bytes.
 const BYTES: u64 = 4 << 20;
 
 /// Memory of a test guest, addressed by guest-physical addresses.
@@ -26,10 +26,10 @@ impl Default for GuestRam {
 }
 
 impl GuestRam {
-    /// Zeroes.
+    /// Creates memory full of zeroes.
     ///
     /// # Panics
-    /// The operating system refuses.
+    /// Panics if the operating system refuses.
     pub fn new() -> Self {
         let file = memfd(BYTES);
         let offset = FileOffset::new(file.try_clone().expect("a descriptor"), 0);
@@ -48,7 +48,7 @@ impl GuestRam {
         BYTES
     }
 
-    /// The back-end is told this address for a guest-physical one.
+    /// The address in the front-end's address space that stands for a guest-physical one.
     pub fn user_address(address: u64) -> u64 {
         address - GUEST_BASE + USER_BASE
     }
@@ -56,7 +56,7 @@ impl GuestRam {
     /// Copies bytes in.
     ///
     /// # Panics
-    /// Outside the memory.
+    /// Panics if this is outside the memory.
     pub fn write(&self, address: u64, bytes: &[u8]) {
         self.map.write_slice(bytes, GuestAddress(address)).expect("an address in guest memory");
     }
@@ -64,7 +64,7 @@ impl GuestRam {
     /// Copies bytes out.
     ///
     /// # Panics
-    /// Outside the memory.
+    /// Panics if this is outside the memory.
     pub fn read(&self, address: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         self.map.read_slice(&mut bytes, GuestAddress(address)).expect("an address in guest memory");
@@ -74,7 +74,7 @@ impl GuestRam {
     /// Stores an index that the device reads.
     ///
     /// # Panics
-    /// Outside the memory.
+    /// Panics if this is outside the memory.
     pub fn store(&self, address: u64, value: u16) {
         self.map
             .store(value, GuestAddress(address), Ordering::SeqCst)
@@ -84,18 +84,18 @@ impl GuestRam {
     /// Loads an index that the device writes.
     ///
     /// # Panics
-    /// Outside the memory.
+    /// Panics if this is outside the memory.
     pub fn load(&self, address: u64) -> u16 {
         self.map.load(GuestAddress(address), Ordering::SeqCst).expect("an address in guest memory")
     }
 }
 
-/// A memfd of so many bytes, without seals.
+/// Creates a memfd of `bytes` bytes, without seals.
 ///
 /// # Panics
-/// The operating system refuses.
+/// Panics if the operating system refuses.
 pub fn memfd(bytes: u64) -> File {
-    // SAFETY: a C string; the result is checked, and the fresh descriptor has one owner.
+    // SAFETY: the name is a C string; the result is checked, and the new descriptor has one owner.
     let file = unsafe {
         let fd = libc::memfd_create(c"test-guest".as_ptr(), libc::MFD_CLOEXEC);
         assert!(fd >= 0, "no memfd");

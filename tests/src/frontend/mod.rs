@@ -1,5 +1,5 @@
-//! Application guests played by tests: memory, hand-made virtqueues, and front-ends that speak
-//! vhost-user in good order ([`Connection`]) or in any disorder ([`RawFrontend`]).
+//! Application guests that the tests implement: memory, hand-made virtqueues, and front-ends that
+//! speak vhost-user correctly ([`Connection`]) or as incorrectly as a test wants ([`RawFrontend`]).
 
 mod connection;
 mod memory;
@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use crate::rig::PATIENCE;
 
-/// Header before each frame (virtio 1.3, 5.1.6), bytes.
+/// Bytes of the header before each frame (virtio 1.3, 5.1.6).
 pub const HEADER_BYTES: usize = 12;
-/// Receive buffers that [`TestGuest::offer_buffers`] offers.
+/// Number of receive buffers that [`TestGuest::offer_buffers`] offers.
 const RX_CHAINS: u16 = 64;
-/// Bytes of each.
+/// Bytes of each receive buffer.
 const RX_CHAIN_BYTES: u32 = 2048;
 
 /// A guest with its memory and the driver's side of two virtqueues.
@@ -44,12 +44,12 @@ impl Default for TestGuest {
 }
 
 impl TestGuest {
-    /// A guest with empty rings.
+    /// Creates a guest with empty rings.
     pub fn new() -> Self {
         Self::with_mac(GUEST_MAC)
     }
 
-    /// The same with another address.
+    /// Creates a guest with empty rings and another MAC address.
     pub fn with_mac(mac: [u8; 6]) -> Self {
         let ram = Arc::new(GuestRam::new());
         let (rx, tx) = (DriverRing::new(&ram, 0), DriverRing::new(&ram, 1));
@@ -61,7 +61,7 @@ impl TestGuest {
         [&self.rx, &self.tx]
     }
 
-    /// Fills the receive ring up.
+    /// Fills up the receive ring.
     pub fn offer_buffers(&mut self) {
         while self.rx.outstanding() < RX_CHAINS {
             self.rx.add(&[(RX_CHAIN_BYTES, WRITE)]);
@@ -74,7 +74,7 @@ impl TestGuest {
         let address = self.tx.buffer(self.tx.next_head());
         self.ram.write(address, &[0; HEADER_BYTES]);
         self.ram.write(address + HEADER_BYTES as u64, frame);
-        // Last: the device may be looking at the ring right now.
+        // This comes last, because the device may be reading the ring already.
         self.tx.add(&[((HEADER_BYTES + frame.len()) as u32, 0)]);
     }
 
@@ -91,31 +91,31 @@ impl TestGuest {
         Some(whole.get(HEADER_BYTES..).unwrap_or_default().to_vec())
     }
 
-    /// Sends a numbered frame to the LAN and has one come back, with patience.
+    /// Sends a numbered frame to the LAN, and waits until it has arrived and one has come back.
     ///
     /// # Panics
-    /// A frame does not arrive.
+    /// Panics if a frame does not arrive within [`PATIENCE`].
     pub fn exchange(&mut self, lan: &Station, number: u32) {
         self.offer_buffers();
-        // A station that nobody listens to drops frames.
+        // A station whose frames are not received drops new ones.
         lan.drain();
-        // Whatever is in the transmit ring already goes first.
+        // Frames that are already in the transmit ring are sent first.
         self.send(&frame(lan.mac, self.mac, number));
         lan.expect(number);
         while self.tx.take_used().is_some() {}
         lan.send_to(self.mac, number);
         wait("a frame for the guest", || {
-            // Others may be ahead of it, sent to whoever was connected before.
+            // Earlier frames may come first, sent to a guest that was connected before.
             self.offer_buffers();
             std::iter::from_fn(|| self.receive()).any(|frame| number_of(&frame) == Some(number))
         });
     }
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 ///
 /// # Panics
-/// It does not, within [`PATIENCE`].
+/// Panics if it does not hold within [`PATIENCE`].
 pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {

@@ -1,4 +1,4 @@
-//! A front-end that can send anything.
+//! A front-end that can send anything, valid or not.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,24 +15,24 @@ use crate::rig::PATIENCE;
 
 /// Version 1 of the protocol, in the flags of every message.
 const VERSION: u32 = 1;
-/// Flag: the front-end waits for an acknowledgement.
+/// Flag of a request: the front-end waits for an acknowledgement.
 pub const NEED_REPLY: u32 = 1 << 3;
-/// In SET_VRING_KICK, CALL and ERR: no descriptor follows.
+/// Flag in SET_VRING_KICK, CALL and ERR: no descriptor follows.
 const NO_DESCRIPTOR: u64 = 1 << 8;
 /// Virtio features: VERSION_1, EVENT_IDX, INDIRECT_DESC, MRG_RXBUF and the protocol features' bit.
 pub const FEATURES: u64 = 1 << 32 | 1 << 29 | 1 << 28 | 1 << 15 | 1 << 30;
 
-/// A descriptor to send along.
+/// A file descriptor to send along with a message.
 pub type Fd = RawFd;
 
-/// A reply.
+/// A reply of the back-end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// The request it answers.
     pub request: u32,
-    /// Flags of the header.
+    /// Flags in the header.
     pub flags: u32,
-    /// What follows the header.
+    /// The bytes after the header.
     pub body: Vec<u8>,
 }
 
@@ -40,7 +40,7 @@ impl Reply {
     /// The body as a number.
     ///
     /// # Panics
-    /// It is none.
+    /// Panics if it is not one of eight bytes.
     pub fn number(&self) -> u64 {
         u64::from_ne_bytes(self.body[..].try_into().expect("a reply of eight bytes"))
     }
@@ -55,12 +55,12 @@ pub mod body {
         value.to_ne_bytes().to_vec()
     }
 
-    /// A ring and a number.
+    /// A ring's index and a number.
     pub fn state(ring: u32, value: u32) -> Vec<u8> {
         [ring, value].iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
 
-    /// A ring's addresses, guest-physical ones.
+    /// A ring's addresses, in the front-end's own address space.
     pub fn addresses(ring: &DriverRing) -> Vec<u8> {
         let mut bytes = state(ring.index, 0);
         let user = GuestRam::user_address;
@@ -70,7 +70,7 @@ pub mod body {
         bytes
     }
 
-    /// A memory region: guest address, bytes, user address, offset in the file.
+    /// A memory region: guest address, size in bytes, user address, offset in the file.
     pub fn region(guest: u64, bytes: u64, user: u64, offset: u64) -> Vec<u8> {
         [guest, bytes, user, offset].iter().flat_map(|word| word.to_ne_bytes()).collect()
     }
@@ -82,7 +82,7 @@ pub mod body {
         bytes
     }
 
-    /// All of a test guest's memory.
+    /// The region that covers all of a test guest's memory.
     pub fn whole(guest: &TestGuest) -> Vec<u8> {
         region(GUEST_BASE, guest.ram.bytes(), USER_BASE, 0)
     }
@@ -93,7 +93,7 @@ pub mod body {
     }
 }
 
-/// A connected front-end without manners.
+/// A connected front-end that lets tests violate the protocol.
 pub struct RawFrontend {
     stream: UnixStream,
 }
@@ -102,17 +102,17 @@ impl RawFrontend {
     /// Connects.
     ///
     /// # Panics
-    /// Nobody listens.
+    /// Panics if nothing listens on the socket.
     pub fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("the vhost-user socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Self { stream }
     }
 
-    /// Connects and negotiates all protocol features that are offered.
+    /// Connects and negotiates all protocol features that the back-end offers.
     ///
     /// # Panics
-    /// The back-end does not answer.
+    /// Panics if the back-end does not answer.
     pub fn negotiate(socket: &Path) -> Self {
         let this = Self::connect(socket);
         let offered = this.get(Request::GET_PROTOCOL_FEATURES, &[]).number();
@@ -125,7 +125,7 @@ impl RawFrontend {
     /// Negotiates, shares a guest's memory and starts both rings.
     ///
     /// # Panics
-    /// The back-end refuses something.
+    /// Panics if the back-end refuses something.
     pub fn start(socket: &Path, guest: &TestGuest) -> Self {
         let this = Self::negotiate(socket);
         this.share(guest);
@@ -138,16 +138,17 @@ impl RawFrontend {
     /// Shares all of a guest's memory.
     ///
     /// # Panics
-    /// The back-end refuses.
+    /// Panics if the back-end refuses.
     pub fn share(&self, guest: &TestGuest) {
         let table = body::table(&[body::whole(guest)]);
         assert_eq!(self.ask(Request::SET_MEM_TABLE, &table, &[guest.ram.file().as_raw_fd()]), 0);
     }
 
-    /// Describes a ring and starts it with any kick descriptor, or none; its own call descriptor.
+    /// Describes a ring, sets its own call descriptor, and starts it with any kick descriptor, or
+    /// none.
     ///
     /// # Panics
-    /// The back-end refuses.
+    /// Panics if the back-end refuses.
     pub fn start_ring(&self, ring: &DriverRing, kick: Option<Fd>) {
         self.describe_ring(ring);
         let call = u64::from(ring.index);
@@ -157,10 +158,10 @@ impl RawFrontend {
         assert_eq!(self.ask(Request::SET_VRING_ENABLE, &body::state(ring.index, 1), &[]), 0);
     }
 
-    /// Size, position and addresses of a ring.
+    /// Sets size, position and addresses of a ring.
     ///
     /// # Panics
-    /// The back-end refuses.
+    /// Panics if the back-end refuses.
     pub fn describe_ring(&self, ring: &DriverRing) {
         let base = u32::from(ring.used_index());
         let requests = [
@@ -173,7 +174,7 @@ impl RawFrontend {
         }
     }
 
-    /// SET_VRING_KICK; what it is acknowledged with.
+    /// Sends SET_VRING_KICK, and returns the number that acknowledges it.
     pub fn kick(&self, ring: u32, fd: Option<Fd>) -> u64 {
         let none = if fd.is_none() { NO_DESCRIPTOR } else { 0 };
         let fds: Vec<_> = fd.into_iter().collect();
@@ -185,7 +186,8 @@ impl RawFrontend {
         self.send_raw(request as u32, VERSION, body, fds);
     }
 
-    /// Sends anything in the shape of a message. A connection that has ended is no error here.
+    /// Sends a message with any header and body, valid or not. It is no error here if the
+    /// connection has ended.
     pub fn send_raw(&self, request: u32, flags: u32, body: &[u8], fds: &[Fd]) {
         let mut bytes: Vec<u8> =
             [request, flags, body.len() as u32].iter().flat_map(|w| w.to_ne_bytes()).collect();
@@ -193,15 +195,15 @@ impl RawFrontend {
         let _ = self.stream.send_with_fds(&[&bytes[..]], fds);
     }
 
-    /// Sends bytes without any shape.
+    /// Sends bytes that need not be a message.
     pub fn send_bytes(&self, bytes: &[u8]) {
         let _ = (&self.stream).write_all(bytes);
     }
 
-    /// Sends a request and takes its acknowledgement.
+    /// Sends a request, and returns the number that acknowledges it.
     ///
     /// # Panics
-    /// There is none.
+    /// Panics if there is no acknowledgement.
     pub fn ask(&self, request: Request, body: &[u8], fds: &[Fd]) -> u64 {
         self.send_raw(request as u32, VERSION | NEED_REPLY, body, fds);
         let reply = self.reply().unwrap_or_else(|| panic!("the connection ended at {request:?}"));
@@ -209,10 +211,10 @@ impl RawFrontend {
         reply.number()
     }
 
-    /// Sends a request that has a reply of its own.
+    /// Sends a request that has a reply of its own, and returns that.
     ///
     /// # Panics
-    /// There is none.
+    /// Panics if there is no reply.
     pub fn get(&self, request: Request, body: &[u8]) -> Reply {
         self.send(request, body, &[]);
         let reply = self.reply().unwrap_or_else(|| panic!("the connection ended at {request:?}"));
@@ -220,10 +222,10 @@ impl RawFrontend {
         reply
     }
 
-    /// The next reply; `None` if the connection has ended.
+    /// Returns the next reply, or `None` if the connection has ended.
     ///
     /// # Panics
-    /// Neither within [`PATIENCE`].
+    /// Panics if neither happens within [`PATIENCE`].
     pub fn reply(&self) -> Option<Reply> {
         let mut header = [0; 12];
         if !self.read(&mut header) {
@@ -245,15 +247,15 @@ impl RawFrontend {
         }
     }
 
-    /// Waits for the end of the connection; replies before it are thrown away.
+    /// Waits for the end of the connection; replies before it are discarded.
     ///
     /// # Panics
-    /// It does not end within [`PATIENCE`].
+    /// Panics if it does not end within [`PATIENCE`].
     pub fn expect_end(&self) {
         while self.reply().is_some() {}
     }
 
-    /// Whether the back-end still answers.
+    /// Returns true if the back-end still answers.
     pub fn is_alive(&self) -> bool {
         self.send(Request::GET_FEATURES, &[], &[]);
         self.reply().is_some()
@@ -265,8 +267,8 @@ impl RawFrontend {
     }
 }
 
-/// Open descriptors of this process, once their number has come to rest: what ended a moment ago
-/// may still be closing them.
+/// Returns the number of this process's open descriptors once it no longer changes: threads that
+/// have just ended may still be closing theirs.
 pub fn open_fds() -> usize {
     let count = || std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let mut last = (count(), 0);

@@ -1,4 +1,4 @@
-//! The driver's side of a virtqueue, which may be used well or badly.
+//! The driver's side of a virtqueue, which tests can use correctly or incorrectly.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::memory::{GUEST_BASE, GuestRam};
 
-/// Another descriptor follows (virtio 1.3, 2.7.5).
+/// Descriptor flag: another descriptor follows (virtio 1.3, 2.7.5).
 pub const NEXT: u16 = 1;
-/// The device writes to the buffer.
+/// Descriptor flag: the device writes to the buffer.
 pub const WRITE: u16 = 2;
 
-/// Descriptors of a ring, each with a buffer of its own.
+/// Number of descriptors of a ring, each with a buffer of its own.
 const SIZE: u16 = 256;
 const BUFFER_BYTES: u64 = 4096;
 
 /// A virtqueue as its driver sees it.
 pub struct DriverRing {
     ram: Arc<GuestRam>,
-    /// 0 receives, 1 transmits.
+    /// Index of the queue: 0 receives, 1 transmits.
     pub index: u32,
     base: u64,
     buffers: u64,
@@ -45,7 +45,7 @@ impl DriverRing {
         }
     }
 
-    /// Descriptors.
+    /// Number of descriptors.
     pub fn size(&self) -> u16 {
         SIZE
     }
@@ -55,12 +55,12 @@ impl DriverRing {
         self.base
     }
 
-    /// Of the available ring.
+    /// Guest-physical address of the available ring.
     pub fn avail(&self) -> u64 {
         self.base + 0x1000
     }
 
-    /// Of the used ring.
+    /// Guest-physical address of the used ring.
     pub fn used(&self) -> u64 {
         self.base + 0x2000
     }
@@ -70,12 +70,12 @@ impl DriverRing {
         self.buffers + u64::from(descriptor) * BUFFER_BYTES
     }
 
-    /// The kick descriptor.
+    /// The eventfd for kicks.
     pub fn kick_event(&self) -> &EventFd {
         &self.kick
     }
 
-    /// The call descriptor.
+    /// The eventfd for calls (interrupts).
     pub fn call_event(&self) -> &EventFd {
         &self.call
     }
@@ -85,7 +85,7 @@ impl DriverRing {
         self.write_descriptor(self.descriptors() + 16 * u64::from(n), address, len, flags, next);
     }
 
-    /// Writes a descriptor anywhere, for indirect tables.
+    /// Writes a descriptor at any address, for indirect tables.
     pub fn write_descriptor(&self, at: u64, address: u64, len: u32, flags: u16, next: u16) {
         let mut bytes = address.to_le_bytes().to_vec();
         bytes.extend(len.to_le_bytes());
@@ -102,12 +102,12 @@ impl DriverRing {
         self.ram.store(self.avail() + 2, self.available);
     }
 
-    /// Head of the chain that [`Self::add`] makes next.
+    /// Head of the chain that [`Self::add`] will make.
     pub fn next_head(&self) -> u16 {
         self.next
     }
 
-    /// Makes a chain of buffers available, `(bytes, flags)` each; its head.
+    /// Makes a chain of buffers available, given as `(bytes, flags)` each; returns its head.
     pub fn add(&mut self, parts: &[(u32, u16)]) -> u16 {
         let first = self.next;
         let at = |n: usize| (first + n as u16) % SIZE;
@@ -120,8 +120,8 @@ impl DriverRing {
         first
     }
 
-    /// Describes one chain of a single buffer in each descriptor, and names them in turn in the
-    /// available ring, for [`Self::repeat`]. Nothing is made available.
+    /// Describes a chain of a single buffer in each descriptor, and enters the chains in turn in
+    /// the available ring, for [`Self::repeat`]. Nothing is made available.
     pub fn prepare(&mut self, parts: &[(u32, u16); 1]) {
         for n in 0..SIZE {
             let (len, flags) = parts[0];
@@ -130,29 +130,29 @@ impl DriverRing {
         }
     }
 
-    /// Makes the next chains of [`Self::prepare`] available, in turn; a device that uses them in
-    /// order has given them back.
+    /// Makes the next chains of [`Self::prepare`] available, in turn. The device must have used
+    /// them, and in order.
     pub fn repeat(&mut self, chains: u16) {
         self.available = self.available.wrapping_add(chains);
         self.ram.store(self.avail() + 2, self.available);
     }
 
-    /// Chains made available that did not come back.
+    /// Number of chains made available that have not come back.
     pub fn outstanding(&self) -> u16 {
         self.available.wrapping_sub(self.used_index())
     }
 
-    /// Chains made available so far, modulo 2^16.
+    /// Number of chains made available so far, modulo 2^16.
     pub fn available(&self) -> u16 {
         self.available
     }
 
-    /// The device's position.
+    /// The device's position in the used ring.
     pub fn used_index(&self) -> u16 {
         self.ram.load(self.used() + 2)
     }
 
-    /// The next chain that came back: head and bytes.
+    /// Returns head and byte count of the next chain that came back.
     pub fn take_used(&mut self) -> Option<(u16, u32)> {
         if self.used_index() == self.seen {
             return None;
@@ -167,13 +167,13 @@ impl DriverRing {
         Some((word(0) as u16, word(4)))
     }
 
-    /// Tells the device to look.
+    /// Tells the device to check the ring.
     pub fn kick(&self) {
-        // Full means readable.
+        // A full eventfd is readable already.
         let _ = self.kick.write(1);
     }
 
-    /// Interrupts since the last call.
+    /// Returns how many interrupts came since the last time that this was called.
     pub fn calls(&self) -> u64 {
         self.call.read().unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! A station on the LAN that talks to a test guest in numbered frames.
+//! A station on the LAN that exchanges numbered frames with a test guest.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::rig::Rig;
 
 /// The guest's MAC address in the demo's topology.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x77, 0x73, 0x01];
-/// Local experimental ethertype.
+/// IEEE 802's Local Experimental EtherType 1.
 const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
-/// Bytes of a frame.
+/// Bytes of a numbered frame.
 const FRAME_BYTES: usize = 100;
 
 /// A station with a MAC address of its own.
@@ -25,10 +25,10 @@ pub struct Station {
 }
 
 impl Station {
-    /// Plugs a station into the rig's LAN.
+    /// Connects a new station to the rig's LAN.
     ///
     /// # Panics
-    /// The switch has no port left, or the topology another guest.
+    /// Panics if the switch has no port left, or the topology has another guest.
     pub fn new(rig: &mut Rig) -> Self {
         assert_eq!(rig.topology.apps[0].mac.0, GUEST_MAC);
         let port = rig.lan("station");
@@ -40,21 +40,21 @@ impl Station {
         self.send_to(GUEST_MAC, number);
     }
 
-    /// Sends a numbered frame to anybody.
+    /// Sends a numbered frame to any address.
     pub fn send_to(&self, mac: [u8; 6], number: u32) {
         self.port.send(&frame(mac, self.mac, number));
     }
 
-    /// Numbers of all frames that have come since they were last taken.
+    /// Returns the numbers of all frames that have arrived since the last such call.
     pub fn take_seen(&self) -> Vec<u32> {
         self.drain();
         self.seen.take()
     }
 
-    /// Waits until a frame of this number has come.
+    /// Waits until the frame of this number has arrived.
     ///
     /// # Panics
-    /// None does.
+    /// Panics if it does not arrive.
     pub fn expect(&self, number: u32) {
         wait(&format!("frame {number} on the LAN"), || {
             self.drain();
@@ -62,10 +62,10 @@ impl Station {
         });
     }
 
-    /// Waits, then checks that no frame has come.
+    /// Waits, then checks that no frame has arrived.
     ///
     /// # Panics
-    /// One has.
+    /// Panics if one has arrived.
     pub fn expect_silence(&self, time: Duration) {
         std::thread::sleep(time);
         assert_eq!(self.take_seen(), Vec::<u32>::new(), "frames on the LAN");
@@ -79,7 +79,7 @@ impl Station {
     }
 }
 
-/// A numbered frame.
+/// Builds a numbered frame.
 pub fn frame(to: [u8; 6], from: [u8; 6], number: u32) -> Vec<u8> {
     let mut frame = vec![number as u8; FRAME_BYTES];
     frame[..6].copy_from_slice(&to);
@@ -89,7 +89,7 @@ pub fn frame(to: [u8; 6], from: [u8; 6], number: u32) -> Vec<u8> {
     frame
 }
 
-/// The number of such a frame, if it is one and whole.
+/// Returns the number of a numbered frame, or `None` if it is another frame or damaged.
 pub fn number_of(frame: &[u8]) -> Option<u32> {
     if frame.len() != FRAME_BYTES || frame[12..14] != ETHERTYPE {
         return None;

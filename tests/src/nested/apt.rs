@@ -1,8 +1,8 @@
-//! Debian's packages, through apt, with an index of our own under `target/nested`: the machine's
-//! configuration is read and stays as it is.
+//! Fetches Debian packages through apt, with a separate package index under `target/nested`. The
+//! machine's own apt configuration is read but not changed.
 //!
-//! QEMU 8 and a 6.12 kernel are in Debian 13, and in the backports of Debian 12. Where packages
-//! come from is taken from the machine's own sources, so that no host stands in this program.
+//! QEMU 8 and a 6.12 kernel are in Debian 13, and in the backports of Debian 12. The package
+//! sources are taken from the machine's own apt configuration, so no host name is hard-coded here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use anyhow::{Context, Result, bail};
 /// Indexes older than this are fetched again.
 const INDEX_AGE: Duration = Duration::from_secs(20 * 3600);
 
-/// apt with an index of its own.
+/// apt with its own package index.
 pub(super) struct Apt {
     folder: PathBuf,
-    /// Target release, where the distribution's own packages are too old.
+    /// Target release to install from, if the distribution's own packages are too old.
     backports: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl Apt {
         run(self.command("apt-get").args(["-qq", "update"]))
     }
 
-    /// Installs a package; needs root.
+    /// Installs a package. Needs root.
     pub(super) fn install(&self, package: &str) -> Result<()> {
         eprintln!("nested: installing {package}");
         let mut command = self.command("apt-get");
@@ -58,7 +58,7 @@ impl Apt {
         run(command.env("DEBIAN_FRONTEND", "noninteractive"))
     }
 
-    /// The package that a package without content points to.
+    /// Returns the first dependency of a package: the real package that a metapackage points to.
     pub(super) fn dependency(&self, package: &str) -> Result<String> {
         let output = self.command("apt-cache").args(["depends", package]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -66,7 +66,7 @@ impl Apt {
         Ok(first.with_context(|| format!("apt knows no package {package}"))?.to_owned())
     }
 
-    /// Downloads a package into a folder and says where it is. Needs no root.
+    /// Downloads a package into a folder and returns the path of the file. Needs no root.
     pub(super) fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
         eprintln!("nested: fetching {package}");
         run(self.command("apt-get").args(["-qq", "download", package]).current_dir(into))?;
@@ -75,7 +75,7 @@ impl Apt {
         deb.with_context(|| format!("apt fetched no {package}"))
     }
 
-    /// The line that does by hand what [`Self::install`] does.
+    /// The command line with which a user can do by hand what [`Self::install`] does.
     pub(super) fn line_to_type(&self, package: &str) -> String {
         let mut command = self.command("apt-get");
         command.args(["install", "--no-install-recommends", package]);
@@ -92,7 +92,7 @@ impl Apt {
         option("Dir::Etc::sourceparts", Path::new("/dev/null"));
         option("Dir::State::lists", &self.folder.join("lists"));
         option("Dir::Cache", &self.folder);
-        // As root apt would drop to a user who cannot write here, and warn of it.
+        // When run as root, apt would switch to a user who cannot write here, and print a warning.
         command.args(["-o", "APT::Sandbox::User=root"]);
         if let Some(release) = &self.backports {
             command.args(["-t", release]);
@@ -117,13 +117,14 @@ fn is_fresh(lists: &Path) -> bool {
         let age = entry.metadata().ok()?.modified().ok()?.elapsed().unwrap_or_default();
         name.contains("Packages").then_some(age)
     });
-    // The files carry the server's time; what tells is when the folder last changed.
+    // The files carry the server's modification times, so the age of the index is taken from the
+    // folder's own modification time.
     let touched = fs::metadata(lists).and_then(|folder| folder.modified());
     let age = touched.ok().and_then(|time| time.elapsed().ok());
     stamp.count() > 0 && age.is_some_and(|age| age < INDEX_AGE)
 }
 
-/// The codename in an os-release file, if it is Debian's.
+/// The codename in an os-release file, if the distribution is Debian.
 fn debian_codename(release: &str) -> Option<String> {
     let value = |key: &str| {
         let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
@@ -153,7 +154,7 @@ fn own_stanzas(codename: &str) -> Result<Vec<String>> {
     Ok(stanzas)
 }
 
-/// A stanza of the new format, if it is for this release.
+/// Converts a stanza of the deb822 format, if it is for this release.
 fn from_deb822(stanza: &str, codename: &str) -> Option<String> {
     let field = |key: &str| stanza.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
     if !field("Types:")?.split_whitespace().any(|kind| kind == "deb") {
@@ -163,7 +164,7 @@ fn from_deb822(stanza: &str, codename: &str) -> Option<String> {
     source(field("URIs:")?, field("Suites:")?, codename, &signed_by.unwrap_or_default())
 }
 
-/// A line of the old format, if it is for this release.
+/// Converts a line of the one-line format, if it is for this release.
 fn from_line(line: &str, codename: &str) -> Option<String> {
     let rest = line.trim().strip_prefix("deb ")?.trim();
     let (options, rest) = match rest.strip_prefix('[') {

@@ -1,4 +1,4 @@
-//! An initramfs, written without root: the "newc" format of cpio
+//! Writes an initramfs without root, in the "newc" format of cpio
 //! (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst).
 
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ pub(crate) struct Archive<W: Write> {
     inode: u32,
 }
 
-/// What distinguishes one entry from another, besides its name and bytes.
+/// The header fields that differ between entries, besides the name and the size.
 #[derive(Clone, Copy)]
 struct Header {
     mode: u32,
@@ -42,7 +42,7 @@ impl<W: Write> Archive<W> {
         self.entry(path, Header { mode: S_IFCHR | 0o600, links: 1, device: (major, minor) }, &[])
     }
 
-    /// Writes the end mark and hands the writer back.
+    /// Writes the trailer entry and returns the writer.
     pub(crate) fn finish(mut self) -> io::Result<W> {
         self.inode = u32::MAX;
         self.entry("TRAILER!!!", Header { mode: 0, links: 1, device: (0, 0) }, &[])?;
@@ -76,7 +76,7 @@ impl<W: Write> Archive<W> {
         }
         self.out.write_all(path.as_bytes())?;
         self.out.write_all(&[0])?;
-        // The header has 110 bytes; name and content both end on a multiple of four.
+        // The header has 110 bytes; the name and the content are each padded to a multiple of four.
         self.pad(110 + path.len() + 1)?;
         self.out.write_all(bytes)?;
         self.pad(bytes.len())

@@ -1,7 +1,7 @@
-//! The initramfs: programs with their libraries, modules, and nothing else.
+//! Builds the initramfs: programs with their libraries, and kernel modules, and nothing else.
 //!
-//! The programs are those of the ordinary build, the same files that run on this machine: nothing is
-//! compiled a second time. Their three or four shared libraries go with them.
+//! The programs are those of the ordinary build, the same files that run on this machine, so
+//! nothing is compiled a second time. Their three or four shared libraries are added with them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,17 +21,17 @@ use super::protocol::TESTS_FOLDER;
 use crate::workspace;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// Programs of the machine: binary, path inside.
+/// Programs that are always in the machine: name of the binary, path inside the machine.
 const PROGRAMS: [(&str, &str); 2] = [("nested-init", "init"), ("warmspare", "bin/warmspare")];
-/// The package whose test programs are taken, as cargo names it.
+/// Part of the package ID, as cargo prints it, of the package whose test programs are included.
 const TESTS_PACKAGE: &str = "#warmspare-tests@";
-/// Programs of this machine that tests call.
+/// Programs of this machine that the tests call.
 const TOOLS: [&str; 5] = ["kill", "mount", "prlimit", "touch", "umount"];
 
-/// Builds the programs and writes the initramfs; says where it is.
+/// Builds the programs, writes the initramfs and returns its path.
 pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<PathBuf> {
     println!("nested: building the programs");
-    // Exactly the command that everybody builds with, so that there is nothing left to build.
+    // The same command as the ordinary build, so that an up-to-date tree needs no rebuild.
     run_cargo(cargo().args(["build", "--quiet", "--workspace", "--release"]))?;
     let binaries = target_folder().join("release");
     let path = cache.join("initramfs.cpio");
@@ -43,7 +43,7 @@ pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<P
     for folder in ["bin", "dev", "modules", "proc", "run", "sys", "tmp"] {
         image.archive.folder(folder)?;
     }
-    // The kernel opens it for init before anything is mounted.
+    // The kernel opens /dev/console for init before anything is mounted.
     image.archive.char_device("dev/console", 5, 1)?;
     for (binary, inside) in PROGRAMS {
         image.add_program(inside, &binaries.join(binary))?;
@@ -60,15 +60,15 @@ pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<P
     Ok(path)
 }
 
-/// Static programs by cargo (package, binary), and the folder they are in: for a guest that has no
-/// libraries.
+/// Builds static programs (package, binary) with cargo, for a guest that has no libraries. Returns
+/// the folder that holds them.
 pub(crate) fn build_programs(programs: &[(&str, &str)]) -> Result<PathBuf> {
     eprintln!("building programs for the machine");
     let mut command = cargo();
     // `--target` keeps the flags from build scripts and procedural macros, which must stay dynamic.
     command.args(["build", "--quiet", "--release", "--target", TARGET]);
-    // On the command line and not in the environment: build scripts that run cargo themselves
-    // must not inherit it.
+    // This is set on the command line and not in the environment, because build scripts that run
+    // cargo themselves must not inherit it.
     command.args(["--config", "profile.release.strip=\"debuginfo\""]);
     command.env("RUSTFLAGS", "-C target-feature=+crt-static");
     for (package, binary) in programs {
@@ -78,17 +78,18 @@ pub(crate) fn build_programs(programs: &[(&str, &str)]) -> Result<PathBuf> {
     Ok(target_folder().join(TARGET).join("release"))
 }
 
-/// The archive, and what is still to go into it.
+/// The archive, and the libraries that are still to be added to it.
 struct Image {
     archive: Archive<BufWriter<File>>,
-    /// Shared libraries that the programs so far need.
+    /// Shared libraries that the programs added so far need.
     libraries: BTreeSet<PathBuf>,
-    /// Where programs lie without their debug information.
+    /// Path of the temporary copy of a program without its debug information.
     scratch: PathBuf,
 }
 
 impl Image {
-    /// Adds a program without its debug information: the machine unpacks all this in emulation.
+    /// Adds a program without its debug information, since the emulated machine, which is slow, has
+    /// to unpack everything in the archive.
     fn add_program(&mut self, inside: &str, program: &Path) -> Result<()> {
         self.libraries.extend(libraries_of(program)?);
         let strip = Command::new("strip")
@@ -100,7 +101,8 @@ impl Image {
         Ok(self.archive.program(inside, &read(program)?)?)
     }
 
-    /// Test programs, laid out as cargo lays them out: they look for `warmspare` one folder up.
+    /// Adds the test programs in the layout that cargo uses: they look for `warmspare` one folder
+    /// up.
     fn add_tests(&mut self, binaries: &Path) -> Result<()> {
         println!("nested: building the tests");
         let mut command = cargo();
@@ -128,7 +130,7 @@ impl Image {
         self.add_sources()
     }
 
-    /// What tests expect of any Linux.
+    /// Adds the files and tools that the tests expect on any Linux system.
     fn add_tools(&mut self) -> Result<()> {
         add_folders(&mut self.archive, "usr/bin")?;
         for tool in TOOLS {
@@ -139,7 +141,7 @@ impl Image {
         Ok(self.archive.file("etc/passwd", b"root:x:0:0::/:/bin/sh\n")?)
     }
 
-    /// What tests read of the source tree, at the place where they were told it is.
+    /// Adds the parts of the source tree that tests read, at the path that was compiled into them.
     fn add_sources(&mut self) -> Result<()> {
         let tree = workspace().display().to_string();
         let tree = tree.trim_start_matches('/');
@@ -169,7 +171,7 @@ impl Image {
     }
 }
 
-/// Shared libraries of a program, the loader among them: where it would find them here.
+/// The paths on this machine of a program's shared libraries, including the dynamic loader.
 fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output().context("ldd cannot be started")?;
     if !output.status.success() {
@@ -195,7 +197,7 @@ fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-/// A folder and all that it lies in.
+/// Adds a folder and all its parents.
 fn add_folders(archive: &mut Archive<BufWriter<File>>, path: &str) -> Result<()> {
     let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
     for end in ends {
@@ -204,8 +206,8 @@ fn add_folders(archive: &mut Archive<BufWriter<File>>, path: &str) -> Result<()>
     Ok(())
 }
 
-/// Name and place of a test program on KVM, from a line of cargo's messages: one of ours, or the unit
-/// tests of a package.
+/// Parses a line of cargo's messages. Returns name and path of a test program that needs KVM: one
+/// of the integration tests, or the unit tests of a package.
 fn test_program(line: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
     let target = &message["target"];

@@ -11,7 +11,8 @@ use super::modules::{self, Module};
 
 /// The package that points to the newest kernel. (Its "cloud" sister lacks igb.)
 const PACKAGE: &str = "linux-image-amd64";
-/// File that says that the folder beside it is whole: which modules were wanted.
+/// Name of the file that marks the folder it lies in as complete. It lists the modules that were
+/// wanted.
 const STAMP: &str = "complete";
 
 /// A kernel and its modules.
@@ -22,7 +23,7 @@ pub(crate) struct Kernel {
     pub(crate) modules: Vec<Module>,
 }
 
-/// A kernel of the user's own.
+/// Uses a kernel that the user has named.
 pub(crate) fn given(image: &Path, folder: &Path) -> Result<Kernel> {
     if !image.is_file() {
         bail!("{}: there is no kernel here", image.display());
@@ -30,7 +31,8 @@ pub(crate) fn given(image: &Path, folder: &Path) -> Result<Kernel> {
     Ok(Kernel { image: image.to_owned(), modules: modules::collect(folder)? })
 }
 
-/// The distribution's kernel, from an earlier run or its package. Needs no root.
+/// Returns the distribution's kernel, kept from an earlier run or downloaded as a package. Needs no
+/// root.
 pub(crate) fn fetch(cache: &Path) -> Result<Kernel> {
     let folder = cache.join("kernel");
     let wanted = modules::WANTED.join(" ");

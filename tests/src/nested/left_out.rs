@@ -1,20 +1,21 @@
-//! What needs KVM, and what of that not even the nested machine can run.
+//! Lists the tests that need KVM, and those among them that cannot run in the nested machine
+//! either.
 
-/// Unit tests of a package of which some run micro-VMs.
+/// A package some of whose unit tests run micro-VMs.
 #[derive(Clone, Copy, Debug)]
 pub struct Package {
     /// Its name.
     pub name: &'static str,
-    /// Which of its targets have tests that a machine without KVM can run, as cargo is told.
+    /// Cargo's options for the targets whose tests a machine without KVM can run.
     pub targets: &'static [&'static str],
-    /// Modules of the tests that run micro-VMs.
+    /// Modules with the tests that run micro-VMs.
     pub need_kvm: &'static [&'static str],
-    /// Whether its library's tests run in the nested machine.
+    /// True if its library's tests run in the nested machine.
     pub nested: bool,
 }
 
-/// All packages with such tests. A filter of a test's name holds for one package only: others have
-/// modules of the same names whose tests run anywhere.
+/// All packages with such tests. Each filter of test names is applied to its own package only,
+/// since other packages have modules of the same names whose tests run anywhere.
 pub const PACKAGES: [Package; 4] = [
     Package {
         name: "microvm",
@@ -26,21 +27,21 @@ pub const PACKAGES: [Package; 4] = [
     Package { name: "lab", targets: &[], need_kvm: &["app::tests::"], nested: true },
     Package {
         name: "warmspare-tests",
-        // Its test programs need KVM as a whole, and run in the nested machine.
+        // All of its integration-test programs need KVM; they run in the nested machine.
         targets: &["--lib", "--bins"],
         need_kvm: &["realguest::tests::", "bench::peers::tests::"],
         nested: false,
     },
 ];
 
-/// Test programs that do not run in the nested machine, and why.
+/// Test programs that do not run in the nested machine, and the reason.
 pub const PROGRAMS: [(&str, &str); 3] = [
     ("campaign", "its programs judge by what real processors can; the step `campaign` is for this"),
     ("dashboard", "there is no browser in the machine"),
     ("examine", "there is no gdb in the machine"),
 ];
 
-/// Tests of the others that cannot hold there, by a part of their names, and why.
+/// Tests of the other programs that cannot pass there, by a part of their names, and the reason.
 pub const TESTS: [(&str, &str); 3] = [
     (
         "a_paused_spare_uses_no_cpu",
@@ -56,13 +57,14 @@ impl Package {
         format!("units-{}", self.name)
     }
 
-    /// Which package a test program in the nested machine is of, if it has unit tests.
+    /// Returns the package whose unit tests a test program in the nested machine runs, if any.
     pub fn of_program(program: &str) -> Option<&'static Self> {
         PACKAGES.iter().find(|package| package.nested && package.program() == program)
     }
 }
 
-/// Everything that is not run without `/dev/kvm`, one line each, beside parts of the test command.
+/// Lists everything that is not run without `/dev/kvm`, one line each, except whole parts of the
+/// test command.
 pub fn lines() -> Vec<String> {
     let modules = PACKAGES.iter().filter(|package| !package.nested);
     let modules =

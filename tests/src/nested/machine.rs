@@ -1,4 +1,4 @@
-//! The nested machine: one QEMU process, which does not outlive this one.
+//! The nested machine: one QEMU process, which ends when this process ends.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -15,34 +15,34 @@ use serde_json::json;
 use super::protocol::{FromGuest, PORT_NAME, PROCESSORS, ToGuest};
 use super::qmp::Qmp;
 
-/// QEMU connects to its sockets before it starts the machine.
+/// How long QEMU may take to connect to its sockets, which it does before it starts the machine.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
-/// A process that has closed its sockets is about to end.
+/// How long QEMU may take to end after it has closed its sockets.
 const EXIT_DEADLINE: Duration = Duration::from_secs(5);
 const EXIT_LOOK: Duration = Duration::from_millis(10);
-/// What the machine's kernel says when a processor that sleeps is not woken by its timer any more.
-/// It is nobody's fault but QEMU's: the write that ends an interrupt, or sets the timer, has gone
-/// elsewhere (see `eim` below), and the local APIC lets nothing through after that. The second text
-/// says that the processor is idle: one that does not get on with its work has another reason.
+/// What the machine's kernel prints when a sleeping processor is no longer woken by its timer. This
+/// is QEMU's fault: the write that ends an interrupt, or sets the timer, has gone elsewhere (see
+/// `eim` below), and the local APIC delivers nothing after that. The second text says that the
+/// processor is idle: a busy processor that makes no progress has another cause.
 const LOST_INTERRUPT: [&str; 3] =
     ["timer wakeup didn't happen for", "/0/0x0 softirq=", "Kernel panic - not syncing: RCU Stall"];
-/// What a kernel says that ends of its own accord: it fails, or is told to.
+/// What the kernel prints when it ends the machine itself, because it fails or is told to.
 const FAREWELLS: [&str; 4] = ["Kernel panic", "BUG:", "Oops", "reboot: "];
-/// Parts of a processor's state that tell nothing.
+/// Prefixes of the lines of a processor's state that are left out of reports as uninteresting.
 const NUMBERS: [&str; 3] = ["FPR", "XMM", "FCW"];
-/// Lines of its console that tell why it ended.
+/// How many of the last lines of its console are reported when it has ended.
 const LAST_WORDS: usize = 25;
 
-/// What to boot, and with what.
+/// What to boot, and where its output goes.
 pub(super) struct Order<'a> {
     pub(super) qemu: &'a Path,
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
-    /// Where its console goes.
+    /// File that receives the machine's console output.
     pub(super) console: &'a Path,
-    /// Where QEMU's own messages go.
+    /// File that receives QEMU's own messages.
     pub(super) log: &'a Path,
-    /// Steps to run; none means all.
+    /// Steps to run; an empty list means all.
     pub(super) steps: &'a [String],
 }
 
@@ -72,7 +72,7 @@ impl Machine {
         Ok(Self { qemu, qmp, results, lines, console, log, _sockets: sockets })
     }
 
-    /// The next line of the machine.
+    /// Returns the next message of the machine.
     pub(super) fn next(&mut self, end: Instant) -> Result<FromGuest> {
         let left = end.saturating_duration_since(Instant::now());
         match self.lines.recv_timeout(left) {
@@ -85,7 +85,7 @@ impl Machine {
         }
     }
 
-    /// How QEMU ended, which has closed its sockets.
+    /// Waits for QEMU, which has closed its sockets, to end. Returns `None` if it runs on.
     fn await_end(&mut self) -> Result<Option<ExitStatus>> {
         let end = Instant::now() + EXIT_DEADLINE;
         loop {
@@ -97,10 +97,10 @@ impl Machine {
         }
     }
 
-    /// What the machine itself died of, if it did: QEMU, its emulation of an idle processor, or a reset
-    /// without a word of the kernel (a triple fault of a processor: its state is in QEMU's log), which
-    /// no program in the machine can bring about. All else that ends a machine is the doing of what
-    /// runs in it.
+    /// Returns the cause if the machine itself failed: QEMU was killed by a signal, its emulation
+    /// of an idle processor lost an interrupt, or a processor was reset without any last message of
+    /// the kernel (a triple fault; the processor's state is in QEMU's log), which no program in the
+    /// machine can bring about. Every other end of a machine is caused by what runs in it.
     pub(super) fn cause_of_death(&mut self) -> Option<String> {
         let status = self.qemu.try_wait().ok()??;
         if let Some(signal) = status.signal() {
@@ -109,24 +109,24 @@ impl Machine {
         let console = fs::read(&self.console).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
         if status.success() && !FAREWELLS.iter().any(|text| console.contains(text)) {
-            return Some("its processors were reset without a word of the kernel".to_owned());
+            return Some("its processors were reset without any message of the kernel".to_owned());
         }
         let died = LOST_INTERRUPT.iter().all(|text| console.contains(text));
         died.then(|| "one of its processors lost an interrupt and sleeps for ever".to_owned())
     }
 
-    /// Answers it.
+    /// Sends the machine a reply.
     pub(super) fn reply(&mut self, reply: &ToGuest) -> Result<()> {
         let line = format!("{}\n", serde_json::to_string(reply)?);
         self.results.write_all(line.as_bytes()).context("the machine does not listen")
     }
 
-    /// Pulls or plugs a cable.
+    /// Plugs a NIC's cable in, or pulls it.
     pub(super) fn set_link(&mut self, nic: &str, up: bool) -> Result<()> {
         self.qmp.execute("set_link", &json!({ "name": nic, "up": up })).map(|_| ())
     }
 
-    /// The end of its console and of QEMU's messages.
+    /// The last lines of its console and of QEMU's messages.
     pub(super) fn last_words(&self) -> String {
         let of = |path: &Path| format!("{} ends\n{}", path.display(), last_lines(path));
         format!("the nested machine; {}; {}", of(&self.console), of(&self.log))
@@ -149,7 +149,7 @@ impl Drop for Machine {
     }
 }
 
-/// QEMU between its start and the time a [`Machine`] owns it.
+/// Kills QEMU when dropped, between its start and the time a [`Machine`] owns it.
 struct Guard(Option<Child>);
 
 impl Drop for Guard {
@@ -162,7 +162,7 @@ impl Drop for Guard {
 }
 
 fn spawn(order: &Order<'_>, sockets: &SocketFolder) -> Result<Child> {
-    // `setpriv` has the kernel end QEMU with this process, however that ends.
+    // `setpriv` makes the kernel kill QEMU when this process ends, for whatever reason.
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--"])
         .arg(order.qemu)
@@ -174,9 +174,9 @@ fn spawn(order: &Order<'_>, sockets: &SocketFolder) -> Result<Child> {
         .context("QEMU cannot be started")
 }
 
-/// A q35 with nested SVM, an IOMMU that remaps interrupts, two igb behind root ports of their own
-/// (two on one bus collide: each reserves slots for virtual functions), and a third NIC, all on
-/// one hub.
+/// QEMU's arguments: a q35 with nested SVM, an IOMMU that remaps interrupts, two igb NICs and a
+/// third NIC for the sender. All NICs are on one hub. Each igb is behind its own root port, because
+/// two on one bus collide: each reserves slots for virtual functions.
 fn arguments(order: &Order<'_>, sockets: &SocketFolder) -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |words: &str| list.extend(words.split(' ').map(str::to_owned));
@@ -184,9 +184,10 @@ fn arguments(order: &Order<'_>, sockets: &SocketFolder) -> Vec<String> {
     add(&format!("-smp {}", PROCESSORS.end));
     add("-M q35,kernel-irqchip=split -accel tcg,thread=multi");
     add("-cpu qemu64,+svm,+npt,+x2apic,+pdpe1gb");
-    // `eim` lets Linux reach its local APICs by MSRs. Their registers in memory have been missed: with
-    // one processor changing the memory map, as each write to a PCI command register does, another's
-    // write to its APIC's timer went to the IOMMU (QEMU 10.0.2), and it slept for ever.
+    // With `eim`, Linux reaches its local APICs through MSRs. Writes to their memory-mapped
+    // registers can go astray: while one processor changed the memory map, as each write to a PCI
+    // command register does, another processor's write to its APIC timer went to the IOMMU (QEMU
+    // 10.0.2), and that processor slept for ever.
     add("-device intel-iommu,intremap=on,eim=on,caching-mode=on");
     for (number, nic) in ["nic0", "nic1"].iter().enumerate() {
         add(&format!("-device pcie-root-port,id=rp{number},chassis={0},slot={0}", number + 1));
@@ -205,11 +206,11 @@ fn arguments(order: &Order<'_>, sockets: &SocketFolder) -> Vec<String> {
         [] => String::new(),
         names => format!(" warmspare.steps={}", names.join(",")),
     };
-    // A processor that sleeps for ever ends the machine, at the second complaint: a machine that only
-    // stood still, for 40 s once, gets the first and goes on.
+    // If a processor sleeps for ever, the kernel panics at the second RCU stall warning. A machine
+    // that only stood still for a while (40 s were seen once) prints the first warning and goes on.
     // The first processor is kept free of programs and interrupts: see `PROCESSORS`.
-    // Without IPv6 addresses: the sender's Linux would put neighbour discovery on the wire, which
-    // every NIC with open filters receives.
+    // IPv6 is off, because the sender's Linux would otherwise send neighbour discovery, which every
+    // NIC with open filters receives.
     let (first, last) = (PROCESSORS.start, PROCESSORS.end - 1);
     let command_line = format!(
         "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 intel_iommu=on iommu=pt tsc=reliable \
@@ -252,7 +253,7 @@ fn accept(listener: &UnixListener, qemu: &mut Guard, log: &Path) -> Result<UnixS
     }
 }
 
-/// A thread that ends with the stream.
+/// Starts a thread that passes on the stream's lines, and ends when the stream ends.
 fn read_lines(stream: UnixStream) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
@@ -265,13 +266,14 @@ fn read_lines(stream: UnixStream) -> Receiver<String> {
     receiver
 }
 
-/// A folder for sockets, whose paths must be short; gone when dropped.
+/// A folder for sockets, whose paths must be short. It is removed when dropped.
 struct SocketFolder(PathBuf);
 
 impl SocketFolder {
     fn new() -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("warmspare-nested-{}", std::process::id()));
-        // An earlier process of this number may have left one; one that is not ours stays.
+        // An earlier process with the same ID may have left a folder. If it belongs to another
+        // user, removing it fails, and so does the creation below.
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).context("no folder for sockets")?;
         Ok(Self(folder))

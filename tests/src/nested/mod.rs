@@ -1,4 +1,4 @@
-//! `cargo xtask nested`: a machine with an IOMMU and two igb NICs, made by QEMU, for the tests that
+//! `cargo xtask nested`: QEMU emulates a machine with an IOMMU and two igb NICs, for the tests that
 //! need real VFIO.
 //!
 //! ```text
@@ -10,8 +10,8 @@
 //!                                      virtio-net sender ─┘  the "sender host": its own Linux
 //! ```
 //!
-//! Everything that is fetched or built is kept under `target/nested`. Nothing needs root but the
-//! installation of QEMU where it is missing.
+//! Everything that is fetched or built is kept under `target/nested`. Only the installation of
+//! QEMU, where it is missing, needs root.
 
 mod apt;
 pub(crate) mod cpio;
@@ -35,7 +35,7 @@ use crate::workspace;
 use machine::{Machine, Order};
 use protocol::{FromGuest, Summary, ToGuest};
 
-/// What may be said on the command line.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct NestedArgs {
     /// Kernel image to boot instead of the distribution's
@@ -60,7 +60,7 @@ pub struct NestedArgs {
     timeout_s: u64,
 }
 
-/// Builds, boots, and waits for the verdict.
+/// Builds the initramfs, boots the machine, and waits for its verdict.
 ///
 /// # Errors
 /// Something is missing and cannot be fetched, or a step failed.
@@ -99,16 +99,18 @@ pub fn run(args: &NestedArgs) -> Result<()> {
     verdict
 }
 
-/// Machines that may die of themselves in one run, and are followed by another for the steps that
-/// are left. What is inside has no second chance. QEMU 10.0.2 ended every second machine before two
-/// of its faults were kept away from (see [`protocol::PROCESSORS`] and `eim`): by its own assertion
-/// in `iotlb_to_section`, by a reset without a word of the kernel, by an interrupt that was lost.
+/// How many machines may die through QEMU's own faults in one run. Each is followed by another
+/// machine, which runs the steps that are left; a step that fails is not repeated. Before two of
+/// QEMU's faults were worked around (see [`protocol::PROCESSORS`] and `eim`), QEMU 10.0.2 ended
+/// every second machine: by its own assertion in `iotlb_to_section`, by a reset without any message
+/// of the kernel, or by a lost interrupt.
 const DEATHS: usize = 4;
 
-/// How far a run has come, over all its machines.
+/// Progress of a run, over all its machines.
 #[derive(Default)]
 struct Progress {
-    /// Steps that did not end yet; before the machine says, none for all.
+    /// Steps that have not ended yet. Until the machine has named its steps, an empty list means
+    /// all.
     left: Vec<String>,
     passed: BTreeSet<String>,
     failed: Vec<String>,
@@ -117,7 +119,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Of the files of this machine: each has its own.
+    /// Suffix of the log files' names: each machine of a run has its own files.
     fn suffix(&self) -> String {
         if self.deaths.is_empty() { String::new() } else { format!("-{}", self.deaths.len() + 1) }
     }
@@ -147,7 +149,7 @@ impl Progress {
     }
 }
 
-/// Prints what the machine reports, does what it asks, until its verdict.
+/// Prints what the machine reports and does what it asks for, until it sends its verdict.
 fn converse(machine: &mut Machine, end: Instant, progress: &mut Progress) -> Result<()> {
     loop {
         match machine.next(end)? {
@@ -181,7 +183,7 @@ fn converse(machine: &mut Machine, end: Instant, progress: &mut Progress) -> Res
     }
 }
 
-/// What a step says of its failovers, if it had any.
+/// The summaries of a step's failovers, if it had any.
 fn summaries_of(step: &str, detail: &serde_json::Value) -> Vec<(String, Summary)> {
     let list = detail.get("summary").cloned().unwrap_or_default();
     let list: Vec<Summary> = serde_json::from_value(list).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Kernel modules: found, unpacked, and put in the order of their dependencies.
+//! Finds kernel modules, unpacks them, and puts them in the order of their dependencies.
 
 use std::fs;
 use std::io::Cursor;
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// What the machines need; what these depend on comes with them.
+/// The modules that the machines need. The modules that these depend on are added to them.
 pub(crate) const WANTED: [&str; 7] =
     ["kvm-amd", "vfio-pci", "vfio_iommu_type1", "virtio_net", "igb", "tun", "bonding"];
 
-/// Of these, what is only for a Linux guest with two NICs.
+/// The modules that only a Linux guest with two NICs needs.
 pub(crate) const BONDING: [&str; 2] = ["tls", "bonding"];
 
 /// A module, unpacked.
@@ -22,8 +22,8 @@ pub(crate) struct Module {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The modules needed, each after those it depends on. One that is not in the folder is taken to
-/// be built into the kernel.
+/// Returns the needed modules, each after those it depends on. A module that is not in the folder
+/// is assumed to be built into the kernel.
 pub(crate) fn collect(folder: &Path) -> Result<Vec<Module>> {
     let mut files = Vec::new();
     walk(folder, &mut files).with_context(|| format!("{} cannot be read", folder.display()))?;
@@ -56,7 +56,7 @@ fn add(name: &str, files: &[PathBuf], modules: &mut Vec<Module>) -> Result<()> {
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // Links such as `build` lead out of the folder.
+        // Symbolic links are not followed: links such as `build` lead out of the folder.
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), files)?;
         } else if module_name(&entry.path()).is_some() {
@@ -82,7 +82,7 @@ fn unpack(path: &Path) -> Result<Vec<u8>> {
     Ok(plain)
 }
 
-/// The modules that an object file names as those it depends on (`depends=` in `.modinfo`).
+/// The modules that an object file lists as its dependencies (`depends=` in `.modinfo`).
 fn dependencies(object: &[u8]) -> Vec<String> {
     let Some(at) = object.windows(9).position(|window| window == b"\0depends=") else {
         return Vec::new();

@@ -1,28 +1,28 @@
-//! What the nested machine and its host say to each other: one JSON object a line.
+//! The messages between the nested machine and its host: one JSON object per line.
 
 use serde::{Deserialize, Serialize};
 
-/// Name of the virtio-serial port, as the machine's Linux shows it.
+/// Name of the virtio-serial port, as it appears in the machine's Linux.
 pub const PORT_NAME: &str = "warmspare.results";
 
-/// Where the tests lie inside, if they were asked for.
+/// Folder of the test programs inside the machine, if they were asked for.
 pub const TESTS_FOLDER: &str = "/target/release";
 
 /// Processors of the machine that its programs may use; the first is left to the kernel.
 ///
 /// QEMU's `cpu_clear_ignne`, which every instruction that clears floating-point exceptions calls,
-/// rewrites a word of the *first* processor's state from whichever processor it is on, without a
-/// lock (10.0.2 and later). In the same word is whether interrupts are masked by a guest's VMCB: a
-/// first processor that runs guests loses such a bit now and then, takes interrupts where they are
-/// disabled, and with it goes the kernel, by deadlock or triple fault, in every second minute. One
-/// that runs no guests has nothing in that word that changes.
+/// rewrites a word of the *first* processor's state, on whichever processor it runs and without a
+/// lock (10.0.2 and later). The same word holds the bit that says whether a guest's VMCB masks
+/// interrupts. A first processor that runs guests loses this bit now and then and takes interrupts
+/// where they are disabled; the kernel then deadlocks or triple-faults, in every second minute. On
+/// a processor that runs no guests, nothing in that word changes.
 pub const PROCESSORS: std::ops::Range<usize> = 1..3;
 
-/// From the machine.
+/// A message from the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FromGuest {
-    /// It is up.
+    /// The machine is up.
     Hello {
         /// Release of its kernel.
         kernel: String,
@@ -33,7 +33,7 @@ pub enum FromGuest {
     Step {
         /// Its name.
         name: String,
-        /// Whether it passed.
+        /// True if it passed.
         ok: bool,
         /// How long it took, in milliseconds of the machine's own clock.
         ms: f64,
@@ -42,31 +42,31 @@ pub enum FromGuest {
     },
     /// One failover.
     Failover(Row),
-    /// Pull or plug the cable of a NIC; waits for [`ToGuest`].
+    /// The host is to pull or plug in the cable of a NIC; the machine waits for [`ToGuest`].
     SetLink {
         /// `nic0`, `nic1` or `sender`.
         nic: String,
-        /// Plug it in.
+        /// True to plug it in, false to pull it.
         up: bool,
     },
-    /// The end.
+    /// All steps have ended; the last message.
     Verdict {
         /// Steps that passed.
         passed: usize,
-        /// Names of those that did not.
+        /// Names of the steps that failed.
         failed: Vec<String>,
     },
 }
 
-/// To the machine.
+/// A reply to the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ToGuest {
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// It cannot be done.
+    /// The request could not be carried out.
     Refused {
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }
@@ -78,13 +78,13 @@ pub struct Row {
     pub policy: String,
     /// What was injected.
     pub injected: String,
-    /// Where.
+    /// Where it was injected.
     pub site: String,
     /// The detector's verdict.
     pub cause: String,
     /// Number of the failed domain.
     pub from: u8,
-    /// Number of the domain that took over; none where the same one was restarted.
+    /// Number of the domain that took over; `None` if the same one was restarted.
     pub to: Option<u8>,
     /// From the fault to the verdict, microseconds.
     pub detect_us: f64,
@@ -92,15 +92,16 @@ pub struct Row {
     pub switch_us: f64,
     /// The longest time between two echoes around the fault, microseconds.
     pub interruption_us: f64,
-    /// The same with nothing wrong: in as long a time right before the fault, microseconds.
+    /// The longest time between two echoes in an equally long period right before the fault,
+    /// microseconds.
     pub healthy_us: f64,
-    /// For how much of the interruption a processor of the machine stood still, microseconds.
+    /// How long a processor of the machine stood still during the interruption, microseconds.
     pub stalled_us: f64,
     /// Datagrams around the fault that were never echoed.
     pub lost: u64,
     /// Frames that were sent again.
     pub resent: u64,
-    /// Received frames that were saved from the failed NIC.
+    /// Received frames that were salvaged from the failed NIC.
     pub salvaged: u64,
     /// From the verdict until a spare stood by again, milliseconds.
     pub redundant_again_ms: f64,
@@ -113,7 +114,7 @@ pub struct Summary {
     pub policy: String,
     /// What was injected.
     pub injected: String,
-    /// Failovers.
+    /// Number of failovers.
     pub count: usize,
     /// Median of [`Row::detect_us`].
     pub detect_us: f64,
@@ -123,7 +124,7 @@ pub struct Summary {
     pub interruption_us: f64,
     /// Median of [`Row::healthy_us`].
     pub healthy_us: f64,
-    /// Median of the interruptions less what the machine stood still in them.
+    /// Median of the interruptions, each less the time for which the machine stood still in it.
     pub less_stalls_us: f64,
     /// The longest interruption.
     pub worst_us: f64,
@@ -132,7 +133,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// One for each cause, in the order in which they first appear.
+    /// Returns one summary for each cause, in the order in which the causes first appear.
     pub fn by_cause(rows: &[Row]) -> Vec<Self> {
         let mut summaries: Vec<Self> = Vec::new();
         for row in rows {
@@ -164,7 +165,7 @@ impl Summary {
         }
     }
 
-    /// Heads of the columns of [`Self::line`].
+    /// Column headings for [`Self::line`].
     pub fn head() -> String {
         format!(
             "{:<10} {:<10} {:>5} {:>10} {:>10} {:>13} {:>10} {:>12} {:>10} {:>12}",
@@ -181,7 +182,7 @@ impl Summary {
         )
     }
 
-    /// A line of a table for people, in milliseconds.
+    /// A line of a human-readable table, in milliseconds.
     pub fn line(&self) -> String {
         let ms = |us: f64| format!("{:.1} ms", us / 1000.0);
         format!(

@@ -1,4 +1,4 @@
-//! QEMU: 8 or later, for its igb.
+//! Finds or installs QEMU; version 8 or later is needed for its igb NIC.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,10 +9,10 @@ use super::apt::Apt;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
-/// The first one with an igb.
+/// The first major version with an igb NIC.
 const OLDEST_MAJOR: u32 = 8;
 
-/// The program, installed if it is missing and that is permitted.
+/// Returns the program's path, and installs it if it is missing and this process is root.
 pub(crate) fn find_or_install(cache: &Path) -> Result<PathBuf> {
     if is_new_enough() {
         return Ok(PROGRAM.into());
@@ -35,7 +35,7 @@ fn is_new_enough() -> bool {
     text.ok().and_then(|text| major(&text)).is_some_and(|major| major >= OLDEST_MAJOR)
 }
 
-/// Major version in `QEMU emulator version 10.0.2 (...)`.
+/// Parses the major version from `QEMU emulator version 10.0.2 (...)`.
 fn major(text: &str) -> Option<u32> {
     let version = text.split("version ").nth(1)?;
     version.split('.').next()?.parse().ok()

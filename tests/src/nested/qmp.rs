@@ -1,4 +1,4 @@
-//! A little of QEMU's machine protocol: enough to pull cables.
+//! A minimal client of the QEMU Machine Protocol (QMP).
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-/// QEMU answers at once unless the whole machine stands still.
+/// How long to wait for an answer. QEMU answers at once unless the whole machine stands still.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A QMP session.
@@ -16,7 +16,7 @@ pub(crate) struct Qmp {
 }
 
 impl Qmp {
-    /// Takes the greeting and leaves negotiation behind.
+    /// Reads the greeting and leaves QMP's capabilities negotiation mode.
     pub(crate) fn new(stream: UnixStream) -> Result<Self> {
         stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
         let mut qmp = Self { reader: BufReader::new(stream) };
@@ -28,7 +28,7 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Runs a command; events that come before its answer are passed over.
+    /// Runs a command and returns its result. Events that arrive before the answer are ignored.
     pub(crate) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
         line.push('\n');

@@ -1,4 +1,4 @@
-//! The Linux guest: one QEMU process, which does not outlive this one.
+//! The Linux guest: one QEMU process, which ends when this process ends.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -18,22 +18,23 @@ use crate::nested::qmp::Qmp;
 
 /// Address of the guest.
 pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// From power-on to `ready`: 4 to 7 s are usual, ten times that on a busy machine.
+/// How long the guest may take from power-on to `ready`: 4 to 7 s are usual, ten times that on a
+/// busy machine.
 const BOOT_DEADLINE: Duration = Duration::from_secs(90);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
-/// Moving takes a second or two.
+/// How long a migration may take; a second or two is usual.
 const MOVE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long QEMU may stop the guest for the rest of its memory.
+/// How long QEMU may stop the guest to transfer the rest of its memory.
 const DOWNTIME_MS: u64 = 100;
-/// Lines of the console that tell why it ended.
+/// How many of the console's last lines an error message quotes.
 const LAST_WORDS: usize = 20;
-/// Sockets in the guest's folder.
+/// Names of the sockets in the guest's folder.
 const CONTROL: &str = "control";
 const QMP: &str = "qmp";
 
 /// What to boot.
 pub(crate) struct Order<'a> {
-    /// QEMU.
+    /// QEMU's program.
     pub qemu: &'a Path,
     /// Kernel image.
     pub kernel: &'a Path,
@@ -41,9 +42,9 @@ pub(crate) struct Order<'a> {
     pub initramfs: &'a Path,
     /// Its NICs, and what is behind them.
     pub network: &'a Network,
-    /// Where its console goes.
+    /// File that receives its console output.
     pub console: &'a Path,
-    /// It does not boot, but waits for a running guest that comes in here.
+    /// If set, it does not boot, but waits for a running guest to migrate in at this socket.
     pub incoming: Option<&'a Path>,
 }
 
@@ -57,7 +58,7 @@ pub(crate) struct LinuxGuest {
 }
 
 impl LinuxGuest {
-    /// Starts QEMU; [`Self::wait_ready`] follows.
+    /// Starts QEMU. [`Self::wait_ready`] then waits until the guest has booted.
     ///
     /// # Errors
     /// QEMU does not start.
@@ -69,7 +70,7 @@ impl LinuxGuest {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).context("no folder for the guest's control socket")?;
         let listener = UnixListener::bind(folder.join(CONTROL))?;
-        // `setpriv` has the kernel end QEMU with this process, however that ends.
+        // `setpriv` makes the kernel kill QEMU when this process ends, for whatever reason.
         let mut qemu = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
             .args(order.network.entrance())
@@ -93,10 +94,10 @@ impl LinuxGuest {
         Ok(Self { qemu, control, lines, console: order.console.to_owned(), folder })
     }
 
-    /// Waits until its init says so.
+    /// Waits until the guest's init reports that it is ready. Returns the kernel's release.
     ///
     /// # Errors
-    /// It does not.
+    /// The guest is not ready in time, or says something else.
     pub(crate) fn wait_ready(&self) -> Result<String> {
         let line = self.line(BOOT_DEADLINE)?;
         match line.strip_prefix("ready ") {
@@ -105,10 +106,10 @@ impl LinuxGuest {
         }
     }
 
-    /// Asks it to do something, and waits for its answer.
+    /// Sends the guest a request and waits for its answer.
     ///
     /// # Errors
-    /// It cannot, or does not answer.
+    /// The request fails, or the guest does not answer.
     pub(crate) fn ask(&mut self, request: &str) -> Result<String> {
         self.tell(request)?;
         let line = self.line(ANSWER_DEADLINE)?;
@@ -118,18 +119,18 @@ impl LinuxGuest {
         }
     }
 
-    /// Asks it to do something that has no answer.
+    /// Sends the guest a request that has no answer.
     ///
     /// # Errors
-    /// It is gone.
+    /// The guest is gone.
     pub(crate) fn tell(&mut self, request: &str) -> Result<()> {
         writeln!(self.control, "{request}").context("the guest is gone")
     }
 
-    /// One number of its `status`.
+    /// Returns one number of the guest's `status`.
     ///
     /// # Errors
-    /// It has none of that name.
+    /// The guest does not answer, or its status has no number of that name.
     pub(crate) fn figure(&mut self, name: &str) -> Result<u64> {
         let status = self.ask("status")?;
         let mut words = status.split_whitespace().filter_map(|word| word.split_once('='));
@@ -140,7 +141,7 @@ impl LinuxGuest {
     /// Plugs the cable of one of its NICs in, or pulls it.
     ///
     /// # Errors
-    /// QEMU refuses.
+    /// QEMU refuses the command.
     pub(crate) fn set_link(&self, nic: &str, up: bool) -> Result<()> {
         self.qmp()?.execute("set_link", &json!({ "name": nic, "up": up })).map(drop)
     }
@@ -150,8 +151,8 @@ impl LinuxGuest {
         Qmp::new(stream)
     }
 
-    /// Moves it to the QEMU that waits at a socket, while it runs; what QEMU says about it. Nothing
-    /// runs here afterwards.
+    /// Migrates the running guest to the QEMU that waits at a socket. Returns QEMU's statistics.
+    /// The guest no longer runs in this QEMU afterwards.
     ///
     /// # Errors
     /// QEMU refuses, gives up, or takes too long.
@@ -172,8 +173,9 @@ impl LinuxGuest {
         }
     }
 
-    /// Lets the guest's threads go before everything of normal priority, or not: what is measured
-    /// through them is then not what else the machine has to do.
+    /// Gives the guest's threads priority over everything of normal priority, or takes it away
+    /// again. With priority, other load on the machine does not distort what is measured through
+    /// the guest.
     pub(crate) fn put_first(&self, first: bool) -> Result<()> {
         let pid = self.qemu.id().to_string();
         let policy: &[&str] = if first { &["-f", "-p", "1"] } else { &["-o", "-p", "0"] };
@@ -211,7 +213,7 @@ impl Drop for LinuxGuest {
     }
 }
 
-/// README's line, with console, control port and QMP added.
+/// The arguments in README's QEMU command line, with console, control port and QMP added.
 fn arguments(order: &Order<'_>, folder: &Path) -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |words: String| list.extend(words.split(' ').map(str::to_owned));
@@ -251,7 +253,7 @@ fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixStream> {
     }
 }
 
-/// A thread that ends with the stream.
+/// Starts a thread that passes on the stream's lines, and ends when the stream ends.
 fn read_lines(stream: UnixStream) -> Receiver<String> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {

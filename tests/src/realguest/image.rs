@@ -12,12 +12,12 @@ use crate::nested::kernel::Kernel;
 
 use super::network::Driver;
 
-/// What virtio NICs need of the kernel's modules.
+/// Kernel modules that virtio NICs need.
 const VIRTIO: [&str; 3] = ["failover", "net_failover", "virtio_net"];
-/// What bonding and igb NICs need.
+/// Kernel modules that bonding and igb NICs need.
 const IGB: [&str; 5] = ["tls", "bonding", "i2c_algo_bit", "dca", "igb"];
 
-/// Builds the init and writes the initramfs; says where it is.
+/// Builds the init, writes the initramfs and returns its path.
 pub(crate) fn build(kernel: &Kernel, cache: &Path, driver: Driver) -> Result<PathBuf> {
     let folder = build_programs(&[("warmspare-linux-guest", "linux-init")])?;
     let init = folder.join("linux-init");
@@ -31,7 +31,7 @@ pub(crate) fn build(kernel: &Kernel, cache: &Path, driver: Driver) -> Result<Pat
     for name in ["dev", "modules", "proc", "sys"] {
         archive.folder(name)?;
     }
-    // The kernel opens it for init before anything is mounted.
+    // The kernel opens /dev/console for init before anything is mounted.
     archive.char_device("dev/console", 5, 1)?;
     archive.program("init", &init)?;
     let wanted = kernel.modules.iter().filter(|module| modules.contains(&module.name.as_str()));

@@ -1,4 +1,4 @@
-//! What the steps' interruptions are judged by.
+//! Judges the interruptions that the steps have measured.
 
 use anyhow::{Context, Result, ensure};
 use lab::fault::Cause;
@@ -8,11 +8,12 @@ use serde_json::{Map, Value, json};
 use super::steps::{Bench, Failure, spread};
 use crate::gates::{self, Interruption, LINUX_GUEST, Relative};
 
-/// The promised interruption, milliseconds.
+/// The longest interruption that warmspare promises, milliseconds.
 const PROMISED_MS: f64 = 10.0;
 
 impl Bench<'_> {
-    /// Judges each cause by its gate. What was measured, and what is over its limit.
+    /// Judges each cause by its gate. Returns what was measured, and a message for each limit that
+    /// was exceeded.
     pub(super) fn judge_causes(
         &self,
         failures: &[Failure],
@@ -30,7 +31,8 @@ impl Bench<'_> {
         Ok((figures.into(), over))
     }
 
-    /// Judges failures of one kind by their gate. What was measured, and what is over its limit.
+    /// Judges failures of one kind by their gate. Returns what was measured, and a message if the
+    /// limit was exceeded.
     pub(super) fn judge_kind(
         &self,
         what: &str,
@@ -59,7 +61,7 @@ impl Bench<'_> {
         Ok((figures, judged.err().map(|why| why.to_string())))
     }
 
-    /// What each failure cost, in order.
+    /// The interruption that each failure caused, in order.
     fn interruptions(&self, failures: &[&Failure], ledger: &Ledger) -> Result<Vec<Interruption>> {
         let stalls = self.witness.stalls();
         let of = |failure: &&Failure| {
@@ -71,13 +73,13 @@ impl Bench<'_> {
     }
 }
 
-/// Figures of a step that passes if nothing is over its limit.
+/// Returns the figures of a step, which passes if no limit was exceeded.
 pub(super) fn verdict(figures: Value, over: &[String]) -> Result<Value> {
     ensure!(over.is_empty(), "{}; {figures}", over.join("; "));
     Ok(figures)
 }
 
-/// What fails in turn.
+/// The causes of failures, to be injected in turn.
 pub(super) fn causes() -> [Cause; LINUX_GUEST.len()] {
     LINUX_GUEST.map(|(cause, _)| cause)
 }

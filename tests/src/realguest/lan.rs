@@ -21,16 +21,16 @@ use serde_json::Value;
 pub(crate) const HOST: &str = "10.77.0.1";
 /// The host's interface.
 pub(crate) const HOST_INTERFACE: &CStr = c"v1";
-/// The TAPs of the examples.
+/// The TAPs that the examples use.
 pub(crate) const TAPS: [&str; 2] = ["ws-a", "ws-b"];
 
-/// Those of a second machine that runs warmspare, for a guest that moves there.
+/// The TAPs of a second machine that runs warmspare, for a guest that moves there.
 pub(crate) const OTHER_TAPS: [&str; 2] = ["ws-c", "ws-d"];
 
-/// A third TAP, for DPDK's driver, which attaches to such with several queues only.
+/// One more TAP, for DPDK's driver, which attaches only to TAPs with several queues.
 pub(crate) const MULTI_QUEUE_TAP: &str = "ws-m";
 
-/// A network namespace, gone when dropped.
+/// A network namespace, which is deleted when dropped.
 pub(crate) struct Namespace {
     name: String,
 }
@@ -51,26 +51,26 @@ impl Namespace {
         &self.name
     }
 
-    /// Runs `ip ARGUMENTS` inside.
+    /// Runs `ip ARGUMENTS` in this namespace.
     ///
     /// # Errors
-    /// It fails.
+    /// The command fails.
     pub(crate) fn ip(&self, arguments: &str) -> Result<()> {
         ip(&format!("-n {} {arguments}", self.name))
     }
 
-    /// Runs something on a thread of its own inside; threads that it starts stay there.
+    /// Runs `body` on a new thread in this namespace. Threads that `body` starts stay in it.
     ///
     /// # Errors
     /// The namespace cannot be entered.
     ///
     /// # Panics
-    /// What is run panics.
+    /// `body` panics.
     pub(crate) fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
         let file = File::open(format!("/run/netns/{}", self.name))?;
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                // SAFETY: an open descriptor; only this thread is concerned.
+                // SAFETY: the descriptor is open, and the call affects only this thread.
                 let done = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
                 if done < 0 {
                     return Err(std::io::Error::last_os_error());
@@ -96,10 +96,10 @@ pub(crate) struct Lan {
 }
 
 impl Lan {
-    /// Makes it, with persistent TAPs in the bridge.
+    /// Creates the LAN, with persistent TAPs in the bridge.
     ///
     /// # Errors
-    /// Not permitted, or iproute2 is missing.
+    /// This process may not do so, or iproute2 is missing.
     pub(crate) fn new() -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -121,20 +121,21 @@ impl Lan {
         Ok(Self { host, bridge })
     }
 
-    /// Where the host is.
+    /// The namespace of the host.
     pub(crate) fn host(&self) -> &Namespace {
         &self.host
     }
 
-    /// Where the bridge and the TAPs are.
+    /// The namespace of the bridge and the TAPs.
     pub(crate) fn bridge(&self) -> &Namespace {
         &self.bridge
     }
 
-    /// Fixes that a station is behind a port, or forgets it.
+    /// Adds a static entry for a station behind a port to the bridge's forwarding table, or deletes
+    /// it.
     ///
     /// # Errors
-    /// The table refuses.
+    /// The `bridge` command fails.
     pub(crate) fn fix(&self, mac: &str, port: &str, known: bool) -> Result<()> {
         let what = if known { "replace" } else { "del" };
         let rest = ["fdb", what, mac, "dev", port, "master", "static"];
@@ -145,10 +146,10 @@ impl Lan {
         Ok(())
     }
 
-    /// Frames that have come into the bridge by one of its ports.
+    /// Counts the frames that the bridge has received on one of its ports.
     ///
     /// # Errors
-    /// The port cannot be looked at.
+    /// The port's counters cannot be read.
     pub(crate) fn received_from(&self, port: &str) -> Result<u64> {
         let output = Command::new("ip")
             .args(["-n", self.bridge.name(), "-json", "-stats", "link", "show", port])
@@ -158,12 +159,12 @@ impl Lan {
         links.pointer("/0/stats64/rx/packets").and_then(Value::as_u64).context("no counters")
     }
 
-    /// A port of the bridge forwards nothing any more, its carrier up, or forwards again.
+    /// Makes a port of the bridge stop forwarding while its carrier stays up, or forward again.
     ///
     /// # Errors
     /// iproute2 is missing, or there is no such port.
     pub(crate) fn set_port_dead(&self, port: &str, dead: bool) -> Result<()> {
-        // The states of spanning tree (IEEE 802.1D): disabled and forwarding.
+        // Port states of the spanning tree protocol (IEEE 802.1D): disabled and forwarding.
         let state = if dead { "0" } else { "3" };
         let status = Command::new("bridge")
             .args(["-n", self.bridge.name(), "link", "set", "dev", port, "state", state])
@@ -173,7 +174,7 @@ impl Lan {
         Ok(())
     }
 
-    /// Watches the bridge's table, with a log at this place.
+    /// Starts to record changes of the bridge's forwarding table in a log file at this path.
     ///
     /// # Errors
     /// iproute2 is missing.
@@ -186,7 +187,7 @@ impl Lan {
         Ok(Watch { monitor, log })
     }
 
-    /// Which port the bridge has learned a station behind.
+    /// Returns the port behind which the bridge has learned a station.
     ///
     /// # Errors
     /// The table cannot be read.
@@ -202,17 +203,17 @@ impl Lan {
     }
 }
 
-/// The bridge's table, as it changes; until dropped.
+/// Records changes of the bridge's forwarding table until dropped.
 pub(crate) struct Watch {
     monitor: Child,
     log: PathBuf,
 }
 
 impl Watch {
-    /// Ports that a station was learned behind since the beginning, in their order.
+    /// Returns the ports behind which a station was learned since the beginning, in order.
     ///
     /// # Errors
-    /// There is nothing to read.
+    /// The log cannot be read.
     pub(crate) fn ports_of(&self, mac: &str) -> Result<Vec<String>> {
         let text = fs::read_to_string(&self.log)?;
         let learned = text.lines().filter(|line| line.starts_with(mac));

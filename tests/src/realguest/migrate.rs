@@ -1,4 +1,5 @@
-//! A step about two machines: the guest moves to another QEMU, behind another warmspare, and back.
+//! A step with two machines: the guest migrates to another QEMU, behind another warmspare, and
+//! back.
 
 use std::path::Path;
 use std::time::Instant;
@@ -13,20 +14,20 @@ use warmspare_linux_guest::groups::FrameSocket;
 use super::lan::{HOST_INTERFACE, Lan, OTHER_TAPS, TAPS, Watch};
 use super::ping::Ping;
 use super::service::Program;
-use super::steps::{Bench, PATIENCE, SETTLE, books};
+use super::steps::{Bench, PATIENCE, SETTLE, traffic_figures};
 use super::{elsewhere, scratch};
 
-/// EtherTypes of the guest's announcements: reverse ARP (RFC 903) where warmspare has not yet seen
-/// its address, ARP where it has.
+/// EtherTypes of the guest's announcements: reverse ARP (RFC 903) if warmspare has not yet seen the
+/// guest's address, ARP if it has.
 const ANNOUNCED_BY: [u16; 2] = [0x8035, 0x0806];
 
-/// One move, and what QEMU said of it.
+/// One migration, and what QEMU reported about it.
 struct Move {
     from_ns: u64,
     to_ns: u64,
     said: Value,
     announcements: [u64; 2],
-    /// Ports that the bridge learned the guest behind meanwhile.
+    /// Ports behind which the bridge learned the guest in this time.
     learned: Vec<String>,
 }
 
@@ -46,13 +47,13 @@ impl Move {
     }
 }
 
-/// A failover where the guest is not any more.
+/// A failover on the machine that the guest has left.
 struct Behind {
     from_ns: u64,
     to_ns: u64,
-    /// Ports that the bridge learned the guest behind meanwhile.
+    /// Ports behind which the bridge learned the guest in this time.
     learned: Vec<String>,
-    /// Datagrams that reached the guest, and not the program in it.
+    /// Datagrams that reached the guest but were lost there, because a socket was full.
     full_sockets: u64,
 }
 
@@ -69,8 +70,9 @@ impl Behind {
 }
 
 impl Bench<'_> {
-    /// The guest moves while it is talked to: to a second QEMU on a second `warmspare run`, and back
-    /// to a third on the first one. It must not notice, and the network must find it at once.
+    /// The guest migrates while it is pinged: to a second QEMU on a second `warmspare run`, and
+    /// back to a third QEMU on the first warmspare. The guest must run on without a restart, and
+    /// the network must find it at once.
     pub(super) fn migrate(&mut self) -> Result<Value> {
         let (there, file) = elsewhere(&self.parts.topology, &scratch()?)?;
         let here = self.parts.topology.apps[0].socket.clone();
@@ -93,11 +95,12 @@ impl Bench<'_> {
             "there": away.report(&ledger),
             "while_the_first_machine_fails": behind.report(&ledger),
             "back": back.report(&ledger),
-            "traffic": books(&ledger),
+            "traffic": traffic_figures(&ledger),
         }))
     }
 
-    /// A failover on the machine that the guest has left must not call its frames back there.
+    /// A failover on the machine that the guest has left must not draw the guest's frames back
+    /// there.
     fn fail_behind(&mut self) -> Result<Behind> {
         let full_before = self.guest()?.figure("udp_overflows")?;
         let watch = self.watch()?;
@@ -119,7 +122,7 @@ impl Bench<'_> {
         Ok(Behind { from_ns, to_ns, learned, full_sockets })
     }
 
-    /// The bridge has the guest behind one of these ports.
+    /// Checks that the bridge has learned the guest behind one of these ports.
     fn expect_at(&self, taps: [&str; 2]) -> Result<()> {
         let port = self.lan.port_of(&self.parts.mac())?;
         let is_there = taps.iter().any(|tap| port.as_deref() == Some(*tap));
@@ -127,18 +130,18 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Moves the guest to a new QEMU on another back-end, whose NICs are on these TAPs.
+    /// Migrates the guest to a new QEMU on another back-end, whose NICs are on these TAPs.
     fn move_guest(&mut self, ping: &Ping, backend: &Path, taps: [&str; 2]) -> Result<Move> {
         let incoming = scratch()?.join("incoming.sock");
         let _ = std::fs::remove_file(&incoming);
-        let heir = self.parts.await_guest(backend, &incoming)?;
+        let arrived = self.parts.await_guest(backend, &incoming)?;
         wait_for(&incoming)?;
         let listener = Listener::open(self.lan)?;
         let watch = self.watch()?;
         let from_ns = monotonic_ns();
         let said = self.guest()?.move_to(&incoming)?;
-        // Which ends the QEMU that it ran in.
-        self.guest = Some(heir);
+        // The assignment drops the old guest, and with it the QEMU that it ran in.
+        self.guest = Some(arrived);
         ping.wait_answers(PATIENCE)?;
         let to_ns = monotonic_ns();
         self.expect_at(taps)?;
@@ -154,7 +157,7 @@ impl Bench<'_> {
     }
 }
 
-/// Hears, on the host, what stations say of themselves.
+/// Receives, on the host, the announcements that stations send about themselves.
 struct Listener([FrameSocket; 2]);
 
 impl Listener {
@@ -164,14 +167,14 @@ impl Listener {
         Ok(Self([reverse?, arp?]))
     }
 
-    /// Counts a station's announcements, by either EtherType, until none comes for a second.
+    /// Counts a station's announcements, for each EtherType, until no frame comes for a second.
     fn announcements(&self, mac: &str) -> [u64; 2] {
         [0, 1].map(|n| {
             let mut frame = [0; 64];
             let mut count = 0;
             while self.0[n].receive(&mut frame).is_ok() {
                 let source: Vec<_> = frame[6..12].iter().map(|b| format!("{b:02x}")).collect();
-                // Which name the sender's address as the one that is looked for.
+                // In an announcement, the sender's address is also the address that is asked for.
                 let is_own = frame[0] == 0xff && frame[28..32] == frame[38..42];
                 count += u64::from(is_own && source.join(":") == mac);
             }
@@ -183,13 +186,13 @@ impl Listener {
 fn wait_for(socket: &Path) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     while !socket.exists() {
-        ensure!(Instant::now() < end, "nobody listens on {}", socket.display());
+        ensure!(Instant::now() < end, "no socket at {}", socket.display());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     Ok(())
 }
 
-/// What tells a guest from one that has booted anew.
+/// Distinguishes a guest that runs on from one that has been booted again.
 #[derive(Debug)]
 struct Identity {
     boot: String,
@@ -208,7 +211,7 @@ impl Identity {
         Ok(Self { boot: word("boot")?, mac: word("mac")?, uptime: word("uptime")?.parse()? })
     }
 
-    /// Whether this is the guest of before, which has not been started anew since.
+    /// Returns true if this is the same guest as before, and it has not been booted again since.
     fn continues(&self, before: &Self) -> bool {
         (&self.boot, &self.mac) == (&before.boot, &before.mac) && self.uptime >= before.uptime
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask linux-guest`: a Linux guest under QEMU whose network is warmspare's, behind a real
-//! Linux bridge.
+//! `cargo xtask linux-guest`: runs a Linux guest under QEMU whose network warmspare provides,
+//! behind a real Linux bridge.
 //!
 //! ```text
 //!  QEMU (TCG), Linux ── vhost-user ── warmspare ─┬─ TAP ws-a ─┐
@@ -7,8 +7,8 @@
 //!                                                   (network namespaces)           ping each ms
 //! ```
 //!
-//! Each step prints one line of JSON. QEMU and the kernel come from where `cargo xtask nested` has
-//! them. Needs root, for the namespaces.
+//! Each step prints one line of JSON. QEMU and the kernel are the ones that `cargo xtask nested`
+//! uses. Root is needed, for the network namespaces.
 
 pub(crate) mod guest;
 mod image;
@@ -38,7 +38,7 @@ use lan::Lan;
 use network::{Driver, Network};
 use steps::Bench;
 
-/// What may be said on the command line.
+/// Command-line arguments.
 #[derive(Debug, clap::Args)]
 pub struct LinuxGuestArgs {
     /// Failures of the active domain: crash, hang, pulled cable in turn
@@ -49,7 +49,7 @@ pub struct LinuxGuestArgs {
     steps: Vec<String>,
 }
 
-/// What guests are booted from.
+/// Everything that is needed to boot guests.
 pub(crate) struct Parts {
     qemu: PathBuf,
     kernel: Kernel,
@@ -74,18 +74,18 @@ impl Parts {
         self.topology.apps[0].mac.to_string()
     }
 
-    /// The guest of README's line, on the topology's socket.
+    /// Boots the guest of README's QEMU command line, on the topology's socket.
     pub(crate) fn boot(&self) -> Result<LinuxGuest> {
         let socket = self.topology.apps[0].socket.clone();
         self.boot_on(&Network::VhostUser { socket, mac: self.mac(), reconnect_ms: 10 })
     }
 
-    /// A guest on another network.
+    /// Boots a guest on another network.
     pub(crate) fn boot_on(&self, network: &Network) -> Result<LinuxGuest> {
         self.start(network, None)
     }
 
-    /// A QEMU that waits at a socket for a guest which runs elsewhere, for another back-end.
+    /// Starts a QEMU on another back-end that waits at a socket for a guest to migrate in.
     pub(crate) fn await_guest(&self, backend: &Path, incoming: &Path) -> Result<LinuxGuest> {
         let socket = backend.to_owned();
         let network = Network::VhostUser { socket, mac: self.mac(), reconnect_ms: 10 };
@@ -123,11 +123,12 @@ pub(crate) fn scratch() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// An example's topology as it stands, but with its socket in `folder`, so that several runs can
-/// share a machine, and with patience; and the file that holds it.
+/// Returns an example's topology, and a file that holds it. It differs from the example in two
+/// ways: its socket is in `folder`, so that several runs can share a machine, and its limits allow
+/// many faults.
 pub(crate) fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> {
     let mut topology = Topology::load(&workspace().join(format!("examples/{name}.json")))?;
-    // Faults are the purpose here.
+    // The tests inject many faults, which must not use up the limits.
     topology.limits.failures = 1000;
     topology.limits.link_flaps = 1000;
     topology.apps[0].socket = folder.join(format!("{name}.sock"));
@@ -136,8 +137,9 @@ pub(crate) fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> 
     Ok((topology, file))
 }
 
-/// The same service on a second machine of the same LAN: the guest's address is the same, the TAPs
-/// and the socket are not. Without drills: those of two machines that serve one address would meet.
+/// Returns the topology of the same service on a second machine of the same LAN: the guest's
+/// address is the same, the TAPs and the socket are different. Drills are off, because the drills
+/// of two machines that serve the same address would disturb each other.
 pub(crate) fn elsewhere(topology: &Topology, folder: &Path) -> Result<(Topology, PathBuf)> {
     let mut text = serde_json::to_string_pretty(topology)?;
     for (here, there) in lan::TAPS.iter().zip(lan::OTHER_TAPS) {
@@ -151,7 +153,8 @@ pub(crate) fn elsewhere(topology: &Topology, folder: &Path) -> Result<(Topology,
     Ok((topology, file))
 }
 
-/// Builds, boots, and runs all steps.
+/// Builds and boots the guest, and runs the named steps, or all that are not in
+/// `steps::ONLY_BY_NAME`.
 ///
 /// # Errors
 /// Something is missing and cannot be fetched, or a step failed.

@@ -1,4 +1,4 @@
-//! What QEMU gives a Linux guest for a network.
+//! The networks that QEMU can give a Linux guest.
 
 use std::path::PathBuf;
 
@@ -17,35 +17,35 @@ pub(crate) enum Driver {
 pub(crate) enum Network {
     /// One virtio NIC on a vhost-user socket.
     VhostUser {
-        /// The back-end's.
+        /// Path of the back-end's socket.
         socket: PathBuf,
         /// The NIC's address.
         mac: String,
         /// How long QEMU waits before it connects again.
         reconnect_ms: u32,
     },
-    /// One virtio NIC on the first TAP of a LAN, by QEMU's own back-end.
+    /// One virtio NIC on the first TAP of a LAN, with QEMU's own back-end.
     Tap {
         /// The namespace of the TAP.
         namespace: String,
         /// The NIC's address.
         mac: String,
     },
-    /// Two igb, one on each TAP of a LAN; their names for [`super::guest::LinuxGuest::set_link`] are
-    /// [`PAIR`].
+    /// Two igb NICs, one on each TAP of a LAN; their names for
+    /// [`super::guest::LinuxGuest::set_link`] are [`PAIR`].
     TwoIgb {
         /// The namespace of the TAPs.
         namespace: String,
     },
 }
 
-/// The two igb's names.
+/// Names of the two igb NICs.
 pub(crate) const PAIR: [&str; 2] = ["nic0", "nic1"];
-/// Their addresses.
+/// MAC addresses of the two igb NICs.
 pub(crate) const PAIR_MACS: [&str; 2] = ["52:54:00:77:73:10", "52:54:00:77:73:11"];
 
 impl Network {
-    /// Which driver the guest needs.
+    /// Returns the driver that the guest needs.
     pub(crate) fn driver(&self) -> Driver {
         match self {
             Self::VhostUser { .. } | Self::Tap { .. } => Driver::Virtio,
@@ -53,7 +53,8 @@ impl Network {
         }
     }
 
-    /// What the guest's init is told of it.
+    /// The value of `warmspare.nics` on the kernel's command line, which tells the guest's init how
+    /// many NICs it has.
     pub(super) fn boot_word(&self) -> &'static str {
         match self.driver() {
             Driver::Virtio => "one",
@@ -61,7 +62,7 @@ impl Network {
         }
     }
 
-    /// What stands before QEMU on the command line, to run it where its TAPs are.
+    /// The words before QEMU on the command line, which run it in the namespace of its TAPs.
     pub(super) fn entrance(&self) -> Vec<String> {
         match self {
             Self::VhostUser { .. } => Vec::new(),
@@ -86,7 +87,7 @@ impl Network {
             Self::TwoIgb { .. } => {
                 let nic = |n: usize| {
                     let (name, mac, tap) = (PAIR[n], PAIR_MACS[n], tap(&format!("n{n}"), TAPS[n]));
-                    // As a PCIe device: behind a root port of its own.
+                    // An igb is a PCIe device, so each is behind its own root port.
                     format!(
                         "{tap} -device pcie-root-port,id=port{n},chassis={n} \
                          -device igb,id={name},netdev=n{n},mac={mac},bus=port{n},romfile="

@@ -1,4 +1,5 @@
-//! A UDP ping from a host of the LAN: numbered datagrams to the guest's echo port, and the books.
+//! A UDP ping from the host of the LAN: sends numbered datagrams to the guest's echo port, and
+//! records the echoes.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -17,14 +18,14 @@ use warmspare_linux_guest::ECHO_PORT;
 
 use super::lan::Namespace;
 
-/// Payload: the number, and noise that follows from it.
+/// Size of a datagram's payload: its number, and pseudo-random bytes derived from the number.
 const DATAGRAM_BYTES: usize = 64;
-/// How long it listens after its last datagram.
+/// How long the ping waits for echoes after its last datagram.
 const LINGER: Duration = Duration::from_millis(200);
-/// Room in the books.
+/// How many datagrams the ledger has room for.
 const DATAGRAMS: usize = 200_000;
 
-/// What the running thread shows.
+/// State that the ping's thread shares with its owner.
 #[derive(Default)]
 struct Shown {
     stop: AtomicBool,
@@ -43,7 +44,7 @@ impl Ping {
     /// Starts sending a datagram every `period` from inside `namespace`.
     ///
     /// # Errors
-    /// No socket, timer or thread.
+    /// A socket, a timer or a thread cannot be created.
     pub(crate) fn start(namespace: &Namespace, guest: Ipv4Addr, period: Duration) -> Result<Self> {
         let shown = Arc::new(Shown::default());
         let theirs = shown.clone();
@@ -61,10 +62,10 @@ impl Ping {
         Ok(Self { shown, thread })
     }
 
-    /// Waits for ten echoes from now on.
+    /// Waits for ten more echoes. Returns how long they took.
     ///
     /// # Errors
-    /// They do not come in time.
+    /// The echoes do not come in time.
     pub(crate) fn wait_answers(&self, patience: Duration) -> Result<Duration> {
         let start = Instant::now();
         let before = self.shown.echoes.load(Ordering::Acquire);
@@ -87,10 +88,10 @@ impl Ping {
         self.shown.last_echo_ns.load(Ordering::Acquire)
     }
 
-    /// Stops, and hands over the books.
+    /// Stops the ping and returns its ledger.
     ///
     /// # Errors
-    /// The socket has failed on the way.
+    /// The socket has failed, or the thread has panicked.
     pub(crate) fn finish(self) -> Result<Ledger> {
         self.shown.stop.store(true, Ordering::Release);
         let done = self.thread.join().ok().context("the ping has panicked")?;
@@ -115,8 +116,8 @@ fn run(socket: &UdpSocket, mut timer: TimerFd, shown: &Shown) -> io::Result<Ledg
                 let number = ledger.next_number();
                 ledger.sent(monotonic_ns());
                 shown.sent.store(number + 1, Ordering::Release);
-                // A guest without a listener, or an ARP entry that is being looked up: the echo
-                // that is missing says it all.
+                // Sending may fail if the guest has no listener or its ARP entry is being looked
+                // up. The error is ignored, because the missing echo is counted as lost anyway.
                 let _ = socket.send(&datagram(number));
             }
         }
@@ -127,7 +128,7 @@ fn run(socket: &UdpSocket, mut timer: TimerFd, shown: &Shown) -> io::Result<Ledg
 fn wait(socket: &UdpSocket, timer: &TimerFd) -> io::Result<bool> {
     let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut fds = [entry(timer.as_raw_fd()), entry(socket.as_raw_fd())];
-    // SAFETY: `fds` has as many entries as said and outlives the call.
+    // SAFETY: `fds` has as many entries as the call is told, and outlives it.
     let done = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 100) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(fds[0].revents != 0) }
 }
@@ -138,7 +139,7 @@ fn receive(socket: &UdpSocket, ledger: &mut Ledger, shown: &Shown) {
         let len = match socket.recv(&mut bytes) {
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // ICMP errors are reported here, once each.
+            // The socket reports each ICMP error here once.
             Err(_) => continue,
         };
         let now_ns = monotonic_ns();

@@ -1,4 +1,5 @@
-//! warmspare itself: inside this process, so that faults can be injected, or as the program.
+//! Runs warmspare, either inside this process, so that faults can be injected, or as a separate
+//! program.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,20 +13,20 @@ use switchboard::Counters;
 
 use super::lan::Namespace;
 
-/// How long a failover, or being redundant again, may take before a test gives up.
+/// How long a test waits for a failover, or until the system is redundant again.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The system in this process, its TAPs in a namespace.
+/// The system in this process, with its TAPs in a namespace.
 pub(crate) struct InProcess {
     system: System,
     policy: Policy,
 }
 
 impl InProcess {
-    /// Builds it, and waits until it is redundant.
+    /// Starts the system, and waits until it is redundant.
     ///
     /// # Errors
-    /// It does not come up.
+    /// The system does not start, or does not become redundant in time.
     pub(crate) fn start(namespace: &Namespace, topology: &Topology) -> Result<Self> {
         let system = namespace.run(|| System::start(topology, &mut Wires::default()))??;
         let service = Self { system, policy: topology.policy };
@@ -33,10 +34,10 @@ impl InProcess {
         Ok(service)
     }
 
-    /// Waits until one domain serves, and another stands by if the policy has one.
+    /// Waits until one domain is active, and a spare stands by if the policy has one.
     ///
     /// # Errors
-    /// They do not.
+    /// This does not happen in time.
     pub(crate) fn wait_redundant(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         let failover = self.system.failover();
@@ -53,47 +54,47 @@ impl InProcess {
         Ok(())
     }
 
-    /// Waits until it is redundant.
+    /// Waits until the system is redundant, and checks that no domain has failed unexpectedly.
     ///
     /// # Errors
-    /// As for [`Self::wait_redundant`]; or a domain has failed since the last fault, and nobody caused
-    /// that.
+    /// As for [`Self::wait_redundant`]; or a domain has failed since the last fault although no
+    /// fault was injected.
     pub(crate) fn settle(&self) -> Result<()> {
         self.wait_redundant()?;
         self.expect_nothing_unasked()
     }
 
-    /// No domain has failed since somebody asked last.
+    /// Checks that no domain has failed since the events were last read.
     ///
     /// # Errors
-    /// One has, and nobody caused that.
+    /// A domain has failed although no fault was injected.
     pub(crate) fn expect_nothing_unasked(&self) -> Result<()> {
         let failovers = self.system.events().try_iter().filter_map(|event| match event {
             Event::Failover(report) => Some(evidence(&report)),
             _ => None,
         });
         let unasked: Vec<_> = failovers.collect();
-        ensure!(unasked.is_empty(), "nobody caused these failovers: {}", unasked.join("; "));
+        ensure!(unasked.is_empty(), "unexpected failovers: {}", unasked.join("; "));
         Ok(())
     }
 
-    /// What its switchboard counts.
+    /// The counters of its switchboard.
     pub(crate) fn counters(&self) -> &Counters {
         self.system.switchboard().counters()
     }
 
-    /// Index of the domain that serves.
+    /// Returns the index of the active domain.
     ///
     /// # Errors
-    /// None does.
+    /// No domain is active.
     pub(crate) fn active(&self) -> Result<usize> {
         Ok(self.system.failover().active().context("no domain serves")?.index())
     }
 
-    /// Damages the domain that serves. Says when.
+    /// Injects a fault into the active domain. Returns the time of the injection.
     ///
     /// # Errors
-    /// There is none, or no such fault.
+    /// No domain is active, or there is no such fault.
     pub(crate) fn inject(&self, cause: Cause, variant: usize) -> Result<u64> {
         let failover = self.system.failover();
         let id = failover.active().context("no domain serves")?;
@@ -102,21 +103,21 @@ impl InProcess {
         Ok(victim.inject(cause, variant)?.at_ns)
     }
 
-    /// The next failover, which is to be that of the domain with this index.
+    /// Waits for the next failover, which must be from the domain with this index.
     ///
     /// # Errors
-    /// There is none; or another domain has failed, and nobody caused that.
+    /// There is none in time; or another domain has failed, although no fault was injected into it.
     pub(crate) fn wait_failover_of(&self, failed: usize) -> Result<FailoverReport> {
         let report = self.wait_failover()?;
         let is_it = report.record.from.index() == failed;
-        ensure!(is_it, "nobody caused this failover: {}", evidence(&report));
+        ensure!(is_it, "unexpected failover: {}", evidence(&report));
         Ok(report)
     }
 
-    /// The next failover.
+    /// Waits for the next failover.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none in time, or a domain cannot be built.
     pub(crate) fn wait_failover(&self) -> Result<FailoverReport> {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -130,13 +131,13 @@ impl InProcess {
     }
 }
 
-/// What is known of a failover that nobody caused.
+/// Describes an unexpected failover for an error message.
 fn evidence(report: &FailoverReport) -> String {
     let FailoverRecord { from, to, verdict, .. } = report.record;
     format!("{from:?} to {to:?}: {verdict}: {verdict:?}; {}", report.crash_summary)
 }
 
-/// A program in a namespace. Killed when dropped.
+/// A program that runs in a namespace. It is killed when dropped.
 pub(crate) struct Program(Child);
 
 impl Program {
@@ -148,7 +149,8 @@ impl Program {
         Self::spawn(namespace, Command::new(crate::program()).arg("run").arg(topology))
     }
 
-    /// Starts any program, without input; its output is the caller's business.
+    /// Starts any program, without standard input and error. The caller decides about its standard
+    /// output.
     ///
     /// # Errors
     /// It cannot be started.
@@ -159,12 +161,13 @@ impl Program {
         Ok(Self(child.with_context(|| format!("{name} cannot be started"))?))
     }
 
-    /// Asks it to end, as from a keyboard, and waits until it has.
+    /// Sends the program SIGINT, as Ctrl-C would, and waits until it has ended.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not end in time.
     pub(crate) fn interrupt(mut self, patience: Duration) -> Result<()> {
-        // SAFETY: plain integers; the process is our child and not waited for yet.
+        // SAFETY: the arguments are plain integers. The process is a child that was not yet waited
+        // for, so its ID is still its own.
         unsafe { libc::kill(self.0.id() as i32, libc::SIGINT) };
         let end = Instant::now() + patience;
         while self.0.try_wait()?.is_none() {
@@ -174,7 +177,7 @@ impl Program {
         Ok(())
     }
 
-    /// Its process.
+    /// Its process ID.
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }

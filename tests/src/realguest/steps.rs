@@ -1,4 +1,4 @@
-//! The steps, in order. Each leaves a guest that answers to the next.
+//! The steps, in order. Each step leaves a guest that answers, for the next step.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,11 @@ use super::stream::{self, Typing};
 use super::{Parts, judge};
 
 const PERIOD: Duration = Duration::from_millis(1);
-/// How long service may take to come back before a step has failed: no promise.
+/// How long a step waits for service to come back before it fails. This is not a promise to users.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// Around a fault: the echoes that tell how long it was felt.
+/// The period before a fault, and after its verdict, in which echoes are examined.
 const AROUND: Duration = Duration::from_millis(60);
-/// For a guest that has just been asked for something new.
+/// How long a step waits after it has asked the guest for something new.
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 /// How long the guest's link stays down: some hundred datagrams.
 const LINK_DOWN: Duration = Duration::from_millis(200);
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 
 /// 100 MB, in the guest's blocks of 64 KiB.
 const BLOCKS: u64 = 1526;
-/// For a rate without faults.
+/// How many blocks are sent to measure a rate without faults.
 const QUIET_BLOCKS: u64 = 400;
 
 /// A guest, a LAN, and the service between them.
@@ -45,10 +45,10 @@ pub(super) struct Bench<'a> {
     pub(super) witness: Witness,
 }
 
-/// Steps that take too long for every day.
+/// Steps that run only if they are named, because they take too long for every run.
 pub(super) const ONLY_BY_NAME: [&str; 1] = ["pulls"];
 
-/// A step, and what it is called.
+/// A step's name and its function.
 type Step<'a> = (&'static str, fn(&mut Bench<'a>) -> Result<Value>);
 
 pub(super) fn all<'a>() -> Vec<Step<'a>> {
@@ -70,7 +70,8 @@ pub(super) fn all<'a>() -> Vec<Step<'a>> {
 }
 
 impl<'a> Bench<'a> {
-    /// A redundant service and a guest that has booted.
+    /// Starts the service and boots the guest. Waits until the service is redundant and the guest
+    /// is ready.
     pub(super) fn start(lan: &'a Lan, parts: &'a Parts, failovers: u32) -> Result<Self> {
         let service = InProcess::start(lan.bridge(), &parts.topology)?;
         let start = Instant::now();
@@ -101,7 +102,7 @@ impl<'a> Bench<'a> {
         Ok(ping)
     }
 
-    /// No domain has failed since the last fault.
+    /// Checks that no domain has failed since the last fault.
     pub(super) fn expect_nothing_unasked(&self) -> Result<()> {
         self.service.as_ref().map_or(Ok(()), InProcess::expect_nothing_unasked)
     }
@@ -114,7 +115,7 @@ impl<'a> Bench<'a> {
         Ok(json!({ "boot_ms": millis(self.boot), "answers_after_ms": millis(answered) }))
     }
 
-    /// The guest's own unrest, without faults.
+    /// Measures the guest's own jitter, without faults.
     fn jitter(&mut self) -> Result<Value> {
         self.guest()?.put_first(true)?;
         let ping = self.ping()?;
@@ -122,7 +123,7 @@ impl<'a> Bench<'a> {
         let ledger = ping.finish()?;
         self.guest()?.put_first(false)?;
         ensure!(ledger.total_corrupted() == 0, "damaged datagrams");
-        Ok(books(&ledger))
+        Ok(traffic_figures(&ledger))
     }
 
     fn failovers(&mut self) -> Result<Value> {
@@ -132,8 +133,8 @@ impl<'a> Bench<'a> {
         self.guest()?.put_first(true)?;
         let ping = self.ping()?;
         let typing = Typing::start(self.lan.host(), GUEST)?;
-        // An emulated processor takes some 20 ms for code that it meets for the first time, and a
-        // new connection is that.
+        // An emulated processor needs some 20 ms for code that it runs for the first time, such as
+        // the code for a new connection.
         std::thread::sleep(SETTLE);
         let (causes, mut reports) = (judge::causes(), Vec::new());
         for number in 0..self.failovers {
@@ -153,7 +154,7 @@ impl<'a> Bench<'a> {
         let figures = json!({
             "failovers": reports.len(),
             "by_cause": by_cause,
-            "traffic": books(&ledger),
+            "traffic": traffic_figures(&ledger),
             "session": { "lines": typed.lines, "slowest_ms": millis(typed.slowest) },
         });
         judge::verdict(figures, &over)
@@ -187,8 +188,8 @@ impl<'a> Bench<'a> {
         }))
     }
 
-    /// One fault; service and redundancy must come back, and the bridge must have learned the
-    /// guest's address at the other port.
+    /// Injects one fault. Service and redundancy must come back, and the bridge must have learned
+    /// the guest's address at the other port.
     pub(super) fn fail_once(&self, mac: &str, cause: Cause, variant: usize) -> Result<Failure> {
         let service = self.service()?;
         service.settle()?;
@@ -205,7 +206,7 @@ impl<'a> Bench<'a> {
         let (from, verdict) = (report.record.from.index(), report.record.verdict);
         let is_answer = from == failed && verdict.cause() == cause.name();
         ensure!(is_answer, "a fault ({}) was found as {verdict:?}", cause.name());
-        ensure!(active != failed, "nobody took over: {verdict:?}");
+        ensure!(active != failed, "no domain took over: {verdict:?}");
         let end = Instant::now() + PATIENCE;
         while self.lan.port_of(mac)?.as_deref() != Some(TAPS[active]) {
             ensure!(
@@ -226,7 +227,7 @@ impl<'a> Bench<'a> {
         let ping = self.ping()?;
         let guest = self.guest()?;
         guest.ask("link down")?;
-        // What was on its way comes yet.
+        // Echoes that were already on their way still arrive.
         std::thread::sleep(PAUSE);
         let (last_echo_ns, sent) = (ping.last_echo_ns(), ping.sent());
         std::thread::sleep(LINK_DOWN);
@@ -259,7 +260,7 @@ impl<'a> Bench<'a> {
         Ok(json!({ "back_ms": millis(start.elapsed()) }))
     }
 
-    /// QEMU is killed, and another one connects.
+    /// QEMU is killed, and a new one connects.
     fn front_end_again(&mut self) -> Result<Value> {
         self.guest = None;
         let start = Instant::now();
@@ -270,8 +271,9 @@ impl<'a> Bench<'a> {
         Ok(json!({ "back_ms": millis(start.elapsed()) }))
     }
 
-    /// The VMM goes, as a whole and without a word, and another comes: the program itself, with the
-    /// example as it stands. The guest reconnects by itself.
+    /// The VMM's whole process is killed without warning and started again, several times. Here the
+    /// VMM is the separate program, with the example's topology. The guest must reconnect by
+    /// itself.
     fn restart(&mut self) -> Result<Value> {
         let ping = self.ping()?;
         self.service = None;
@@ -293,7 +295,7 @@ pub(super) fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
 }
 
-/// A fault and what came of it.
+/// A fault and the failover that it caused.
 pub(super) struct Failure {
     pub(super) cause: Cause,
     pub(super) injected_ns: u64,
@@ -301,19 +303,19 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// The longest silence from the fault on. A fault in the receive path strikes with the next
-    /// frame, a hang is found after some milliseconds.
+    /// The longest time between two echoes after the fault. A fault in the receive path takes
+    /// effect with the next frame; a hang is detected after some milliseconds.
     pub(super) fn silence(&self, ledger: &Ledger) -> Option<(u64, u64)> {
         let around_ns = AROUND.as_nanos() as u64;
         let gap = ledger.longest_gap(self.injected_ns, self.report.record.verdict_ns + around_ns);
         gap.map(|gap| (gap.from_ns, gap.to_ns))
     }
 
-    /// The longest time between two echoes with nothing wrong, in as long a time right before the
-    /// fault, milliseconds.
+    /// The longest time between two echoes without a fault: in a period of `AROUND` right before
+    /// it, milliseconds.
     pub(super) fn healthy_ms(&self, ledger: &Ledger) -> f64 {
         let around_ns = AROUND.as_nanos() as u64;
-        // The silence that the fault makes begins with the last echo before it.
+        // The silence that the fault causes begins with the last echo before it.
         let at_fault = ledger.longest_gap(self.injected_ns, self.injected_ns + 1);
         let last_ns = at_fault.map_or(self.injected_ns, |gap| gap.from_ns);
         let before = ledger.longest_gap(last_ns.saturating_sub(around_ns), last_ns - 1);
@@ -333,7 +335,7 @@ pub(super) fn spread(mut values: Vec<f64>) -> Value {
     json!({ "min": at(0.0), "median": at(0.5), "p90": at(0.9), "max": at(1.0) })
 }
 
-pub(super) fn books(ledger: &Ledger) -> Value {
+pub(super) fn traffic_figures(ledger: &Ledger) -> Value {
     let gaps = ledger.gaps();
     json!({
         "sent": ledger.total_sent(),

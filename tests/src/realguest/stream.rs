@@ -1,5 +1,5 @@
-//! TCP between the host and the guest: bulk data whose every byte is known, and a session of short
-//! lines as a person types them.
+//! TCP between the host and the guest: bulk data of which every byte is checked, and an interactive
+//! session of short lines, as a person would type them.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use super::lan::Namespace;
 /// How long a stream may stand still before it counts as dead: TCP's own patience with a few
 /// retransmissions.
 const STALL: Duration = Duration::from_secs(10);
-/// Between two lines.
+/// Pause between two lines.
 const TYPING: Duration = Duration::from_millis(20);
 
 fn connect(namespace: &Namespace, guest: Ipv4Addr, port: u16) -> Result<TcpStream> {
@@ -29,7 +29,8 @@ fn connect(namespace: &Namespace, guest: Ipv4Addr, port: u16) -> Result<TcpStrea
     Ok(stream)
 }
 
-/// Sends so many blocks to the guest, which says how many were right. MB/s.
+/// Sends this many blocks to the guest, which reports how many arrived intact. Returns the rate in
+/// MB/s.
 pub(crate) fn send(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Result<f64> {
     let mut stream = connect(namespace, guest, SINK_PORT)?;
     let start = Instant::now();
@@ -46,7 +47,7 @@ pub(crate) fn send(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Resul
     Ok(rate(blocks, start))
 }
 
-/// Takes so many blocks from the guest. MB/s.
+/// Receives this many blocks from the guest and checks them. Returns the rate in MB/s.
 pub(crate) fn receive(namespace: &Namespace, guest: Ipv4Addr, blocks: u64) -> Result<f64> {
     let mut stream = connect(namespace, guest, SOURCE_PORT)?;
     let start = Instant::now();
@@ -66,13 +67,13 @@ fn rate(blocks: u64, start: Instant) -> f64 {
     (bytes / start.elapsed().as_secs_f64() / 1e5).round() / 10.0
 }
 
-/// A session in which a line is sent, and its echo awaited, every 20 ms.
+/// An interactive session: sends a line, waits for its echo, and pauses for 20 ms.
 pub(crate) struct Typing {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<Typed>>,
 }
 
-/// What a session saw.
+/// Result of an interactive session.
 pub(crate) struct Typed {
     pub(crate) lines: u64,
     pub(crate) slowest: Duration,

@@ -1,4 +1,4 @@
-//! The built-in application guest behind a real bridge: no QEMU needed, only root.
+//! Tests of the built-in application guest behind a real bridge. They need root, but no QEMU.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use service::{InProcess, Program};
 const PERIOD: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A folder that goes with the test.
+/// A folder that is removed when the test ends.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,4 +1,5 @@
-//! Steps about the wire: frames to groups, cables pulled for long, ports that are dead.
+//! Steps about the network: broadcast and multicast frames, many pulled cables, and bridge ports
+//! that stop forwarding.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,30 +15,32 @@ use warmspare_linux_guest::groups::{FrameSocket, Kind, MOST, Tally};
 use super::judge;
 use super::lan::{HOST_INTERFACE, Namespace, TAPS};
 use super::service::InProcess;
-use super::steps::{Bench, Failure, PATIENCE, SETTLE, books};
+use super::steps::{Bench, Failure, PATIENCE, SETTLE, traffic_figures};
 use crate::gates::{self, Relative};
 use crate::rig::StopAtEnd;
 
-/// Between two frames of each kind.
+/// Time between two frames of each kind.
 const GROUP_EVERY: Duration = Duration::from_millis(2);
-/// Failures under group frames: two of each cause.
+/// How many failures the step `groups` injects: two of each cause.
 const GROUP_FAULTS: usize = 6;
-/// What was sent shortly before a fault can be in the failed NIC's hands.
+/// A frame that was sent up to this long before a fault may still be in the failed NIC, and be
+/// lost.
 const BEFORE_NS: u64 = 5_000_000;
-/// Until the heir's filters are open, and what waits in between is there.
+/// A frame that is sent up to this long after the release may be lost too, until the successor's
+/// filters are open and frames that waited in between have arrived.
 const AFTER_NS: u64 = 5_000_000;
-/// The VxWorks article's experiment: so many pulls, over so many datagrams.
+/// The experiment of the VxWorks article: this many pulled cables over this many datagrams.
 const PULLS: usize = 9;
 const DATAGRAMS: u64 = 100_000;
-/// Ports that die, one after the other.
+/// How many times a port stops forwarding, one after the other.
 const DEAD_PORTS: usize = 4;
-/// Between two probes in that.
+/// Time between two probes in the step `dead-ports`.
 const PROBE_MS: u32 = 5;
 
-/// When frame `n` of each kind was sent.
+/// The time at which frame `n` of each kind was sent, for each `n`.
 type Sent = Vec<u64>;
 
-/// Sends frames of each kind from the host until it is told to stop.
+/// Sends frames of each kind from the host until `stop` is set.
 fn send_groups(host: &Namespace, stop: &AtomicBool) -> Result<Sent> {
     host.run(|| -> Result<Sent> {
         let socket = FrameSocket::sender(HOST_INTERFACE)?;
@@ -56,8 +59,9 @@ fn send_groups(host: &Namespace, stop: &AtomicBool) -> Result<Sent> {
 }
 
 impl Bench<'_> {
-    /// Broadcast, multicast, ARP requests and neighbour solicitations through failovers: each comes
-    /// once, or is lost in a gap; and the guest's own do not come back.
+    /// Sends broadcasts, multicasts, ARP requests and neighbour solicitations during failovers.
+    /// Each frame must arrive once, or be lost during a failover. The guest's own broadcasts must
+    /// not come back to it.
     pub(super) fn groups(&mut self) -> Result<Value> {
         self.guest()?.ask("groups start")?;
         let (host, causes) = (self.lan.host(), judge::causes());
@@ -100,7 +104,7 @@ impl Bench<'_> {
         Ok(figures.into())
     }
 
-    /// Nine pulled cables over 100,000 datagrams, one each millisecond.
+    /// Pulls nine cables while 100,000 datagrams are sent, one each millisecond.
     pub(super) fn pulls(&mut self) -> Result<Value> {
         self.guest()?.put_first(true)?;
         let ping = self.ping()?;
@@ -122,7 +126,7 @@ impl Bench<'_> {
         self.judge_all("pulls", &failures, &ledger, gates::PULLS)
     }
 
-    /// Ports of the bridge that forward nothing any more while their carrier stays up.
+    /// Makes ports of the bridge stop forwarding while their carrier stays up.
     pub(super) fn dead_ports(&mut self) -> Result<Value> {
         self.service = None;
         let mut topology = self.parts.topology.clone();
@@ -151,7 +155,7 @@ impl Bench<'_> {
     ) -> Result<Value> {
         let failures: Vec<_> = failures.iter().collect();
         let (mut figures, over) = self.judge_kind(what, &failures, ledger, gate)?;
-        figures["traffic"] = books(ledger);
+        figures["traffic"] = traffic_figures(ledger);
         judge::verdict(figures, over.as_slice())
     }
 
@@ -165,7 +169,7 @@ impl Bench<'_> {
         ensure!(matches!(verdict, Verdict::Port), "found as something else: {verdict:?}");
         let end = Instant::now() + PATIENCE;
         while service.active()? == failed {
-            ensure!(Instant::now() < end, "nobody took over");
+            ensure!(Instant::now() < end, "no domain took over");
         }
         std::thread::sleep(SETTLE);
         self.lan.set_port_dead(TAPS[failed], false)?;
@@ -175,7 +179,7 @@ impl Bench<'_> {
     }
 }
 
-/// Whether a frame sent at this time may be lost: a failover was on.
+/// Returns true if a frame sent at this time may be lost, because a failover was in progress.
 fn in_a_gap(sent_ns: u64, failures: &[Failure]) -> bool {
     failures.iter().any(|failure| {
         let from_ns = failure.injected_ns.saturating_sub(BEFORE_NS);

@@ -1,4 +1,4 @@
-//! What becomes of the planned switches of a system under test.
+//! Counts the planned switches of a system under test, and limits how many may be refused.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,29 +8,29 @@ use platform::clock::monotonic_ns;
 use supervisor::{SwitchError, SwitchReport};
 use switchboard::HandoverError;
 
-/// Switches that were carried out or refused, of one system. A refusal while the machine itself
-/// stood still says nothing of the product, unless there are many of them; of the others a rare one
-/// is left to what the witness cannot see.
+/// Numbers of switches of one system that were carried out or refused. A refusal while the machine
+/// itself stood still says nothing about the product, unless there are many. Other refusals
+/// are allowed if they are rare, because the witness cannot see every stall.
 #[derive(Default)]
 pub(super) struct Switches {
     done: AtomicU32,
-    /// Refused, and the machine stood still meanwhile.
+    /// Refused while the machine stood still.
     refused_in_stalls: AtomicU32,
-    /// Refused for no reason that is known here.
+    /// Refused for no known reason.
     refused: AtomicU32,
     witness: OnceLock<Witness>,
 }
 
 impl Switches {
-    /// Refusals that are borne, whatever the machine does.
+    /// Most refusals that are allowed while the machine stands still.
     const MOST_IN_STALLS: u32 = 8;
-    /// Switches that must have been carried out for each refusal beyond the first.
+    /// Switches that must have been carried out for each refusal after the first.
     const DONE_FOR_A_REFUSAL: u32 = 10;
 
-    /// Counts one; returns its report if it was carried out.
+    /// Counts one switch; returns its report if it was carried out.
     ///
     /// # Panics
-    /// It cannot be, or too many were refused.
+    /// Panics if the switch is impossible, or if too many were refused.
     pub(super) fn watch(
         &self,
         switch: impl FnOnce() -> Result<SwitchReport, SwitchError>,

@@ -1,4 +1,5 @@
-//! Runs every test in parts, each with a time budget, and says loudly what failed or was left out.
+//! Runs all tests in parts, each with a time budget, and reports which parts failed and what was
+//! left out.
 
 mod part;
 mod tools;
@@ -16,9 +17,10 @@ fn minutes(n: u64) -> Duration {
     Duration::from_secs(60 * n)
 }
 
-/// All parts, cheap ones first. Budgets are for two slow cores from a clean clone.
+/// All parts, cheap ones first. The budgets allow for two slow cores and a clean clone.
 ///
-/// Without KVM, what needs it runs inside the nested machine, which has its own.
+/// Without KVM on this machine, the tests that need it run inside the nested machine, which has its
+/// own.
 fn parts(kvm: bool) -> Vec<Part> {
     let mut parts = common_parts();
     let model = parts.pop();
@@ -35,8 +37,9 @@ fn parts(kvm: bool) -> Vec<Part> {
     parts
 }
 
-/// The tests that run no micro-VM: whole packages in one go, and each package that has others too by
-/// itself, since cargo knows one filter for all packages.
+/// The tests that run no micro-VM. Packages without micro-VM tests share one part. Each package
+/// that also has micro-VM tests gets its own part, since cargo applies one test filter to all
+/// packages.
 fn tests_without_kvm() -> Vec<Part> {
     let excluded: Vec<_> =
         PACKAGES.iter().flat_map(|package| ["--exclude", package.name]).collect();
@@ -52,7 +55,7 @@ fn tests_without_kvm() -> Vec<Part> {
     iter::once(whole.with(&excluded)).chain(filtered).collect()
 }
 
-/// What this machine does not run, one line each.
+/// Lists what is not run on this machine, one line each.
 fn left_out(kvm: bool) -> Vec<String> {
     let by_name = [
         "linux-guest step pulls: takes 100 s; `cargo xtask linux-guest --step pulls`".to_owned(),
@@ -64,13 +67,13 @@ fn left_out(kvm: bool) -> Vec<String> {
     without_kvm.chain(by_name).collect()
 }
 
-/// A part that is a command of this program.
+/// A part that runs a command of this program.
 fn xtask(name: &str, budget: Duration, arguments: &[&'static str]) -> Part {
     let package = ["--package", "warmspare-tests", "--bin", "xtask", "--"];
     Part::cargo(name, budget, &["run", "--release", "--quiet"]).with(&package).with(arguments)
 }
 
-/// What needs no KVM; the ring's model last.
+/// The parts that need no KVM; the model of the ring is the last one.
 fn common_parts() -> Vec<Part> {
     let warnings = ["-D", "warnings"];
     vec![
@@ -85,7 +88,7 @@ fn common_parts() -> Vec<Part> {
     ]
 }
 
-/// What needs KVM and no machine of its own.
+/// The parts that need KVM, apart from the tests and the nested machine.
 fn kvm_parts() -> Vec<Part> {
     vec![
         Part::cargo("demo", minutes(3), &["run", "--release", "--quiet", "--", "demo"])
@@ -100,7 +103,7 @@ fn kvm_parts() -> Vec<Part> {
     ]
 }
 
-/// Runs the parts named, or all.
+/// Runs the named parts, or all if none is named.
 ///
 /// # Errors
 /// A part fails, is over its budget, or cannot run on this machine.
@@ -135,7 +138,7 @@ pub fn run(only: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What came of a part.
+/// Result of a part.
 struct PartResult<'a> {
     name: &'a str,
     took: Duration,
@@ -160,10 +163,10 @@ fn run_part(part: &Part) -> PartResult<'_> {
     PartResult { name: &part.name, took: start.elapsed(), verdict }
 }
 
-/// Whether micro-VMs can run here.
+/// Returns `Ok` if micro-VMs can run on this machine.
 ///
 /// # Errors
-/// They cannot: why, and what is done instead.
+/// `/dev/kvm` cannot be opened; the message says why, and what is done instead.
 fn kvm() -> Result<()> {
     let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
     let Err(error) = opened else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! One part of the test run: a command with a budget.
+//! One part of the test run: a command with a time budget.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// A command that must succeed within its budget.
+/// A command that must succeed within its time budget.
 pub(super) struct Part {
     pub(super) name: String,
     pub(super) budget: Duration,
@@ -32,15 +32,16 @@ impl Part {
         self
     }
 
-    /// What it runs, for people.
+    /// The command line, for messages.
     pub(super) fn command_line(&self) -> String {
         format!("cargo {}", self.arguments.join(" "))
     }
 
-    /// Runs it to its end, or to the end of its budget.
+    /// Runs the command until it ends, or kills it when its budget is used up.
     pub(super) fn run(&self) -> Result<()> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-        // A group of its own, so that a part over its budget ends with all its children.
+        // The command gets its own process group, so that all its children can be killed with it
+        // when it exceeds its budget.
         let child = Command::new(cargo)
             .args(&self.arguments)
             .envs(self.environment.iter().copied())

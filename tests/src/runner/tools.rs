@@ -4,17 +4,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Program, and the Debian packages that have it.
+/// Each program, and the Debian packages that provide it.
 const TOOLS: [(&str, &[&str]); 3] = [
     ("chromedriver", &["chromium", "chromium-driver"]),
     ("gdb", &["gdb"]),
     ("promtool", &["prometheus"]),
 ];
 
-/// Installs what is missing, where that is allowed.
+/// Installs the programs that are missing.
 ///
 /// # Errors
-/// Something is missing and cannot be installed.
+/// A program is missing and cannot be installed.
 pub(super) fn install() -> Result<()> {
     let missing: Vec<_> = TOOLS.iter().filter(|(program, _)| !is_there(program)).collect();
     if missing.is_empty() {

@@ -1,7 +1,7 @@
-//! Known faults, each of which can come to one outcome only: one for each outcome. The faults are
-//! real, in code, memory and devices of a running system. Where the outcome takes more than one
-//! fault in the driver, because no such fault may come to it, the test does the rest to the worker
-//! process, and says what.
+//! Known faults, one for each outcome, where each fault can lead to that outcome only. The faults
+//! are real: they are injected into code, memory and devices of a running system. Some outcomes
+//! take more than one fault in the driver, because no such fault may lead to them; there the test
+//! does additional damage to the worker process, and its comment says what.
 
 mod worker;
 
@@ -17,22 +17,23 @@ fn target() -> Target {
     Target::new(guest_images::DRIVER_DOMAIN).unwrap()
 }
 
-/// What comes of this fault under a configuration.
+/// Returns the record of this fault under a configuration.
 fn outcome_of(name: &str, configuration: &str, kind: &str, fault: Value) -> InjectionRecord {
     let order = json!({"configuration": configuration, "kind": kind, "fault": fault});
     let folder = recorded(name, order);
-    // A machine that stands still meanwhile does things to the service that no fault did.
+    // A stall of the machine during the run affects the service in ways that the fault did not, so
+    // that run is repeated.
     let mut tries = (0..4).map(|_| replay(&folder.out(), 2).1);
     let calm = tries.find(|record| record.machine_stall_ms == 0.0);
     calm.unwrap_or_else(|| replay(&folder.out(), 2).1)
 }
 
-/// An injection of changed code.
+/// An injection that changes code.
 fn mutation(configuration: &str, fault: Value) -> Value {
     json!({"configuration": configuration, "kind": "mutation", "fault": fault})
 }
 
-/// What comes of this fault when this is done to the worker before the fault is armed.
+/// Returns the record of this fault when `damage` is done to the worker before the fault is armed.
 fn outcome_with(name: &str, damage: Damage, order: Value) -> InjectionRecord {
     let mut order = order;
     order["moment_us"] = json!(worker::MOMENT_US);
@@ -40,7 +41,7 @@ fn outcome_with(name: &str, damage: Damage, order: Value) -> InjectionRecord {
     worker::replay_with(&folder.out(), 2, damage)
 }
 
-/// A folder in which injection 2 has these properties.
+/// Creates a campaign folder in which injection 2 has these properties.
 fn recorded(name: &str, order: Value) -> Folder {
     let folder = Folder::new(name);
     let file = folder.file(&named(&["domain_rx_path"], 1));
@@ -58,7 +59,7 @@ fn recorded(name: &str, order: Value) -> Folder {
     folder
 }
 
-/// The instruction behind the first one of the receive path, three bytes long, replaced.
+/// Replaces the instruction behind the first one of the receive path, which is three bytes long.
 fn in_receive_path(bytes: &str) -> Value {
     let target = target();
     let function = target.function("domain_rx_path").unwrap();
@@ -67,7 +68,7 @@ fn in_receive_path(bytes: &str) -> Value {
     json!({"segment": "text", "address": long.address(), "bytes": bytes, "activation": 1})
 }
 
-/// The same instruction, replaced by itself.
+/// Replaces the same instruction by itself.
 fn in_receive_path_unchanged() -> Value {
     let target = target();
     let mut fault = in_receive_path("");
@@ -77,7 +78,7 @@ fn in_receive_path_unchanged() -> Value {
     fault
 }
 
-/// Where a driver that came up never gets.
+/// A fault at an address that a driver never reaches once it is up.
 fn never_reached() -> Value {
     let target = target();
     let bring_up = target.functions().iter().find(|f| f.name.contains("give_up")).unwrap();
@@ -131,8 +132,8 @@ fn a_cursor_that_runs_ahead_is_a_breach_of_the_protocol() {
     });
     let order = json!({"configuration": "fast-spare", "kind": "data", "fault": fault});
     let folder = recorded("protocol", order);
-    // The driver writes the cursor anew with each frame. Where it does so before anybody has read the
-    // wrong one, the fault is masked, and rightly.
+    // The driver writes the cursor anew with each frame. If it does so before the wrong value has
+    // been read, the fault is correctly recorded as masked.
     let mut tries = (0..16).map(|_| replay(&folder.out(), 2).1);
     let read = tries.find(|record| record.outcome != InjectionOutcome::Masked);
     let read = read.expect("the wrong cursor is read once in a while");
@@ -168,7 +169,7 @@ fn what_is_never_reached_is_not_counted() {
     assert_eq!(record.outcome, InjectionOutcome::NotActivated, "{record:?}");
 }
 
-/// The reset of the PHY, as a cable that is pulled and plugged in again.
+/// The fault resets the PHY, which acts like a cable that is pulled and plugged in again.
 #[test]
 fn a_link_that_goes_down_is_a_lost_link() {
     let fault = json!({
@@ -178,8 +179,9 @@ fn a_link_that_goes_down_is_a_lost_link() {
     assert_eq!(record.outcome, InjectionOutcome::Link, "{record:?}");
 }
 
-/// The NIC goes over 32 descriptors that it has sent before, and when the driver moves the tail back,
-/// over the rest of the ring. The driver has emptied them, so nothing is sent twice.
+/// The NIC processes 32 descriptors that it has sent before, and when the driver moves the tail
+/// back, the rest of the ring as well. The driver has emptied these descriptors, so nothing is sent
+/// twice.
 #[test]
 fn a_wrong_transmit_tail_sends_no_old_frame_again() {
     let fault = json!({
@@ -195,8 +197,8 @@ fn a_wrong_transmit_tail_sends_no_old_frame_again() {
     assert_eq!(record.frames.duplicated, 0, "{record:?}");
 }
 
-/// What a driver that writes wildly into its frames does: the frames' own checksums tell the sender,
-/// and nobody tells the VMM.
+/// Simulates a driver that writes wildly into its frames: the sender detects the damage by the
+/// frames' own checksums, but nothing reports it to the VMM.
 #[test]
 fn frames_that_are_damaged_on_their_way_out_are_a_silent_failure() {
     let order = mutation("fast-spare", in_receive_path_unchanged());
@@ -206,7 +208,7 @@ fn frames_that_are_damaged_on_their_way_out_are_a_silent_failure() {
     assert!(record.verdict.is_none(), "{record:?}");
 }
 
-/// No driver may reach the application guest's memory: the test flips a bit of it.
+/// No driver may reach the application guest's memory, so the test itself flips a bit of it.
 #[test]
 fn a_bit_that_flips_in_the_guest_is_corruption() {
     let order = mutation("fast-spare", in_receive_path("0f0b90"));
@@ -215,8 +217,9 @@ fn a_bit_that_flips_in_the_guest_is_corruption() {
     assert!(record.note.unwrap().contains("canary"));
 }
 
-/// The campaign's fault is one that is never reached; the test damages the driver behind its back,
-/// so that its verdict is one on a domain that has no fault, as far as the campaign can know.
+/// The campaign's fault is never reached; the test damages the driver without the campaign's
+/// knowledge, so that the verdict falls on a domain that, as far as the campaign can know, has no
+/// fault.
 #[test]
 fn a_verdict_without_an_activated_fault_is_a_false_failover() {
     let order = mutation("fast-spare", never_reached());
@@ -226,7 +229,7 @@ fn a_verdict_without_an_activated_fault_is_a_false_failover() {
 }
 
 /// The test takes away the file descriptors that a new domain needs: the spare takes over, and no
-/// other spare comes up.
+/// further spare comes up.
 #[test]
 fn a_service_that_came_back_without_a_spare_is_degraded() {
     let order = mutation("fast-spare", in_receive_path("0f0b90"));
@@ -235,7 +238,8 @@ fn a_service_that_came_back_without_a_spare_is_degraded() {
     assert!(record.is_restored() && record.interruption_us.is_some());
 }
 
-/// The same where the failed domain itself would have to be started anew.
+/// The same test with a configuration in which the failed domain itself would have to be started
+/// anew.
 #[test]
 fn a_service_that_cannot_be_started_anew_is_unrecovered() {
     let order = mutation("reboot", in_receive_path("0f0b90"));
@@ -244,7 +248,7 @@ fn a_service_that_cannot_be_started_anew_is_unrecovered() {
     assert!(record.is_detected() && record.is_bad() && record.interruption_us.is_none());
 }
 
-/// A fault that ends the VMM, as far as the campaign can know: the test kills the worker.
+/// The test kills the worker, which looks to the campaign like a fault that ends the VMM.
 #[test]
 fn a_fault_that_ends_the_program_is_unrecovered_and_undetected() {
     let order = mutation("none", never_reached());

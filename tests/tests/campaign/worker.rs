@@ -1,4 +1,4 @@
-//! What a test does to the worker process of a replay, from outside.
+//! Damage that a test does from outside to the worker process of a replay.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,35 +12,38 @@ use warmspare_tests::rig::PATIENCE;
 
 use super::super::{replay_command, replayed, wait_worker};
 
-/// How long after redundancy the fault is armed, microseconds: enough time for the damage before it.
+/// How long after redundancy the fault is armed, in microseconds: this leaves enough time to do the
+/// damage first.
 pub const MOMENT_US: u64 = 3_000_000;
-/// Frames that the guest sends between the moment at which all drivers have taken buffers and the
-/// damage: some half second, by which the campaign has seen that the system is whole.
+/// Number of frames that the guest sends between the moment at which all drivers have taken buffers
+/// and the damage. They take about half a second, after which the campaign has seen that the system
+/// is whole.
 const SENT: u32 = 500;
-/// Files that the worker may have open: fewer than it has, more than any of its threads waits for
-/// at once, because `poll` takes no more than this limit.
+/// Limit on the worker's open files. It is below the number that the worker has open already, and
+/// above the number that any of its threads waits for at once, because `poll` accepts no more
+/// descriptors than this limit.
 const FILES: u32 = 32;
 
-/// Where a datagram's payload is in its frame, and a little further: behind Ethernet's, IPv4's and
-/// UDP's headers.
+/// Offset of a datagram's payload in its frame, and a little further: behind the Ethernet, IPv4 and
+/// UDP headers.
 const PAYLOAD: usize = 14 + 20 + 8 + 8;
 
-/// What is done.
+/// The kind of damage.
 #[derive(Clone, Copy, Debug)]
 pub enum Damage {
     /// A bit of the application guest's memory flips.
     FlipInGuest,
-    /// The active domain forgets that it is.
+    /// The active domain's role is changed to standby.
     ForgetRole,
     /// No more files can be opened.
     TakeDescriptors,
     /// The process is killed.
     Kill,
-    /// The payloads of frames on their way out are written over, until the process ends.
+    /// The payloads of outgoing frames are overwritten until the process ends.
     ScribbleOnFrames,
 }
 
-/// Repeats an injection, and does this when the system is up and before the fault is armed.
+/// Repeats an injection, and does this damage after the system is up and before the fault is armed.
 pub fn replay_with(out: &std::path::Path, id: u64, damage: Damage) -> InjectionRecord {
     let mut command = replay_command(out, id);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -56,7 +59,7 @@ pub fn replay_with(out: &std::path::Path, id: u64, damage: Damage) -> InjectionR
     replayed(&child.wait_with_output().unwrap()).1
 }
 
-/// Where in its memory a domain tells of itself.
+/// Address of a status field in a domain's memory.
 macro_rules! status {
     ($field:ident) => {
         layout::STATUS_BASE + std::mem::offset_of!(StatusPage, $field) as u64
@@ -66,7 +69,8 @@ macro_rules! status {
 struct Worker(u32);
 
 impl Worker {
-    /// The memory of the domain that serves, once all domains are up and it has sent enough.
+    /// Returns the memory of the serving domain, once all domains are up and it has sent enough
+    /// frames.
     fn serving(&self) -> File {
         let end = Instant::now() + PATIENCE;
         let mut from = None;
@@ -114,14 +118,15 @@ impl Worker {
         }
     }
 
-    /// Runs a program with these arguments, and the process's number behind them.
+    /// Runs a program with these arguments, followed by the worker's process ID.
     fn run(&self, program: &str, arguments: &[&str]) {
         let status = Command::new(program).args(arguments).arg(self.0.to_string()).status();
         assert!(status.unwrap_or_else(|error| panic!("{program}: {error}")).success());
     }
 }
 
-/// Where a domain is told its role; the standby's number differs from the active one's by one bit.
+/// Address of the role in a domain's memory; the standby's number differs from the active one's by
+/// one bit.
 fn role() -> u64 {
     layout::CONTROL_BASE + std::mem::offset_of!(ControlPage, role) as u64
 }

@@ -14,7 +14,7 @@ use crate::{Bench, turn};
 fn a_hundred_connections_leave_descriptors_and_mappings_flat() {
     let mut bench = Bench::new();
     let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
-    // Whatever is made once and kept.
+    // The first connection makes all one-time allocations.
     bench.assert_serves();
     let before = (open_fds(), mappings());
     for n in 0..100 {
@@ -45,7 +45,7 @@ fn a_second_front_end_waits_its_turn() {
     assert!(second.reply().is_some());
 }
 
-/// The first byte of what can be read, left in place.
+/// Peeking at the first byte that can be read, which stays in place.
 trait PeekByte {
     fn peek_byte(&self) -> Option<u8>;
 }
@@ -54,7 +54,7 @@ impl PeekByte for std::os::unix::net::UnixStream {
     fn peek_byte(&self) -> Option<u8> {
         use std::os::fd::AsRawFd;
         let mut byte = 0u8;
-        // SAFETY: one byte that outlives the call.
+        // SAFETY: the buffer is one byte that outlives the call.
         let count =
             unsafe { libc::recv(self.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK) };
         (count == 1).then_some(byte)
@@ -74,12 +74,12 @@ fn a_guest_that_reconnects_goes_on_where_its_rings_stand() {
             expected.push(number);
             number += 1;
         }
-        // Half of the time in the middle of it all.
+        // In every other round the guest disconnects while frames are still in flight.
         if round % 2 == 0 {
             bench.lan.expect(number - 1);
         }
         drop(connection);
-        // Made available while nobody is connected.
+        // The guest makes this frame available while it is not connected.
         guest.queue(&frame(bench.lan.mac, GUEST_MAC, number));
         expected.push(number);
         number += 1;
@@ -117,7 +117,8 @@ fn failovers_go_on_while_front_ends_come_and_go() {
         fault::corrupt_code(bench.rig.slot(failed), life.image(), site).unwrap();
         let mut guest = TestGuest::new();
         let connection = Connection::start(bench.rig.socket(), &guest);
-        // Traffic drives the driver into its fault; what is lost there must not be waited for.
+        // Traffic makes the driver run into its fault; the test must not wait for frames that are
+        // lost there.
         for n in 0..50 {
             guest.offer_buffers();
             guest.send(&frame(bench.lan.mac, GUEST_MAC, n));

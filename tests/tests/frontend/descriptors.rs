@@ -12,7 +12,7 @@ use crate::Bench;
 
 fn pipe() -> (OwnedFd, OwnedFd) {
     let mut ends = [0; 2];
-    // SAFETY: two descriptors are written, which nothing else owns.
+    // SAFETY: the call writes two descriptors, which nothing else owns.
     unsafe {
         assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
         (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
@@ -57,7 +57,7 @@ fn a_pipe_kicks_and_a_closed_one_does_not_spin() {
     let _raw = start_with(&bench, &guest, Some(read.as_raw_fd()));
     for n in 0..10 {
         guest.queue(&frame(bench.lan.mac, GUEST_MAC, n));
-        // SAFETY: one byte that outlives the call.
+        // SAFETY: the buffer is one byte that outlives the call.
         unsafe { libc::write(write.as_raw_fd(), (&raw const n).cast(), 1) };
         bench.lan.expect(n);
     }
@@ -80,10 +80,11 @@ fn a_call_that_nobody_reads_never_blocks() {
     let _raw = RawFrontend::start(bench.rig.socket(), &guest);
     for ring in guest.rings() {
         let call = ring.call_event();
-        // As full as it gets, and blocking: the flags belong to both sides.
+        // The event counter is as full as it gets, and the descriptor is set to blocking, because
+        // both sides share the file status flags.
         call.read().ok();
         call.write(u64::MAX - 1).unwrap();
-        // SAFETY: plain integers and an open descriptor.
+        // SAFETY: the arguments are plain integers and an open descriptor.
         unsafe { libc::fcntl(call.as_raw_fd(), libc::F_SETFL, 0) };
     }
     for n in 0..100 {
@@ -91,7 +92,7 @@ fn a_call_that_nobody_reads_never_blocks() {
         bench.lan.expect(n);
     }
     bench.exchange(&mut guest);
-    // Hearing of a new one must not block the thread of the socket either.
+    // Receiving a new call descriptor must not block the thread of the socket either.
     let call = guest.tx.call_event().as_raw_fd();
     assert_eq!(_raw.ask(Request::SET_VRING_CALL, &body::number(1), &[call]), 0);
     assert_eq!(_raw.ask(Request::SET_VRING_CALL, &body::number(0x101), &[]), 0);

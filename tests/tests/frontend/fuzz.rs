@@ -1,6 +1,6 @@
-//! Random front-ends for a bounded time. Longer:
-//! `WARMSPARE_FUZZ_SECONDS=600 cargo test -p warmspare-tests --test frontend fuzz -- --nocapture`;
-//! `WARMSPARE_FUZZ_SEED`, printed at the start, repeats a run as far as threads allow.
+//! Random front-ends for a bounded time. For a longer run:
+//! `WARMSPARE_FUZZ_SECONDS=600 cargo test -p warmspare-tests --test frontend fuzz -- --nocapture`.
+//! `WARMSPARE_FUZZ_SEED`, printed at the start, repeats a run as far as thread scheduling allows.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -21,7 +21,7 @@ fn number_from(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// A runner of known seed, and when to stop.
+/// Returns a test runner with a known seed, and the time at which to stop.
 fn start() -> (TestRunner, Instant) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let seed = number_from("WARMSPARE_FUZZ_SEED").unwrap_or(now.as_nanos() as u64);
@@ -38,9 +38,9 @@ fn draw<T>(runner: &mut TestRunner, strategy: &impl Strategy<Value = T>) -> T {
     strategy.new_tree(runner).expect("a value").current()
 }
 
-/// Whatever was there before: the next front-end is served.
+/// Checks that the next front-end is served, whatever the previous ones did.
 fn settle(bench: &mut Bench) {
-    // Answered only when the connections before it have ended.
+    // This connection is answered only after the previous ones have ended.
     drop(Connection::negotiate(bench.rig.socket()));
     bench.settle();
     bench.lan.take_seen();
@@ -50,7 +50,7 @@ fn settle(bench: &mut Bench) {
 /// `VHOST_F_LOG_ALL`.
 const LOG_ALL: u64 = 1 << 26;
 
-/// Numbers at which things go wrong.
+/// Boundary values that are likely to provoke errors.
 fn edgy() -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => 0..4u64,
@@ -63,7 +63,7 @@ fn edgy() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// Bodies of every shape there is, with numbers of every kind.
+/// Message bodies of every shape, with numbers of every kind.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let word = || edgy().prop_map(|value| value as u32);
     let words = |count| prop::collection::vec(edgy(), count);
@@ -111,7 +111,7 @@ fn fuzz_any_messages_leave_the_next_front_end_served() {
     let mut cases = 0u32;
     while Instant::now() < end {
         let case = draw(&mut runner, &messages());
-        // Half of the front-ends begin well.
+        // Half of the front-ends begin with a correct start.
         let mut guest = TestGuest::new();
         let raw = if draw(&mut runner, &any::<bool>()) {
             RawFrontend::start(bench.rig.socket(), &guest)
@@ -182,7 +182,7 @@ fn fuzz_any_rings_leave_the_next_front_end_served() {
             guest.rx.kick();
             bench.lan.send(cases);
         }
-        // Whatever became of its rings, its messages are answered.
+        // Messages are answered whatever the state of the rings.
         assert_eq!(raw.ask(Request::SET_VRING_ENABLE, &body::state(0, 1), &[]), 0);
         cases += 1;
         if cases.is_multiple_of(50) {

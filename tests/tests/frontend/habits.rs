@@ -1,5 +1,5 @@
 //! Habits of real front-ends that have broken back-ends: QEMU's order of messages, its stops and
-//! resets, and guests that are not looked at for want of a kick.
+//! resets, and guests whose rings are not checked because no kick came.
 
 use std::os::fd::AsRawFd;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use warmspare_tests::frontend::{
 
 use crate::Bench;
 
-/// Virtio features that QEMU accepts for a Linux guest, of those offered.
+/// Virtio features that QEMU accepts for a Linux guest, out of those offered.
 const DRIVER_FEATURES: u64 = 1 << 32 | 1 << 29 | 1 << 28 | 1 << 15 | 1 << 16 | 1 << 5;
-/// Bit for the protocol features.
+/// Feature bit 30, which stands for the protocol features.
 const BIT_30: u64 = 1 << 30;
-/// Protocol features that QEMU takes: bits 0 to 8 and 10 to 19.
+/// Protocol features that QEMU accepts: bits 0 to 8 and 10 to 19.
 const QEMU_PROTOCOL: u64 = 0xf_fdff;
 
 /// QEMU's side of a connection.
@@ -24,7 +24,7 @@ struct Qemu {
 }
 
 impl Qemu {
-    /// All that it sends before a driver is there.
+    /// Sends all that QEMU sends before the guest has a driver.
     fn connect(bench: &Bench, guest: &TestGuest) -> Self {
         let raw = RawFrontend::connect(bench.rig.socket());
         let features = raw.get(Request::GET_FEATURES, &[]).number();
@@ -50,7 +50,7 @@ impl Qemu {
         self.raw.send(Request::SET_VRING_CALL, &number, &[fd]);
     }
 
-    /// Comes before SET_FEATURES, and is waited for.
+    /// Enables the rings and waits for the reply; QEMU does this before SET_FEATURES.
     fn enable(&self, guest: &TestGuest) {
         for ring in guest.rings() {
             let enabled = self.raw.ask(Request::SET_VRING_ENABLE, &body::state(ring.index, 1), &[]);
@@ -58,7 +58,7 @@ impl Qemu {
         }
     }
 
-    /// What it sends when the driver is ready.
+    /// Sends what QEMU sends when the driver is ready.
     fn start(&self, guest: &TestGuest) {
         self.enable(guest);
         let features = body::number(DRIVER_FEATURES | BIT_30);
@@ -84,7 +84,7 @@ impl Qemu {
         assert_eq!(self.raw.get(Request::GET_STATUS, &[]).number(), status);
     }
 
-    /// What it sends when the machine stops, and at a reset: the positions.
+    /// Sends what QEMU sends when the machine stops, and at a reset; returns the rings' positions.
     fn stop(&self, guest: &TestGuest) -> [u32; 2] {
         guest.rings().map(|ring| {
             let reply = self.raw.get(Request::GET_VRING_BASE, &body::state(ring.index, 0));
@@ -104,7 +104,7 @@ fn qemus_order_of_messages_is_served() {
     let mut bench = Bench::new();
     let mut guest = TestGuest::new();
     let qemu = Qemu::connect(&bench, &guest);
-    // Every device reset before Linux is up.
+    // QEMU resets devices several times before Linux is up.
     for _ in 0..4 {
         qemu.set_status(0);
         qemu.enable(&guest);
@@ -126,7 +126,7 @@ fn a_machine_that_stops_and_goes_on_loses_and_repeats_nothing() {
             guest.send(&frame(bench.lan.mac, GUEST_MAC, round * 100 + n));
             expected.push(round * 100 + n);
         }
-        // In the middle of it.
+        // The stop comes while frames are in flight.
         let positions = qemu.stop(&guest);
         let used = guest.rings().map(|ring| u32::from(ring.used_index()));
         assert_eq!(positions, used, "nothing is in flight between turns");
@@ -166,7 +166,7 @@ fn after_a_reset_nothing_is_touched_until_the_rings_start_again() {
         bench.lan.expect_silence(Duration::from_millis(20));
         assert_eq!(guest.tx.outstanding(), 1);
         qemu.remove_memory(&guest);
-        // A driver begins anew in the same memory, with rings that it has cleared.
+        // A driver starts anew in the same memory, with rings that it has cleared.
         let mut fresh = TestGuest::new();
         qemu.start(&fresh);
         bench.exchange(&mut fresh);
@@ -223,7 +223,7 @@ fn failovers_happen_behind_an_open_socket() {
         let failed = bench.rig.active();
         let life = bench.rig.system.failover().life(failed).unwrap();
         fault::corrupt_code(bench.rig.slot(failed), life.image(), Site::Loop).unwrap();
-        // The message thread stops and starts rings all the while, and the driver has work.
+        // The message thread stops and starts rings all the while, and the driver has work to do.
         for n in 0..50 {
             guest.send(&frame(bench.lan.mac, GUEST_MAC, n));
             qemu.stop(&guest);

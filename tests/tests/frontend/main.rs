@@ -1,5 +1,5 @@
 //! The whole system against front-ends: ordinary ones, those with QEMU's habits, and hostile ones.
-//! Whatever a front-end does costs its own connection at most; the next one is served.
+//! A front-end can break its own connection at most; the next one is served.
 
 mod connections;
 mod descriptors;
@@ -16,14 +16,15 @@ use std::time::Duration;
 use warmspare_tests::frontend::{Connection, Station, TestGuest, wait};
 use warmspare_tests::rig::Rig;
 
-/// One system at a time: descriptors are counted, and two cores carry one in good time.
+/// Lets one system run at a time: the tests count descriptors, and two cores run one system fast
+/// enough.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Bench {
-    /// What a failed test leaves to go by.
+    /// Prints diagnostics if the test has failed.
     fn drop(&mut self) {
         if std::thread::panicking() {
             let counters = self.rig.system.switchboard().counters();
@@ -48,21 +49,21 @@ impl Bench {
         Self { rig, lan, number: 1000, _turn: turn }
     }
 
-    /// A number that no frame has had.
+    /// Returns a number that no frame has had yet.
     fn fresh_number(&mut self) -> u32 {
         self.number += 1;
         self.number
     }
 
-    /// A fresh guest connects and is served, both ways.
+    /// Checks that a fresh guest can connect and is served in both directions.
     fn assert_serves(&mut self) {
         let mut guest = TestGuest::new();
         let _connection = Connection::start(self.rig.socket(), &guest);
         self.exchange(&mut guest);
     }
 
-    /// Waits until what was sent to a guest that is gone has been thrown away: a NIC with a queue
-    /// full of it may drop what comes next.
+    /// Waits until the frames for a guest that has gone have been discarded: a NIC whose queue is
+    /// full of them may drop the frames that follow.
     fn settle(&self) {
         let counters = self.rig.system.switchboard().counters();
         let thrown = || counters.rx_no_guest.get() + counters.rx_frames.get();
@@ -74,7 +75,7 @@ impl Bench {
         });
     }
 
-    /// A frame each way.
+    /// Sends one frame in each direction.
     fn exchange(&mut self, guest: &mut TestGuest) {
         let number = self.fresh_number();
         guest.exchange(&self.lan, number);

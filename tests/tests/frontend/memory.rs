@@ -1,4 +1,4 @@
-//! Guest memory that is not what the front-end says.
+//! Guest memory that does not match the front-end's description.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -70,7 +70,7 @@ fn memory_that_is_truncated_under_traffic_costs_that_connection_only() {
             guest.queue(&frame(bench.lan.mac, GUEST_MAC, n));
         }
         guest.ram.file().set_len(pages * 4096).unwrap();
-        // From here on, this side must not touch the memory either.
+        // From here on, the test must not touch the memory either.
         guest.tx.kick();
         for n in 0..200 {
             bench.lan.send(n);
@@ -113,7 +113,7 @@ fn a_region_may_go_and_come_back_under_a_running_ring() {
         bench.lan.expect(round);
         bench.exchange(&mut guest);
     }
-    // Another table while it runs, with the same memory in two halves.
+    // The guest gets another memory table while it runs, with the same memory in two halves.
     let half = guest.ram.bytes() / 2;
     let halves = body::table(&[
         body::region(GUEST_BASE, half, USER_BASE, 0),

@@ -1,5 +1,5 @@
-//! Messages without sense. Each ends its own connection, or is refused where a refusal was asked
-//! for; the next front-end is served.
+//! Invalid messages. Each ends its own connection, or is refused where the front-end asked for a
+//! reply; the next front-end is served.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -13,7 +13,7 @@ use warmspare_tests::rig::StopAtEnd;
 use crate::Bench;
 
 const VERSION: u32 = 1;
-/// Three times what a front-end may take for the rest of a message, or for a reply.
+/// Three times as long as a front-end may take for the rest of a message, or for a reply.
 const SOON: Duration = Duration::from_secs(3);
 
 #[test]
@@ -80,12 +80,12 @@ fn malformed_headers_and_bodies_end_their_connection() {
 fn requests_that_are_unknown_or_not_offered_are_refused() {
     let mut bench = Bench::new();
     for request in [0, 45, 1000, u32::MAX, Request::NET_SET_MTU as u32, Request::IOTLB_MSG as u32] {
-        // With an acknowledgement: refused, and the connection lives.
+        // With an acknowledgement requested, the message is refused and the connection stays open.
         let raw = RawFrontend::negotiate(bench.rig.socket());
         raw.send_raw(request, VERSION | NEED_REPLY, &[0; 16], &[]);
         assert_ne!(raw.reply().expect("a refusal").number(), 0, "request {request}");
         assert!(raw.is_alive(), "request {request}");
-        // Without: nothing can be told but by an end.
+        // Without one, the back-end can signal the error only by closing the connection.
         raw.send_raw(request, VERSION, &[0; 16], &[]);
         raw.expect_end();
     }
@@ -184,7 +184,7 @@ fn wrong_numbers_of_descriptors_end_their_connection_and_none_stay_open() {
     bench.assert_serves();
 }
 
-/// The next front-end is served though the one before it has not gone.
+/// Checks that the next front-end is served though the one before it has not gone.
 fn assert_serves_soon(bench: &mut Bench) {
     let start = Instant::now();
     bench.assert_serves();
@@ -198,7 +198,7 @@ fn half_a_message_holds_the_place_for_a_second_at_most() {
     slow.send_bytes(&[1, 0, 0, 0, 1, 0]);
     assert_serves_soon(&mut bench);
     slow.expect_end();
-    // A byte now and then is no better.
+    // Sending a byte now and then does not prolong the time either.
     let dripping = RawFrontend::connect(bench.rig.socket());
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Guests that are moved while they run: the log of written pages.
+//! Live migration of guests: the log of written pages.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,18 +18,18 @@ use crate::Bench;
 /// `VHOST_F_LOG_ALL`.
 const LOG_ALL: u64 = 1 << 26;
 const PAGE: u64 = 4096;
-/// Variant of a hang: the transmit path.
+/// Variant of the hang fault: the transmit path.
 const IN_TRANSMIT: usize = 1;
-/// Guests that leave while their driver hangs.
+/// Number of guests that leave while their driver hangs.
 const DEPARTURES: usize = 5;
-/// In which a frame that is called back would come.
+/// How long the test waits for a frame that must not be sent again.
 const QUIET: Duration = Duration::from_millis(50);
 
 fn log_bytes(guest: &TestGuest) -> u64 {
     (GUEST_BASE + guest.ram.bytes()) / PAGE / 8
 }
 
-/// A log as a front-end has it: mapped, and emptied while the back-end writes to it.
+/// A log as a front-end has it: mapped, and cleared while the back-end writes to it.
 struct Log {
     file: File,
     bytes: usize,
@@ -40,7 +40,7 @@ impl Log {
     fn new(guest: &TestGuest) -> Self {
         let bytes = log_bytes(guest) as usize;
         let file = memfd(bytes as u64);
-        // SAFETY: a new mapping of a file that is as long; the result is checked.
+        // SAFETY: the call makes a new mapping of a file of the same length; the result is checked.
         let map = unsafe {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
             let fd = file.as_raw_fd();
@@ -50,9 +50,9 @@ impl Log {
         Self { file, bytes, map: map.cast() }
     }
 
-    /// Takes the marks away: addresses of the pages.
+    /// Clears the marks and returns the addresses of the marked pages.
     fn take(&self) -> BTreeSet<u64> {
-        // SAFETY: mapped above, as long as `self` lives.
+        // SAFETY: `new` has mapped this memory, and it stays mapped as long as `self` lives.
         let log = unsafe { std::slice::from_raw_parts(self.map, self.bytes) };
         let bytes = log.iter().map(|byte| byte.swap(0, Ordering::SeqCst)).enumerate();
         let pages = bytes.flat_map(|(n, byte)| {
@@ -63,7 +63,7 @@ impl Log {
 
     fn give(&self, raw: &RawFrontend) {
         let body = [self.bytes as u64, 0].iter().flat_map(|w| w.to_ne_bytes()).collect::<Vec<_>>();
-        // As QEMU does: without asking for the reply.
+        // Like QEMU, this does not set the flag that asks for the reply.
         raw.send(Request::SET_LOG_BASE, &body, &[self.file.as_raw_fd()]);
         assert_eq!(raw.reply().expect("a reply").request, Request::SET_LOG_BASE as u32);
     }
@@ -71,12 +71,12 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`; nothing refers to it any more.
+        // SAFETY: `new` has mapped this memory, and nothing refers to it any more.
         unsafe { libc::munmap(self.map.cast(), self.bytes) };
     }
 }
 
-/// Switches marks on or off, in QEMU's order.
+/// Switches logging on or off, in QEMU's order.
 fn set_logging(raw: &RawFrontend, guest: &TestGuest, on: bool) {
     let features = if on { FEATURES | LOG_ALL } else { FEATURES };
     assert_eq!(raw.ask(Request::SET_FEATURES, &body::number(features), &[]), 0);
@@ -93,13 +93,13 @@ fn snapshot(guest: &TestGuest) -> Vec<u8> {
     guest.ram.read(GUEST_BASE, guest.ram.bytes() as usize)
 }
 
-/// Whether the device writes to a page: used rings and receive buffers.
+/// Returns true if the device writes to this page: used rings and receive buffers.
 fn is_devices(guest: &TestGuest, page: u64) -> bool {
     let used = guest.rings().map(DriverRing::used).contains(&page);
     used || (guest.rx.buffer(0)..=guest.rx.buffer(255)).contains(&page)
 }
 
-/// Pages of the device's that are not what they were.
+/// Returns the device-written pages whose contents have changed.
 fn changed(guest: &TestGuest, before: &[u8], now: &[u8]) -> BTreeSet<u64> {
     let pages = before.chunks(PAGE as usize).zip(now.chunks(PAGE as usize)).enumerate();
     let pages = pages.filter(|(_, (a, b))| a != b);
@@ -131,7 +131,7 @@ fn marks_are_exact_when_on_and_none_when_off_and_traffic_goes_on() {
     }
 }
 
-/// What a migration does, with the guest's memory copied page by page while frames come in.
+/// Does what a migration does: copies the guest's memory page by page while frames come in.
 #[test]
 fn a_guest_whose_marked_pages_are_copied_goes_on_elsewhere() {
     let mut bench = Bench::new();
@@ -152,7 +152,8 @@ fn a_guest_whose_marked_pages_are_copied_goes_on_elsewhere() {
         }
         guest.tx.kick();
         if pass % 10 == 9 {
-            // Memory was added, for example: what the old log holds is looked at after the reply.
+            // The front-end changes the log, as it does when memory was added; it reads the old log
+            // after the reply.
             let next = Log::new(&guest);
             next.give(&raw);
             let old = std::mem::replace(&mut log, next);
@@ -167,7 +168,7 @@ fn a_guest_whose_marked_pages_are_copied_goes_on_elsewhere() {
     let positions = [0, 1]
         .map(|ring| raw.get(Request::GET_VRING_BASE, &body::state(ring, 0)).body[4..].to_vec());
     copy_pages(&guest, &mut copy, &log.take());
-    // Of the driver's own pages the guest's processor has marks.
+    // Pages that the driver itself writes are marked by the guest's processor and not checked here.
     assert_eq!(
         changed(&guest, &copy, &snapshot(&guest)),
         BTreeSet::new(),
@@ -241,7 +242,7 @@ fn logs_that_are_not_there_are_refused_and_others_short_or_askew_hold_nobody_up(
         let other = File::open(path).unwrap();
         assert_ne!(give(16, 0, other.as_raw_fd()), 0, "{path}");
     }
-    // The guest's memory itself is a log like any other; and so is one byte.
+    // The guest's memory can serve as a log like any other file; a log of one byte is accepted too.
     let ram: &GuestRam = &guest.ram;
     for (bytes, offset, fd) in
         [(1, 4097, file.as_raw_fd()), (PAGE, guest.ram.bytes() - PAGE, ram.file().as_raw_fd())]
@@ -252,7 +253,7 @@ fn logs_that_are_not_there_are_refused_and_others_short_or_askew_hold_nobody_up(
     bench.exchange(&mut guest);
 }
 
-/// From the answer to GET_VRING_BASE on the guest may run elsewhere, with the same address.
+/// As soon as GET_VRING_BASE is answered, the guest may run elsewhere with the same address.
 #[test]
 fn what_a_guest_sent_last_is_out_when_it_has_left_and_nothing_follows() {
     let mut bench = Bench::new();
@@ -263,7 +264,7 @@ fn what_a_guest_sent_last_is_out_when_it_has_left_and_nothing_follows() {
         bench.exchange(&mut guest);
         let numbers = [0; 8].map(|_| bench.fresh_number());
         bench.lan.take_seen();
-        // Its driver hangs over the last frames, which takes milliseconds to be found.
+        // The driver hangs on the last frames, and it takes milliseconds to find that.
         let failed = bench.rig.active();
         let life = bench.rig.system.failover().life(failed).unwrap();
         let victim = Victim { slot: bench.rig.slot(failed), life: &life, port: None };
@@ -285,11 +286,11 @@ fn what_a_guest_sent_last_is_out_when_it_has_left_and_nothing_follows() {
         bench.rig.wait_failover();
         bench.rig.wait_whole();
         bench.lan.expect_silence(QUIET);
-        // A machine that stands still may not find the fault before the answer is due.
+        // If the machine stalls, the fault may not be found before the answer is due.
         let left_behind = counters.tx_left_behind.get() - left_before;
         let told = seen.len() as u64 + left_behind;
         assert!(told >= numbers.len() as u64, "out: {seen:?}, left behind: {left_behind}");
-        assert_eq!(counters.announced.get(), announced, "it is called back");
+        assert_eq!(counters.announced.get(), announced, "the address was announced again");
         rounds_all_out += usize::from(seen.len() == numbers.len());
     }
     let most = rounds_all_out > DEPARTURES / 2;

@@ -1,4 +1,4 @@
-//! Virtqueues without sense: an error for that guest only.
+//! Invalid virtqueues, which cause an error for their own guest only.
 
 use std::time::Duration;
 
@@ -11,10 +11,11 @@ use crate::Bench;
 
 /// `VIRTQ_DESC_F_INDIRECT`.
 const INDIRECT: u16 = 4;
-/// Bytes of a frame of [`frame`] with its header.
+/// Length of a frame of [`frame`] with its header, in bytes.
 const FRAME_BYTES: u32 = 112;
 
-/// A malformed chain: what is wrong with it, and how it is made; its head.
+/// A malformed chain: a description of the error, and a function that makes the chain and returns
+/// its head.
 type Malformed = (&'static str, fn(&mut DriverRing) -> u16);
 
 const CHAINS: [Malformed; 14] = [
@@ -92,7 +93,7 @@ fn malformed_chains_of_a_guest_that_sends_come_back_and_the_rest_is_sent() {
     for (what, make) in CHAINS.iter().chain(&[DEVICE_WRITES]) {
         let counters = bench.rig.system.switchboard().counters();
         let before = counters.tx_malformed.get();
-        // Descriptors 0 and up are written over: nothing may be under way in them.
+        // The chain overwrites the descriptors from 0 on, so none of them may be in use.
         warmspare_tests::frontend::wait("an idle ring", || guest.tx.outstanding() == 0);
         let head = make(&mut guest.tx);
         guest.tx.offer(head);
@@ -107,7 +108,7 @@ fn malformed_chains_of_a_guest_that_sends_come_back_and_the_rest_is_sent() {
     bench.assert_serves();
 }
 
-/// A buffer that the device is to write to, where it has only to read.
+/// A device-writable buffer where the device may only read.
 const DEVICE_WRITES: Malformed = ("writable", |ring| {
     ring.set_descriptor(0, ring.buffer(0), FRAME_BYTES, WRITE, 0);
     0
@@ -167,7 +168,7 @@ fn a_corrupt_ring_is_stopped_and_can_be_started_again() {
     let raw = RawFrontend::start(bench.rig.socket(), &guest);
     let broken = |bench: &Bench| bench.rig.system.switchboard().counters().guest_rings_broken.get();
     for round in 1..=3 {
-        // An index that says that more chains are available than the ring has.
+        // This index claims that more chains are available than the ring has.
         let honest = guest.tx.available();
         guest.ram.store(guest.tx.avail() + 2, honest.wrapping_add(5000));
         guest.tx.kick();
@@ -192,7 +193,7 @@ fn a_head_outside_the_table_stops_its_ring_only() {
     warmspare_tests::frontend::wait("the ring to be stopped", || {
         counters.guest_rings_broken.get() == 1
     });
-    // The other one goes on.
+    // The other ring still works.
     guest.offer_buffers();
     bench.lan.send(77);
     warmspare_tests::frontend::wait("a frame", || guest.receive().is_some());

@@ -1,10 +1,11 @@
-//! A driver gone wrong that aims its NIC's DMA at memory that is none of its business.
+//! A faulty driver that aims its NIC's DMA at memory that does not belong to the driver.
 //!
 //! The receive descriptors of the domain that serves are corrupted in its memory, under the running
-//! driver: its NIC is told to write what it receives elsewhere. What is seen of that: the kernel logs
-//! a DMA fault; VFIO tells nobody; the NIC (QEMU's model does, and the i210 may) completes the
-//! descriptor as if all were well; the driver, none the wiser, publishes a buffer that nobody wrote.
-//! The switchboard finds its cleared header, which no frame has, and that is the verdict.
+//! driver, so that its NIC is told to write what it receives elsewhere. The effects are these: the
+//! kernel logs a DMA fault; VFIO does not report it; the NIC (QEMU's model does, and the i210 may)
+//! completes the descriptor as if all were well; the driver does not notice, and publishes a buffer
+//! that was never written. The switchboard finds the buffer's cleared header, which no frame has,
+//! and that leads to the verdict.
 
 use std::time::Duration;
 
@@ -23,24 +24,25 @@ use super::isolation::{NOWHERE_IOVA, fault_lines};
 use super::service::{Service, Setup};
 use crate::report::Report;
 
-/// Slow enough that a domain does not come to the buffers that are watched.
+/// Time between two datagrams, long enough that a domain does not reach the buffers watched.
 const PERIOD: Duration = Duration::from_millis(20);
 const DESCRIPTOR_BYTES: u64 = 16;
-/// What is written where the DMA is aimed. The switchboard clears the head of a buffer, no more.
+/// Bytes that the test writes where the DMA is aimed. The switchboard clears only the head of a
+/// buffer.
 const MARK: [u8; 1024] = [0x5a; 1024];
 const MARK_OFFSET: u64 = 512;
 const LAST_RX_BUFFER: u64 = RX_BUFFERS as u64 - 1;
-/// One that low traffic never reaches: the lowest free one is taken first.
+/// A transmit buffer that low traffic never reaches: the lowest free one is taken first.
 const QUIET_TX_BUFFER: u16 = TX_BUFFERS as u16 / 2;
 
-/// Where DMA is aimed.
+/// Where the DMA is aimed.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Aim {
     /// The receive pool of the other domain.
     Neighbour,
     /// The transmit pool, which the NIC may read.
     ReadOnly,
-    /// Where nothing is.
+    /// An I/O address at which nothing is mapped.
     Nowhere,
 }
 
@@ -55,7 +57,7 @@ impl Aim {
         }
     }
 
-    /// The I/O address, and the memory that would be hit.
+    /// Returns the I/O address, and the memory that would be hit.
     pub(super) fn target(self, neighbour: &DomainSlot) -> (u64, Option<(&SharedMemory, u64)>) {
         let buffer = LAST_RX_BUFFER * BUFFER_BYTES as u64;
         let tx = u64::from(QUIET_TX_BUFFER) * BUFFER_BYTES as u64;
@@ -72,7 +74,7 @@ impl Aim {
     }
 }
 
-/// Each aim, to and fro between the domains.
+/// Tries each aim, back and forth between the domains.
 pub(super) fn aim(report: &Report) -> Result<Value> {
     let setup = Setup { period: PERIOD, ..Setup::of(Policy::FastSpare)? };
     let mut service = Service::start(report, &setup)?;

@@ -1,4 +1,4 @@
-//! The machine itself.
+//! Tests of the machine itself.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ pub(super) fn modules(_: &Report) -> Result<Value> {
     Ok(json!({ "modules": names }))
 }
 
-/// KVM is there, and makes a machine with a processor.
+/// KVM is available, and creates a machine with a processor.
 pub(super) fn kvm(_: &Report) -> Result<Value> {
     let kvm = kvm_ioctls::Kvm::new()?;
     let version = kvm.get_api_version();
@@ -22,10 +22,10 @@ pub(super) fn kvm(_: &Report) -> Result<Value> {
     Ok(json!({ "api_version": version }))
 }
 
-/// Keeps one machine with a processor for as long as this one runs. With the first and without the
-/// last, Linux rewrites the code of its scheduler (`preempt_notifier_key`), by way of a breakpoint. A
-/// processor of QEMU's has run into such a breakpoint when nobody minded it any more (10.0.2): Linux
-/// panics then.
+/// Keeps one KVM machine with a processor for as long as this machine runs. When the first one is
+/// made and when the last one is gone, Linux rewrites the code of its scheduler
+/// (`preempt_notifier_key`) by way of a breakpoint. An emulated processor of QEMU 10.0.2 has run
+/// into such a breakpoint after Linux had stopped handling it; Linux panics then.
 fn hold_a_machine() -> Result<()> {
     let vm = kvm_ioctls::Kvm::new().context("KVM")?.create_vm()?;
     let vcpu = vm.create_vcpu(0)?;

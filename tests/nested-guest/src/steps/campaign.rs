@@ -1,4 +1,5 @@
-//! A short campaign on real NICs: the same faults, the same judge, other hardware.
+//! A short campaign on real NICs, with the same faults and the same judgement of outcomes as on
+//! emulated ones.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,10 +22,10 @@ use crate::report::Report;
 use crate::wire::SenderWire;
 
 const INJECTIONS: u64 = 20;
-/// Emulated processors: see [`emulation`].
+/// How much slower this machine is taken to be: its processors are emulated, see [`emulation`].
 const SLOWNESS: u32 = 10;
 
-/// The NICs of this machine, and the sender's host beside them.
+/// A testbed of this machine's NICs and the sender's host.
 struct RealNics([PciAddress; 2]);
 
 impl Testbed for RealNics {
@@ -65,8 +66,9 @@ fn spec() -> Value {
     })
 }
 
-/// No fault harms the application, every one that is found is recovered from, and no sound domain is
-/// found to have failed. What nobody finds is told and not judged: an emulated network loses a datagram now and then by itself.
+/// No fault harms the application, every fault that is detected is recovered from, and no sound
+/// domain is judged to have failed. Faults that are not detected are reported but not judged: an
+/// emulated network loses a datagram now and then by itself.
 pub(super) fn campaign(_: &Report) -> Result<Value> {
     let testbed = RealNics(nics()?);
     let spec = CampaignSpec::parse("the nested campaign", &spec().to_string())?;

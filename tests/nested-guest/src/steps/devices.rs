@@ -1,4 +1,4 @@
-//! Finding, refusing, binding and opening NICs.
+//! Tests of finding, refusing, binding and opening NICs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use super::ms;
 use crate::report::Report;
 use crate::sys;
 
-/// The two NICs, in the order of their root ports.
+/// Returns the two NICs, in the order of their root ports.
 fn both() -> Result<[DeviceInfo; 2]> {
     let list = discovery::list()?;
     let found = list.len();
@@ -33,7 +33,8 @@ fn refusal(address: &str) -> Result<String> {
     Ok(error.to_string())
 }
 
-/// Both are listed with a group each, and what cannot be opened is refused in one clear line.
+/// Both NICs are listed with a group each, and a device that cannot be opened is refused with one
+/// clear line.
 pub(super) fn list_and_refuse(_: &Report) -> Result<Value> {
     let nics = both()?;
     for nic in &nics {
@@ -50,7 +51,7 @@ pub(super) fn list_and_refuse(_: &Report) -> Result<Value> {
     Ok(json!({ "nics": nics, "absent": absent, "wrong": bridge }))
 }
 
-/// From igb to vfio-pci and back and again.
+/// The NICs are bound from igb to vfio-pci; one of them is given back and bound again.
 pub(super) fn bind(_: &Report) -> Result<Value> {
     let start = Instant::now();
     let nics = both()?;
@@ -73,7 +74,7 @@ pub(super) fn bind(_: &Report) -> Result<Value> {
     Ok(json!({ "ms": ms(start.elapsed()) }))
 }
 
-/// Both open; neither a second time.
+/// Both NICs can be opened, but not a second time while they are open.
 pub(super) fn open(_: &Report) -> Result<Value> {
     let start = Instant::now();
     let nics = open_both()?;
@@ -81,7 +82,7 @@ pub(super) fn open(_: &Report) -> Result<Value> {
     let again = refusal(nic::Nic::name(&*nics[0]))?;
     ensure!(again.contains("in use by another program"), "{again}");
     drop(nics);
-    // Descriptors are let go in the right order: it opens again.
+    // Descriptors were closed in the right order if both NICs open again.
     drop(open_both()?);
     Ok(json!({ "open_both_ms": ms(took), "again": again }))
 }

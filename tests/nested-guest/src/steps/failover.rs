@@ -1,5 +1,5 @@
-//! Failovers between real NICs: crashes to and fro, every other kind of failure, and the policies
-//! side by side.
+//! Failovers between real NICs: crashes back and forth, every other kind of failure, and the
+//! policies side by side.
 
 use std::sync::atomic::Ordering;
 
@@ -15,22 +15,23 @@ use warmspare_tests::gates::{NESTED_PAIR, NESTED_SHARED};
 use super::service::{Service, Setup};
 use crate::report::Report;
 
+/// Number of crashes between two NICs.
 const CRASHES: usize = 21;
-/// On one shared NIC.
+/// Number of crashes on one shared NIC.
 const SHARED_CRASHES: usize = 10;
-/// Of each other cause.
+/// Number of faults of each other cause.
 const FAULTS: usize = 3;
-/// Of each policy.
+/// Number of crashes under each policy.
 const POLICY_CRASHES: usize = 5;
 
-/// Crashes in every path, to and fro between the NICs; every one is recovered from.
+/// Crashes in every path, back and forth between the NICs, are all recovered from.
 pub(super) fn pair(report: &Report) -> Result<Value> {
     let mut service = Service::start(report, &Setup::of(Policy::FastSpare)?)?;
     service.inject(Cause::Crash, CRASHES)?;
     service.finish()?.close_within(report, &NESTED_PAIR)
 }
 
-/// Hangs, silence either way, pulled cables.
+/// Hangs, silence in either direction and pulled cables are recovered from.
 pub(super) fn causes(report: &Report) -> Result<Value> {
     let mut service = Service::start(report, &Setup::of(Policy::FastSpare)?)?;
     for cause in [Cause::Hang, Cause::SilentTx, Cause::SilentRx, Cause::Link] {
@@ -39,8 +40,8 @@ pub(super) fn causes(report: &Report) -> Result<Value> {
     service.finish()?.close_within(report, &NESTED_PAIR)
 }
 
-/// Both domains on one NIC: each takes it over from the other, without a reset; by one where its
-/// queues do not come up.
+/// With both domains on one NIC, each takes it over from the other without a reset. If the NIC's
+/// queues do not come up, the takeover does a reset.
 pub(super) fn shared(report: &Report) -> Result<Value> {
     let mut service = Service::start(report, &Setup::shared()?)?;
     for number in 0..SHARED_CRASHES {
@@ -56,17 +57,17 @@ pub(super) fn shared(report: &Report) -> Result<Value> {
     service.finish()?.close_within(report, &NESTED_SHARED)
 }
 
-/// A crash, and the NIC's receive queue does not come up when the other domain attaches it: in the
-/// moment in which the driver has enabled it, it is disabled again, once.
+/// Crashes the domain that serves, and keeps the NIC's receive queue from coming up when the other
+/// domain attaches it: right after the driver has enabled the queue, it is disabled again, once.
 fn refuse_once(service: &mut Service<'_>) -> Result<()> {
     service.suffer("refusal", |service, id, life| {
         let slot = service.system.slots()[1 - id.index()].clone();
-        let heir = service.system.failover().life(slot.id).context("nobody stands by")?;
-        let behind = behind_enable(&heir)?;
+        let successor = service.system.failover().life(slot.id).context("no domain stands by")?;
+        let behind = behind_enable(&successor)?;
         let mut code = [0];
         slot.ram.read(behind, &mut code)?;
         let nic = slot.nic.clone();
-        heir.inject_registers(behind, &code, Box::new(move |_| nic.poke(RXDCTL, 0)))?;
+        successor.inject_registers(behind, &code, Box::new(move |_| nic.poke(RXDCTL, 0)))?;
         let failed = Victim { slot: &service.system.slots()[id.index()], life, port: None };
         let injected = failed.inject(Cause::Crash, 0)?;
         Ok((injected.site, injected.at_ns))
@@ -74,7 +75,8 @@ fn refuse_once(service: &mut Service<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The instruction behind the one that enables the receive queue: that one ends with the value.
+/// Returns the address of the instruction behind the one that enables the receive queue, which ends
+/// with the value it writes.
 fn behind_enable(life: &Life) -> Result<u64> {
     const VALUE: u32 = queue::ENABLE | 8 << 8 | 8;
     let mut found = Vec::new();
@@ -91,7 +93,7 @@ fn behind_enable(life: &Life) -> Result<u64> {
     }
 }
 
-/// The three policies, each with the same faults.
+/// Runs the three policies, each with the same faults.
 pub(super) fn policies(report: &Report) -> Result<Value> {
     let (mut summary, mut details) = (Vec::new(), Vec::new());
     for policy in [Policy::FastSpare, Policy::Spare, Policy::Reboot] {

@@ -20,10 +20,11 @@ pub(super) const SENDER: [u8; 6] = [0x52, 0x54, 0, 0x77, 0x73, 0x19];
 const BROADCAST: [u8; 6] = [0xff; 6];
 /// How long a frame may take from one end of the emulated wire to the other.
 pub(super) const ARRIVAL: Duration = Duration::from_secs(1);
-/// How long one waits for what must not come.
+/// How long a test waits for something that must not arrive.
 pub(super) const SILENCE: Duration = Duration::from_millis(50);
 
-/// A NIC on the bench with its link up, attached, filters shut.
+/// Makes a rig with its link up and its NIC attached, filters shut. Returns it, and how long the
+/// link took.
 pub(super) fn rig(nic: &VfioNic, mac: [u8; 6]) -> Result<(Rig<'_>, Duration)> {
     let mut rig = Rig::new(nic, nic.registers())?;
     nic.enable_bus_master()?;
@@ -32,7 +33,7 @@ pub(super) fn rig(nic: &VfioNic, mac: [u8; 6]) -> Result<(Rig<'_>, Duration)> {
     Ok((rig, link))
 }
 
-/// Waits for an event; when it came.
+/// Waits for an event. Returns how long it took to come, or `None` if it did not come in time.
 pub(super) fn wait_event(event: &EventFd, within: Duration) -> Option<Duration> {
     let start = Instant::now();
     loop {
@@ -46,7 +47,8 @@ pub(super) fn wait_event(event: &EventFd, within: Duration) -> Option<Duration> 
     }
 }
 
-/// A to B and to the sender; the sender to A, with an interrupt.
+/// Frames pass from NIC A to NIC B and to the sender, and from the sender to NIC A, with an
+/// interrupt.
 pub(super) fn frames(_: &Report) -> Result<Value> {
     let [a, b] = open_both()?;
     let wire = RawWire::open()?;
@@ -90,8 +92,8 @@ pub(super) fn frames(_: &Report) -> Result<Value> {
     }))
 }
 
-/// With its filters shut a NIC that is attached takes nothing; open, it takes its MAC, broadcast
-/// and multicast, and nobody else's.
+/// With its filters shut, an attached NIC takes no frames. With its filters open, it takes frames
+/// to its own MAC, broadcast and multicast, and none to other MACs.
 pub(super) fn filters(_: &Report) -> Result<Value> {
     let [a, _b] = open_both()?;
     let wire = RawWire::open()?;
@@ -116,7 +118,7 @@ pub(super) fn filters(_: &Report) -> Result<Value> {
     Ok(json!({}))
 }
 
-/// A pulled cable is an event on vector 1, and so is a plugged one; again and again.
+/// Pulling a cable causes an event on vector 1, and so does plugging it in, every time.
 pub(super) fn cable(report: &Report) -> Result<Value> {
     let [a, b] = open_both()?;
     let (_rig_a, _) = rig(&a, MAC_A)?;

@@ -1,4 +1,4 @@
-//! What a NIC gone wrong cannot do, and how it is silenced.
+//! Tests of what a faulty NIC cannot do, and of how it is silenced.
 
 use std::time::Instant;
 
@@ -14,13 +14,13 @@ use crate::report::Report;
 use crate::rig::{RAM_BYTES, READ_ONLY_IOVA};
 use crate::sys;
 
-/// Frames that are sent to a NIC that is silent.
+/// Number of frames that are sent to a silenced NIC.
 const LATE_FRAMES: u8 = 20;
 /// An I/O address at which nothing is mapped.
 pub(super) const NOWHERE_IOVA: u64 = 0x7000_0000;
 
-/// The IOMMU confines: DMA writes to the read-only area, to the other NIC's memory (same I/O
-/// address, other container) and to nowhere change nothing.
+/// The IOMMU confines a NIC: its DMA writes to the read-only area, to the other NIC's memory (same
+/// I/O address, other container) and to an unmapped address change nothing.
 pub(super) fn confinement(_: &Report) -> Result<Value> {
     let [a, b] = open_both()?;
     let wire = RawWire::open()?;
@@ -42,8 +42,8 @@ pub(super) fn confinement(_: &Report) -> Result<Value> {
     let mut bytes = vec![0; RAM_BYTES as usize];
     rig_a.read_only.read(0, &mut bytes)?;
     ensure!(bytes.iter().all(|byte| *byte == 0x5a), "the read-only area was written");
-    // B's memory lies at the same I/O address as A's, in its own container: untouched but for the
-    // descriptors that the rig itself wrote.
+    // B's memory lies at the same I/O address as A's, in its own container. It must be untouched
+    // but for the descriptors that the rig itself wrote.
     rig_b.ram.read(0x2000, &mut bytes[..0x4000])?;
     ensure!(bytes[..0x4000].iter().all(|byte| *byte == 0), "B's memory was written");
     let frame = test_frame(MAC_A, SENDER, 9, 300);
@@ -56,8 +56,8 @@ pub(super) fn confinement(_: &Report) -> Result<Value> {
     Ok(json!({ "writes": seen, "read": sent, "kernel_log_lines": faults }))
 }
 
-/// Has the NIC send what it may not read. Says what is seen of it; a frame may go out, but with
-/// nothing of ours in it.
+/// Has the NIC send memory that it may not read, and returns what can be observed of that. A frame
+/// may go out, but it must contain nothing of the rig's memory.
 fn send_from_nowhere(
     nic: &dyn Nic,
     rig: &mut crate::rig::Rig<'_>,
@@ -66,7 +66,7 @@ fn send_from_nowhere(
     const LEN: usize = 300;
     wire.clear();
     nic.take_sent();
-    rig.send_at(NOWHERE_IOVA, LEN as u32).context("a frame from nowhere")?;
+    rig.send_at(NOWHERE_IOVA, LEN as u32).context("sending from an unmapped address")?;
     let on_the_wire = wire.receive_within(SILENCE);
     let ours = |frame: &Vec<u8>| frame.windows(8).any(|bytes| bytes == [0x5a; 8]);
     ensure!(!on_the_wire.as_ref().is_some_and(ours), "memory that it may not read was sent");
@@ -88,7 +88,7 @@ pub(super) fn fault_lines() -> usize {
     sys::kernel_log().lines().filter(|line| line.contains("DMAR") && line.contains("fault")).count()
 }
 
-/// After a quiesce nothing of the NIC reaches memory; then it attaches again, without a reset and
+/// After a quiesce the NIC writes nothing to memory; then it is attached again, without a reset and
 /// without losing its link.
 pub(super) fn quiesce(_: &Report) -> Result<Value> {
     let [a, _b] = open_both()?;
@@ -106,7 +106,7 @@ pub(super) fn quiesce(_: &Report) -> Result<Value> {
         quiesce_ms.push(ms(start.elapsed()));
         ensure!(!a.is_bus_master()?, "it is still bus master");
         rig.ram.write(0, &[0xee; RAM_BYTES as usize])?;
-        // Nobody takes them: they wait, and go out when the NIC is attached again.
+        // No NIC takes these frames: they wait, and go out when the NIC is attached again.
         let before = wire.departed()?;
         for number in 0..LATE_FRAMES {
             wire.send(&test_frame(MAC_A, SENDER, number, 400))?;
@@ -121,7 +121,7 @@ pub(super) fn quiesce(_: &Report) -> Result<Value> {
         rig.attach(MAC_A)?;
         reattach_ms.push(ms(start.elapsed()));
         ensure!(a.is_bus_master()? && a.link_up(), "no bus master or no link afterwards");
-        // What QEMU's wire kept back meanwhile comes now, to filters that are shut.
+        // The frames that QEMU's wire held back meanwhile arrive now, at filters that are shut.
         let all = before + u64::from(LATE_FRAMES);
         ensure!(wire.wait_departed(all, ARRIVAL)?, "frames are held back on the wire");
         ensure!(rig.receive(SILENCE)?.is_none(), "a late frame came through shut filters");
@@ -130,7 +130,8 @@ pub(super) fn quiesce(_: &Report) -> Result<Value> {
     Ok(json!({ "quiesce_ms": quiesce_ms, "reattach_ms": reattach_ms }))
 }
 
-/// The full reset: registers lost, MSI-X and mappings kept, the link to be brought up again.
+/// A full reset loses the registers and keeps MSI-X and the mappings; the link has to be brought up
+/// again.
 pub(super) fn reset(_: &Report) -> Result<Value> {
     let [a, _b] = open_both()?;
     let wire = RawWire::open()?;

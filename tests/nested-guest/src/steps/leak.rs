@@ -1,10 +1,10 @@
-//! A driver gone wrong that has its NIC send memory that is none of its business.
+//! A faulty driver that has its NIC send memory that does not belong to the driver.
 //!
-//! The transmit path of the domain that serves becomes code that points every transmit descriptor at
-//! one I/O address and gives the whole ring to the NIC. What is seen of that: the kernel logs a DMA
-//! fault; VFIO tells nobody; what goes on the wire instead, if anything does, is up to the NIC. Where
-//! the NIC may read it is sent: the aim at the transmit pool shows that what is looked for would be
-//! found.
+//! The transmit path of the domain that serves is replaced by code that points every transmit
+//! descriptor at one I/O address and gives the whole ring to the NIC. The effects are these: the
+//! kernel logs a DMA fault; VFIO does not report it; what goes on the wire instead, if anything
+//! does, is up to the NIC. Memory that the NIC may read is sent: the aim at the transmit pool shows
+//! that the test would find leaked memory.
 
 use std::time::{Duration, Instant};
 
@@ -23,13 +23,13 @@ use crate::link::{RawWire, STATIONS, test_frame};
 use crate::report::Report;
 use crate::rig::TX_COMMAND;
 
-/// Slow enough that a domain does not come to the buffers that are aimed at.
+/// Time between two datagrams, long enough that a domain does not reach the buffers aimed at.
 const PERIOD: Duration = Duration::from_millis(20);
 const SECRET_BYTES: usize = 300;
-/// Until what the NIC was given has arrived with the sender's host.
+/// How long what the NIC was given may take to arrive at the sender's host.
 const ARRIVAL: Duration = Duration::from_millis(300);
 
-/// Each aim, to and fro between the domains.
+/// Tries each aim, back and forth between the domains.
 pub(super) fn leak(report: &Report) -> Result<Value> {
     let setup = Setup { period: PERIOD, ..Setup::of(Policy::FastSpare)? };
     let mut service = Service::start(report, &setup)?;
@@ -75,8 +75,8 @@ fn is_heard(wire: &RawWire, secret: &[u8]) -> bool {
     false
 }
 
-/// Code that points all transmit descriptors of the domain at one I/O address, gives them to the NIC,
-/// and does nothing more.
+/// Makes code that points all transmit descriptors of the domain at one I/O address, gives them to
+/// the NIC, and does nothing more.
 fn send_everything_from(iova: u64) -> Vec<u8> {
     let ring = (DMA_BASE + DMA_TX_RING_OFFSET) as u32;
     let tail = BAR_BASE as u32 + TX_QUEUE + queue::TAIL;

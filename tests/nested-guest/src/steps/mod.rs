@@ -1,15 +1,15 @@
-//! The steps of a nested run, in order. Each is independent of the outcome of the others, except
-//! that those with NICs need them bound.
+//! The steps of a nested run, in order. Each step is independent of the outcome of the others,
+//! except that steps with NICs need the NICs bound.
 
 mod aim;
 mod basics;
-mod books;
 mod campaign;
 mod devices;
 mod failover;
 mod frames;
 mod isolation;
 mod leak;
+mod outcomes;
 mod scene;
 mod service;
 mod tests;
@@ -27,9 +27,9 @@ use crate::report::Report;
 use crate::sys;
 use crate::watchdog::Watchdog;
 
-/// A step of our own: what it measured, or why it failed.
+/// A step of this crate. It returns what it measured, or why it failed.
 type OwnStep = fn(&Report) -> Result<Value>;
-/// One of these, or a test program.
+/// Any step: one of this crate, or a test program.
 type Step = Box<dyn Fn(&Report) -> Result<Value>>;
 
 const STEPS: [(&str, OwnStep); 19] = [
@@ -53,10 +53,10 @@ const STEPS: [(&str, OwnStep); 19] = [
     ("leak", leak::leak),
     ("campaign", campaign::campaign),
 ];
-/// Steps that the others need, whatever was chosen.
+/// Steps that always run, because the others need them.
 const ALWAYS: [&str; 2] = ["modules", "bind"];
 
-/// The steps that were asked for, in order, and those that they need; unknown ones last.
+/// Returns the steps that were asked for and those that they need, in order, unknown ones last.
 pub(crate) fn chosen() -> Vec<String> {
     let asked = sys::boot_argument("warmspare.steps");
     let asked: Option<Vec<&str>> = asked.as_deref().map(|names| names.split(',').collect());
@@ -78,7 +78,7 @@ fn step(name: &str) -> Option<Step> {
     Some(Box::new(move |_| tests::run(&program)))
 }
 
-/// Runs these steps: how many passed, and which failed.
+/// Runs these steps. Returns how many passed, and which failed.
 pub(crate) fn run_all(report: &Arc<Report>, names: &[String]) -> Result<(usize, Vec<String>)> {
     let mut passed = 0;
     let mut failed = Vec::new();
@@ -104,7 +104,7 @@ pub(crate) fn run_all(report: &Arc<Report>, names: &[String]) -> Result<(usize, 
     Ok((passed, failed))
 }
 
-/// How long a step may take: a few times what it takes on two busy processors.
+/// Returns how long a step may take: a few times what it takes on two busy processors.
 fn deadline_of(step: &str) -> Duration {
     let own = Duration::from_secs(match step {
         "failover" | "causes" | "policies" | "shared" | "aim" | "leak" | "campaign" => 240,
@@ -121,12 +121,12 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Milliseconds, for reports.
+/// Converts a duration to milliseconds, for reports.
 fn ms(duration: std::time::Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// Time of one of many repetitions, in nanoseconds.
+/// Repeats an action and returns the mean time of one repetition, in nanoseconds.
 fn cost_ns(times: u32, mut action: impl FnMut()) -> u128 {
     let start = Instant::now();
     for _ in 0..times {

@@ -1,5 +1,5 @@
-//! What [`warmspare_tests::scene`] shows, and both ends of the way: the sender's interface and the
-//! guest.
+//! Describes the state that [`warmspare_tests::scene`] shows, and both ends of the path: the
+//! sender's interface and the guest.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::link::interface_of;
 const STATISTICS: [&str; 6] =
     ["tx_packets", "tx_errors", "tx_dropped", "rx_packets", "rx_errors", "rx_dropped"];
 
-/// Everything between the sender's interface and the guest, twice.
+/// Describes everything between the sender's interface and the guest, in two samples.
 pub(super) fn describe(system: &System, app: &App) -> String {
     scene::twice(|| {
         format!("{}; guest {:?}; sender {}", scene::look(system), app.report(), interface())

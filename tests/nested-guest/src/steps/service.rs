@@ -16,33 +16,34 @@ use supervisor::topology::{NicSpec, Policy, Topology};
 use supervisor::{DomainView, Event, FailoverRecord, FailoverReport, RoleState, System, Wires};
 use warmspare_tests::emulation;
 
-use super::books::{Books, Outcome};
+use super::outcomes::{Outcome, Outcomes};
 use crate::report::Report;
 use crate::wire::SenderWire;
 
-/// Between two wakes of the threads that notice stalls: one costs each processor a fifth of a
-/// millisecond here.
+/// Time between two wakes of the threads that notice stalls: a wake costs each processor a fifth of
+/// a millisecond here.
 const STALL_LOOK: Duration = Duration::from_millis(2);
-/// Between two datagrams, as a rule.
+/// Time between two datagrams, unless a step sets another.
 pub(super) const PERIOD: Duration = Duration::from_millis(1);
-/// End of patience, no promise: a machine under load stands still for tenths of a second here.
+/// How long a wait lasts before it fails. This is no promise about the product: a machine under
+/// load stands still for tenths of a second here.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Looks, a millisecond apart, that are taken in any case: where others want its processors too, the
-/// machine may have run for a tenth of the time that went by.
+/// Number of samples, a millisecond apart, that a wait takes before it fails, however long that is:
+/// if others use the processors too, the machine may have run for a tenth of the time that passed.
 const PATIENT_LOOKS: u32 = 10_000;
-/// Drills that may fail in a row before a fault: the machine may stand still in one, or a failover
-/// that nobody caused come in between.
+/// Number of drills that are tried before a fault: the machine may stand still during one, or a
+/// failover without an injected fault may come in between.
 const DRILLS: usize = 3;
-/// Healthy traffic between two faults.
+/// How long healthy traffic runs between two faults.
 const HEALTHY: Duration = Duration::from_millis(150);
-/// Frames of the guest that prove that the service is back.
+/// Number of frames from the guest that prove that the service is back.
 const RECOVERED: u64 = 10;
-/// How long the sender waits for the last echoes: what was accepted and is not back then is lost.
+/// How long the sender waits for the last echoes: an accepted frame that is not back then is lost.
 const LINGER: Duration = Duration::from_secs(3);
-/// Names of the cables, by the place of their NICs.
+/// Names of the cables, in the order of their NICs.
 pub(super) const CABLES: [&str; 2] = ["nic0", "nic1"];
 
-/// The NICs of this machine that are the domains'.
+/// Returns the NICs of this machine that the domains use.
 pub(super) fn nics() -> Result<[PciAddress; 2]> {
     let list = discovery::list()?;
     match list.as_slice() {
@@ -51,23 +52,23 @@ pub(super) fn nics() -> Result<[PciAddress; 2]> {
     }
 }
 
-/// What is run: the policy, and the NIC of each domain.
+/// The setup of a run: the policy, and the NIC of each domain.
 pub(super) struct Setup {
     pub(super) policy: Policy,
     pub(super) nics: Vec<PciAddress>,
-    /// Between two datagrams.
+    /// Time between two datagrams.
     pub(super) period: Duration,
 }
 
 impl Setup {
-    /// A policy on NICs of their own.
+    /// A setup with this policy, in which each domain has a NIC of its own.
     pub(super) fn of(policy: Policy) -> Result<Self> {
         let nics = nics()?;
         let count = if policy == Policy::Reboot { 1 } else { nics.len() };
         Ok(Self { policy, nics: nics[..count].to_vec(), period: PERIOD })
     }
 
-    /// Two domains on one NIC.
+    /// A setup with two domains on one NIC.
     pub(super) fn shared() -> Result<Self> {
         let nic = nics()?[0];
         Ok(Self { policy: Policy::Spare, nics: vec![nic, nic], period: PERIOD })
@@ -90,13 +91,13 @@ impl Setup {
 pub(super) struct Service<'a> {
     report: &'a Report,
     policy: Policy,
-    /// Gone when it has handed over its books.
+    /// `None` after it has handed over its ledger.
     sender: Option<Sender>,
     app: App,
     pub(super) system: System,
     witness: Witness,
     outcomes: Vec<Outcome>,
-    /// Failovers that nobody caused.
+    /// Failovers without an injected fault.
     unasked: Vec<String>,
     /// Round trips of the drills before the faults.
     drills_us: Vec<f64>,
@@ -104,7 +105,7 @@ pub(super) struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    /// Starts it and waits for the first echo.
+    /// Starts the service and waits for the first echo.
     pub(super) fn start(report: &'a Report, setup: &Setup) -> Result<Self> {
         let (witness, began) = (Witness::spawn_each(STALL_LOOK)?, Instant::now());
         let topology = setup.topology();
@@ -155,12 +156,12 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// What was done so far, and where frames could be.
+    /// Describes the faults so far, and where frames could be.
     fn describe(&self) -> String {
         let faults: Vec<_> =
             self.outcomes.iter().map(|outcome| (outcome.injected, outcome.site)).collect();
         let scene = super::scene::describe(&self.system, &self.app);
-        format!("faults: {faults:?}; nobody caused: {:?}; {scene}", self.unasked)
+        format!("faults: {faults:?}; unexpected failovers: {:?}; {scene}", self.unasked)
     }
 
     pub(super) fn wait_whole(&self) -> Result<()> {
@@ -178,19 +179,19 @@ impl<'a> Service<'a> {
         })
     }
 
-    /// What the last fault was found as.
+    /// Returns the cause that the last verdict named.
     pub(super) fn last_verdict(&self) -> &'static str {
         self.outcomes.last().map_or("nothing", |outcome| outcome.report.record.verdict.cause())
     }
 
-    /// The slot of the domain that serves.
+    /// Returns the slot of the domain that serves.
     pub(super) fn serving_slot(&self) -> Result<&DomainSlot> {
         let active = self.system.failover().active().context("no domain serves")?;
         Ok(&self.system.slots()[active.index()])
     }
 
-    /// Has the standby prove itself, where it has attached its NIC: as in a service that has run for
-    /// more than the minute between two drills.
+    /// Drills the standby, if it has attached its NIC, as in a service that has run for more than
+    /// the minute between two drills.
     fn drill(&mut self) -> Result<()> {
         if self.policy != Policy::FastSpare {
             return Ok(());
@@ -209,18 +210,19 @@ impl<'a> Service<'a> {
         bail!("no standby passes its drill: {failed:?}")
     }
 
-    /// Waits until the guest is heard again: that, and no role, is what recovery means.
+    /// Waits until frames from the guest arrive again: that is what recovery means, not a domain's
+    /// role.
     fn wait_traffic(&self) -> Result<()> {
         let sent = |s: &Self| s.system.switchboard().counters().tx_frames.get();
         let before = sent(self);
         self.wait("traffic", |s| sent(s) >= before + RECOVERED)
     }
 
-    /// Faults of one cause, each after redundancy is back.
+    /// Injects faults of one cause, each after redundancy is back.
     pub(super) fn inject(&mut self, cause: Cause, times: usize) -> Result<()> {
         for number in 0..times {
-            // QEMU looks at two bits of a descriptor's type: the other way to drop what is sent
-            // changes nothing there.
+            // QEMU checks only two bits of a descriptor's type, so the other variant of dropping
+            // what is sent has no effect there.
             let variant = if cause == Cause::SilentTx { 0 } else { number };
             let damage = |service: &Self, id: DomainId, life: &Life| {
                 let at_ns = monotonic_ns();
@@ -241,8 +243,8 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// Does some damage to the domain that serves, once there is redundancy, and waits for the
-    /// failover. Which domain it was.
+    /// Damages the domain that serves, once there is redundancy, and waits for the failover.
+    /// Returns the domain that was damaged.
     pub(super) fn suffer(
         &mut self,
         injected: &'static str,
@@ -263,7 +265,7 @@ impl<'a> Service<'a> {
         drop(life);
         let spare = self.policy != Policy::Reboot;
         if report.record.to.is_none() && spare && self.unasked.is_empty() {
-            bail!("nobody took over: {report:?}");
+            bail!("no domain took over: {report:?}");
         }
         if injected != Cause::Link.name() {
             self.wait_whole()?;
@@ -273,7 +275,7 @@ impl<'a> Service<'a> {
         Ok(active)
     }
 
-    /// What was not asked for, before the next fault.
+    /// Takes the events before the next fault; failovers among them have no injected fault.
     fn drain_events(&mut self) {
         for event in self.system.events().try_iter() {
             if let Event::Failover(report) = &event {
@@ -297,21 +299,21 @@ impl<'a> Service<'a> {
                 Event::BuildFailed { reason, given_up: true, .. } => {
                     bail!("a domain could not be built: {reason}")
                 }
-                // Whatever else happens meanwhile is not what is waited for.
+                // Other events do not matter here.
                 _ => {}
             }
         }
     }
 
-    /// Ends the traffic and the system, and keeps the books.
-    pub(super) fn finish(mut self) -> Result<Books> {
+    /// Ends the traffic and the system, and returns the results.
+    pub(super) fn finish(mut self) -> Result<Outcomes> {
         self.wait_whole()?;
         self.wait_traffic()?;
         std::thread::sleep(HEALTHY);
         self.drain_events();
-        let sender = self.sender.take().context("the books were taken before")?;
+        let sender = self.sender.take().context("the sender's ledger was already taken")?;
         let ledger = sender.finish_after(LINGER);
-        Ok(Books {
+        Ok(Outcomes {
             policy: self.policy,
             outcomes: std::mem::take(&mut self.outcomes),
             unasked: std::mem::take(&mut self.unasked),
@@ -325,8 +327,8 @@ impl<'a> Service<'a> {
     }
 }
 
-/// What is known of a failover that nobody caused: who failed, who went on, and what the detector
-/// saw.
+/// Describes a failover without an injected fault: the domain that failed, its successor, and what
+/// the detector saw.
 fn evidence(report: &FailoverReport) -> String {
     let FailoverRecord { from, to, verdict, .. } = report.record;
     format!("{from:?} to {to:?}: {verdict}: {verdict:?}; {}", report.crash_summary)
@@ -334,7 +336,7 @@ fn evidence(report: &FailoverReport) -> String {
 
 impl Drop for Service<'_> {
     fn drop(&mut self) {
-        // Else it went on into the next step.
+        // Otherwise the sender would go on into the next step.
         if let Some(sender) = self.sender.take() {
             sender.finish();
         }

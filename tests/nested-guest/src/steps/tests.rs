@@ -1,4 +1,4 @@
-//! The integration tests, as on a machine with `/dev/kvm`: each test program is a step of its own.
+//! The integration tests, run as on a machine with `/dev/kvm`: each test program is a step.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use warmspare_tests::emulation::VARIABLE;
 use warmspare_tests::nested::left_out::{self, Package};
 use warmspare_tests::nested::protocol::TESTS_FOLDER;
 
-/// Before the name of a program, in the name of its step.
+/// Prefix of a program's name in the name of its step.
 const PREFIX: &str = "tests/";
-/// Most that one test program may take; here everything is emulated.
+/// How long one test program may take: here everything is emulated.
 pub(super) const PROGRAM_DEADLINE: Duration = Duration::from_secs(240);
-/// Lines of a failed program that tell why.
+/// Number of last lines of a failed program that its error quotes.
 const LAST_LINES: usize = 12;
 
-/// Steps for the programs on board, if any are.
+/// Returns the steps for the test programs in the initramfs, if there are any.
 pub(super) fn steps() -> Vec<String> {
     let programs = fs::read_dir(folder()).into_iter().flatten().flatten();
     let names = programs.map(|program| program.file_name().to_string_lossy().into_owned());
@@ -27,7 +27,7 @@ pub(super) fn steps() -> Vec<String> {
     steps
 }
 
-/// The program of a step, if it is such a step.
+/// Returns the program of a step, if the step is a test program.
 pub(super) fn program_of(step: &str) -> Option<PathBuf> {
     let program = folder().join(step.strip_prefix(PREFIX)?);
     program.exists().then_some(program)
@@ -55,10 +55,10 @@ pub(super) fn run(program: &Path) -> Result<Value> {
     bail!("{why}; {failed:?}; {last}")
 }
 
-/// How the program ended; `None` if it had to be ended.
+/// Runs the program and returns how it ended, or `None` if it had to be killed.
 fn run_logged(program: &Path, log: &Path) -> Result<Option<ExitStatus>> {
     let file = fs::File::create(log)?;
-    // Of unit tests only those that use KVM: the others tell nothing new here.
+    // Of the unit tests only those that use KVM are run: the others would show nothing new here.
     let package = program.file_name().and_then(|name| Package::of_program(name.to_str()?));
     let mut child = Command::new(program)
         .arg("--test-threads=1")

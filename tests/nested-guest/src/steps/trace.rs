@@ -1,4 +1,4 @@
-//! The emulated NIC against QEMU's igb.
+//! Comparison of the emulated NIC with QEMU's igb.
 
 use anyhow::{Context, Result, ensure};
 use nic::discovery;
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::report::Report;
 use crate::trace::{self, Difference, EXPECTED, Notes, TRACES};
 
-/// Runs every trace on both; all that differs must be expected, and all that is expected differ.
+/// Runs every trace on both NICs. Every difference must be expected, and every expected difference
+/// must show.
 pub(super) fn compare(_: &Report) -> Result<Value> {
     let address = discovery::list()?.first().context("no NIC")?.address;
     let mut compared = 0;

@@ -1,19 +1,19 @@
 //! Where the emulated NIC and QEMU's igb may differ, and why.
 
-/// A label of a trace under which the two read differently.
+/// A label of a trace under which the two NICs read differently.
 pub(crate) struct Difference {
     /// Name of the trace.
     pub(crate) trace: &'static str,
-    /// The label.
+    /// Label within the trace.
     pub(crate) label: &'static str,
-    /// Why.
+    /// Why the two NICs differ there.
     pub(crate) reason: &'static str,
 }
 
 const NO_PADDING: &str = "with TCTL.PSP the i210 pads to 60 bytes, and so does the emulated NIC; \
     QEMU ignores the bit and sends what there is (Linux pads in software)";
 
-/// All of them.
+/// All expected differences.
 pub(crate) const EXPECTED: [Difference; 5] = [
     Difference { trace: "short", label: "59 bytes", reason: NO_PADDING },
     Difference { trace: "short", label: "20 bytes", reason: NO_PADDING },

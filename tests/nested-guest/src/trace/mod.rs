@@ -1,9 +1,9 @@
-//! The emulated NIC held against QEMU's igb: the same writes, descriptors and frames, and what
-//! comes of them.
+//! Comparison of the emulated NIC with QEMU's igb: both get the same writes, descriptors and
+//! frames, and must show the same results.
 //!
-//! A trace is a function that does things to a NIC and notes what it observes, as text under a
-//! label. It runs once on each NIC; every label must read the same on both, except those listed in
-//! [`differences`] with their reason. A listed difference that does not show any more fails too.
+//! A trace is a function that operates a NIC and notes what it observes, as text under a label. It
+//! runs once on each NIC; every label must read the same on both, except those listed in
+//! [`differences`] with their reason. A listed difference that no longer shows is a failure too.
 
 mod differences;
 mod offload;
@@ -36,15 +36,15 @@ const fn station(last: u8) -> [u8; 6] {
     [a, b, c, d, e, last]
 }
 
-/// How long everything that was set off may take to come to rest, in naps on each processor: moments
-/// in which it did not stand still.
+/// How many naps on each processor everything that was set off may take to come to rest. Only naps
+/// during which the processor did not stand still count.
 const REST_NAPS: u32 = 20;
 const NAP: Duration = Duration::from_millis(1);
-/// A nap that lasts longer is none: the machine stood still.
+/// A nap that lasts longer than this does not count: the machine stood still.
 const LONG_NAP: Duration = Duration::from_millis(3);
-/// What stands still for longer does not come to rest in this run.
+/// The wait for rest ends after this time, even if too few naps have counted.
 const REST_DEADLINE: Duration = Duration::from_secs(5);
-/// After so long a frame that has not left is held back on the wire.
+/// A frame that has not left after this time is held back on the wire.
 const HELD_BACK: Duration = Duration::from_millis(200);
 
 /// All traces, by name.
@@ -63,10 +63,10 @@ pub(crate) const TRACES: [(&str, Trace); 12] = [
     ("reattach", receive::reattach),
 ];
 
-/// A sequence and its observations.
+/// A function that operates a NIC and notes what it observes.
 pub(crate) type Trace = fn(&mut Tracer<'_>) -> Result<()>;
 
-/// What a trace noted: label and text.
+/// What a trace noted: pairs of label and text.
 pub(crate) type Notes = Vec<(String, String)>;
 
 /// The other end of the wire.
@@ -79,7 +79,7 @@ impl Peer for RawWire {
     fn send(&self, frame: &[u8]) -> Result<()> {
         let before = self.departed()?;
         Self::send(self, frame)?;
-        // A NIC that takes no frames holds it back: then that is what is to be seen.
+        // A NIC that takes no frames holds the frame back. That is no error: the trace observes it.
         self.wait_departed(before + 1, HELD_BACK)?;
         Ok(())
     }
@@ -112,7 +112,7 @@ pub(crate) fn on_emulated(trace: Trace) -> Result<Notes> {
     run(&*nic, &*nic, &*peer, trace)
 }
 
-/// Runs a trace on a freshly opened real one.
+/// Runs a trace on a freshly opened real NIC.
 pub(crate) fn on_real(nic: &Arc<VfioNic>, trace: Trace) -> Result<Notes> {
     let wire = RawWire::open()?;
     nic.enable_bus_master()?;
@@ -136,7 +136,7 @@ fn run(
     Ok(tracer.notes)
 }
 
-/// A NIC under trace, attached, its filters shut.
+/// A NIC under trace. It starts attached, with its filters shut.
 pub(crate) struct Tracer<'a> {
     rig: Rig<'a>,
     nic: &'a dyn Nic,
@@ -159,7 +159,7 @@ impl Tracer<'_> {
             let mut naps = 0;
             while naps < REST_NAPS && begin.elapsed() < REST_DEADLINE {
                 let nap = Instant::now();
-                // Where that is refused it naps wherever it is.
+                // If pinning is refused, the thread naps on the processor it happens to be on.
                 let _ = pin_to(processor..processor + 1);
                 std::thread::sleep(NAP);
                 naps += u32::from(nap.elapsed() < LONG_NAP);
@@ -174,7 +174,7 @@ impl Tracer<'_> {
         self.note(label, format!("{value:#010x}"));
     }
 
-    /// Puts bytes into a transmit buffer and says where the NIC finds them.
+    /// Puts bytes into a transmit buffer and returns the I/O address at which the NIC finds them.
     fn load(&self, buffer: u64, bytes: &[u8]) -> Result<u64> {
         let offset = TX_BUFFERS + buffer * BUFFER;
         self.rig.ram.write(offset, bytes)?;
@@ -199,7 +199,7 @@ impl Tracer<'_> {
         Ok([word(0), word(1), word(2), word(3)])
     }
 
-    /// Rings the transmit doorbell, and lets it all come to rest.
+    /// Rings the transmit doorbell and waits until everything has come to rest.
     fn transmit_to(&self, tail: u32) {
         self.write(reg::TX_QUEUE + queue::TAIL, tail);
         self.rest();
@@ -222,7 +222,7 @@ impl Tracer<'_> {
         self.note(label, text.join(", "));
     }
 
-    /// Notes each frame that has reached the peer under a label of its own, and how many.
+    /// Notes each frame that has reached the peer under a label of its own, and their number.
     fn note_each_frame(&mut self, label: &str) {
         let mut count = 0;
         while let Some(frame) = self.peer.take() {
@@ -232,12 +232,12 @@ impl Tracer<'_> {
         self.note(label, format!("{count}"));
     }
 
-    /// A test frame from the peer.
+    /// Sends a test frame from the peer.
     fn arrive(&self, to: [u8; 6], number: u8, len: usize) -> Result<()> {
         self.peer.send(&test_frame(to, PEER, number, len))
     }
 
-    /// Notes what the write-back of a receive descriptor says, and the frame.
+    /// Notes the write-back of a receive descriptor, and the frame.
     fn note_rx(&mut self, label: &str, index: u64) -> Result<()> {
         const DD_EOP: u32 = 0b11;
         const ERRORS: u32 = 0xfff0_0000;
@@ -258,15 +258,16 @@ impl Tracer<'_> {
         [self.nic.queue_event(), self.nic.link_event()].map(|event| event.read().is_ok())
     }
 
-    /// Notes which vectors have fired since the last look. How often is timing.
+    /// Notes which vectors have fired since the last call. The number of times is not noted: it
+    /// depends on timing.
     fn note_interrupts(&mut self, label: &str) {
         let [queues, other] = self.take_interrupts();
         self.note(label, format!("queues {queues} other {other}"));
     }
 }
 
-/// Length and a checksum: enough to tell frames apart, short enough to read. Of an IP packet its
-/// headers too: they are what offloading changes.
+/// Describes a frame by its length and a checksum, which is enough to tell frames apart and short
+/// enough to read. An IP packet's headers are added: they are what offloading changes.
 fn show(frame: &[u8]) -> String {
     const HEADERS: std::ops::Range<usize> = 14..54;
     let sum = frame.iter().fold(0u32, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte));

@@ -16,7 +16,7 @@ const PAYLEN_SHIFT: u32 = 46;
 const SOURCE: [u8; 4] = [10, 77, 0, 1];
 const DESTINATION: [u8; 4] = [10, 77, 0, 2];
 
-/// Ethernet and IPv4 headers and what follows; checksums are left to the NIC.
+/// Ethernet and IPv4 headers and the transport part; the checksums are left to the NIC.
 fn packet(protocol: u8, transport: &[u8]) -> Vec<u8> {
     let mut packet = [&PEER[..], &NIC, &[8, 0, 0x45, 0]].concat();
     packet.extend(((20 + transport.len()) as u16).to_be_bytes());
@@ -27,7 +27,7 @@ fn packet(protocol: u8, transport: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Sum over the pseudo header, as the NIC wants it in the checksum field.
+/// Sum over the pseudo header, as the NIC expects it in the checksum field.
 fn seed(protocol: u8, len: u16) -> [u8; 2] {
     let mut sum = u32::from(protocol) + u32::from(len);
     for pair in [SOURCE, DESTINATION].concat().chunks(2) {
@@ -42,7 +42,7 @@ fn seed(protocol: u8, len: u16) -> [u8; 2] {
 /// Lengths of the IP and the Ethernet header, as a context descriptor has them.
 const HEADERS: u64 = 20 | 14 << 9;
 
-/// A UDP datagram: both checksums by the NIC.
+/// Sends a UDP datagram; the NIC computes both checksums.
 pub(super) fn checksum(t: &mut Tracer<'_>) -> Result<()> {
     let payload: Vec<u8> = (0..100).collect();
     let len = 8 + payload.len() as u16;
@@ -63,7 +63,7 @@ pub(super) fn checksum(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// 3,000 bytes of TCP payload in segments of 1,000.
+/// Sends 3,000 bytes of TCP payload, which the NIC splits into segments of 1,000.
 pub(super) fn segmentation(t: &mut Tracer<'_>) -> Result<()> {
     const PAYLOAD: usize = 3000;
     const SEGMENT: u64 = 1000;
@@ -71,7 +71,7 @@ pub(super) fn segmentation(t: &mut Tracer<'_>) -> Result<()> {
     const L4LEN_SHIFT: u32 = 40;
     const MSS_SHIFT: u32 = 48;
     let mut tcp = vec![0x12, 0x34, 0x56, 0x78, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x19, 0x10, 0];
-    // Without the length, which differs from segment to segment.
+    // The seed leaves out the length, which differs from segment to segment.
     tcp.extend(seed(6, 0));
     tcp.extend([0, 0]);
     let headers = packet(6, &tcp);

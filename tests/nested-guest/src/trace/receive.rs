@@ -19,7 +19,7 @@ fn stranger() -> [u8; 6] {
     [a, b, c, d, e, 0xc]
 }
 
-/// Frames of several sizes, at rest in between.
+/// Receives frames of several sizes, and waits for the NIC to come to rest after each.
 pub(super) fn sizes(t: &mut Tracer<'_>) -> Result<()> {
     open(t);
     t.note_register("GPRC before", GPRC, u32::MAX);
@@ -35,7 +35,7 @@ pub(super) fn sizes(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Which destinations pass which filters.
+/// Notes which destinations pass which filters.
 pub(super) fn filters(t: &mut Tracer<'_>) -> Result<()> {
     let kinds = [("own", NIC), ("broadcast", EVERYONE), ("group", GROUP), ("other", stranger())];
     let base = t.rig.read(reg::RCTL);
@@ -58,7 +58,7 @@ pub(super) fn filters(t: &mut Tracer<'_>) -> Result<()> {
             let passed = t.rig.read(reg::RX_QUEUE + queue::HEAD) != before;
             t.note(&format!("{setting}: {kind}"), passed.to_string());
             if passed {
-                // Its buffer back, so that the ring never runs full.
+                // The NIC gets the buffer back, so that it never runs out of descriptors.
                 t.rig.skip_rx()?;
             }
         }
@@ -66,7 +66,7 @@ pub(super) fn filters(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Masked, unmasked, and by hand.
+/// Notes interrupts that are masked, unmasked, and set off by hand.
 pub(super) fn interrupts(t: &mut Tracer<'_>) -> Result<()> {
     open(t);
     t.arrive(NIC, 1, 100)?;
@@ -101,7 +101,7 @@ pub(super) fn interrupts(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A second driver on the rings of the first, without a reset.
+/// Attaches a second driver to the rings of the first, without a reset.
 pub(super) fn reattach(t: &mut Tracer<'_>) -> Result<()> {
     open(t);
     for number in 0..3 {

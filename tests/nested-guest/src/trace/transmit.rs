@@ -6,7 +6,7 @@ use nic::registers::{self as reg, queue, status};
 use super::{NIC, PEER, Tracer};
 use crate::link::test_frame;
 
-/// Data descriptor, one frame: done is reported.
+/// Data descriptor that holds a whole frame and asks for a report when it is done.
 pub(super) const DATA: u64 = 0x2b30_0000;
 const EOP: u64 = 1 << 24;
 const RS: u64 = 1 << 27;
@@ -27,7 +27,7 @@ fn numbered(number: u8, len: usize) -> Vec<u8> {
     test_frame(PEER, NIC, number, len)
 }
 
-/// What an attached NIC's registers read as.
+/// Notes what the registers of an attached NIC read as.
 pub(super) fn registers(t: &mut Tracer<'_>) -> Result<()> {
     let all = u32::MAX;
     let list = [
@@ -59,7 +59,7 @@ pub(super) fn registers(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// One frame a doorbell, past the end of the ring.
+/// Sends one frame per doorbell, until the ring wraps around.
 pub(super) fn whole_frames(t: &mut Tracer<'_>) -> Result<()> {
     t.note_register("GPTC before", reg::GPTC, u32::MAX);
     for number in 0..10u8 {
@@ -76,7 +76,7 @@ pub(super) fn whole_frames(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Seven frames, one doorbell; only the last asks for a report.
+/// Sends seven frames with one doorbell; only the last frame asks for a report.
 pub(super) fn batch(t: &mut Tracer<'_>) -> Result<()> {
     for number in 0..7u8 {
         let frame = numbered(number, 100);
@@ -92,7 +92,7 @@ pub(super) fn batch(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A frame in three pieces.
+/// Sends a frame in three pieces.
 pub(super) fn chain(t: &mut Tracer<'_>) -> Result<()> {
     let frame = numbered(1, 300);
     let pieces = [(0, 100, 0), (100, 50, 0), (150, 150, EOP | RS)];
@@ -107,7 +107,7 @@ pub(super) fn chain(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Frames below the least length of Ethernet.
+/// Sends frames that are shorter than the minimum length of Ethernet.
 pub(super) fn short_frames(t: &mut Tracer<'_>) -> Result<()> {
     for (index, len) in [59, 20].into_iter().enumerate() {
         whole(t, index as u64, &numbered(1, len))?;
@@ -118,7 +118,7 @@ pub(super) fn short_frames(t: &mut Tracer<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A doorbell while the queue is off, then the queue on, then another doorbell.
+/// Rings the doorbell while the queue is off, switches the queue on, and rings the doorbell again.
 pub(super) fn tail_while_off(t: &mut Tracer<'_>) -> Result<()> {
     t.write(reg::TXDCTL, 0);
     t.rest();

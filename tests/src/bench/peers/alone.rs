@@ -1,10 +1,10 @@
-//! The switchboard alone, with testpmd's virtio front-end as the source: it polls, and each frame
-//! that it sends was written anew by another processor, as a guest's are.
+//! The switchboard alone, with testpmd's virtio front-end as the source. That front-end polls, and
+//! another processor has just written each frame that it sends, as with a guest.
 //!
-//! testpmd has a processor for itself. The switchboard and the sink behind it share the other: the
-//! switchboard goes first, and sleeps when the pool is full of frames that the sink has not taken. So
-//! the rate is that of both in turn, and what the switchboard itself could do stands beside it, from
-//! the time that its own thread ran.
+//! testpmd has a processor of its own. The switchboard and the sink behind it share the other one:
+//! the switchboard runs first, and sleeps when the pool is full of frames that the sink has not
+//! taken. So the measured rate is that of both in turn. The rate that the switchboard could reach
+//! by itself is given beside it, computed from the time that its own thread ran.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use crate::bench::{BenchArgs, Figure};
 use crate::frontend::GUEST_MAC;
 use crate::realguest::lan::Namespace;
 
-/// From the front-end's first figures until traffic flows evenly.
+/// From the front-end's first figures until traffic is steady.
 const WARM_UP: Duration = Duration::from_millis(200);
 
-/// Its rows.
+/// Measures the rows of this group.
 pub(super) fn measure(namespace: &Namespace, args: &BenchArgs) -> Vec<Figure> {
     let rows = SIZES.into_iter().flat_map(|(size, bytes)| {
         let row = format!("switchboard alone, testpmd, {size}, guest to wire");
@@ -59,7 +59,7 @@ fn sample(namespace: &Namespace, time: Duration, bytes: usize) -> Result<Sample>
     Ok(sample)
 }
 
-/// Runs something where it, and every thread that it starts, stays on one processor.
+/// Calls a function whose thread, and every thread that it starts, stays on one processor.
 fn on_processor<T: Send>(processor: usize, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pinned = || {
         let pinned = realtime::pin_to(processor..processor + 1);

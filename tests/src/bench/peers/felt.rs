@@ -1,5 +1,5 @@
-//! What a host behind the bridge feels of events: a datagram each millisecond into the Linux guest
-//! and back, and the books.
+//! How events affect a host behind the bridge, measured by a datagram each millisecond into the
+//! Linux guest and back, and by the sender's ledger.
 
 use std::time::Duration;
 
@@ -13,39 +13,41 @@ use crate::realguest::lan::Lan;
 use crate::realguest::ping::Ping;
 
 const PERIOD: Duration = Duration::from_millis(1);
-/// How long service may take to come back before the row has failed: no promise.
+/// How long service may take to come back before the row has failed; this is not a promised time.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// For an emulated processor, which takes some 20 ms for code that it meets for the first time.
+/// Traffic before the first event: an emulated processor takes some 20 ms for code that it runs for
+/// the first time.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Traffic after an event before the echoes are waited for: longer than a fault may lie unnoticed.
+/// Traffic after an event before the echoes are awaited: longer than a fault may go undetected.
 const PAUSE: Duration = Duration::from_millis(150);
-/// Of the datagrams that a silence should have seen, the share below which the sender stood still.
+/// If less than this share of the datagrams due in a silence was sent, the sender stood still.
 const SENDER_AWAKE: f64 = 0.75;
-/// The share of a silence that the machine's own stalls may have, all processors together.
+/// If the machine's own stalls, of all processors together, take more than this share of a silence,
+/// the machine stood still.
 const STOOD_STILL: f64 = 0.2;
 
-/// What strikes the service, and how it is made whole again.
+/// An event that interrupts the service, and its repair.
 pub(super) trait Event {
-    /// Strikes.
+    /// Causes the event.
     fn strike(&mut self) -> Result<()>;
-    /// Makes everything whole for the next; traffic flows again.
+    /// Repairs everything for the next event; traffic flows again.
     fn mend(&mut self) -> Result<()> {
         Ok(())
     }
 }
 
-/// What was felt of a row of events.
+/// The interruptions and losses that one row of events caused.
 #[derive(Debug, Default)]
 pub(super) struct Felt {
-    /// The longest silence around each.
+    /// The longest silence around each event.
     pub(super) interruption_ms: Vec<f64>,
-    /// Datagrams sent around each that never came back.
+    /// Datagrams sent around each event that never came back.
     pub(super) lost: Vec<f64>,
-    /// Events left out of both, because the machine or the sender itself stood still in them.
+    /// Events left out of both, because the machine or the sender itself stood still during them.
     pub(super) stalled: usize,
 }
 
-/// Lets so many events happen under a ping.
+/// Causes `events` events while a ping runs, and returns their effects.
 pub(super) fn feel(lan: &Lan, events: u32, event: &mut dyn Event) -> Result<Felt> {
     let witness = Witness::spawn()?;
     let ping = Ping::start(lan.host(), GUEST, PERIOD)?;
@@ -77,17 +79,17 @@ pub(super) fn feel(lan: &Lan, events: u32, event: &mut dyn Event) -> Result<Felt
     Ok(felt)
 }
 
-/// Whether the machine stood still for more than a small part of a silence.
+/// Returns true if the machine stood still for more than a small part of a silence.
 fn stood_still(stalls: &[Stall], (from_ns, to_ns): (u64, u64)) -> bool {
     let within = |stall: &Stall| stall.woke_ns.min(to_ns).saturating_sub(stall.due_ns.max(from_ns));
     let ns: u64 = stalls.iter().map(within).sum();
     ns as f64 > STOOD_STILL * (to_ns - from_ns) as f64
 }
 
-/// Whether the sender stood still in a silence.
+/// Returns true if the sender stood still in a silence.
 fn slept(ledger: &Ledger, (from_ns, to_ns): (u64, u64)) -> bool {
     let due = (to_ns - from_ns) / PERIOD.as_nanos() as u64;
-    // Of two or three datagrams one is early or late often enough.
+    // Of only two or three datagrams, one is often early or late.
     due >= 4 && (ledger.sent_between(from_ns, to_ns) as f64) < SENDER_AWAKE * due as f64
 }
 

@@ -1,4 +1,5 @@
-//! A station behind the bridge that sends frames as fast as its processor allows, or at an even rate.
+//! A station behind the bridge that sends frames as fast as its processor allows, or at an even
+//! rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,30 +13,30 @@ use warmspare_linux_guest::groups::FrameSocket;
 
 use crate::realguest::lan::{HOST_INTERFACE, Namespace};
 
-/// Its address.
+/// The station's MAC address.
 pub(super) const STATION: &str = "02:77:73:00:00:21";
-/// A protocol for experiments (IEEE 802, local experimental EtherType 1).
+/// IEEE 802's Local Experimental EtherType 1.
 const ETHER_TYPE: [u8; 2] = [0x88, 0xb5];
-/// Between two groups of frames at an even rate.
+/// Time between two groups of frames at an even rate.
 const TICK: Duration = Duration::from_micros(500);
-/// By how much it may be late.
+/// How late a paced sender may be and still send the frames that it missed.
 const LATE: Duration = Duration::from_millis(4);
 
-/// The flood; ends when dropped.
+/// A station that sends as fast as it can; stops when dropped.
 pub(super) struct Flood {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Flood {
-    /// Starts to send frames of so many bytes to an address, from inside a namespace.
+    /// Starts to send frames of `bytes` bytes to the address `to`, from inside a namespace.
     pub(super) fn start(namespace: &Namespace, to: &str, bytes: usize) -> Result<Self> {
         let (socket, frame) = open(namespace, to, bytes)?;
         let stop = Arc::new(AtomicBool::new(false));
         let ended = stop.clone();
         let thread = std::thread::Builder::new().name("flood".into()).spawn(move || {
             while !ended.load(Ordering::Relaxed) {
-                // Full queues on the way: the next frame.
+                // If a queue on the way is full, the next frame is tried.
                 let _ = socket.send(&frame);
             }
         })?;
@@ -43,7 +44,7 @@ impl Flood {
     }
 }
 
-/// A socket, and the frame to send by it.
+/// Opens a packet socket, and builds the frame to send through it.
 fn open(namespace: &Namespace, to: &str, bytes: usize) -> Result<(FrameSocket, Vec<u8>)> {
     let address = |text: &str| text.parse::<MacAddress>().map(|mac| mac.0).map_err(Error::msg);
     let mut frame = [&address(to)?[..], &address(STATION)?, &ETHER_TYPE].concat();
@@ -52,7 +53,7 @@ fn open(namespace: &Namespace, to: &str, bytes: usize) -> Result<(FrameSocket, V
     Ok((socket.context("no packet socket")?, frame))
 }
 
-/// So many frames a second.
+/// A station that sends `rate` frames per second.
 pub(super) struct Paced {
     socket: FrameSocket,
     frame: Vec<u8>,
@@ -60,16 +61,16 @@ pub(super) struct Paced {
 }
 
 impl Paced {
-    /// To an address, from inside a namespace.
+    /// Prepares frames to the address `to`, sent from inside a namespace.
     pub(super) fn start(namespace: &Namespace, to: &str, bytes: usize, rate: f64) -> Result<Self> {
         let (socket, frame) = open(namespace, to, bytes)?;
         Ok(Self { socket, frame, rate })
     }
 
-    /// Sends for so long; says how many frames.
+    /// Sends for `time`; returns how many frames were sent.
     pub(super) fn run(&self, time: Duration) -> Result<u64> {
         let paced = || {
-            // Else it would wait for those that it keeps busy.
+            // At normal priority it would wait for the threads that its own frames keep busy.
             realtime::enter(Priority::Nic);
             self.send(time)
         };
@@ -79,8 +80,8 @@ impl Paced {
         })
     }
 
-    /// What a sender that had to wait for a processor has missed is not made up for: it would come as
-    /// a flood.
+    /// Sends for `time`. Frames missed while the sender waited for a processor, beyond [`LATE`],
+    /// are not sent afterwards: they would arrive as a flood.
     fn send(&self, time: Duration) -> Result<u64> {
         let (began, mut sent, mut missed) = (Instant::now(), 0, 0);
         let most = (self.rate * LATE.as_secs_f64()) as u64 + 1;

@@ -1,5 +1,6 @@
-//! Frames through each back-end between its socket and a TAP of the bridge. At the socket is
-//! testpmd's virtio front-end, behind the bridge the host: it takes what comes, and floods.
+//! Frames through each back-end between its socket and a TAP of the bridge. testpmd's virtio
+//! front-end is at the socket; the host is behind the bridge, where it takes all frames and sends a
+//! flood.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,32 +16,32 @@ use crate::realguest::lan::Lan;
 
 use super::{PATH_GROUP as GROUP, beside, medians};
 
-/// From the front-end's first figures until traffic flows evenly.
+/// From the front-end's first figures until traffic is steady.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// For which frames are counted.
+/// Time for which frames are counted.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// What the front-end does, and what that is called.
+/// The front-end's modes, and their names in the rows.
 const MODES: [(Mode, &str); 3] = [
     (Mode::Send, "socket to bridge"),
     (Mode::Receive, "bridge to socket"),
     (Mode::Return, "there and back"),
 ];
 
-/// One run.
+/// What one run measured.
 pub(super) struct Sample {
     /// Frames per second.
     pub(super) rate: f64,
-    /// Of the back-end's process.
+    /// Processor time of the back-end's process.
     ns_per_frame: f64,
     /// Times that a thread of the back-end went to sleep, per 1,000 frames.
     sleeps: f64,
 }
 
-/// A back-end, and its row's name.
+/// A back-end and the name of its row.
 pub(super) type Named<'a> = (&'static str, Place<'a>);
 
-/// All rows; ours first, the others beside it.
+/// Measures all rows: ours first, for comparison with the others.
 pub(super) fn measure(backends: &[Named<'_>], runs: u32) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (size, bytes) in SIZES {
@@ -100,14 +101,14 @@ pub(super) fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Samp
     let (before, began) = (count()?, Instant::now());
     std::thread::sleep(WINDOW);
     let (after, seconds) = (count()?, began.elapsed().as_secs_f64());
-    // The first look began before the window.
+    // The first interval began before the window.
     let received = frontend.wait_for_looks(looks, 2)?.split_off(1);
     drop(flood);
     frontend.end()?;
     let [sent, ns, sleeps] = [0, 1, 2].map(|n: usize| (after[n] - before[n]) as f64);
     let rate = match mode {
         Mode::Send | Mode::Return => sent / seconds,
-        // What went to the back-end says nothing of what came out of it.
+        // Frames that went into the back-end need not have come out of it.
         Mode::Receive => testpmd::median(received)?,
     };
     ensure!(rate > 0.0, "no frame arrived");
@@ -115,7 +116,8 @@ pub(super) fn sample(place: &Place<'_>, mode: Mode, bytes: usize) -> Result<Samp
     Ok(Sample { rate, ns_per_frame: ns / frames, sleeps: sleeps * 1000.0 / frames })
 }
 
-/// The bridge's knowledge of who is where, so that it floods nobody else.
+/// Fixed entries for both stations in the bridge's forwarding table, so that it floods their frames
+/// to no other port; removed when dropped.
 pub(super) struct Stations<'a> {
     lan: &'a Lan,
     places: [(String, &'static str); 2],
@@ -139,7 +141,7 @@ impl Drop for Stations<'_> {
     }
 }
 
-/// The three back-ends between this socket and the bridge.
+/// Returns the three back-ends that can serve between this socket and the bridge.
 pub(super) fn backends<'a>(
     lan: &'a Lan,
     topology: &Path,

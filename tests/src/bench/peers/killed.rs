@@ -1,5 +1,5 @@
-//! Back-ends without a spare: killed by SIGKILL, and started again at once by the little supervisor
-//! that every user has.
+//! Back-ends without a spare: killed by SIGKILL, and started again at once, as the simple
+//! supervisor that every user has would do.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,21 +12,21 @@ use super::testpmd;
 use crate::realguest::lan::{Lan, MULTI_QUEUE_TAP, TAPS};
 use crate::realguest::service::Program;
 
-/// DPDK takes two seconds, more on a busy machine.
+/// How long a back-end may take to start: DPDK takes two seconds, more on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 
-/// What stands between the guest's socket and the bridge.
+/// The back-end between the guest's socket and the bridge.
 #[derive(Clone, Debug)]
 pub(super) enum Backend {
     /// `warmspare run` with this topology.
     Warmspare(PathBuf),
-    /// [`super::plain`].
+    /// The plain back-end, [`super::plain`].
     Plain,
     /// DPDK's vhost library and its TAP driver, in testpmd.
     Dpdk,
 }
 
-/// A back-end, the socket that it serves, and where.
+/// A back-end, the socket that it serves, and the LAN that it is on.
 pub(super) struct Place<'a> {
     pub(super) backend: Backend,
     pub(super) lan: &'a Lan,
@@ -35,7 +35,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The port of the bridge that its guest is behind.
+    /// The port of the bridge that the back-end's guest is behind.
     pub(super) fn tap(&self) -> &'static str {
         match self.backend {
             Backend::Warmspare(_) | Backend::Plain => TAPS[0],
@@ -43,7 +43,7 @@ impl Place<'_> {
         }
     }
 
-    /// Starts it, and waits until front-ends can connect.
+    /// Starts the back-end, and waits until front-ends can connect.
     pub(super) fn start_afresh(&self) -> Result<Program> {
         let _ = std::fs::remove_file(&self.socket);
         let program = self.start()?;
@@ -55,7 +55,7 @@ impl Place<'_> {
         Ok(program)
     }
 
-    /// Starts it.
+    /// Starts the back-end.
     pub(super) fn start(&self) -> Result<Program> {
         let mut command = match &self.backend {
             Backend::Warmspare(topology) => {
@@ -69,7 +69,7 @@ impl Place<'_> {
                 command
             }
             Backend::Dpdk => {
-                // It does not take over the socket of one that was killed.
+                // testpmd does not take over the socket of a back-end that was killed.
                 let _ = std::fs::remove_file(&self.socket);
                 testpmd::backend(&self.socket, self.tap())
             }
@@ -78,14 +78,14 @@ impl Place<'_> {
     }
 }
 
-/// The back-end's death.
+/// The event that a back-end is killed, and started again.
 pub(super) struct Killed<'a> {
     place: &'a Place<'a>,
     running: Option<Program>,
 }
 
 impl<'a> Killed<'a> {
-    /// With a back-end that runs.
+    /// Prepares the event for a running back-end.
     pub(super) fn new(place: &'a Place<'a>, running: Program) -> Self {
         Self { place, running: Some(running) }
     }
@@ -93,7 +93,7 @@ impl<'a> Killed<'a> {
 
 impl Event for Killed<'_> {
     fn strike(&mut self) -> Result<()> {
-        // Killed and waited for: the TAP is free.
+        // Dropping kills the process and waits for its end, so that the TAP is free.
         self.running = None;
         self.running = Some(self.place.start()?);
         Ok(())

@@ -1,12 +1,12 @@
-//! What is lost below saturation: a host behind the bridge sends at an even rate, testpmd's virtio
-//! front-end sends everything back, and each place on the way counts.
+//! Losses below saturation: a host behind the bridge sends at an even rate, testpmd's virtio
+//! front-end sends everything back, and frames are counted at each place on the way.
 //!
 //! ```text
 //!   host ── TAP ── warmspare ──▶ testpmd ──▶ warmspare ── TAP
 //!   sent                     received, sent              came back
 //! ```
-//! And out of its socket, where a ring that is full holds the front-end up: testpmd sends as fast as
-//! it can, and every frame that was taken from its ring is to come out of the TAP.
+//! The way out of the socket is also flooded; a full ring there makes the front-end wait. testpmd
+//! sends as fast as it can, and every frame taken from its ring must come out of the TAP.
 
 use std::time::{Duration, Instant};
 
@@ -22,28 +22,28 @@ use crate::bench::{BenchArgs, Figure};
 use crate::realguest::lan::{Namespace, TAPS};
 use crate::realguest::service::InProcess;
 
-/// Of the rate that comes back from a flood.
+/// Offered rates, in percent of the rate that comes back from a flood.
 const SHARES: [u32; 3] = [25, 50, 80];
-/// For which frames are sent.
+/// Time for which frames are sent.
 const WINDOW: Duration = Duration::from_secs(3);
-/// Without another frame, all have arrived or are lost.
+/// After this time without another frame, all frames have arrived or are lost.
 const QUIET: Duration = Duration::from_millis(300);
-/// For that.
+/// How long a run waits for frames to stop arriving.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What one run counted.
 struct Sample {
-    /// Frames per second.
+    /// Frames per second that the host sent.
     offered: f64,
-    /// Sent by the host, and not received by testpmd.
+    /// Frames that the host sent and testpmd did not receive.
     lost_in: f64,
-    /// Received by testpmd, which found no room in its ring.
+    /// Frames that testpmd received but found no room for in its ring.
     no_room: f64,
-    /// Put into its ring, and not come out of the TAP.
+    /// Frames that testpmd put into its ring and that did not come out of the TAP.
     lost_out: f64,
 }
 
-/// All rows.
+/// Measures all rows.
 pub(super) fn measure(stage: &Stage, args: &BenchArgs) -> Result<Vec<Figure>> {
     testpmd::find_or_install()?;
     for namespace in [stage.lan.host(), stage.lan.bridge()] {
@@ -76,7 +76,7 @@ fn of_size((name, place): &Named<'_>, size: &str, bytes: usize, runs: u32) -> Re
     Ok(figures)
 }
 
-/// The way out, flooded.
+/// Measures the way out under a flood.
 fn outward(
     stage: &Stage,
     place: &Place<'_>,
@@ -94,7 +94,7 @@ fn outward(
     Ok(vec![figure(("taken from the ring", "frames"), 0), figure(("lost", "frames"), 1)])
 }
 
-/// Frames taken from the ring, and how many of them did not come out.
+/// Returns how many frames were taken from the ring, and how many of these did not come out.
 fn flooded(stage: &Stage, place: &Place<'_>, bytes: usize) -> Result<[f64; 2]> {
     let service = InProcess::start(stage.lan.bridge(), &stage.parts.topology)?;
     let _known = Stations::announce(place)?;
@@ -142,7 +142,7 @@ fn sample(place: &Place<'_>, bytes: usize, rate: f64) -> Result<Sample> {
     })
 }
 
-/// A count, once it has come to rest.
+/// Waits until a count no longer changes, and returns it.
 fn rest(count: impl Fn() -> Result<u64>) -> Result<u64> {
     let end = Instant::now() + PATIENCE;
     let mut last = count()?;
@@ -156,7 +156,8 @@ fn rest(count: impl Fn() -> Result<u64>) -> Result<u64> {
     }
 }
 
-/// No frame comes from a namespace of its own accord: each that testpmd receives was counted.
+/// Keeps the kernel from sending IPv6 frames of its own, so that testpmd receives only counted
+/// frames.
 fn silence(namespace: &Namespace) -> Result<()> {
     let switch = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
     namespace.run(|| std::fs::write(switch, "1"))?.context("IPv6 cannot be switched off")

@@ -1,5 +1,5 @@
-//! What a user has without warmspare, beside it: the same Linux guest under QEMU, the same bridge,
-//! the same ping.
+//! Comparison with what a user has without warmspare: the same Linux guest under QEMU, the same
+//! bridge, the same ping.
 //!
 //! | row | what it is |
 //! |---|---|
@@ -37,28 +37,28 @@ use ours::Fault;
 use pair::Pulled;
 
 const GROUP: &str = "peers";
-/// What they move, in the same place.
+/// Group of the rows for throughput and latency in the same place.
 const PATH_GROUP: &str = "peers-path";
-/// What is lost there below saturation.
+/// Group of the rows for losses there below saturation.
 const LOSS_GROUP: &str = "peers-loss";
-/// After how long QEMU connects again, milliseconds.
+/// Times after which QEMU connects again, milliseconds.
 const RECONNECT_MS: [u32; 2] = [1, 1000];
-/// Between two looks of bonding at the link, milliseconds.
+/// Intervals at which bonding checks the link, milliseconds.
 const MIIMON_MS: [u32; 3] = [100, 10, 1];
-/// Between two looks of the watcher.
+/// Intervals at which the watcher checks the link, milliseconds.
 const WATCH_MS: [u32; 2] = [100, 10];
 
-/// What guests and back-ends stand on.
+/// The environment of guests and back-ends.
 struct Stage {
     lan: Lan,
     parts: Parts,
     events: u32,
 }
 
-/// Rows by name; why there are no figures, where there are none.
+/// Rows by name, each with its result or the reason why there is none.
 type Rows = Vec<(String, Result<Felt>)>;
 
-/// How long faults interrupt the service, with warmspare and without.
+/// Measures how long faults interrupt the service, with warmspare and without.
 pub(super) fn run(args: &BenchArgs) -> Result<Vec<Figure>> {
     let stage = Stage::new(args)?;
     let mut rows = stage.ours();
@@ -69,7 +69,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Vec<Figure>> {
     Ok(figures(rows))
 }
 
-/// What warmspare moves, and what others do in its place.
+/// Measures the throughput of warmspare, and of others in its place.
 pub(super) fn run_path(args: &BenchArgs) -> Result<Vec<Figure>> {
     let stage = Stage::new(args)?;
     let mut figures = streams::measure(&stage, args.runs);
@@ -89,12 +89,12 @@ pub(super) fn run_path(args: &BenchArgs) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// What warmspare loses below saturation.
+/// Measures what warmspare loses below saturation.
 pub(super) fn run_loss(args: &BenchArgs) -> Result<Vec<Figure>> {
     loss::measure(&Stage::new(args)?, args)
 }
 
-/// The first row, ours, is held beside all others.
+/// Turns rows into figures; those of the first row, ours, are the comparison for all others.
 fn figures(rows: Rows) -> Vec<Figure> {
     let mut ours = None;
     let mut figures = Vec::new();
@@ -126,7 +126,7 @@ fn medians(figures: &[Figure]) -> Vec<f64> {
     figures.iter().map(|figure| figure.median).collect()
 }
 
-/// Holds our medians beside figures, in their order, if ours were measured.
+/// Sets our medians as the comparison for figures, in their order, if ours were measured.
 fn beside(figures: &mut [Figure], ours: Option<&[f64]>) {
     for (figure, ours) in figures.iter_mut().zip(ours.unwrap_or_default()) {
         figure.hold_beside(*ours);
@@ -152,9 +152,9 @@ impl Stage {
     fn boot(&self, network: &Network) -> Result<LinuxGuest> {
         let guest = self.parts.boot_on(network)?;
         guest.wait_ready()?;
-        // The host may believe for half a minute that the guest has the address of the last one.
+        // The host may cache the last guest's MAC address for this address for half a minute.
         self.lan.host().ip("neigh flush all")?;
-        // What is measured is not what else the machine has to do.
+        // The guest runs first, so that the machine's other work is not measured.
         guest.put_first(true)?;
         Ok(guest)
     }
@@ -164,7 +164,7 @@ impl Stage {
         Network::VhostUser { socket, mac: self.parts.mac(), reconnect_ms }
     }
 
-    /// warmspare with a spare, and restarted in place.
+    /// Measures warmspare with a spare, and restarted in place.
     fn ours(&self) -> Rows {
         or_missing(
             "warmspare",
@@ -192,7 +192,7 @@ impl Stage {
         Ok((guest, rows))
     }
 
-    /// Back-ends that are killed and started at once.
+    /// Measures back-ends that are killed and started again at once.
     fn killed(&self, reconnect_ms: u32) -> Rows {
         let alone = self.parts.topology_file.with_extension("alone.json");
         let names = [
@@ -229,7 +229,7 @@ impl Stage {
         Ok(self.feel(row, &mut Killed::new(&place, running)))
     }
 
-    /// Two igb in the guest.
+    /// Measures two igb NICs in the guest.
     fn pairs(&self) -> Rows {
         let mut rows = Rows::new();
         let booted = self.boot(&Network::TwoIgb { namespace: self.lan.bridge().name().to_owned() });
@@ -258,7 +258,7 @@ impl Stage {
     }
 }
 
-/// Rows, or one that says why there are none.
+/// Returns the rows, or one row with the reason why there are none.
 fn or_missing(row: &str, rows: Result<Rows>) -> Rows {
     rows.unwrap_or_else(|why| vec![(row.to_owned(), Err(why))])
 }

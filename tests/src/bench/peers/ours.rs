@@ -1,4 +1,4 @@
-//! warmspare itself, with the faults that it is for.
+//! warmspare itself, with the faults that it is made for.
 
 use anyhow::{Context, Result};
 use lab::fault::Cause;
@@ -8,14 +8,14 @@ use super::felt::Event;
 use crate::realguest::lan::{Lan, TAPS};
 use crate::realguest::service::InProcess;
 
-/// The serving domain fails.
+/// A fault in the serving domain.
 pub(super) struct Fault<'a> {
     service: &'a InProcess,
     lan: &'a Lan,
     cause: Cause,
-    /// Which code or memory the next one corrupts.
+    /// Selects the code or memory that the next fault corrupts.
     variant: usize,
-    /// A cable that is pulled.
+    /// The TAP whose link is down, if the fault is a pulled cable.
     pulled: Option<&'static str>,
 }
 
@@ -45,7 +45,7 @@ impl Event for Fault<'_> {
     }
 }
 
-/// The same topology without a spare.
+/// Returns the same topology without a spare.
 pub(super) fn alone(topology: &Topology) -> Topology {
     let mut alone = topology.clone();
     alone.domains.truncate(1);

@@ -1,7 +1,7 @@
-//! Two igb in the Linux guest, and something in the guest that chooses: the kernel's bonding, or a
-//! program that watches the links. What fails is a cable, the only fault that either can see. It is
-//! pulled at both ends: QEMU's igb keeps frames that come for a link that is down, and hands them on
-//! with the link's return.
+//! Two igb NICs in the Linux guest, and something in the guest that chooses between them: the
+//! kernel's bonding, or a program that watches the links. The fault is a pulled cable, the only one
+//! that either can detect. The cable is pulled at both ends: QEMU's igb keeps frames that arrive
+//! while a link is down, and delivers them when the link returns.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,11 @@ use crate::realguest::guest::LinuxGuest;
 use crate::realguest::lan::{Lan, TAPS};
 use crate::realguest::network::PAIR;
 
-/// QEMU's igb negotiates for half a second, and Linux's driver looks every two.
+/// How long links may take to come up: QEMU's igb negotiates for half a second, and Linux's driver
+/// checks the link every two seconds.
 const CARRIER_DEADLINE: Duration = Duration::from_secs(15);
 
-/// The cable of the NIC in use is pulled.
+/// The event that the cable of the NIC in use is pulled.
 pub(super) struct Pulled<'a> {
     guest: &'a mut LinuxGuest,
     lan: &'a Lan,
@@ -23,7 +24,7 @@ pub(super) struct Pulled<'a> {
 }
 
 impl<'a> Pulled<'a> {
-    /// With both NICs up.
+    /// Waits until both NICs are up, and prepares the event.
     pub(super) fn new(guest: &'a mut LinuxGuest, lan: &'a Lan) -> Result<Self> {
         wait_carriers(guest)?;
         let active = active(guest)?;

@@ -1,6 +1,7 @@
-//! A plain vhost-user back-end: warmspare's own front half (socket, virtqueues, switchboard) in
-//! direct touch with a TAP. No domain, no emulated NIC, no spare: what is left when it dies is to
-//! start it again. It knows QEMU's habits as warmspare does, so nothing but the redundancy is missing.
+//! A plain vhost-user back-end: warmspare's own front half (socket, virtqueues, switchboard)
+//! directly on a TAP. It has no domain, no emulated NIC and no spare: if it dies, it can only be
+//! started again. It handles QEMU's peculiarities as warmspare does, so only the redundancy is
+//! missing.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use switchboard::vhost_user::{VhostUserConfig, VhostUserServer};
 use crate::bench::ends::{EPOCH, notify};
 use crate::bench::null::NullSlot;
 
-/// What may be said on the command line.
+/// Arguments on the command line.
 #[derive(Debug, clap::Args)]
 pub struct PlainArgs {
     /// Socket that the front-end connects to
@@ -35,9 +36,9 @@ pub struct PlainArgs {
 /// Serves until it is killed.
 ///
 /// # Errors
-/// No socket, no TAP, no memory.
+/// The socket, the TAP or the memory is not available.
 pub fn run(args: &PlainArgs) -> Result<()> {
-    // From the first moment: nobody should wait for its start longer than it takes.
+    // Entered first, so that other processes do not delay the start.
     realtime::enter(Priority::Nic);
     let tap = Tap::open(&args.tap)?;
     let null = NullSlot::new()?;
@@ -46,12 +47,12 @@ pub fn run(args: &PlainArgs) -> Result<()> {
     switchboard.install(DomainId(0), EPOCH)?;
     switchboard.activate(DomainId(0), EPOCH)?;
     let _server = VhostUserServer::spawn(config, switchboard.port(0).context("no port")?)?;
-    // SAFETY: the only ones, and no domain runs there.
+    // SAFETY: these are the slot's only `DomainRings`, and no domain runs there.
     let ends = unsafe { null.slot.domain_rings() };
     Plain { tap, ends, slot: null.slot, nic: null.nic, room: None }.serve()
 }
 
-/// Between shared rings and TAP.
+/// The loop between the shared rings and the TAP.
 struct Plain {
     tap: Arc<Tap>,
     ends: DomainRings,
@@ -70,7 +71,8 @@ impl Plain {
                 notify(&self.slot);
                 continue;
             }
-            // Parked, then a second look: either it sees what the switchboard published, or is kicked.
+            // It parks, then checks again: it either sees what the switchboard published meanwhile,
+            // or is kicked.
             self.slot.status().parked.store(1, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             if !(self.outward(&mut bytes) | self.inward(&mut bytes)?) {
@@ -82,13 +84,13 @@ impl Plain {
     }
 
     fn sleep(&self) -> Result<()> {
-        // Without room a TAP that has frames would keep it awake; room comes with a kick.
+        // Without a free buffer, a readable TAP would keep it awake; a kick announces new buffers.
         let frames = self.tap.readable().filter(|_| self.room.is_some());
         let fds = [frames, self.tap.link_changed()].into_iter().flatten();
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut fds: Vec<_> = fds.map(|fd: BorrowedFd<'_>| entry(fd.as_raw_fd())).collect();
         fds.push(entry(self.slot.kick.as_raw_fd()));
-        // SAFETY: `fds` has as many entries as said and outlives the call.
+        // SAFETY: `fds` has as many entries as the call is told, and outlives the call.
         if unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) } < 0 {
             return Err(std::io::Error::last_os_error().into());
         }
@@ -98,7 +100,7 @@ impl Plain {
         Ok(())
     }
 
-    /// Frames of the guest.
+    /// Moves the guest's frames to the TAP; returns whether there were any.
     fn outward(&mut self, bytes: &mut [u8]) -> bool {
         let (mut frames, mut len, mut checksum) = (0, 0, None);
         while let Ok(Some(entry)) = self.ends.tx_post.pop() {
@@ -132,7 +134,7 @@ impl Plain {
         frames > 0
     }
 
-    /// Frames for the guest.
+    /// Moves frames from the TAP to the guest; returns whether there were any.
     fn inward(&mut self, bytes: &mut [u8]) -> Result<bool> {
         let mut moved = false;
         loop {
@@ -160,13 +162,13 @@ impl Plain {
     }
 }
 
-/// The internet checksum from `start` to the end, into `field` (RFC 1071); nothing if these are not
-/// in the frame.
+/// Writes the internet checksum (RFC 1071) of everything from `start` to the end into `field`; does
+/// nothing if these are not in the frame.
 fn insert_checksum(frame: &mut [u8], start: usize, field: usize) {
     if start > frame.len() || field + 2 > frame.len() {
         return;
     }
-    // Zero says "none" to UDP, and is the same number.
+    // In UDP zero means that there is no checksum; 0xffff is the same number in ones' complement.
     let checksum = match !fold(sum(&frame[start..])) {
         0 => 0xffff,
         other => other,

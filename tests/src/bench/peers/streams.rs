@@ -20,7 +20,7 @@ use super::testpmd;
 const BLOCKS: u64 = 400;
 const PERIOD: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Of the ping.
+/// How long a ping lasts.
 const PINGING: Duration = Duration::from_secs(3);
 
 /// Names and units of what is measured, in this order.
@@ -32,7 +32,7 @@ const FIGURES: [(&str, &str); 5] = [
     ("UDP round trip, longest", "µs"),
 ];
 
-/// All rows; ours first, the others beside it.
+/// Measures all rows: ours first, for comparison with the others.
 pub(super) fn measure(stage: &Stage, runs: u32) -> Vec<Figure> {
     let socket = &stage.parts.topology.apps[0].socket;
     let mac = stage.parts.mac();
@@ -54,7 +54,7 @@ pub(super) fn measure(stage: &Stage, runs: u32) -> Vec<Figure> {
     figures(all)
 }
 
-/// Values of each of [`FIGURES`].
+/// The values of each of [`FIGURES`].
 type Values = [Vec<f64>; FIGURES.len()];
 
 fn through(stage: &Stage, network: &Network, runs: u32) -> Result<Values> {
@@ -78,7 +78,7 @@ fn through(stage: &Stage, network: &Network, runs: u32) -> Result<Values> {
     Ok(values)
 }
 
-/// Those of the first, ours, are held beside the others'.
+/// Turns values into figures; those of the first back-end, ours, are the comparison for the others.
 fn figures(all: Vec<(&str, Result<Values>)>) -> Vec<Figure> {
     let mut ours = None;
     let mut figures = Vec::new();

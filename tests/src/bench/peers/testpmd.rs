@@ -1,4 +1,4 @@
-//! DPDK's testpmd: as a vhost back-end on a TAP, and as the load of a virtio front-end.
+//! DPDK's testpmd, as a vhost back-end on a TAP and as the load through a virtio front-end.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,23 +13,24 @@ use crate::realguest::service::Program;
 
 const PROGRAM: &str = "dpdk-testpmd";
 const PACKAGES: &str = "dpdk dpdk-dev";
-/// No huge pages, no devices; rings and buffers in memory of its own.
+/// No huge pages and no devices: rings and buffers are in testpmd's own memory.
 const EAL: &str = "--no-huge -m 512 --no-pci --no-telemetry";
 const APP: &str = "--auto-start --stats-period 1 --nb-cores=1 --total-num-mbufs=16384";
 
-/// Where a front-end polls, and where what it polls does.
+/// Processors that the front-end and the back-end poll on.
 const FRONTEND_PROCESSOR: usize = 0;
 pub(super) const BACKEND_PROCESSOR: usize = 1;
 
-/// testpmd looks each second, and starts within two; on a busy machine it may wait for its turn.
+/// testpmd prints figures each second, and starts within two; on a busy machine it may wait for
+/// its turn.
 const LOOK_DEADLINE: Duration = Duration::from_secs(30);
-/// For a front-end that has been asked to end.
+/// How long a front-end may take to end after it was asked to.
 const END_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Whether it is there; installed if that is permitted.
+/// Checks that testpmd is installed, and tries to install it if it is not.
 ///
 /// # Errors
-/// It is missing: what to do.
+/// testpmd is missing and cannot be installed; the error says what to do.
 pub(super) fn find_or_install() -> Result<()> {
     if is_there() {
         return Ok(());
@@ -50,7 +51,8 @@ fn is_there() -> bool {
     command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// A back-end on a socket that hands frames to a TAP and back, polling [`BACKEND_PROCESSOR`].
+/// The command of a back-end that forwards frames between a socket and a TAP, polling on
+/// [`BACKEND_PROCESSOR`].
 pub(super) fn backend(socket: &Path, tap: &str) -> Command {
     let devices = [
         format!("--vdev=net_vhost0,iface={},queues=1", socket.display()),
@@ -59,29 +61,29 @@ pub(super) fn backend(socket: &Path, tap: &str) -> Command {
     testpmd("backend", BACKEND_PROCESSOR, &devices, "--forward-mode=io")
 }
 
-/// What a front-end does.
+/// What a front-end does with frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Sends as fast as it can.
     Send,
-    /// Takes what comes.
+    /// Receives only.
     Receive,
-    /// Sends back what comes, to whom it came from.
+    /// Sends each received frame back to its sender.
     Return,
 }
 
-/// A front-end that runs, on [`FRONTEND_PROCESSOR`].
+/// A running front-end, on [`FRONTEND_PROCESSOR`].
 pub(super) struct Frontend {
     program: Program,
     log: PathBuf,
 }
 
 impl Frontend {
-    /// Starts one on a socket, with frames of so many bytes, check sequence apart, and waits for its
-    /// first figures.
+    /// Starts one on a socket, with frames of `bytes` bytes without check sequence, and waits for
+    /// its first figures.
     ///
     /// # Errors
-    /// It does not run.
+    /// testpmd does not run.
     pub(super) fn start(
         namespace: &Namespace,
         socket: &Path,
@@ -97,16 +99,16 @@ impl Frontend {
         Ok(this)
     }
 
-    /// Bytes that it has written so far.
+    /// Length of its output so far, in bytes.
     pub(super) fn written(&self) -> Result<usize> {
         Ok(fs::read_to_string(&self.log)?.len())
     }
 
-    /// Waits until it has looked at its figures so often from a place in what it wrote on: what it
-    /// received each time, frames per second.
+    /// Waits until it has printed its figures `looks` times in its output from offset `from` on;
+    /// returns the frames per second that it received each time.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not print them in time.
     pub(super) fn wait_for_looks(&self, from: usize, looks: usize) -> Result<Vec<f64>> {
         let end = Instant::now() + LOOK_DEADLINE;
         loop {
@@ -123,15 +125,15 @@ impl Frontend {
     /// Asks it to end, and waits until it has.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not end in time.
     pub(super) fn end(self) -> Result<()> {
         self.program.interrupt(END_DEADLINE)
     }
 
-    /// The same, and what it has counted.
+    /// Ends it as [`Self::end`] does, and returns what it has counted.
     ///
     /// # Errors
-    /// It does not end, or say so.
+    /// It does not end in time, or its output has no totals.
     pub(super) fn end_and_count(self) -> Result<Totals> {
         let log = self.log.clone();
         self.end()?;
@@ -143,13 +145,13 @@ impl Frontend {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) received: u64,
-    /// Put into its ring.
+    /// Frames put into its ring.
     pub(super) sent: u64,
-    /// For which there was no room in it.
+    /// Frames for which its ring had no room.
     pub(super) dropped: u64,
 }
 
-/// From its last words. Its figures of each second do not speak of dropped frames.
+/// Reads the totals at the end of its output. The figures of each second omit dropped frames.
 fn totals(text: &str) -> Option<Totals> {
     let number = |line: &str, name: &str| -> Option<u64> {
         line.split_once(name)?.1.split_whitespace().next()?.parse().ok()
@@ -184,7 +186,7 @@ fn frontend(socket: &Path, mac: &str, mode: Mode, bytes: usize) -> Command {
 }
 
 fn testpmd(name: &str, processor: usize, devices: &[String], forward: &str) -> Command {
-    // Its figures are wanted as they come.
+    // Line-buffered, because its figures are read while it runs.
     let mut command = Command::new("stdbuf");
     command
         .args(["--output=L", PROGRAM])
@@ -198,13 +200,13 @@ fn testpmd(name: &str, processor: usize, devices: &[String], forward: &str) -> C
     command
 }
 
-/// Frames per second that a front-end received, each from one look to the next, from what it wrote.
+/// Reads the frames per second that a front-end received, one value for each time that it printed.
 fn received_per_second(text: &str) -> Vec<f64> {
     let rates = text.lines().filter_map(|line| line.trim().strip_prefix("Rx-pps:"));
     rates.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect()
 }
 
-/// A median.
+/// Returns the median; an error if there are no values.
 pub(super) fn median(mut values: Vec<f64>) -> Result<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().context("nothing was measured")

@@ -1,4 +1,4 @@
-//! A peer that does not work would flatter warmspare. No QEMU needed, only root.
+//! Tests of the peers: one that does not work would flatter warmspare. They need root, but no QEMU.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::realguest::ping::Ping;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A back-end serves the built-in guest behind a real bridge, is killed, and serves again.
+/// Checks that a back-end serves the built-in guest behind a real bridge, is killed, and serves
+/// again.
 fn serves_in_each_of_two_lives(place: &Place<'_>, topology: &Topology) {
     for _ in 0..2 {
         let _running = place.start_afresh().unwrap();

@@ -1,8 +1,8 @@
-//! What a run with faults came to: a row for each fault, medians, and the verdict.
+//! The results of a run with faults: a row for each fault, medians, and the verdict.
 //!
-//! Recovery is judged, and that nothing failed which nobody caused. Of times medians are, where a step
-//! has gates: the machine under this one may be busy, and stands still for longer than a failover
-//! takes.
+//! Every run is judged by its recovery from faults, and by having no failover without an injected
+//! fault. Times are judged by their medians, and only if the step has gates: the machine under this
+//! one may be busy, and stands still for longer than a failover takes.
 
 use anyhow::{Result, ensure};
 use lab::fault::Cause;
@@ -16,32 +16,32 @@ use warmspare_tests::nested::protocol::{FromGuest, Row, Summary};
 
 use crate::report::Report;
 
-/// How long after the service is back the books are searched for what the fault did to them: a
+/// How long after the service is back the sender's ledger is searched for effects of the fault: a
 /// little longer than the last announcement of a takeover takes.
 const AFTERMATH_NS: u64 = 25_000_000;
-/// Datagrams sent so long before the fault can still have been under way when it struck.
+/// Datagrams sent up to this long before the fault may still have been under way when it struck.
 const UNDER_WAY_NS: u64 = 5_000_000;
 
-/// One fault.
+/// One injected fault and the failover that followed.
 pub(super) struct Outcome {
     pub(super) injected: &'static str,
     pub(super) site: &'static str,
     pub(super) injected_ns: u64,
-    /// When the driver met faulty code, where that is known.
+    /// When the driver reached faulty code, if that is known; else when the fault was injected.
     pub(super) struck_ns: u64,
-    /// When the service was redundant again; with no spare, served again.
+    /// When the service was redundant again, or with no spare, when it served again.
     pub(super) whole_ns: u64,
     pub(super) report: FailoverReport,
 }
 
-/// All of them, and the sender's books.
-pub(super) struct Books {
+/// The results of a run: all outcomes, and the sender's ledger.
+pub(super) struct Outcomes {
     pub(super) policy: Policy,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) unasked: Vec<String>,
     pub(super) stalls: Vec<Stall>,
     pub(super) ledger: Ledger,
-    /// Frames that were accepted from the guest and are to reach the sender.
+    /// Number of frames that were accepted from the guest and are to reach the sender.
     pub(super) accepted: u64,
     pub(super) poisoned: u64,
     /// Round trips of the drills before the faults.
@@ -51,7 +51,8 @@ pub(super) struct Books {
 
 impl Outcome {
     fn fault_ns(&self) -> u64 {
-        // A crash leaves the nearest stamp behind; what is found by looking has that of the trap.
+        // For a crash, the record has the nearest stamp before it. Faults that the detector finds
+        // by sampling have the stamp of the trap on the faulty code.
         if self.injected == Cause::Crash.name() {
             self.report.record.entered_ns.max(self.injected_ns)
         } else {
@@ -59,7 +60,7 @@ impl Outcome {
         }
     }
 
-    /// The interruption: end of the last echo before, and the first one after.
+    /// Returns the interruption: from the last echo before the fault to the first one after it.
     fn gap(&self, ledger: &Ledger, next_ns: u64) -> Gap {
         let record = &self.report.record;
         let served_ns = if record.to.is_some() { record.verdict_ns } else { self.whole_ns };
@@ -68,7 +69,7 @@ impl Outcome {
     }
 }
 
-impl Books {
+impl Outcomes {
     fn rows(&self) -> Vec<Row> {
         let next = self.outcomes.iter().skip(1).map(|o| o.injected_ns - UNDER_WAY_NS);
         let ends = next.chain([u64::MAX]);
@@ -103,7 +104,7 @@ impl Books {
         }
     }
 
-    /// The longest time between two echoes up to the last one before a fault.
+    /// Returns the longest time between two echoes, up to the last echo before a fault.
     fn healthy_us(&self, fault_ns: u64) -> f64 {
         let last_ns =
             self.ledger.longest_gap(fault_ns, fault_ns + 1).map_or(fault_ns, |gap| gap.from_ns);
@@ -111,15 +112,15 @@ impl Books {
         before.map_or(0.0, |gap| micros(gap.from_ns, gap.to_ns))
     }
 
-    /// The first echo after a verdict.
+    /// Returns when the first echo after a verdict came.
     fn served_again_ns(&self, verdict_ns: u64) -> u64 {
         self.ledger.longest_gap(verdict_ns, verdict_ns + 1).map_or(verdict_ns, |gap| gap.to_ns)
     }
 
-    /// Frames that were accepted from the guest and did not arrive: at least, and at most. It is
-    /// known of each datagram whether its echo came, and how many echoes the guest sent. On this
-    /// wire, a hub, a datagram reaches both NICs; where both took it in the moment of a takeover,
-    /// the guest has echoed it twice.
+    /// Returns bounds, lower and upper, of the number of frames that were accepted from the guest
+    /// and did not arrive. It is known of each datagram whether its echo came, and of the guest how
+    /// many echoes it sent. On this wire, a hub, a datagram reaches both NICs; if both took it at
+    /// the moment of a takeover, the guest has echoed it twice.
     fn accepted_lost(&self) -> (u64, u64) {
         let echoed = self.ledger.total_echoed() + self.poisoned;
         let missing = self.accepted.saturating_sub(echoed);
@@ -127,13 +128,13 @@ impl Books {
         (missing.saturating_sub(self.ledger.total_duplicated()), missing.min(unanswered))
     }
 
-    /// The median of all datagrams: what the machine takes for one way there and back, with nothing
+    /// Returns the median round trip of all datagrams: what the machine takes for one with nothing
     /// wrong.
     fn round_trip_us(&self) -> Option<f64> {
         percentile(&self.ledger.round_trips_ns(), 0.5).map(|ns| ns as f64 / 1000.0)
     }
 
-    /// Reports each failover as a line, and judges.
+    /// Reports each failover as a line, and judges the run.
     pub(super) fn close(&self, report: &Report) -> Result<Value> {
         let rows = self.rows();
         for row in &rows {
@@ -160,11 +161,12 @@ impl Books {
         });
         ensure!(ledger.total_corrupted() == 0, "corrupted frames: {detail}");
         ensure!(lost_at_least == 0, "frames that were accepted from the guest are lost: {detail}");
-        ensure!(self.unasked.is_empty(), "nobody caused these: {:?}; {detail}", self.unasked);
+        ensure!(self.unasked.is_empty(), "unexpected failovers: {:?}; {detail}", self.unasked);
         Ok(detail)
     }
 
-    /// The same, and judges the medians of each cause by its gate, less the machine's own stalls.
+    /// Like [`Self::close`], and also judges the median of each cause by its gate, after the
+    /// machine's own stalls are taken off.
     pub(super) fn close_within(
         &self,
         report: &Report,
@@ -193,8 +195,8 @@ fn micros(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1000.0
 }
 
-/// For how much of a span at least one processor stood still. The stalls are in order of their
-/// beginnings.
+/// Returns for how much of a span at least one processor stood still. The stalls must be in order
+/// of their beginnings.
 fn stalled_ns(stalls: &[Stall], from_ns: u64, to_ns: u64) -> u64 {
     let (mut total_ns, mut until_ns) = (0, from_ns);
     for stall in stalls.iter().filter(|stall| stall.overlaps(from_ns, to_ns)) {
