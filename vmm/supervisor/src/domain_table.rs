@@ -148,8 +148,8 @@ impl DomainTable {
     }
 
     /// Keeps the newest life of a domain, for readers.
-    pub(super) fn keep_probe(&self, index: usize, probe: LifeView) {
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(probe);
+    pub(super) fn show_life(&self, index: usize, view: LifeView) {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(view);
     }
 
     /// The newest life of a domain.

@@ -350,8 +350,8 @@ impl Failover {
         self.lock_table()[id.index()].life.clone()
     }
 
-    pub(super) fn keep_probe(&self, id: DomainId, probe: LifeView) {
-        self.table.keep_probe(id.index(), probe);
+    pub(super) fn show_life(&self, id: DomainId, view: LifeView) {
+        self.table.show_life(id.index(), view);
     }
 
     /// Remembers that a NIC's link came or went, to find links that flap. If a failover follows, it

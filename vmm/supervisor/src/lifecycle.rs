@@ -31,7 +31,7 @@ impl Failover {
 
     /// Enters the life that the rebuild thread has started.
     pub(super) fn enter_life(&self, id: DomainId, life: LifeHandle) {
-        self.keep_probe(id, life.view());
+        self.show_life(id, life.view());
         self.lock_table()[id.index()].life = Some(life);
     }
 

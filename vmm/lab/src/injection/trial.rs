@@ -129,10 +129,10 @@ impl<'a> Watch<'a> {
     }
 
     fn sample(&mut self) {
-        let sprung_ns = self.life.fault_reached_ns();
-        if self.seen.activated_ns.is_none() && sprung_ns != 0 {
-            self.seen.activated_ns = Some(sprung_ns);
-            self.disturbed_ns = sprung_ns;
+        let reached_ns = self.life.fault_reached_ns();
+        if self.seen.activated_ns.is_none() && reached_ns != 0 {
+            self.seen.activated_ns = Some(reached_ns);
+            self.disturbed_ns = reached_ns;
         }
         let now_ns = monotonic_ns();
         if self.under_test.silent_ns(now_ns) > self.under_test.clean_gap_ns() {

@@ -33,7 +33,8 @@ const PACE_FRAMES: usize = 2;
 /// How the guests are announced after a takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceConfig {
-    /// When announcements follow the first, which goes at once; ascending, at most [`MAX_ANNOUNCE_AGAIN`].
+    /// When announcements follow the first, which goes at once; ascending, at most
+    /// [`MAX_ANNOUNCE_AGAIN`].
     pub again: Vec<Duration>,
 }
 

@@ -85,7 +85,7 @@ fn costs_of_a_life() {
     let faults = (1..=50).map(|epoch| fault_latency(&stage, epoch)).collect();
     println!("entry into faulty code to failed()  {}", median_max_us(faults));
     let pauses = (51..=100).map(|epoch| pause_latency(&stage, epoch)).collect();
-    println!("expel() to out of the guest         {}", median_max_us(pauses));
+    println!("force_out() to out of the guest     {}", median_max_us(pauses));
     let life = start(&stage, echo(), 101, &Arc::default());
     let wakes = (0..100).map(|_| wake_latency(&stage, &life)).collect();
     println!("kick to the domain's NOTIFY         {}", median_max_us(wakes));
