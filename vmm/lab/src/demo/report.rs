@@ -225,8 +225,13 @@ impl Report {
 
     /// Which limit the interruptions are over, if any.
     fn over_limit(&self, limits: Limits) -> Option<String> {
+        let stall_free_us = stall_free_us(&self.failovers);
+        let is_limited = limits.max_interruption_ms.or(limits.max_median_interruption_ms).is_some();
+        if is_limited && stall_free_us.is_empty() {
+            return Some("the machine stood still in every interruption: none to judge".into());
+        }
         if let Some(limit_ms) = limits.max_interruption_ms {
-            let worst_ms = stall_free_us(&self.failovers).last().map_or(0.0, |us| us / 1000.0);
+            let worst_ms = stall_free_us.last().map_or(0.0, |us| us / 1000.0);
             if worst_ms > limit_ms {
                 return Some(format!(
                     "an interruption of {worst_ms:.2} ms is over the limit of {limit_ms} ms"
@@ -234,12 +239,7 @@ impl Report {
             }
         }
         let limit_ms = limits.max_median_interruption_ms?;
-        let Some(median_us) = self.stall_free_median_us else {
-            return Some(
-                "the machine stood still in every interruption: no median to judge".into(),
-            );
-        };
-        let median_ms = median_us / 1000.0;
+        let median_ms = self.stall_free_median_us? / 1000.0;
         (median_ms > limit_ms).then(|| {
             format!(
                 "the median interruption of {median_ms:.2} ms is over the limit of {limit_ms} ms"
