@@ -1,12 +1,14 @@
 //! What goes to standard error: text for people, or one JSON object a line.
 
 use std::fmt::Arguments;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing::Level;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The shape of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -23,31 +25,29 @@ static AS_JSON: AtomicBool = AtomicBool::new(false);
 /// Environment variable with the level, or with levels by module.
 const LEVELS: &str = "WARMSPARE_LOG";
 /// The level of every module for which the variable names none.
-const DEFAULT_LEVEL: &str = "warn";
+const DEFAULT_LEVEL: Level = Level::WARN;
 /// Target of notices, which are told at every level.
-const NOTICES: &str = "warmspare::notice=info";
+const NOTICES: &str = "warmspare::notice";
 
 /// Begins to log. Called once, at the start of the program.
 pub(crate) fn init(format: LogFormat) {
     let wanted = std::env::var(LEVELS).unwrap_or_default();
     let (levels, mistake) = match filter(&wanted) {
         Ok(levels) => (levels, None),
-        Err(error) => (EnvFilter::new(DEFAULT_LEVEL), Some(error)),
+        Err(error) => (Targets::new().with_default(DEFAULT_LEVEL), Some(error)),
     };
-    let base = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    // The levels are those of `levels`.
+    let base = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(Level::TRACE);
     match format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
-            base.with_target(false).with_ansi(colours).with_env_filter(levels).init();
+            base.with_target(false).with_ansi(colours).finish().with(levels).init();
         }
         LogFormat::Json => {
             AS_JSON.store(true, Ordering::Relaxed);
             // In text, notices are printed at every level, too.
-            let levels = match NOTICES.parse() {
-                Ok(notices) => levels.add_directive(notices),
-                Err(_) => levels,
-            };
-            base.json().with_env_filter(levels).init();
+            let levels = levels.with_target(NOTICES, Level::INFO);
+            base.json().finish().with(levels).init();
         }
     }
     if let Some(error) = mistake {
@@ -57,14 +57,17 @@ pub(crate) fn init(format: LogFormat) {
 
 /// The filter for a value of the variable: comma-separated levels, or modules with levels. What it
 /// says goes before the default level.
-fn filter(wanted: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(format!("{DEFAULT_LEVEL},{wanted}"))
+fn filter(wanted: &str) -> Result<Targets, ParseError> {
+    match wanted.trim() {
+        "" => Ok(Targets::new().with_default(DEFAULT_LEVEL)),
+        wanted => format!("{DEFAULT_LEVEL},{wanted}").parse(),
+    }
 }
 
 /// Tells the user who started the program something, on standard error.
 pub(crate) fn tell(what: Arguments<'_>) {
     match AS_JSON.load(Ordering::Relaxed) {
-        true => tracing::info!(target: "warmspare::notice", "{what}"),
+        true => tracing::info!(target: NOTICES, "{what}"),
         false => eprintln!("warmspare: {what}"),
     }
 }
@@ -72,7 +75,7 @@ pub(crate) fn tell(what: Arguments<'_>) {
 /// Tells why the program ends.
 pub(crate) fn failure(why: &str) {
     match AS_JSON.load(Ordering::Relaxed) {
-        true => tracing::error!(target: "warmspare::notice", "{why}"),
+        true => tracing::error!(target: NOTICES, "{why}"),
         false => eprintln!("warmspare: {why}"),
     }
 }
@@ -85,7 +88,7 @@ pub(crate) use notice;
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
+    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -115,8 +118,9 @@ mod tests {
         let writer = output.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
-            .with_env_filter(filter(wanted).unwrap())
-            .finish();
+            .with_max_level(Level::TRACE)
+            .finish()
+            .with(filter(wanted).unwrap());
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!(target: "switchboard::vhost_user::session", "request");
             tracing::debug!(target: "switchboard::worker", "detail");

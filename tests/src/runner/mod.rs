@@ -25,7 +25,7 @@ fn parts(kvm: bool) -> Vec<Part> {
     let mut parts = common_parts();
     let model = parts.pop();
     if kvm {
-        parts.push(Part::cargo("tests", minutes(10), &["test", "--workspace", "--release"]));
+        parts.push(tests());
         parts.extend(model);
         parts.extend(kvm_parts());
         parts.push(xtask("nested", minutes(14), &["nested"]));
@@ -37,13 +37,19 @@ fn parts(kvm: bool) -> Vec<Part> {
     parts
 }
 
+/// All tests; the workspace has no examples in its documentation that would have to run.
+fn tests() -> Part {
+    let arguments = ["test", "--workspace", "--release", "--all-targets"];
+    Part::cargo("tests", minutes(10), &arguments)
+}
+
 /// The tests that run no micro-VM. Packages without micro-VM tests share one part. Each package
 /// that also has micro-VM tests gets its own part, since cargo applies one test filter to all
 /// packages.
 fn tests_without_kvm() -> Vec<Part> {
     let excluded: Vec<_> =
         PACKAGES.iter().flat_map(|package| ["--exclude", package.name]).collect();
-    let whole = Part::cargo("tests", minutes(10), &["test", "--workspace", "--release"]);
+    let whole = tests();
     let filtered = PACKAGES.iter().map(|package| {
         let skipped: Vec<_> = package.need_kvm.iter().flat_map(|name| ["--skip", name]).collect();
         let name = format!("tests of {}", package.name);
@@ -78,8 +84,12 @@ fn common_parts() -> Vec<Part> {
     let warnings = ["-D", "warnings"];
     vec![
         Part::cargo("format", minutes(1), &["fmt", "--all", "--check"]),
-        Part::cargo("lints", minutes(8), &["clippy", "--workspace", "--all-targets", "--"])
-            .with(&warnings),
+        Part::cargo(
+            "lints",
+            minutes(8),
+            &["clippy", "--workspace", "--release", "--all-targets", "--"],
+        )
+        .with(&warnings),
         Part::cargo("build", minutes(10), &["build", "--workspace", "--release"]),
         xtask("structure", minutes(1), &["structure"]),
         Part::cargo("ring-model", minutes(4), &["test", "--release", "-p", "shared-ring", "loom"])
