@@ -76,3 +76,37 @@ pub fn lines() -> Vec<String> {
         TESTS.iter().map(|(name, why)| format!("tests with `{name}` in their names: {why}"));
     modules.chain(programs).chain(tests).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Adds the lines that begin functions in this folder's files.
+    fn functions(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                functions(&path, found);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            found.extend(text.lines().filter(|line| line.contains("fn ")).map(str::to_owned));
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_exists() {
+        let folder = crate::workspace().join("tests/tests");
+        for (program, _) in PROGRAMS {
+            assert!(folder.join(format!("{program}.rs")).is_file(), "{program}");
+        }
+        let mut found = Vec::new();
+        functions(&folder, &mut found);
+        for (name, _) in TESTS {
+            assert!(found.iter().any(|line| line.contains(name)), "no test's name has `{name}`");
+        }
+    }
+}

@@ -177,7 +177,7 @@ pub fn run(args: &LinuxGuestArgs) -> Result<()> {
             continue;
         }
         let outcome = step(&mut bench).and_then(|figures| {
-            bench.expect_nothing_unasked()?;
+            bench.expect_no_uncaused_failover()?;
             Ok(figures)
         });
         println!("{}", line(name, &outcome));

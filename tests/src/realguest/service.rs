@@ -61,20 +61,20 @@ impl InProcess {
     /// fault was injected.
     pub(crate) fn settle(&self) -> Result<()> {
         self.wait_redundant()?;
-        self.expect_nothing_unasked()
+        self.expect_no_uncaused_failover()
     }
 
     /// Checks that no domain has failed since the events were last read.
     ///
     /// # Errors
     /// A domain has failed although no fault was injected.
-    pub(crate) fn expect_nothing_unasked(&self) -> Result<()> {
+    pub(crate) fn expect_no_uncaused_failover(&self) -> Result<()> {
         let failovers = self.system.events().try_iter().filter_map(|event| match event {
             Event::Failover(report) => Some(evidence(&report)),
             _ => None,
         });
-        let unasked: Vec<_> = failovers.collect();
-        ensure!(unasked.is_empty(), "unexpected failovers: {}", unasked.join("; "));
+        let uncaused: Vec<_> = failovers.collect();
+        ensure!(uncaused.is_empty(), "unexpected failovers: {}", uncaused.join("; "));
         Ok(())
     }
 

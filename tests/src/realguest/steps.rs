@@ -103,8 +103,8 @@ impl<'a> Bench<'a> {
     }
 
     /// Checks that no domain has failed since the last fault.
-    pub(super) fn expect_nothing_unasked(&self) -> Result<()> {
-        self.service.as_ref().map_or(Ok(()), InProcess::expect_nothing_unasked)
+    pub(super) fn expect_no_uncaused_failover(&self) -> Result<()> {
+        self.service.as_ref().map_or(Ok(()), InProcess::expect_no_uncaused_failover)
     }
 
     fn booted(&mut self) -> Result<Value> {

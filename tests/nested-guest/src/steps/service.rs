@@ -22,7 +22,7 @@ use crate::wire::SenderWire;
 
 /// Time between two wakes of the threads that notice stalls: a wake costs each processor a fifth of
 /// a millisecond here.
-const STALL_LOOK: Duration = Duration::from_millis(2);
+const WITNESS_PERIOD: Duration = Duration::from_millis(2);
 /// Time between two datagrams, unless a step sets another.
 pub(super) const PERIOD: Duration = Duration::from_millis(1);
 /// How long a wait lasts before it fails. This is no promise about the product: a machine under
@@ -30,7 +30,7 @@ pub(super) const PERIOD: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Number of samples, a millisecond apart, that a wait takes before it fails, however long that is:
 /// if others use the processors too, the machine may have run for a tenth of the time that passed.
-const PATIENT_LOOKS: u32 = 10_000;
+const MIN_SAMPLES: u32 = 10_000;
 /// Number of drills that are tried before a fault: the machine may stand still during one, or a
 /// failover without an injected fault may come in between.
 const DRILLS: usize = 3;
@@ -98,16 +98,18 @@ pub(super) struct Service<'a> {
     witness: Witness,
     outcomes: Vec<Outcome>,
     /// Failovers without an injected fault.
-    unasked: Vec<String>,
+    uncaused: Vec<String>,
     /// Round trips of the drills before the faults.
     drills_us: Vec<f64>,
+    /// Drills before the faults that did not pass, and what each said.
+    drills_failed: Vec<String>,
     first_echo_ms: f64,
 }
 
 impl<'a> Service<'a> {
     /// Starts the service and waits for the first echo.
     pub(super) fn start(report: &'a Report, setup: &Setup) -> Result<Self> {
-        let (witness, began) = (Witness::spawn_each(STALL_LOOK)?, Instant::now());
+        let (witness, began) = (Witness::spawn_each(WITNESS_PERIOD)?, Instant::now());
         let topology = setup.topology();
         let system = System::start(&topology, &mut Wires::default())?;
         let app = &topology.apps[0];
@@ -127,8 +129,9 @@ impl<'a> Service<'a> {
             system,
             witness,
             outcomes: Vec::new(),
-            unasked: Vec::new(),
+            uncaused: Vec::new(),
             drills_us: Vec::new(),
+            drills_failed: Vec::new(),
             first_echo_ms: 0.0,
         };
         service.wait("the first echo", |s| {
@@ -140,13 +143,13 @@ impl<'a> Service<'a> {
 
     pub(super) fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> Result<()> {
         let end = Instant::now() + PATIENCE;
-        let mut looks = 0;
+        let mut samples = 0;
         while !holds(self) {
-            looks += 1;
+            samples += 1;
             if let Some(why) = self.app.failure() {
                 bail!("waited for {what}, and the application guest ended: {why}");
             }
-            if Instant::now() > end && looks > PATIENT_LOOKS {
+            if Instant::now() > end && samples > MIN_SAMPLES {
                 let events: Vec<_> = self.system.events().try_iter().collect();
                 let state = self.describe();
                 bail!("waited in vain for {what}; events: {events:?}; {state}");
@@ -161,7 +164,7 @@ impl<'a> Service<'a> {
         let faults: Vec<_> =
             self.outcomes.iter().map(|outcome| (outcome.injected, outcome.site)).collect();
         let scene = super::scene::describe(&self.system, &self.app);
-        format!("faults: {faults:?}; unexpected failovers: {:?}; {scene}", self.unasked)
+        format!("faults: {faults:?}; unexpected failovers: {:?}; {scene}", self.uncaused)
     }
 
     pub(super) fn wait_whole(&self) -> Result<()> {
@@ -196,18 +199,17 @@ impl<'a> Service<'a> {
         if self.policy != Policy::FastSpare {
             return Ok(());
         }
-        let mut failed = Vec::new();
-        while failed.len() < DRILLS {
+        for _ in 0..DRILLS {
             self.wait_whole()?;
             match self.system.failover().drill(None) {
                 Ok(report) if report.passed() => {
                     self.drills_us.push(report.round_trip_ns as f64 / 1000.0);
                     return Ok(());
                 }
-                other => failed.push(other),
+                other => self.drills_failed.push(format!("{other:?}")),
             }
         }
-        bail!("no standby passes its drill: {failed:?}")
+        bail!("no standby passes its drill: {:?}", self.drills_failed)
     }
 
     /// Waits until frames from the guest arrive again: that is what recovery means, not a domain's
@@ -264,7 +266,7 @@ impl<'a> Service<'a> {
         let struck_ns = injected_ns.max(life.fault_reached_ns());
         drop(life);
         let spare = self.policy != Policy::Reboot;
-        if report.record.to.is_none() && spare && self.unasked.is_empty() {
+        if report.record.to.is_none() && spare && self.uncaused.is_empty() {
             bail!("no domain took over: {report:?}");
         }
         if injected != Cause::Link.name() {
@@ -279,7 +281,7 @@ impl<'a> Service<'a> {
     fn drain_events(&mut self) {
         for event in self.system.events().try_iter() {
             if let Event::Failover(report) = &event {
-                self.unasked.push(evidence(report));
+                self.uncaused.push(evidence(report));
             }
         }
     }
@@ -295,7 +297,7 @@ impl<'a> Service<'a> {
                 {
                     return Ok(*report);
                 }
-                Event::Failover(report) => self.unasked.push(evidence(&report)),
+                Event::Failover(report) => self.uncaused.push(evidence(&report)),
                 Event::BuildFailed { reason, given_up: true, .. } => {
                     bail!("a domain could not be built: {reason}")
                 }
@@ -316,8 +318,9 @@ impl<'a> Service<'a> {
         Ok(Outcomes {
             policy: self.policy,
             outcomes: std::mem::take(&mut self.outcomes),
-            unasked: std::mem::take(&mut self.unasked),
+            uncaused: std::mem::take(&mut self.uncaused),
             drills_us: std::mem::take(&mut self.drills_us),
+            drills_failed: std::mem::take(&mut self.drills_failed),
             stalls: self.witness.stalls(),
             ledger,
             accepted: self.app.report().datagrams_echoed,
