@@ -1,5 +1,6 @@
 //! Integration tests of warmspare, and the runner behind `cargo xtask`.
 
+pub mod bad_day;
 pub mod bench;
 pub mod browser;
 pub mod campaign;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use warmspare_tests::{bench, campaign, man, nested, realguest, runner, structure};
+use warmspare_tests::{bad_day, bench, campaign, man, nested, realguest, runner, structure};
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", about = "Test, measure and build warmspare")]
@@ -38,6 +38,8 @@ enum Command {
     Structure,
     /// Run the smoke campaign of fault injection, and judge it
     Campaign,
+    /// Run the program under traffic while everything around it goes wrong: disk, logs, TAPs, clock
+    BadDay(bad_day::BadDayArgs),
     /// Boot Linux under QEMU on a vhost-user socket behind a Linux bridge, and crash its driver
     LinuxGuest(realguest::LinuxGuestArgs),
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Nested(args) => nested::run(&args),
         Command::Structure => structure::check(),
         Command::Campaign => campaign::run(),
+        Command::BadDay(args) => bad_day::run(&args),
         Command::LinuxGuest(args) => realguest::run(&args),
     };
     match done {
