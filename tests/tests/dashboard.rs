@@ -159,6 +159,12 @@ fn a_lost_connection_is_said_and_nothing_is_claimed() {
         "return document.getElementById('connection').dataset.state === 'lost'",
     );
     assert_eq!(stage.text("#word"), "Unknown");
+    // Neither the word nor what it stands on is in a colour that says how things are.
+    let colours = "const at = (it) => getComputedStyle(document.querySelector(it)); \
+        const plain = at('#path').color; const card = at('section:not(#verdict)').backgroundColor; \
+        return [at('#verdict').backgroundColor === card, at('#word').color === plain].join()";
+    assert_eq!(stage.browser.run(colours), "true,true");
+    assert!(stage.text("title").starts_with("unknown"), "{}", stage.text("title"));
     assert!(stage.text("#lost").contains("No connection to warmspare"));
 }
 

@@ -142,12 +142,22 @@ pub trait Nic: Send + Sync {
         false
     }
 
-    /// Forgets the stamp of [`Self::first_sent_ns`].
+    /// Forgets the stamp of [`Self::first_sent_ns`], and frames that were refused: the NIC begins
+    /// to serve.
     fn arm_first_sent(&self);
 
     /// When the first frame after [`Self::arm_first_sent`] left, in `CLOCK_MONOTONIC` nanoseconds;
     /// `None` if none did, or the NIC cannot tell.
     fn first_sent_ns(&self) -> Option<u64>;
+
+    /// When the oldest frame arrived that nobody got: it is in a descriptor behind the `published`
+    /// ones (modulo 2^32) that the driver has passed on, or the NIC could not take it in since it
+    /// last took one. `CLOCK_MONOTONIC` nanoseconds; `None` if there is none, or the NIC cannot
+    /// tell: hardware keeps no such stamps. On the failover path: a few loads.
+    fn unpublished_since_ns(&self, published: u32) -> Option<u64> {
+        let _ = published;
+        None
+    }
 
     /// Increases with every sign of life of the NIC's engine; 0 where the NIC is hardware.
     fn progress(&self) -> u64;

@@ -115,6 +115,10 @@ pub enum Event {
 pub struct FailoverReport {
     /// What was known at the verdict.
     pub record: FailoverRecord,
+    /// Since when the guests have felt the failure, `CLOCK_MONOTONIC` nanoseconds: the oldest thing
+    /// that the failed domain left undone, a frame that it was given and its NIC did not send or one
+    /// that its NIC received and nobody published; if there is none, the verdict.
+    pub felt_ns: u64,
     /// When the spare's first frame left its NIC, if one did and the NIC can tell.
     pub first_sent_ns: Option<u64>,
     /// Frames that were sent again through the spare.

@@ -136,6 +136,8 @@ impl Failover {
         let to = self.replace_failed(&mut table, from, was_active, verdict_ns);
         let released_ns = monotonic_ns();
         drop(table);
+        // Of one NIC for all domains, this has to come before the successor's driver attaches it.
+        let unpublished_ns = self.domain(from).unpublished_since_ns().filter(|_| was_active);
         self.send_failure(FailoverRecord {
             from,
             epoch,
@@ -143,6 +145,7 @@ impl Failover {
             to,
             verdict,
             entered_ns,
+            unpublished_ns,
             verdict_ns,
             released_ns,
         });

@@ -25,8 +25,10 @@ impl FailureRecorder<'_> {
         let takeover = record.to.map(|_| self.takeover_report(record.verdict_ns));
         let takeover = takeover.unwrap_or_default();
         let life = self.context.failover.life_of(self.domain.id());
+        let undone = [record.unpublished_ns, Some(takeover.oldest_ns).filter(|&at_ns| at_ns != 0)];
         let report = FailoverReport {
             record,
+            felt_ns: undone.into_iter().flatten().fold(record.verdict_ns, u64::min),
             first_sent_ns,
             resent: takeover.resent,
             poisoned: takeover.poisoned,

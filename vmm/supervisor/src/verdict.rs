@@ -79,6 +79,9 @@ pub struct FailoverRecord {
     pub verdict: Verdict,
     /// When the failed vCPU last entered the guest: the nearest stamp before the fault.
     pub entered_ns: u64,
+    /// When the oldest frame arrived that the failed domain's NIC had received, or could not take
+    /// in, and nobody had published; if there is one, and the NIC can tell.
+    pub unpublished_ns: Option<u64>,
     /// When the verdict was given.
     pub verdict_ns: u64,
     /// When the spare had been released.

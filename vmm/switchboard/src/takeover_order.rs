@@ -57,6 +57,9 @@ report! {
     done_ns,
     /// Frames of the failed domain that its NIC had sent after all.
     confirmed_late,
+    /// When the oldest frame that the failed domain was given and its NIC did not send was posted,
+    /// `CLOCK_MONOTONIC` nanoseconds; 0 if there was none.
+    oldest_ns,
     /// Frames published again.
     resent,
     /// Frames recognised as poison.

@@ -52,6 +52,9 @@ pub(crate) struct Settled {
     pub(crate) confirmed_late: u64,
     /// Frames recognised as poison.
     pub(crate) poisoned: u64,
+    /// When the oldest frame that the domain was given and its NIC did not send was posted,
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub(crate) oldest_ns: Option<u64>,
 }
 
 /// The transmit path's state.
@@ -231,16 +234,17 @@ impl TxPath {
         }
     }
 
-    /// Posts waiting frames to the domain that serves, as far as its ring has room.
+    /// Posts waiting frames to the domain that serves, as far as its ring has room. It is `now_ns`.
     ///
     /// # Errors
     /// The domain's cursor is impossible.
     pub(crate) fn post(
         &mut self,
         pair: &mut QueuePair,
+        now_ns: u64,
         counters: &Counters,
     ) -> Result<(), Violation> {
-        let again = self.pool.ledger.post(|entry| pair.post(entry))?;
+        let again = self.pool.ledger.post(now_ns, |entry| pair.post(entry))?;
         counters.tx_resent.add(again);
         Ok(())
     }
@@ -314,7 +318,8 @@ impl TxPath {
         let attached = pair.is_some_and(|pair| slot.is_attached(pair.epoch()));
         let ledger = &mut self.pool.ledger;
         let confirmed_late = self.confirmations.finish(&*slot.nic, attached, ledger, counters);
-        let Some(pair) = pair else { return Settled { confirmed_late, poisoned: 0 } };
+        let oldest_ns = ledger.oldest_posted_ns();
+        let Some(pair) = pair else { return Settled { confirmed_late, poisoned: 0, oldest_ns } };
         // A cursor that is impossible proves nothing: everything may have been in hand.
         let taken = pair.taken();
         let failed = ledger.fail(|cursor| match taken {
@@ -323,7 +328,7 @@ impl TxPath {
         });
         counters.tx_poisoned.add(failed.poisoned);
         counters.tx_left_behind.add(failed.left_behind);
-        Settled { confirmed_late, poisoned: failed.poisoned }
+        Settled { confirmed_late, poisoned: failed.poisoned, oldest_ns }
     }
 
     /// Copies poison into the quarantine.

@@ -27,6 +27,7 @@ mod run;
 mod session;
 
 pub use config::DemoConfig;
+pub use confusion::CauseSummary;
 pub use error::DemoError;
 pub use plan::{Operation, Plan};
 pub use report::{Limits, Report};

@@ -86,6 +86,18 @@ impl Outcome {
         }
     }
 
+    /// How long the service was interrupted by the VMM's own account, microseconds: what
+    /// `warmspare_interruption_seconds` is made of. Nothing where no domain failed, or where the NIC
+    /// of the successor does not tell when it first sent.
+    pub(super) fn metric_us(&self) -> Option<f64> {
+        let Recovery::Failover(report) = &self.recovery else { return None };
+        let served_ns = match report.record.to {
+            Some(_) => report.first_sent_ns?,
+            None => self.redundant_ns,
+        };
+        Some(micros(report.felt_ns, served_ns))
+    }
+
     /// From the verdict to the first frame of the domain that serves now, microseconds. In a
     /// planned switch, how long the guest's frames waited.
     pub(super) fn switch_us(&self) -> f64 {

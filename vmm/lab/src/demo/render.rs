@@ -16,7 +16,7 @@ impl Report {
     pub fn text(&self, limits: Limits) -> String {
         let mut out = String::new();
         table(&mut out, &self.failovers);
-        confusion::table(&mut out, &self.failovers);
+        confusion::table(&mut out, &self.causes);
         histogram(&mut out, &self.failovers);
         self.traffic_lines(&mut out);
         out.push_str(&self.verdict_line(limits));
@@ -99,14 +99,14 @@ fn table(out: &mut String, rows: &[FailoverRow]) {
     line(
         out,
         format_args!(
-            "  #  injected      site  found            from>to     detect     switch  interruption  lost  resent  spare again"
+            "  #  injected      site  found            from>to     detect     switch  interruption     metric  lost  resent  spare again"
         ),
     );
     for (n, row) in rows.iter().enumerate() {
         line(
             out,
             format_args!(
-                "{:>3}  {:<12}  {:<5} {:<15}  {:<9} {:>5.0} µs  {:>6.0} µs  {:>9.2} ms  {:>4}  {:>6}  {:>8.1} ms{}",
+                "{:>3}  {:<12}  {:<5} {:<15}  {:<9} {:>5.0} µs  {:>6.0} µs  {:>9.2} ms  {:>9}  {:>4}  {:>6}  {:>8.1} ms{}",
                 n + 1,
                 row.injected.name(),
                 row.site,
@@ -115,10 +115,14 @@ fn table(out: &mut String, rows: &[FailoverRow]) {
                 row.detect_us,
                 row.switch_us,
                 row.interruption_us / 1000.0,
+                confusion::millis(row.metric_us),
                 row.frames_lost,
                 row.frames_resent,
                 row.redundant_again_ms,
-                if row.machine_stalled { "  machine stalled" } else { "" },
+                match row.machine_stalled {
+                    true => format!("  machine stalled {:.1} ms", row.stalled_us / 1000.0),
+                    false => String::new(),
+                },
             ),
         );
     }

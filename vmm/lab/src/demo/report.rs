@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::confusion::CauseSummary;
 use super::outcome::{Outcome, Recovery, micros};
 use super::plan::Injection;
 use crate::traffic::{Gaps, Ledger, percentile};
 use microvm::domain::{DomainId, DomainSlot};
-use operate::observe::Stall;
+use operate::observe::{Stall, stalled_ns};
 use supervisor::topology::Policy;
 
 /// An interruption should be shorter than this, in microseconds.
@@ -50,6 +51,8 @@ pub struct Report {
     /// Median of the interruptions in which the machine did not stand still by itself, microseconds;
     /// nothing if it did in all of them.
     pub stall_free_median_us: Option<f64>,
+    /// What each injected cause did, and as what it was found.
+    pub causes: Vec<CauseSummary>,
     /// One row for each fault.
     pub failovers: Vec<FailoverRow>,
     /// What the redundancy costs.
@@ -93,6 +96,9 @@ pub struct FailoverRow {
     pub switch_us: f64,
     /// The longest time between successive echoes around the fault, at the sender.
     pub interruption_us: f64,
+    /// The same by the VMM's own account, as `warmspare_interruption_seconds` has it; nothing where
+    /// no domain failed.
+    pub metric_us: Option<f64>,
     /// Datagrams around the fault that were never echoed.
     pub frames_lost: u64,
     /// Frames that were sent again through the spare.
@@ -103,6 +109,8 @@ pub struct FailoverRow {
     pub redundant_again_ms: f64,
     /// Whether the machine itself stood still in this interruption.
     pub machine_stalled: bool,
+    /// How long the machine itself stood still in this interruption.
+    pub stalled_us: f64,
 }
 
 /// Memory, in KiB.
@@ -144,11 +152,13 @@ impl FailoverRow {
             detect_us: micros(fault_ns, verdict_ns),
             switch_us: outcome.switch_us(),
             interruption_us: micros(gap.from_ns, gap.to_ns),
+            metric_us: outcome.metric_us(),
             frames_lost: ledger.lost_between(fault_ns - UNDER_WAY_NS, after_ns),
             frames_resent,
             frames_salvaged,
             redundant_again_ms: micros(verdict_ns, outcome.redundant_ns) / 1000.0,
             machine_stalled: stalls.iter().any(|stall| stall.overlaps(gap.from_ns, gap.to_ns)),
+            stalled_us: micros(0, stalled_ns(stalls, gap.from_ns, gap.to_ns)),
         }
     }
 }

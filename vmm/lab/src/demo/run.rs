@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::DemoConfig;
+use super::confusion;
 use super::error::DemoError;
 use super::outcome::Outcome;
 use super::plan::{Injection, Plan};
@@ -82,6 +83,7 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
         first_echo_ms: (first_echo_ns - config.began_ns) as f64 / 1e6,
         traffic: Traffic::of(&ledger),
         stall_free_median_us: report::stall_free_median_us(&failovers),
+        causes: confusion::summaries(&failovers),
         failovers,
         memory: Memory::now(),
     })

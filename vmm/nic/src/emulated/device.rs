@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use super::arrivals::Arrivals;
 use super::boundary::Boundary;
 use super::dma::DmaWindow;
 use super::doorbell::Doorbell;
@@ -41,6 +42,7 @@ pub(super) struct Device {
     pub(super) stored: Stored,
     pub(super) filters: Filters,
     pub(super) statistics: Statistics,
+    pub(super) arrivals: Arrivals,
     pub(super) interrupts: Interrupts,
     pub(super) phy: Phy,
     pub(super) dma: DmaWindow,
@@ -79,6 +81,7 @@ impl Device {
             stored: Stored::new(),
             filters: Filters::new(),
             statistics: Statistics::new(),
+            arrivals: Arrivals::new(),
             interrupts: Interrupts::new(doorbell.clone())?,
             phy: Phy::new(),
             dma: DmaWindow::new(),

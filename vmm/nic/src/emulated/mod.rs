@@ -19,6 +19,7 @@
 //! wake-up, time stamps; packets that find no descriptor are lost at once, without a buffer on the
 //! chip; a negotiation takes half a second, a cable that is plugged in no time.
 
+mod arrivals;
 mod bar;
 mod boundary;
 mod cache;
@@ -240,10 +241,16 @@ impl Nic for EmulatedNic {
 
     fn arm_first_sent(&self) {
         self.device.first_sent_ns.store(0, Ordering::Release);
+        self.device.arrivals.forget_refused();
     }
 
     fn first_sent_ns(&self) -> Option<u64> {
         Some(self.device.first_sent_ns.load(Ordering::Acquire)).filter(|&stamp_ns| stamp_ns != 0)
+    }
+
+    fn unpublished_since_ns(&self, published: u32) -> Option<u64> {
+        let head = self.device.rx.position().head;
+        self.device.arrivals.oldest_ns(published, head.into())
     }
 
     fn progress(&self) -> u64 {

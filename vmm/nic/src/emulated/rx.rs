@@ -11,6 +11,7 @@ use super::queue::{Phase, Ring};
 use super::statistics::Counter;
 use crate::registers::{icr, queue, rctl};
 use crate::wire::MAX_FRAME_BYTES;
+use platform::clock::monotonic_ns;
 
 /// Frames of one turn: some 30 µs, and the transmit side does not wait longer for its turn.
 const BATCH: usize = 32;
@@ -45,12 +46,14 @@ pub(super) struct Received {
 pub(super) struct Receiver {
     cache: DescriptorCache<FETCHED>,
     frame: Box<[u8]>,
+    /// When the frames of this turn were found, `CLOCK_MONOTONIC` nanoseconds.
+    found_ns: u64,
 }
 
 impl Receiver {
     pub(super) fn new() -> Self {
         let frame = vec![0; MAX_FRAME_BYTES + FRAME_CHECK_BYTES].into_boxed_slice();
-        Self { cache: DescriptorCache::new(), frame }
+        Self { cache: DescriptorCache::new(), frame, found_ns: 0 }
     }
 
     /// Takes what is on the wire, and interrupts once, at the end: the driver's thread has a higher
@@ -60,6 +63,9 @@ impl Receiver {
         let (mut taken, mut wanted) = (0, false);
         while taken < BATCH {
             let Some(len) = device.wire.receive(&mut self.frame[..MAX_FRAME_BYTES]) else { break };
+            if taken == 0 {
+                self.found_ns = monotonic_ns();
+            }
             taken += 1;
             wanted |= matches!(self.accept(device, dma, len), Fate::Received);
         }
@@ -86,21 +92,31 @@ impl Receiver {
 
     fn accept(&mut self, device: &Device, dma: &DmaView<'_>, len: usize) -> Fate {
         let control = device.receive_control.load(Ordering::SeqCst);
-        if control & rctl::EN == 0 || !device.link_up() {
+        if !device.link_up() {
             return Fate::Dropped;
+        }
+        if control & rctl::EN == 0 {
+            return self.refuse(device);
         }
         let len = self.pad(len);
         device.statistics.count_seen(len);
         let frame = &self.frame[..len];
         let Some(destination) = frame.first_chunk::<6>() else { return Fate::Dropped };
         if !device.filters.pass(*destination, control) {
-            return Fate::Dropped;
+            // Frames for others are none that the guests miss.
+            return if *destination == device.mac { self.refuse(device) } else { Fate::Dropped };
         }
         if is_too_long(frame, control, device.longest_packet.load(Ordering::Acquire)) {
             device.statistics.count(Counter::Roc);
             return Fate::Dropped;
         }
         self.store(device, dma, len, control)
+    }
+
+    /// A frame that the guests miss cannot be taken in.
+    fn refuse(&self, device: &Device) -> Fate {
+        device.arrivals.refused(self.found_ns);
+        Fate::Dropped
     }
 
     fn pad(&mut self, len: usize) -> usize {
@@ -116,7 +132,7 @@ impl Receiver {
         self.cache.follow(position);
         if position.phase != Phase::Enabled || !device.may_master() {
             device.statistics.count(Counter::Mpc);
-            return Fate::Dropped;
+            return self.refuse(device);
         }
         let split = device.rx.split();
         if split >> queue::SRRCTL_TYPE_SHIFT & 7 != queue::TYPE_ADVANCED_ONE_BUFFER {
@@ -131,7 +147,7 @@ impl Receiver {
             device.statistics.count(Counter::Rnbc);
             device.statistics.count(Counter::Mpc);
             device.interrupts.raise_other(icr::RX_MISS);
-            return Fate::Dropped;
+            return self.refuse(device);
         }
         if !self.fill(device, dma, &ring, stored, buffer_bytes) {
             return Fate::Dropped;
@@ -170,7 +186,9 @@ impl Receiver {
             let is_last = (number + 1) * buffer_bytes >= len;
             let last = if is_last { END_OF_PACKET | report.status } else { 0 };
             let status = u64::from(DONE | last) | (part.len() as u64) << 32;
-            let address = ring.address(self.cache.head());
+            let descriptor = self.cache.head();
+            device.arrivals.received(descriptor, self.found_ns);
+            let address = ring.address(descriptor);
             let _ = dma.write_descriptor(address, [u64::from(report.kind), status]);
             self.cache.pop(ring);
             if !device.rx.advance(generation, self.cache.head()) {

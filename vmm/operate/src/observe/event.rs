@@ -236,7 +236,10 @@ pub struct FailoverView {
     pub outcome: FailoverOutcome,
     /// How long each step of the failover took.
     pub phases: Phases,
-    /// How long the service was interrupted, if it was and has gone on since.
+    /// How long the service was interrupted, if it was and has gone on since: from the oldest frame
+    /// that the failed domain left undone (one that it was given and its NIC did not send, or one
+    /// that its NIC received and nobody published), or else the verdict, to the first frame of its
+    /// successor. The phases do not add up to it.
     pub interruption_us: Option<f64>,
     /// Frames sent again through the spare.
     pub resent: u64,

@@ -27,6 +27,8 @@ pub(crate) struct PhaseHistogram {
 /// A failure that is kept in full.
 #[derive(Debug)]
 struct Kept {
+    /// Since when the guests had felt the failure.
+    felt_ns: u64,
     verdict_ns: u64,
     view: FailoverView,
 }
@@ -60,14 +62,14 @@ impl FailureRecords {
         let outcome = outcome_of(&facts);
         let phases = phases_of(&facts);
         let interruption_us =
-            facts.first_sent_ns.map(|sent_ns| micros_between(facts.entered_ns, sent_ns));
+            facts.first_sent_ns.map(|sent_ns| micros_between(facts.felt_ns, sent_ns));
         self.total += 1;
         *self.counts.entry(CountKey { cause: facts.cause, outcome }).or_default() += 1;
         self.add_phase("detect", facts.cause, Some(phases.detect_us));
         self.add_phase("release", facts.cause, phases.release_us);
         self.add_phase("first-frame", facts.cause, phases.first_frame_us);
         self.add_interruption(facts.cause, interruption_us);
-        let verdict_ns = facts.verdict_ns;
+        let (felt_ns, verdict_ns) = (facts.felt_ns, facts.verdict_ns);
         let view = FailoverView {
             number: self.total,
             verdict_time: wall_clock::at(verdict_ns),
@@ -88,7 +90,7 @@ impl FailureRecords {
         if self.newest.len() == KEPT_FAILOVERS {
             self.newest.pop_front();
         }
-        self.newest.push_back(Kept { verdict_ns, view: view.clone() });
+        self.newest.push_back(Kept { felt_ns, verdict_ns, view: view.clone() });
         view
     }
 
@@ -103,7 +105,7 @@ impl FailureRecords {
         view.phases.rebuild_us = Some(rebuild_us);
         let restarted = view.outcome == FailoverOutcome::NoSpare && role == RoleState::Active;
         if restarted {
-            view.interruption_us = Some(view.phases.detect_us + rebuild_us);
+            view.interruption_us = Some(micros_between(kept.felt_ns, at_ns));
         }
         let interruption_us = view.interruption_us.filter(|_| restarted);
         let cause = view.cause.clone();

@@ -55,7 +55,8 @@ fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
         let labels = [("phase", durations.phase), ("cause", durations.cause)];
         out.histogram(&labels, &durations.histogram);
     }
-    let help = "From the last vCPU entry of a failed domain to the first frame of its successor.";
+    let help = "From the oldest work that a failed domain left undone, or else the verdict, to the \
+                first frame of its successor.";
     out.family("warmspare_interruption_seconds", Kind::Histogram, help);
     for (cause, histogram) in observer.recorder.interruption_histograms() {
         out.histogram(&[("cause", cause)], &histogram);

@@ -38,7 +38,7 @@ pub use snapshot::{
     DomainView, FailoverCount, InterruptionView, NicView, Rates, RingDepths, Snapshot,
 };
 pub use wall_clock::wall_clock_now;
-pub use witness::{Stall, Witness};
+pub use witness::{Stall, Witness, stalled_ns};
 
 pub(crate) use observer::Observer;
 pub(crate) use received_event::ReceivedEvent;

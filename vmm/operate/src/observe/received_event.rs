@@ -169,6 +169,7 @@ pub(crate) struct FailoverFacts {
     pub(crate) cause: &'static str,
     pub(crate) evidence: String,
     pub(crate) entered_ns: u64,
+    pub(crate) felt_ns: u64,
     pub(crate) verdict_ns: u64,
     pub(crate) released_ns: u64,
     pub(crate) first_sent_ns: Option<u64>,

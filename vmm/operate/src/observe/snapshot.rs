@@ -126,8 +126,9 @@ pub struct FailoverCount {
     pub count: u64,
 }
 
-/// Interruptions as the VMM sees them: from the last entry of the failed domain's vCPU into its
-/// guest to the first frame that its successor's NIC sent; without a spare, to the restart.
+/// Interruptions as the VMM sees them: from the oldest frame that the failed domain left undone, or
+/// else the verdict, to the first frame that its successor's NIC sent; without a spare, to the
+/// restart.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct InterruptionView {
     /// Upper edges of the buckets, inclusive.

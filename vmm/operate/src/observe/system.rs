@@ -217,6 +217,7 @@ fn facts(report: &FailoverReport, name: impl Fn(DomainId) -> String) -> Failover
         cause: record.verdict.cause(),
         evidence: record.verdict.to_string(),
         entered_ns: record.entered_ns,
+        felt_ns: report.felt_ns,
         verdict_ns: record.verdict_ns,
         released_ns: record.released_ns,
         first_sent_ns: report.first_sent_ns,

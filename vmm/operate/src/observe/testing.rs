@@ -89,6 +89,7 @@ impl FakeSystem {
                 cause,
                 evidence: "invalid opcode at 0x41234 <domain_rx_path+0x14>".into(),
                 entered_ns: now_ns - detect_us * 1000,
+                felt_ns: now_ns - detect_us * 1000,
                 verdict_ns: now_ns,
                 released_ns: now_ns + 60_000,
                 first_sent_ns: Some(now_ns + 310_000),

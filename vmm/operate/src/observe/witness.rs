@@ -48,6 +48,18 @@ impl Stall {
     }
 }
 
+/// How much of a span of time was stall, nanoseconds. The stalls are of all processors, oldest
+/// first; where several stood still at once, that time counts once.
+pub fn stalled_ns(stalls: &[Stall], from_ns: u64, to_ns: u64) -> u64 {
+    let (mut total_ns, mut until_ns) = (0, from_ns);
+    for stall in stalls.iter().filter(|stall| stall.overlaps(from_ns, to_ns)) {
+        let (begin_ns, end_ns) = (stall.due_ns.max(until_ns), stall.woke_ns.min(to_ns));
+        total_ns += end_ns.saturating_sub(begin_ns);
+        until_ns = until_ns.max(end_ns);
+    }
+    total_ns
+}
+
 /// The running witness; its threads end when it is dropped.
 pub struct Witness {
     stalls: Arc<Mutex<Vec<Stall>>>,
@@ -115,5 +127,18 @@ fn watch(period: Duration, stalls: &Mutex<Vec<Stall>>, stop: &AtomicBool) {
             }
         }
         due_ns = woke_ns + period_ns;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stalls_of_two_processors_at_once_count_once_and_only_within_the_span() {
+        let stall = |due_ns, woke_ns| Stall { due_ns, woke_ns };
+        let stalls = [stall(0, 40), stall(30, 50), stall(70, 200)];
+        assert_eq!(stalled_ns(&stalls, 10, 100), 40 + 30);
+        assert_eq!(stalled_ns(&stalls, 50, 70), 0);
     }
 }

@@ -93,7 +93,7 @@ impl DataPath {
     }
 
     /// From the guests to the serving domain. Returns true if anything was taken.
-    pub(super) fn transmit(&mut self, serving: &Serving) -> bool {
+    pub(super) fn transmit(&mut self, serving: &Serving, now_ns: u64) -> bool {
         let Self { domains, guests, tx, announcer, shared, .. } = self;
         let counters = &shared.counters;
         let mut side = GuestSide { guests, announcer, counters };
@@ -103,7 +103,7 @@ impl DataPath {
         if !serving.is_draining() {
             taken += tx.take_in_turn(&mut side);
         }
-        let posted = tx.post(pair, counters);
+        let posted = tx.post(pair, now_ns, counters);
         self.report(Some(domain), posted);
         taken > 0
     }

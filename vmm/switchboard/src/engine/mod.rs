@@ -79,7 +79,7 @@ impl Engine {
         handover.advance(serving, path, now_ns);
         drains.finish(serving, path, now_ns);
         path.tick(serving, now_ns);
-        let sent = path.transmit(serving);
+        let sent = path.transmit(serving, now_ns);
         let received = path.receive(serving);
         drills.answer(serving, path);
         path.watch_silent(serving);

@@ -34,7 +34,7 @@ pub(super) fn activate(
     if !path.begin(serving, domain, epoch) {
         return Err(Refused::NotInstalled);
     }
-    path.publish_all(domain);
+    path.publish_all(domain, monotonic_ns());
     Ok(())
 }
 
@@ -87,8 +87,9 @@ pub(super) fn take_over(
     // Copies of what both received in a handover are recognised for a while yet.
     path.end_overlap(now_ns);
     if let (Some(failed), false) = (failed, serves) {
-        let Settled { confirmed_late, poisoned } = path.settle(serving, failed);
+        let Settled { confirmed_late, poisoned, oldest_ns } = path.settle(serving, failed);
         (report.confirmed_late, report.poisoned) = (confirmed_late, poisoned);
+        report.oldest_ns = oldest_ns.unwrap_or(0);
     }
     let accepted = serves || failed != Some(to) && path.begin(serving, to, order.epoch);
     report.refused = u64::from(!accepted);

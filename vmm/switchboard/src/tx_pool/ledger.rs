@@ -42,12 +42,23 @@ pub(crate) struct Failed {
     pub(crate) left_behind: u64,
 }
 
+/// Frames that were posted at the same time.
+struct Batch {
+    /// Cursor of the first entry.
+    cursor: u32,
+    /// When they were posted, `CLOCK_MONOTONIC` nanoseconds.
+    at_ns: u64,
+}
+
 /// The pool's ledger: plain data, apart from the pool's memory. It has one writer, the
 /// switchboard's thread through the transmit path. Nothing in it allocates after [`TxLedger::new`].
 pub(crate) struct TxLedger {
     buffers: Box<[Buffer; TX_BUFFERS]>,
     free: Vec<u16>,
     line: VecDeque<u16>,
+    /// When what stands in `line` was posted, oldest first. A stamp for each batch costs a frame
+    /// nothing.
+    batches: VecDeque<Batch>,
     /// Buffers at the tail of `line` that wait to be posted.
     waiting: usize,
     /// Frames in `line`.
@@ -72,6 +83,8 @@ impl TxLedger {
             buffers: Box::new([Buffer::default(); TX_BUFFERS]),
             free: (0..FIRST_RESERVED).rev().collect(),
             line: VecDeque::with_capacity(TX_BUFFERS),
+            // Each has a buffer in line, but for the one that is about to be forgotten.
+            batches: VecDeque::with_capacity(TX_BUFFERS + 1),
             waiting: 0,
             frames: 0,
             claimed: 0,
@@ -187,16 +200,19 @@ impl TxLedger {
     }
 
     /// Hands all waiting buffers to `push`, in order, until it has no room for one (`None`); it
-    /// returns the cursor of the entry. Returns how many of the frames had been posted before.
+    /// returns the cursor of the entry. It is `now_ns`. Returns how many of the frames had been
+    /// posted before.
     ///
     /// # Errors
     /// As `push` says.
     #[inline]
     pub(crate) fn post(
         &mut self,
+        now_ns: u64,
         mut push: impl FnMut(Entry) -> Result<Option<u32>, Violation>,
     ) -> Result<u64, Violation> {
         let mut again = 0;
+        let start = self.line.len() - self.waiting;
         while self.waiting > 0 {
             let number = self.line[self.line.len() - self.waiting];
             let buffer = &mut self.buffers[usize::from(number)];
@@ -207,7 +223,39 @@ impl TxLedger {
             buffer.again = true;
             self.waiting -= 1;
         }
+        self.note_batch(start, now_ns);
         Ok(again)
+    }
+
+    /// Notes when the buffers from this place in line on were posted, if any was, and forgets what
+    /// is confirmed.
+    fn note_batch(&mut self, start: usize, at_ns: u64) {
+        let first = self.line.get(start).map(|number| &self.buffers[usize::from(*number)]);
+        let Some(cursor) = first.filter(|it| it.state == State::Posted).map(|it| it.cursor) else {
+            return;
+        };
+        if start == 0 {
+            self.batches.clear();
+        } else if let Some(head) = self.oldest_posted() {
+            while self.batches.get(1).is_some_and(|next| !is_before(head, next.cursor)) {
+                self.batches.pop_front();
+            }
+        }
+        self.batches.push_back(Batch { cursor, at_ns });
+    }
+
+    /// Cursor of the oldest entry that is posted and not confirmed.
+    fn oldest_posted(&self) -> Option<u32> {
+        let first = &self.buffers[usize::from(*self.line.front()?)];
+        matches!(first.state, State::Posted | State::Claimed).then_some(first.cursor)
+    }
+
+    /// When the oldest frame that is posted and not confirmed was posted, `CLOCK_MONOTONIC`
+    /// nanoseconds.
+    pub(crate) fn oldest_posted_ns(&self) -> Option<u64> {
+        let head = self.oldest_posted()?;
+        let batch = self.batches.iter().rev().find(|batch| !is_before(head, batch.cursor));
+        batch.map(|batch| batch.at_ns)
     }
 
     /// Notes that a domain says it is done with a buffer.
@@ -302,6 +350,7 @@ impl TxLedger {
                 State::Free | State::Posted | State::Claimed => self.set_free(number),
             }
         }
+        self.batches.clear();
         self.waiting = self.line.len();
         self.frames = failed.kept as u32;
         self.claimed = 0;
@@ -398,6 +447,11 @@ impl TxLedger {
             self.free.push(number);
         }
     }
+}
+
+/// Returns true if one cursor is before another, modulo 2^32.
+fn is_before(cursor: u32, other: u32) -> bool {
+    (cursor.wrapping_sub(other) as i32) < 0
 }
 
 #[cfg(test)]

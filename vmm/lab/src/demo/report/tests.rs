@@ -1,3 +1,4 @@
+use super::super::confusion;
 use super::*;
 use crate::fault::Cause;
 
@@ -11,11 +12,13 @@ fn row(interruption_ms: f64, machine_stalled: bool) -> FailoverRow {
         detect_us: 100.0,
         switch_us: 100.0,
         interruption_us: interruption_ms * 1000.0,
+        metric_us: Some(interruption_ms * 900.0),
         frames_lost: 0,
         frames_resent: 0,
         frames_salvaged: 0,
         redundant_again_ms: 30.0,
         machine_stalled,
+        stalled_us: if machine_stalled { 2500.0 } else { 0.0 },
     }
 }
 
@@ -29,6 +32,7 @@ fn report(failovers: Vec<FailoverRow>) -> Report {
         first_echo_ms: 100.0,
         traffic: Traffic { sent: 9, received: 9, lost: 0, duplicated: 0, corrupted: 0, gap_us },
         stall_free_median_us: stall_free_median_us(&failovers),
+        causes: confusion::summaries(&failovers),
         failovers,
         memory: Memory { domain_kib: 4096, vmm_rss_kib: 1, vmm_descriptors: 1 },
     }

@@ -128,6 +128,7 @@ function lose() {
   $("lost").textContent = `No connection to warmspare.${since} Trying again.`;
   verdict("unknown", "?", "Unknown", "The connection to warmspare is lost, so the present state of the network is not known.");
   $("switch").disabled = true;
+  document.title = `unknown · ${state?.name ?? ""} · warmspare`;
 }
 
 // ---------------------------------------------------------------- what is shown

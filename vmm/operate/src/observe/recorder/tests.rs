@@ -55,6 +55,7 @@ fn crash_of_a() -> FailoverFacts {
         cause: "crash",
         evidence: "#UD".into(),
         entered_ns: 10 * MS,
+        felt_ns: 10 * MS - 300_000,
         verdict_ns: 10 * MS + 200_000,
         released_ns: 10 * MS + 250_000,
         first_sent_ns: Some(10 * MS + 700_000),
@@ -82,7 +83,7 @@ fn a_crash_is_told_with_the_loss_and_return_of_redundancy() {
 }
 
 #[test]
-fn the_phases_of_a_failover_add_up_to_its_interruption() {
+fn an_interruption_begins_with_what_was_left_undone_and_phases_stand_beside_it() {
     let recorder = up();
     recorder.report(ReceivedEvent::Failover(crash_of_a()));
     let view = &recorder.failovers(1)[0];
@@ -92,7 +93,7 @@ fn the_phases_of_a_failover_add_up_to_its_interruption() {
         (phases.detect_us, phases.release_us, phases.first_frame_us),
         (200.0, Some(50.0), Some(450.0))
     );
-    assert_eq!(view.interruption_us, Some(700.0));
+    assert_eq!(view.interruption_us, Some(1000.0));
     assert_eq!(recorder.interruption().by_cause["crash"].count, 1);
 }
 
@@ -118,7 +119,7 @@ fn without_a_spare_the_interruption_ends_with_the_restart() {
     recorder.report(ready("a", RoleState::Active, 40 * MS));
     let view = &recorder.failovers(1)[0];
     assert_eq!(view.outcome, FailoverOutcome::NoSpare);
-    assert_eq!(view.interruption_us, Some(30_000.0));
+    assert_eq!(view.interruption_us, Some(30_300.0));
     assert_eq!(recorder.interruption().all.count, 1);
 }
 

@@ -43,12 +43,12 @@ impl DataPath {
 
     /// Posts everything that waits to the domain that just began to serve, and wakes it. Returns
     /// how many frames had been posted before.
-    pub(in crate::engine) fn publish_all(&mut self, domain: usize) -> u64 {
+    pub(in crate::engine) fn publish_all(&mut self, domain: usize, now_ns: u64) -> u64 {
         let Self { domains, tx, shared, .. } = self;
         let counters = &shared.counters;
         let resent_before = counters.tx_resent.get();
         let Some((slot, pair)) = domains.even_untrusted(domain) else { return 0 };
-        match tx.post(pair, counters).and_then(|()| pair.publish(slot)) {
+        match tx.post(pair, now_ns, counters).and_then(|()| pair.publish(slot)) {
             Ok(kicked) => counters.kicks.add(u64::from(kicked)),
             Err(violation) => self.report(Some(domain), Err(violation)),
         }
@@ -60,7 +60,7 @@ impl DataPath {
         self.announcer.start(now_ns);
         let announced = self.announcer.lead(&mut self.tx.reserved());
         self.shared.counters.announced.add(announced);
-        self.publish_all(domain)
+        self.publish_all(domain, now_ns)
     }
 
     /// Hands on the received frames that a failed life leaves; also for a domain that only

@@ -89,7 +89,7 @@ proptest! {
                     }
                 }
                 Step::Post => {
-                    pool.ledger.post(|entry| pair.post(entry)).unwrap();
+                    pool.ledger.post(0, |entry| pair.post(entry)).unwrap();
                     pair.publish(slot).unwrap();
                 }
                 Step::Take(count) => { domain.take_posted(count); }
@@ -160,4 +160,58 @@ fn a_guest_cannot_take_the_buffers_of_another() {
             assert!(frames >= 100, "{frames} frames of guest {guest} of {guests}");
         }
     }
+}
+
+#[test]
+fn the_oldest_frame_that_was_not_sent_has_the_stamp_of_its_batch() {
+    let (slots, _) = slots();
+    let slot = &slots[0];
+    let mut pair = QueuePair::new(slot, 1, 1).unwrap();
+    let mut domain = FakeDomain::new(slot, 1);
+    let mut pool = TxPool::new(slot.tx_pool.clone(), 1);
+    let mut post = |pool: &mut TxPool, frames: usize, at_ns: u64| {
+        (0..frames).for_each(|_| fill(pool, 3000));
+        pool.ledger.post(at_ns, |entry| pair.post(entry)).unwrap();
+        pair.publish(slot).unwrap();
+    };
+    assert_eq!(pool.ledger.oldest_posted_ns(), None);
+    post(&mut pool, 2, 10);
+    post(&mut pool, 0, 15);
+    post(&mut pool, 1, 20);
+    domain.take_posted(6);
+    while let Some(entry) = domain.in_hand.pop_front() {
+        pool.ledger.claim(entry.buffer).unwrap();
+    }
+    pool.ledger.confirm(1);
+    assert_eq!(pool.ledger.oldest_posted_ns(), Some(10), "the second frame of that batch");
+    pool.ledger.confirm(1);
+    assert_eq!(pool.ledger.oldest_posted_ns(), Some(20));
+    pool.ledger.confirm(1);
+    assert_eq!(pool.ledger.oldest_posted_ns(), None, "all were sent");
+    post(&mut pool, 1, 30);
+    assert_eq!(pool.ledger.oldest_posted_ns(), Some(30));
+    pool.ledger.fail(|_| true);
+    assert_eq!(pool.ledger.oldest_posted_ns(), None, "they wait for another domain");
+}
+
+#[test]
+fn stamps_do_not_pile_up() {
+    let (slots, _) = slots();
+    let slot = &slots[0];
+    let mut pair = QueuePair::new(slot, 1, 1).unwrap();
+    let mut domain = FakeDomain::new(slot, 1);
+    let mut pool = TxPool::new(slot.tx_pool.clone(), 1);
+    let room = pool.ledger.batches.capacity();
+    for at_ns in 1..10_000 {
+        fill(&mut pool, 100);
+        pool.ledger.post(at_ns, |entry| pair.post(entry)).unwrap();
+        pair.publish(slot).unwrap();
+        domain.take_posted(1);
+        pool.ledger.claim(domain.in_hand.pop_front().unwrap().buffer).unwrap();
+        // One frame is always under way.
+        pool.ledger.confirm(u32::from(at_ns > 1));
+        assert_eq!(pool.ledger.oldest_posted_ns(), Some(at_ns));
+        assert!(pool.ledger.batches.len() <= 2);
+    }
+    assert_eq!(pool.ledger.batches.capacity(), room);
 }
