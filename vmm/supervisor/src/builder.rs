@@ -18,8 +18,9 @@ use super::domain::Domain;
 use super::error::SystemError;
 use super::event::Event;
 use super::event_sink::EventSink;
-use super::failover::{Failover, FailoverConfig, JOBS, Job, Notice};
+use super::failover::{Failover, FailoverConfig, Notice};
 use super::images::Images;
+use super::job_queue::{Job, JobReceiver, JobSender, job_queue};
 use super::monitor::Monitor;
 use super::operator::Operator;
 use super::periodic::PeriodicThread;
@@ -44,7 +45,7 @@ use switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig};
 
 /// The queues between the threads: what is sent, and to whom.
 struct Queues {
-    jobs: Vec<SyncSender<Job>>,
+    jobs: Vec<JobSender>,
     notices: SyncSender<Notice>,
     events: Sender<Event>,
 }
@@ -52,7 +53,7 @@ struct Queues {
 /// The receiving ends of [`Queues`].
 struct Receivers {
     /// For each domain, the rebuild thread's.
-    jobs: Vec<Receiver<Job>>,
+    jobs: Vec<JobReceiver>,
     /// The monitor's.
     notices: Receiver<Notice>,
     /// The user's of the system.
@@ -60,7 +61,7 @@ struct Receivers {
 }
 
 fn make_queues(domains: usize) -> (Queues, Receivers) {
-    let (jobs, job_receivers) = (0..domains).map(|_| mpsc::sync_channel(JOBS)).unzip();
+    let (jobs, job_receivers) = (0..domains).map(|_| job_queue()).unzip();
     let (notices, notice_receiver) = mpsc::sync_channel(1);
     let (events, event_receiver) = mpsc::channel();
     let receivers =
@@ -235,8 +236,8 @@ fn first_role(policy: Policy) -> Role {
 /// Starts a rebuild thread for each domain, and has the first domain built.
 fn start_rebuilders(
     context: &Arc<RebuildContext>,
-    jobs: &[SyncSender<Job>],
-    receivers: Vec<Receiver<Job>>,
+    jobs: &[JobSender],
+    receivers: Vec<JobReceiver>,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(receivers.len() + 1);
     for (index, receiver) in receivers.into_iter().enumerate() {
@@ -247,7 +248,7 @@ fn start_rebuilders(
     }
     if let Some(first) = jobs.first() {
         // Its queue is empty.
-        let _ = first.try_send(Job::Begin);
+        first.send(Job::Begin);
     }
     Ok(threads)
 }

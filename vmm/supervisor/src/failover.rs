@@ -10,11 +10,12 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use super::domain::{Domain, LifeHandle};
 use super::domain_table::{DomainTable, TableGuard};
+use super::job_queue::{Job, JobSender};
 use super::planned::PlannedOperations;
 use super::roles::{RoleEvent, RoleState};
 use super::rules::{self, DomainView, Need, SystemState};
@@ -26,20 +27,6 @@ use platform::budget::PAUSE_DEADLINE;
 use platform::clock::monotonic_ns;
 use switchboard::{Switchboard, TakeOver};
 
-/// What a domain's rebuild thread is asked for. Not boxed: it is sent from the failover path, which
-/// does not allocate.
-#[expect(clippy::large_enum_variant, reason = "sent without allocating, a few in all")]
-pub(super) enum Job {
-    /// Bring the domain up for the first time, or again after it was stopped to be replaced.
-    Begin,
-    /// The domain has failed: record that, and build it anew.
-    Failure(FailoverRecord),
-    /// No domain serves, so a quarantine has to end.
-    Needed,
-    /// The system ends.
-    Stop,
-}
-
 /// What the monitor thread is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
@@ -49,17 +36,12 @@ pub(super) enum Notice {
     Stop,
 }
 
-/// Room for jobs in a rebuild thread's queue: one failure of the life that served, one of the life
-/// that is being built (a thread empties its queue before it starts another), and some for the
-/// rest, which may be dropped.
-pub(super) const JOBS: usize = 8;
-
 /// What [`Failover`] is made of.
 pub(super) struct FailoverConfig {
     pub(super) domains: Vec<Domain>,
     pub(super) switchboard: Arc<Switchboard>,
-    /// For each domain, the queue of its rebuild thread, with room for [`JOBS`].
-    pub(super) jobs: Vec<SyncSender<Job>>,
+    /// For each domain, the queue of its rebuild thread.
+    pub(super) jobs: Vec<JobSender>,
     /// The monitor's queue, with room for one notice.
     pub(super) notices: SyncSender<Notice>,
     pub(super) limits: Limits,
@@ -79,7 +61,7 @@ pub struct Failover {
     pub(super) planned: PlannedOperations,
     /// Drills so far.
     pub(super) drills: AtomicU32,
-    jobs: Vec<SyncSender<Job>>,
+    jobs: Vec<JobSender>,
     notices: SyncSender<Notice>,
     pub(super) drill_limit: Duration,
     pub(super) attaches_early: bool,
@@ -245,11 +227,10 @@ impl Failover {
     }
 
     fn send_failure(&self, record: FailoverRecord) {
-        match self.jobs[record.from.index()].try_send(Job::Failure(record)) {
-            // Without a rebuild thread the whole system is stopping.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            // A life fails once, and a thread empties its queue before it starts another.
-            Err(TrySendError::Full(_)) => tracing::error!("a failure is not recorded"),
+        // A life fails once, and a thread empties its queue before it starts another, so there is
+        // room. A domain whose failure is lost all the same is rebuilt at its thread's next look.
+        if !self.jobs[record.from.index()].send(Job::Failure(record)) {
+            tracing::error!("a failure is not recorded");
         }
     }
 
@@ -266,8 +247,8 @@ impl Failover {
         }
         self.silence(id.index(), false);
         drop(table);
-        // A thread whose queue is full has a failure of this domain in it, and rebuilds the domain.
-        let _ = self.jobs[id.index()].try_send(Job::Begin);
+        // Without room for it, the domain is rebuilt at its thread's next look.
+        self.jobs[id.index()].send(Job::Begin);
         self.notify();
         true
     }
@@ -282,10 +263,7 @@ impl Failover {
     /// No domain serves: every rebuild thread is told, because a domain in quarantine is needed
     /// now.
     fn call_all(&self) {
-        for jobs in &self.jobs {
-            // A thread whose queue is full is awake.
-            let _ = jobs.try_send(Job::Needed);
-        }
+        self.jobs.iter().for_each(JobSender::call);
     }
 
     /// The domain that takes over from the active one.

@@ -30,6 +30,7 @@ mod failover;
 mod failure_record;
 mod flapping;
 mod images;
+mod job_queue;
 mod lifecycle;
 mod monitor;
 mod operator;

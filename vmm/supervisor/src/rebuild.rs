@@ -19,14 +19,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::domain::{Domain, LifeHandle};
 use super::event::Event;
-use super::failover::Job;
 use super::failure_record::FailureRecorder;
 use super::flapping::{FailureHistory, Restart};
+use super::job_queue::{Job, JobReceiver, JobSender};
 use super::rebuild_context::RebuildContext;
 use super::roles::RoleState;
 use super::verdict::FailoverRecord;
@@ -35,11 +35,17 @@ use microvm::domain::PrepareConfig;
 use platform::budget::{BUILD_ATTEMPTS, PAUSE_DEADLINE, READY_DEADLINE, REBUILD_BACKOFF};
 use platform::clock::monotonic_ns;
 
+/// How often a thread with nothing to do looks whether its domain has failed: rarely, since a
+/// failure is sent to it at once, and this is for one that was lost on its way.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Builds one domain, again and again.
 pub(super) struct Rebuilder {
     context: Arc<RebuildContext>,
     domain: Domain,
     history: FailureHistory,
+    /// It has been told to bring the domain up.
+    begun: bool,
     /// Attempts that failed since the last success.
     attempts: u32,
     /// When the next attempt is due, if one is.
@@ -49,7 +55,7 @@ pub(super) struct Rebuilder {
     /// The NIC may have sent a guest's frame after the guests were announced elsewhere.
     sent_late: bool,
     /// The queue of the domain to begin with after the first attempt.
-    next: Option<SyncSender<Job>>,
+    next: Option<JobSender>,
 }
 
 /// Why one attempt to build a domain failed.
@@ -94,13 +100,14 @@ impl Rebuilder {
     pub(super) fn new(
         context: Arc<RebuildContext>,
         domain: Domain,
-        next: Option<SyncSender<Job>>,
+        next: Option<JobSender>,
     ) -> Self {
         let history = FailureHistory::new(context.limits);
         Self {
             context,
             domain,
             history,
+            begun: false,
             attempts: 0,
             due: None,
             attached_epoch: 0,
@@ -110,24 +117,37 @@ impl Rebuilder {
     }
 
     /// Does its jobs until told to stop.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(super) fn run(mut self, jobs: &JobReceiver) {
         while !self.context.is_stopped() {
+            let left = self.due.map(|due| due.saturating_duration_since(Instant::now()));
             // Jobs come before attempts: a failure is recorded before the memory is used again.
-            match self.next_job(jobs) {
-                Ok(Job::Begin) => self.due = Some(Instant::now()),
+            match jobs.next(left.unwrap_or(LOOK)) {
+                Ok(Job::Begin) => self.begin(),
                 Ok(Job::Failure(record)) => self.failed(record),
                 Ok(Job::Needed) => self.end_quarantine(),
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => self.build(),
+                Err(RecvTimeoutError::Timeout) if left.is_some() => self.build(),
+                Err(RecvTimeoutError::Timeout) => self.look(),
             }
         }
     }
 
-    fn next_job(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        match self.due {
-            Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
-            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    fn begin(&mut self) {
+        self.begun = true;
+        self.due = Some(Instant::now());
+    }
+
+    /// Nothing is due. A domain that has failed all the same is rebuilt, whatever became of the
+    /// message.
+    fn look(&mut self) {
+        let has_failed = self.context.failover.state(self.domain.id()).0 == RoleState::Failed;
+        if !self.begun || !has_failed || self.context.abandoned.load(Ordering::Acquire) {
+            return;
         }
+        let domain = self.domain.name();
+        tracing::warn!(domain, "a domain has failed and nobody has said so: it is rebuilt");
+        // The message may be on its way yet, and then is handled first.
+        self.due = Some(Instant::now() + REBUILD_BACKOFF);
     }
 
     /// A life that was attached has failed. A life that never was is handled by its own attempt.
@@ -196,8 +216,8 @@ impl Rebuilder {
             Err(failed) => self.attempt_failed(&failed),
         }
         if let Some(next) = self.next.take() {
-            // The queue is empty, or gone because the system ends.
-            let _ = next.try_send(Job::Begin);
+            // Its queue is empty.
+            next.send(Job::Begin);
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread::JoinHandle;
 
 use super::event::Event;
-use super::failover::{Failover, Job, Notice};
+use super::failover::{Failover, Notice};
+use super::job_queue::{Job, JobSender};
 use super::operator::Operator;
 use super::periodic::PeriodicThread;
 use super::rebuild_context::RebuildContext;
@@ -21,7 +22,7 @@ pub struct System {
     pub(super) slots: Vec<Arc<DomainSlot>>,
     pub(super) periodic_threads: Vec<PeriodicThread>,
     pub(super) context: Arc<RebuildContext>,
-    pub(super) jobs: Vec<SyncSender<Job>>,
+    pub(super) jobs: Vec<JobSender>,
     pub(super) notices: SyncSender<Notice>,
     pub(super) events: Receiver<Event>,
     pub(super) servers: Vec<VhostUserServer>,
@@ -81,7 +82,7 @@ impl Drop for System {
         self.context.stopped.store(true, Ordering::Release);
         for jobs in &self.jobs {
             // A thread whose queue is full is awake, and reads the flag next.
-            let _ = jobs.try_send(Job::Stop);
+            jobs.send(Job::Stop);
         }
         // The monitor takes a notice that is in its place soon, so this does not wait for long.
         let _ = self.notices.send(Notice::Stop);

@@ -293,3 +293,19 @@ fn a_rebuild_does_not_wait_for_the_first_frame_of_a_spare_that_has_failed_in_tur
     stage.wait("A to be built", |stage| built(stage.state(A)));
     assert!(asked(&stage) - before <= 1, "it went on asking");
 }
+
+#[test]
+fn a_domain_whose_failure_nobody_heard_of_is_rebuilt_all_the_same() {
+    let stage = Stage::new();
+    let failover = stage.system.failover();
+    let life = failover.life(B).unwrap();
+    life.force_out();
+    assert!(life.wait_until_out(Instant::now() + PATIENCE));
+    drop(life);
+    let (_, epoch) = failover.state(B);
+
+    failover.lock_table().step(B.index(), RoleEvent::Fault).unwrap();
+
+    stage.wait("B to stand by", |stage| stage.state(B) == RoleState::Standby);
+    assert!(failover.state(B).1 > epoch, "in a new life");
+}
