@@ -24,7 +24,8 @@ pub const PATIENT: Thresholds = Thresholds {
     masked_us: 100_000,
     device_us: 10_000,
     lost_wakeups: 8,
-    // A sample takes a quarter of a millisecond, and what it looks for lasts ten of these periods.
+    // A sample takes a quarter of a millisecond, and what it looks for lasts two of these periods, or
+    // eight and more.
     look_us: 5_000,
     ..Thresholds::DEFAULT
 };

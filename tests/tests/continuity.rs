@@ -189,7 +189,7 @@ fn crashes_in_the_middle_of_switches_are_failovers() {
     assert_crashes_among(switch, 12, Duration::from_micros(350), crash, answer);
 }
 
-/// Corrupts the domain that stands by at this moment, and makes it run.
+/// Corrupts the code of the domain that stands by at this moment, which fails when it runs next.
 fn crash_spare(rig: &Rig) -> DomainId {
     let failover = rig.system.failover();
     let mut found = None;

@@ -166,7 +166,7 @@ impl<'m, R: Registers> Igb<'m, R> {
         self.bar.write(reg::EIMS, reg::VECTOR_QUEUES);
     }
 
-    /// Whether the NIC still answers, by one register read without side effects.
+    /// Returns true if the NIC still answers, by one register read without side effects.
     ///
     /// # Errors
     /// It does not.

@@ -66,6 +66,8 @@ fn left_out(kvm: bool) -> Vec<String> {
     let by_name = [
         "linux-guest step pulls: takes 100 s; `cargo xtask linux-guest --step pulls`".to_owned(),
         "bench groups peers, peers-path, peers-loss: `cargo xtask bench`".to_owned(),
+        "ignored tests, which print what a VM exit and a signal cost: `cargo test -- --ignored`"
+            .to_owned(),
     ];
     let parts = kvm_parts().into_iter().map(|part| format!("part {}: KVM", part.name));
     let without_kvm = parts.chain(left_out::lines());

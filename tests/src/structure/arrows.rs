@@ -1,5 +1,8 @@
 //! The paths of a file that stay within its crate.
 
+use std::collections::BTreeSet;
+
+use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
 use super::functions::is_for_tests;
@@ -19,8 +22,19 @@ pub(super) enum Start {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Use {
     segments: Vec<String>,
-    /// It is a `pub use`, with whatever reach.
-    pub(super) is_export: bool,
+    /// What a `use` brings into scope; a child may use it through a private one, too.
+    brings: Brings,
+}
+
+/// What a path brings into the scope that it stands in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Brings {
+    /// Nothing: it is not a `use`.
+    Nothing,
+    /// One name.
+    Name(String),
+    /// Everything that the module it leads to has.
+    Everything,
 }
 
 impl Use {
@@ -39,9 +53,14 @@ impl Use {
         self.segments[self.prefix()..].iter()
     }
 
-    /// The name that it brings into scope, unless that is renamed.
-    pub(super) fn last(&self) -> Option<&str> {
-        self.segments.last().map(String::as_str)
+    /// Returns true if it brings this name into scope.
+    pub(super) fn brings(&self, name: &str) -> bool {
+        matches!(&self.brings, Brings::Name(brought) if brought == name)
+    }
+
+    /// Returns true if it brings everything into scope that the module has which it leads to.
+    pub(super) fn is_glob(&self) -> bool {
+        self.brings == Brings::Everything
     }
 
     fn prefix(&self) -> usize {
@@ -50,33 +69,95 @@ impl Use {
     }
 }
 
-/// All paths of a file but those of its tests.
-pub(super) fn of(file: &syn::File) -> Vec<Use> {
+/// What a file uses, and what it defines.
+pub(super) struct Contents {
+    /// Its paths.
+    pub(super) uses: Vec<Use>,
+    /// Names of its own items, but for modules.
+    pub(super) items: BTreeSet<String>,
+}
+
+/// What is in a file apart from its tests.
+pub(super) fn of(file: &syn::File) -> Contents {
     let mut found = Found(Vec::new());
     found.visit_file(file);
-    found.0
+    let items = file.items.iter().filter_map(item_name).map(ToString::to_string).collect();
+    Contents { uses: found.0, items }
+}
+
+fn item_name(item: &syn::Item) -> Option<&syn::Ident> {
+    match item {
+        syn::Item::Const(item) => Some(&item.ident),
+        syn::Item::Enum(item) => Some(&item.ident),
+        syn::Item::Fn(item) => Some(&item.sig.ident),
+        syn::Item::Macro(item) => item.ident.as_ref(),
+        syn::Item::Static(item) => Some(&item.ident),
+        syn::Item::Struct(item) => Some(&item.ident),
+        syn::Item::Trait(item) => Some(&item.ident),
+        syn::Item::Type(item) => Some(&item.ident),
+        syn::Item::Union(item) => Some(&item.ident),
+        _ => None,
+    }
 }
 
 struct Found(Vec<Use>);
 
 impl Found {
-    fn add_tree(&mut self, tree: &syn::UseTree, before: &[String], is_export: bool) {
+    fn add_tree(&mut self, tree: &syn::UseTree, before: &[String]) {
         let with = |ident: &syn::Ident| [before, &[ident.to_string()]].concat();
         match tree {
-            syn::UseTree::Path(path) => self.add_tree(&path.tree, &with(&path.ident), is_export),
+            syn::UseTree::Path(path) => self.add_tree(&path.tree, &with(&path.ident)),
             syn::UseTree::Name(name) if name.ident == "self" => {
-                self.0.push(Use { segments: before.to_vec(), is_export });
+                self.add_named(before.to_vec(), before.last().cloned());
             }
             syn::UseTree::Name(name) => {
-                self.0.push(Use { segments: with(&name.ident), is_export });
+                self.add_named(with(&name.ident), Some(name.ident.to_string()));
             }
             syn::UseTree::Rename(name) => {
-                self.0.push(Use { segments: with(&name.ident), is_export });
+                self.add_named(with(&name.ident), Some(name.rename.to_string()));
             }
-            syn::UseTree::Glob(_) => self.0.push(Use { segments: before.to_vec(), is_export }),
+            syn::UseTree::Glob(_) => {
+                self.0.push(Use { segments: before.to_vec(), brings: Brings::Everything });
+            }
             syn::UseTree::Group(group) => {
-                group.items.iter().for_each(|item| self.add_tree(item, before, is_export));
+                group.items.iter().for_each(|item| self.add_tree(item, before));
             }
+        }
+    }
+
+    fn add_named(&mut self, segments: Vec<String>, name: Option<String>) {
+        let brings = name.map_or(Brings::Nothing, Brings::Name);
+        self.0.push(Use { segments, brings });
+    }
+
+    /// Adds the paths in a macro's arguments, which are tokens for the parser.
+    fn add_tokens(&mut self, tokens: TokenStream) {
+        let mut segments: Vec<String> = Vec::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                TokenTree::Ident(ident) if colons == 2 => {
+                    segments.push(ident.to_string());
+                    colons = 0;
+                }
+                other => {
+                    self.add_path(std::mem::take(&mut segments));
+                    colons = 0;
+                    match other {
+                        TokenTree::Ident(ident) => segments.push(ident.to_string()),
+                        TokenTree::Group(group) => self.add_tokens(group.stream()),
+                        TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+                    }
+                }
+            }
+        }
+        self.add_path(segments);
+    }
+
+    fn add_path(&mut self, segments: Vec<String>) {
+        if segments.len() > 1 {
+            self.0.push(Use { segments, brings: Brings::Nothing });
         }
     }
 }
@@ -90,16 +171,17 @@ impl<'ast> Visit<'ast> for Found {
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         if !is_for_tests(&item.attrs) {
-            let is_export = !matches!(item.vis, syn::Visibility::Inherited);
-            self.add_tree(&item.tree, &[], is_export);
+            self.add_tree(&item.tree, &[]);
         }
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<_> = path.segments.iter().map(|part| part.ident.to_string()).collect();
-        if segments.len() > 1 {
-            self.0.push(Use { segments, is_export: false });
-        }
+        self.add_path(path.segments.iter().map(|part| part.ident.to_string()).collect());
         visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.add_tokens(call.tokens.clone());
+        visit::visit_macro(self, call);
     }
 }

@@ -11,6 +11,21 @@ use crate::workspace;
 const DOCUMENTS: [&str; 5] =
     ["README.md", "ARCHITECTURE.md", "SPECIFICATION.md", "docs/operation.md", "docs/benchmarks.md"];
 
+/// Top folders of the workspace: a name that begins with one is that of a file or a folder.
+const FOLDERS: [&str; 8] = [
+    "vmm",
+    "tests",
+    "docs",
+    "examples",
+    "guest-images",
+    "shared-ring",
+    "driver-domain",
+    "spare-domain",
+];
+/// What else may stand before `::` in the documents: the program's own name, in the target of a log
+/// line.
+const OTHER_CRATES: [&str; 1] = ["warmspare"];
+
 /// Every name without a thing, one line each.
 pub(super) fn breaches(crates: &[&str]) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
@@ -39,25 +54,34 @@ pub(super) fn links(text: &str) -> impl Iterator<Item = &str> {
     inside.map(|target| target.split('#').next().unwrap_or(target))
 }
 
-/// Returns false if a name is that of a module or a source file, and there is none.
+/// Returns false if a name is that of a module or a file of the workspace, and there is none.
 pub(super) fn is_there(crates: &[&str], name: &str) -> bool {
-    if name.ends_with(".rs") && name.contains('/') && !name.contains(' ') {
-        return workspace().join(name).is_file();
+    if name.contains([' ', '*', '{', '<', '"', '=']) {
+        return true;
     }
-    let mut names = name.split("::");
-    let first = names.next().map(|name| name.replace('_', "-"));
+    if let Some((first, rest)) = name.split_once("::") {
+        return is_module(crates, first, rest);
+    }
+    let top = name.split('/').next().unwrap_or_default();
+    let is_ours = name.contains('/') && FOLDERS.contains(&top);
+    !is_ours || workspace().join(name).exists()
+}
+
+/// Returns true if a path leads to a module, as far as it is of modules: names of items begin with a
+/// capital, and functions cannot be told from modules, so that the last name may be an item.
+fn is_module(crates: &[&str], first: &str, rest: &str) -> bool {
+    let name = first.replace('_', "-");
     let root = crates.iter().find(|folder| {
         let folder = folder.trim_end_matches("/src");
-        Some(folder.rsplit('/').next().unwrap_or(folder)) == first.as_deref()
+        folder.rsplit('/').next().unwrap_or(folder) == name
     });
-    let rest: Vec<_> = names.collect();
-    let is_module = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    match root {
-        Some(root) if !rest.is_empty() && rest.iter().all(is_module) => {
-            let module: PathBuf = rest.iter().collect();
-            let place = workspace().join(root).join(module);
-            place.is_dir() || place.with_extension("rs").is_file()
-        }
-        _ => true,
-    }
+    let Some(root) = root else {
+        // The name of a type, or of a crate that is not ours.
+        return first.starts_with(|c: char| c.is_ascii_uppercase())
+            || OTHER_CRATES.contains(&first);
+    };
+    let is_lower = |name: &&str| name.starts_with(|c: char| c.is_ascii_lowercase());
+    let modules: PathBuf = rest.split("::").take_while(is_lower).collect();
+    let place = workspace().join(root).join(modules);
+    place.is_dir() || place.with_extension("rs").is_file()
 }

@@ -30,11 +30,13 @@ pub(super) fn of(file: &syn::File) -> Vec<Function> {
     found.0
 }
 
-/// Returns true if an item is only there in tests.
+/// Returns true if an item is only there in tests: `cfg(test)`, or with the feature `testing` of a
+/// crate whose own tests are not the only ones to need it.
 pub(super) fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && attribute.parse_args::<syn::Ident>().is_ok_and(|condition| condition == "test")
+    const CONDITIONS: [&str; 2] = ["test", "any(test,feature=\"testing\")"];
+    attributes.iter().filter_map(|attribute| attribute.meta.require_list().ok()).any(|list| {
+        let condition = list.tokens.to_string().replace(' ', "");
+        list.path.is_ident("cfg") && CONDITIONS.contains(&condition.as_str())
     })
 }
 
@@ -43,8 +45,11 @@ struct Found(Vec<Function>);
 impl Found {
     fn add(&mut self, signature: &syn::Signature, block: &syn::Block) {
         let (first, last) = (signature.span().start().line, block.span().end().line);
-        let name = signature.ident.to_string();
-        self.0.push(Function { name, lines: last - first + 1, line: first });
+        self.add_lines(&signature.ident.to_string(), first, last);
+    }
+
+    fn add_lines(&mut self, name: &str, first: usize, last: usize) {
+        self.0.push(Function { name: name.to_owned(), lines: last - first + 1, line: first });
     }
 }
 
@@ -70,5 +75,18 @@ impl<'ast> Visit<'ast> for Found {
             self.add(&function.sig, block);
         }
         visit::visit_trait_item_fn(self, function);
+    }
+
+    fn visit_expr_closure(&mut self, closure: &'ast syn::ExprClosure) {
+        self.add_lines("a closure", closure.span().start().line, closure.span().end().line);
+        visit::visit_expr_closure(self, closure);
+    }
+
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        // Only a definition has a name; a call may be a long list.
+        if let Some(name) = &item.ident {
+            self.add_lines(&name.to_string(), item.span().start().line, item.span().end().line);
+        }
+        visit::visit_item_macro(self, item);
     }
 }

@@ -10,12 +10,13 @@ mod documents;
 mod functions;
 mod modules;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::workspace;
-use modules::Modules;
+use modules::{ModulePath, Modules};
 
 /// Lines of the longest file.
 const FILE_LINES: usize = 500;
@@ -48,6 +49,8 @@ struct Source {
     path: PathBuf,
     lines: usize,
     syntax: syn::File,
+    /// The file holds tests, or what only tests use.
+    is_test: bool,
 }
 
 impl Source {
@@ -57,17 +60,40 @@ impl Source {
         let syntax = syn::parse_file(&text)
             .with_context(|| format!("{} cannot be parsed", path.display()))?;
         let path = path.strip_prefix(workspace()).unwrap_or(path).to_owned();
-        Ok(Self { path, lines: text.lines().count(), syntax })
+        Ok(Self { path, lines: text.lines().count(), syntax, is_test: false })
     }
 
-    /// Returns true if the file holds tests, or what only tests use.
-    fn is_test(&self) -> bool {
-        self.path.starts_with("tests/tests")
-            || self.path.iter().filter_map(|part| part.to_str()).any(|part| {
-                let name = part.trim_end_matches(".rs");
-                matches!(name, "testing" | "fakes") || name.ends_with("tests") && part != "tests"
-            })
-            || self.path.iter().skip(1).any(|part| part == "tests")
+    /// The path of its module in its crate.
+    fn module_path(&self, root: &Path) -> ModulePath {
+        let path = workspace().join(&self.path);
+        let relative = path.strip_prefix(root).unwrap_or(&path).with_extension("");
+        let mut names: ModulePath =
+            relative.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        if matches!(names.last().map(String::as_str), Some("mod" | "lib" | "main")) {
+            names.pop();
+        }
+        names
+    }
+}
+
+/// Marks the files of a crate that are only there in tests: those below `tests/tests`, and those
+/// whose module, or one above it, is declared for tests.
+fn mark_tests(root: &Path, sources: &mut [Source]) {
+    let mut for_tests = BTreeSet::new();
+    for source in &*sources {
+        for item in &source.syntax.items {
+            if let syn::Item::Mod(module) = item
+                && functions::is_for_tests(&module.attrs)
+            {
+                for_tests
+                    .insert([source.module_path(root), vec![module.ident.to_string()]].concat());
+            }
+        }
+    }
+    for source in sources {
+        let path = source.module_path(root);
+        source.is_test = source.path.starts_with("tests/tests")
+            || (1..=path.len()).any(|len| for_tests.contains(&path[..len]));
     }
 }
 
@@ -79,21 +105,20 @@ pub fn check() -> Result<()> {
     let mut breaches = Vec::new();
     let (mut files, mut functions) = (0, 0);
     for folder in CRATES {
-        let sources = sources(&workspace().join(folder))?;
+        let root = workspace().join(folder);
+        let mut sources = sources(&root)?;
         if sources.is_empty() {
             bail!("{folder} holds no sources: the list of crates is out of date");
         }
+        mark_tests(&root, &mut sources);
         files += sources.len();
-        for source in &sources {
-            breaches.extend(too_long(source));
-            let found = functions::of(&source.syntax);
-            functions += found.len();
-            if !source.is_test() {
-                breaches.extend(found.iter().filter_map(|function| function.breach(source)));
-            }
+        functions += lengths(&sources, &mut breaches);
+        breaches.extend(circles::breaches(folder, &Modules::new(&root, sources)?));
+        let build_script = root.with_file_name("build.rs");
+        if build_script.is_file() {
+            files += 1;
+            functions += lengths(&[Source::read(&build_script)?], &mut breaches);
         }
-        let modules = Modules::new(&workspace().join(folder), sources)?;
-        breaches.extend(circles::breaches(folder, &modules));
     }
     breaches.extend(documents::breaches(&CRATES)?);
     if breaches.is_empty() {
@@ -101,6 +126,20 @@ pub fn check() -> Result<()> {
         return Ok(());
     }
     bail!("{} breaches:\n{}", breaches.len(), breaches.join("\n"))
+}
+
+/// Adds what is too long in some files. Returns the number of their functions.
+fn lengths(sources: &[Source], breaches: &mut Vec<String>) -> usize {
+    let mut functions = 0;
+    for source in sources {
+        breaches.extend(too_long(source));
+        let found = functions::of(&source.syntax);
+        functions += found.len();
+        if !source.is_test {
+            breaches.extend(found.iter().filter_map(|function| function.breach(source)));
+        }
+    }
+    functions
 }
 
 fn too_long(source: &Source) -> Option<String> {

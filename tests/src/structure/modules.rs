@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::Source;
 use super::arrows::{self, Use};
-use super::{Source, workspace};
 
 /// A module's path in its crate, from the root: `["port", "memory"]`.
 pub(super) type ModulePath = Vec<String>;
@@ -15,6 +15,8 @@ pub(super) type ModulePath = Vec<String>;
 pub(super) struct Modules {
     /// What each uses.
     uses: BTreeMap<ModulePath, Vec<Use>>,
+    /// Names of the items of each.
+    items: BTreeMap<ModulePath, BTreeSet<String>>,
     /// Modules with a folder of their own.
     folders: BTreeSet<ModulePath>,
 }
@@ -22,13 +24,17 @@ pub(super) struct Modules {
 impl Modules {
     /// Those of the sources below a folder.
     pub(super) fn new(root: &Path, sources: Vec<Source>) -> Result<Self> {
-        let mut modules = Self { uses: BTreeMap::new(), folders: BTreeSet::new() };
-        for source in sources.into_iter().filter(|source| !source.is_test()) {
-            let path = module_path(root, &source);
+        let mut modules =
+            Self { uses: BTreeMap::new(), items: BTreeMap::new(), folders: BTreeSet::new() };
+        for source in sources.into_iter().filter(|source| !source.is_test) {
+            let path = source.module_path(root);
             if path.len() > 1 {
                 modules.folders.insert(path[..path.len() - 1].to_vec());
             }
-            modules.uses.insert(path, arrows::of(&source.syntax));
+            // A library and a program of one crate have the same root.
+            let contents = arrows::of(&source.syntax);
+            modules.uses.entry(path.clone()).or_default().extend(contents.uses);
+            modules.items.entry(path).or_default().extend(contents.items);
         }
         Ok(modules)
     }
@@ -75,21 +81,14 @@ impl Modules {
         }
     }
 
-    /// The module whose item another re-exports under a name.
+    /// The module whose item another has in scope under a name.
     fn exported(&self, module: &ModulePath, name: &str) -> Option<ModulePath> {
-        let exports = self.uses.get(module)?.iter();
-        let mut exports = exports.filter(|to| to.is_export && to.last() == Some(name));
-        exports.find_map(|to| self.lead(module, to).filter(|lead| lead != module))
+        let uses = self.uses.get(module)?;
+        let elsewhere = |to: &Use| self.lead(module, to).filter(|lead| lead != module);
+        let named = uses.iter().filter(|to| to.brings(name)).find_map(elsewhere);
+        named.or_else(|| {
+            let mut globs = uses.iter().filter(|to| to.is_glob()).filter_map(elsewhere);
+            globs.find(|lead| self.items.get(lead).is_some_and(|items| items.contains(name)))
+        })
     }
-}
-
-fn module_path(root: &Path, source: &Source) -> ModulePath {
-    let path = workspace().join(&source.path);
-    let relative = path.strip_prefix(root).unwrap_or(&path).with_extension("");
-    let mut names: ModulePath =
-        relative.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    if matches!(names.last().map(String::as_str), Some("mod" | "lib" | "main")) {
-        names.pop();
-    }
-    names
 }

@@ -1,5 +1,6 @@
-//! Every timeout, period and time budget of the VMM, with its reason. Nothing in it waits without a
-//! deadline from here. What a driver domain waits for stands in `driver-domain/src/budget.rs`.
+//! Timeouts, periods and time budgets of the failover path, of building domains, of the NICs and of
+//! the guests' connections, each with its reason. What a driver domain waits for stands in
+//! `driver-domain/src/budget.rs`.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use supervisor::topology::MacAddress;
 
 /// Option of `warmspare app` (its parent-death watch): it ends when its standard input does, as it does
 /// with the process that holds the other end.
-pub const PARENT_WATCH_OPTION: &str = "leash";
+pub const PARENT_WATCH_OPTION: &str = "end-with-parent";
 
 /// A running application guest; killed when dropped. It does not outlive this process, however this
 /// process ends: its standard input is a pipe from here.

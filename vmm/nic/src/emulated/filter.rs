@@ -64,7 +64,7 @@ impl Filters {
         }
     }
 
-    /// Whether a frame to `destination` is taken in, with RCTL as it is.
+    /// Returns true if a frame to `destination` is taken in, with RCTL as it is.
     pub(super) fn pass(&self, destination: [u8; 6], receive_control: u32) -> bool {
         let on = |bit| receive_control & bit != 0;
         if destination == [0xff; 6] {

@@ -1,4 +1,5 @@
-//! Every threshold of the detectors, with its default and the reason for it.
+//! Every threshold of the detectors that a topology can set, with its default and the reason for it.
+//! The few that are fixed stand in `detect`, each at the head of its file.
 //!
 //! Times are of two kinds. `_cpu_us` is CPU time of the vCPU thread itself: it stands still while
 //! the machine runs something else, so a loaded machine cannot raise a false alarm by it. Where
