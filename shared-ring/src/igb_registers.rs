@@ -248,6 +248,10 @@ pub const TDWBAH: u32 = TX_QUEUE + queue::WRITE_BACK_HIGH;
 
 /// First statistics register.
 pub const STATISTICS: u32 = 0x4000;
+/// Packets with a wrong frame check sequence.
+pub const CRCERRS: u32 = 0x4000;
+/// Packets that the PHY reported an error with.
+pub const RXERRC: u32 = 0x400c;
 /// Missed packets: no room on the chip.
 pub const MPC: u32 = 0x4010;
 /// Packets received of 64 bytes; the counters of five larger sizes follow.
@@ -266,8 +270,14 @@ pub const GORCL: u32 = 0x4088;
 pub const GOTCL: u32 = 0x4090;
 /// Packets for which no receive descriptor was free.
 pub const RNBC: u32 = 0x40a0;
+/// Packets that were too short, with a right frame check sequence.
+pub const RUC: u32 = 0x40a4;
+/// Packets that were too short, with a wrong frame check sequence.
+pub const RFC: u32 = 0x40a8;
 /// Packets that were too long.
 pub const ROC: u32 = 0x40ac;
+/// Packets that were too long, with a wrong frame check sequence.
+pub const RJC: u32 = 0x40b0;
 /// All octets received, low half.
 pub const TORL: u32 = 0x40c0;
 /// All octets transmitted, low half.

@@ -45,6 +45,16 @@ impl Station {
         self.port.send(&frame(mac, self.mac, number));
     }
 
+    /// Sends these bytes as they are.
+    pub fn send_bytes(&self, frame: &[u8]) {
+        self.port.send(frame);
+    }
+
+    /// Returns how many frames were lost because this station was too slow.
+    pub fn dropped(&self) -> u64 {
+        self.port.counters().dropped_full
+    }
+
     /// Returns the numbers of all frames that have arrived since the last such call.
     pub fn take_seen(&self) -> Vec<u32> {
         self.drain();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::error::NicError;
+use crate::totals::NicCounters;
 use platform::memory::SharedMemory;
 
 /// What a NIC may do with an area of memory.
@@ -97,6 +98,12 @@ pub trait Nic: Send + Sync {
 
     /// Good frames received since the last call (GPRC, clear on read).
     fn take_received(&self) -> u32;
+
+    /// What became of all frames so far. Off the path: hardware is asked register by register. All
+    /// zero where there is nothing to ask.
+    fn counters(&self) -> NicCounters {
+        NicCounters::default()
+    }
 
     /// Vector 0: queues. For the domain's wait.
     fn queue_event(&self) -> &EventFd;

@@ -18,6 +18,7 @@ mod interface;
 mod null;
 pub mod obstacle;
 pub mod pci;
+mod totals;
 pub mod vfio;
 pub mod wire;
 
@@ -25,3 +26,4 @@ pub use error::NicError;
 pub use interface::{BarAccess, BarPages, BarRegisters, DmaAccess, DmaArea, Nic};
 pub use null::NullNic;
 pub use shared_ring::igb_registers as registers;
+pub use totals::NicCounters;

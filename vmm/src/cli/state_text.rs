@@ -31,6 +31,7 @@ pub(super) fn state_text(state: &Snapshot) -> String {
     );
     state.domains.iter().for_each(|domain| add_domain(&mut out, domain));
     out.push('\n');
+    add_losses(&mut out, state);
     add_history(&mut out, state);
     out
 }
@@ -57,6 +58,21 @@ fn add_domain(out: &mut String, domain: &DomainView) {
             domain.heartbeat,
         ),
     );
+}
+
+/// One line for each NIC that lost frames.
+fn add_losses(out: &mut String, state: &Snapshot) {
+    const KINDS: [&str; 6] = ["missed", "too-long", "too-short", "damaged", "unusable", "vanished"];
+    for domain in &state.domains {
+        let counters = &domain.nic.counters;
+        let of_kind = |kind: &&str| counters.get(*kind).copied().filter(|count| *count > 0);
+        let lost: Vec<String> =
+            KINDS.iter().filter_map(|kind| Some(format!("{} {kind}", of_kind(kind)?))).collect();
+        if !lost.is_empty() {
+            let lost = lost.join(", ");
+            line(out, format_args!("{}: received frames lost: {lost}", domain.nic.name));
+        }
+    }
 }
 
 fn add_history(out: &mut String, state: &Snapshot) {

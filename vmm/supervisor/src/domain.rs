@@ -199,11 +199,13 @@ impl Domain {
     /// What the standby's driver says of its last drill, and what its NIC has counted.
     pub(super) fn take_drill_proof(&self) -> DrillProof {
         let words = self.slot.status().drill_proof.load(Ordering::Relaxed);
+        let nic_received = self.slot.nic.take_received();
+        self.slot.accounts.note_kept(nic_received.into());
         DrillProof {
             sent: words & proof::SENT != 0,
             answered: words & proof::ANSWERED != 0,
             nic_sent: self.slot.nic.take_sent(),
-            nic_received: self.slot.nic.take_received(),
+            nic_received,
         }
     }
 }
@@ -224,6 +226,17 @@ impl Domain {
     /// It does not come back.
     pub(super) fn reset(&self) -> Result<(), NicError> {
         self.slot.nic.reset()
+    }
+
+    /// A life has ended, its NIC is silent, and the switchboard has let go of it: settles what
+    /// became of the frames that the NIC received.
+    pub(super) fn end_accounts(&self) {
+        self.slot.accounts.end(self.slot.nic.counters().received);
+    }
+
+    /// A life begins: what its NIC has received so far is none of its frames.
+    pub(super) fn begin_accounts(&self) {
+        self.slot.accounts.begin(self.slot.nic.counters().received);
     }
 
     /// Makes the domain's memory as if new, for the next life.

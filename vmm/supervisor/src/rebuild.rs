@@ -324,6 +324,10 @@ impl Rebuilder {
         // the switchboard counts what that life had in hand, and salvages what it had received.
         context.switchboard.detach(id).map_err(BuildError::Install)?;
         let (role, shares_nic) = (context.first_role, context.failover.shares_nic);
+        // What a shared NIC received is several domains'.
+        if !shares_nic {
+            domain.end_accounts();
+        }
         domain
             .prepare(&PrepareConfig { epoch, role, shares_nic, macs: &context.macs })
             .map_err(BuildError::Prepare)?;
@@ -332,6 +336,9 @@ impl Rebuilder {
             domain.enable_nic().map_err(BuildError::Nic)?;
         }
         let image = context.images.take_for(id, epoch);
+        if !shares_nic {
+            domain.begin_accounts();
+        }
         let life =
             domain.start(image, epoch, context.event_sink.clone()).map_err(BuildError::Start)?;
         context.failover.enter_life(id, life.clone());

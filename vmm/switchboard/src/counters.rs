@@ -66,6 +66,10 @@ counters! {
     tx_claimed,
     /// Confirmed by a NIC's own counter.
     tx_confirmed,
+    /// Confirmed frames that no guest sent: announcements, and what drills send.
+    tx_confirmed_own,
+    /// For other guests alone, so that they never go to the wire.
+    tx_local,
     /// Sent again after a failover or a link that was down.
     tx_resent,
     /// Dropped: in hand at two failures in a row.

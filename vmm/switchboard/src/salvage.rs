@@ -35,6 +35,8 @@ pub(crate) struct Salvaged {
     pub(crate) salvaged: u64,
     /// Frames that could not be handed on.
     pub(crate) lost: u64,
+    /// Frames that its NIC had completed and it had not published, handed on or not.
+    pub(crate) found: u64,
 }
 
 /// Hands on the received frames that a failed life leaves. `inbound` is its domain's.
@@ -47,6 +49,7 @@ pub(crate) fn salvage(inbound: Inbound<'_>, slot: &DomainSlot, pair: &mut QueueP
         let _ = salvage.drain();
         salvage.take_completed();
     }
+    slot.accounts.note_known(salvage.counts.found);
     salvage.counts
 }
 
@@ -95,6 +98,8 @@ impl Salvage<'_> {
             let damaged = word & descriptor::DAMAGED != 0;
             let taken = self.pair.take_buffer(self.slot, buffer, descriptor::len(word), damaged);
             let whole = word & descriptor::END_OF_PACKET != 0;
+            let is_new = !matches!(taken, Err(Violation::NotOwned { .. }));
+            self.counts.found += u64::from(whole && is_new);
             match taken {
                 Ok(frame) if whole => self.counts.salvaged += u64::from(self.hand_on(&frame)),
                 Err(Violation::NotOwned { .. }) => {}

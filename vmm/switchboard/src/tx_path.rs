@@ -213,6 +213,8 @@ impl TxPath {
         let is_group = glance[0] & 1 != 0;
         if targets.is_empty() || is_group {
             self.pool.queue(guest, &staged);
+        } else {
+            side.counters.tx_local.add(1);
         }
     }
 
@@ -378,7 +380,9 @@ impl TxPath {
     }
 
     /// Sets the gauges.
-    pub(crate) fn show(&self, counters: &Counters) {
+    pub(crate) fn show(&mut self, counters: &Counters) {
+        counters.tx_confirmed_own.set(self.pool.ledger.own_confirmed());
+        counters.tx_left_behind.add(self.pool.ledger.take_left_behind());
         counters.tx_unconfirmed.set(self.pool.ledger.unconfirmed() as u64);
         counters.tx_awaiting.set(self.pool.ledger.awaiting() as u64);
     }

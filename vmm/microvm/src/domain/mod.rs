@@ -11,6 +11,7 @@
 //! force_out / drop: stop flag, kick; out of the guest for good
 //! ```
 
+mod accounts;
 mod breakpoints;
 mod cpu_clock;
 mod debug;
@@ -36,6 +37,7 @@ mod vcpu;
 mod vcpu_state;
 mod view;
 
+pub use accounts::Accounts;
 pub use cpu_clock::CpuClock;
 pub use debug::{AllRegisters, DebugAccess, DebugError};
 pub use error::LifeError;

@@ -12,6 +12,7 @@ use shared_ring::ring::RingMemory;
 use shared_ring::{Consumer, ControlPage, Producer, StatusPage};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::accounts::Accounts;
 use nic::{DmaAccess, DmaArea, Nic, NicError};
 use platform::memory::{MemoryError, SharedMemory};
 
@@ -68,6 +69,8 @@ pub struct DomainSlot {
     pub kick: EventFd,
     /// Rung by the domain's NOTIFY: the switchboard has something to read.
     pub notify: EventFd,
+    /// What became of the frames that its NIC received.
+    pub accounts: Accounts,
     /// The newest life whose driver has attached the NIC; 0 before the first.
     attached: AtomicU32,
 }
@@ -87,7 +90,8 @@ impl DomainSlot {
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(SlotError::EventFd);
         let (kick, notify, name) = (event()?, event()?, name.to_owned());
         let attached = AtomicU32::new(0);
-        let slot = Self { id, name, ram, tx_pool, nic, kick, notify, attached };
+        let accounts = Accounts::default();
+        let slot = Self { id, name, ram, tx_pool, nic, kick, notify, accounts, attached };
         slot.nic.map_dma(&slot.dma_areas())?;
         Ok(slot)
     }

@@ -14,6 +14,7 @@ use super::queue::Queue;
 use super::statistics::Statistics;
 use super::stored::Stored;
 use crate::registers::{self as reg, ctrl, icr, queue, rxcsum, status, tctl};
+use crate::totals::{Total, Totals};
 use crate::wire::Wire;
 use platform::clock::monotonic_ns;
 
@@ -43,6 +44,7 @@ pub(super) struct Device {
     pub(super) filters: Filters,
     pub(super) statistics: Statistics,
     pub(super) arrivals: Arrivals,
+    pub(super) totals: Totals,
     pub(super) interrupts: Interrupts,
     pub(super) phy: Phy,
     pub(super) dma: DmaWindow,
@@ -82,6 +84,7 @@ impl Device {
             filters: Filters::new(),
             statistics: Statistics::new(),
             arrivals: Arrivals::new(),
+            totals: Totals::new(),
             interrupts: Interrupts::new(doorbell.clone())?,
             phy: Phy::new(),
             dma: DmaWindow::new(),
@@ -227,6 +230,7 @@ impl Device {
     pub(super) fn put_on_wire(&self, frame: &[u8]) {
         self.wire.send(frame);
         self.statistics.count_sent(frame);
+        self.totals.add(Total::Sent, 1);
         if self.first_sent_ns.load(Ordering::Acquire) == 0 {
             self.first_sent_ns.store(monotonic_ns(), Ordering::Release);
         }

@@ -55,6 +55,7 @@ use self::statistics::Counter;
 use crate::error::NicError;
 use crate::interface::{BarAccess, BarRegisters, DmaArea, Nic};
 use crate::registers::{self as reg, icr, queue as queue_bits, rctl, tctl};
+use crate::totals::NicCounters;
 use crate::wire::Wire;
 use platform::budget::{
     EMULATED_DRAIN_POLL, NIC_BOUNDARY_DEADLINE, NIC_DRAIN_DEADLINE, NIC_ENGINE_TURN,
@@ -178,6 +179,10 @@ impl Nic for EmulatedNic {
 
     fn take_received(&self) -> u32 {
         self.device.statistics.take(Counter::Gprc)
+    }
+
+    fn counters(&self) -> NicCounters {
+        self.device.totals.counters()
     }
 
     fn queue_event(&self) -> &EventFd {

@@ -10,6 +10,7 @@ use super::offload::examine;
 use super::queue::{Phase, Ring};
 use super::statistics::Counter;
 use crate::registers::{icr, queue, rctl};
+use crate::totals::Total;
 use crate::wire::MAX_FRAME_BYTES;
 use platform::clock::monotonic_ns;
 
@@ -30,8 +31,8 @@ const END_OF_PACKET: u32 = 1 << 1;
 enum Fate {
     /// In memory, its descriptor written back.
     Received,
-    /// Not wanted, or lost.
-    Dropped,
+    /// Not wanted, or lost: what is to be counted.
+    Dropped(Total),
 }
 
 /// What a turn found on the wire.
@@ -60,16 +61,20 @@ impl Receiver {
     /// priority than this engine's, and would otherwise run for the first frame alone.
     pub(super) fn turn(&mut self, device: &Device, dma: &DmaView<'_>) -> Received {
         self.follow(device, dma);
-        let (mut taken, mut wanted) = (0, false);
+        let (mut taken, mut wanted) = (0, 0);
         while taken < BATCH {
             let Some(len) = device.wire.receive(&mut self.frame[..MAX_FRAME_BYTES]) else { break };
             if taken == 0 {
                 self.found_ns = monotonic_ns();
             }
             taken += 1;
-            wanted |= matches!(self.accept(device, dma, len), Fate::Received);
+            match self.accept(device, dma, len) {
+                Fate::Received => wanted += 1,
+                Fate::Dropped(why) => device.totals.add(why, 1),
+            }
         }
-        if wanted {
+        if wanted > 0 {
+            device.totals.add(Total::Received, wanted);
             device.interrupts.raise_receive();
         }
         Received { any: taken > 0, more: taken == BATCH }
@@ -93,30 +98,35 @@ impl Receiver {
     fn accept(&mut self, device: &Device, dma: &DmaView<'_>, len: usize) -> Fate {
         let control = device.receive_control.load(Ordering::SeqCst);
         if !device.link_up() {
-            return Fate::Dropped;
+            return Fate::Dropped(Total::Deaf);
         }
         if control & rctl::EN == 0 {
-            return self.refuse(device);
+            return self.refuse(device, Total::Deaf);
         }
         let len = self.pad(len);
         device.statistics.count_seen(len);
         let frame = &self.frame[..len];
-        let Some(destination) = frame.first_chunk::<6>() else { return Fate::Dropped };
+        let Some(destination) = frame.first_chunk::<6>() else {
+            return Fate::Dropped(Total::TooShort);
+        };
         if !device.filters.pass(*destination, control) {
             // Frames for others are none that the guests miss.
-            return if *destination == device.mac { self.refuse(device) } else { Fate::Dropped };
+            return match *destination == device.mac {
+                true => self.refuse(device, Total::Filtered),
+                false => Fate::Dropped(Total::Filtered),
+            };
         }
         if is_too_long(frame, control, device.longest_packet.load(Ordering::Acquire)) {
             device.statistics.count(Counter::Roc);
-            return Fate::Dropped;
+            return Fate::Dropped(Total::TooLong);
         }
         self.store(device, dma, len, control)
     }
 
     /// A frame that the guests miss cannot be taken in.
-    fn refuse(&self, device: &Device) -> Fate {
+    fn refuse(&self, device: &Device, why: Total) -> Fate {
         device.arrivals.refused(self.found_ns);
-        Fate::Dropped
+        Fate::Dropped(why)
     }
 
     fn pad(&mut self, len: usize) -> usize {
@@ -132,12 +142,12 @@ impl Receiver {
         self.cache.follow(position);
         if position.phase != Phase::Enabled || !device.may_master() {
             device.statistics.count(Counter::Mpc);
-            return self.refuse(device);
+            return self.refuse(device, Total::Missed);
         }
         let split = device.rx.split();
         if split >> queue::SRRCTL_TYPE_SHIFT & 7 != queue::TYPE_ADVANCED_ONE_BUFFER {
             device.count_descriptor_fault();
-            return Fate::Dropped;
+            return Fate::Dropped(Total::Unusable);
         }
         let stored = self.with_frame_check(len, control);
         let ring = device.rx.ring();
@@ -147,10 +157,12 @@ impl Receiver {
             device.statistics.count(Counter::Rnbc);
             device.statistics.count(Counter::Mpc);
             device.interrupts.raise_other(icr::RX_MISS);
-            return self.refuse(device);
+            device.totals.add(Total::NoBuffer, 1);
+            return self.refuse(device, Total::Missed);
         }
         if !self.fill(device, dma, &ring, stored, buffer_bytes) {
-            return Fate::Dropped;
+            device.statistics.count(Counter::Mpc);
+            return Fate::Dropped(Total::Missed);
         }
         device.statistics.count_received(&self.frame[..len]);
         Fate::Received

@@ -17,6 +17,7 @@ mod config;
 mod dma;
 mod error;
 mod quiesce;
+mod totals;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,15 +29,17 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use self::bar::Bar;
 use self::config::ConfigSpace;
 use self::dma::DmaMappings;
+use self::totals::RegisterTotals;
 use crate::discovery::Host;
 use crate::error::NicError;
 use crate::interface::{BarAccess, BarPages, BarRegisters, DmaArea, Nic};
 use crate::obstacle::Obstacle;
 use crate::pci::{Model, PciAddress};
 use crate::registers::{
-    ALL_ONES, EICR, EIMS, GPRC, GPTC, ICR, PROBE_ENTRY, RAH_AV, RAH0, RAL0, RCTL, STATUS, TCTL,
-    VECTOR_OTHER, guest_entries, icr, rctl, receive_address, status, tctl,
+    ALL_ONES, EICR, EIMS, ICR, PROBE_ENTRY, RAH_AV, RAH0, RAL0, RCTL, STATUS, TCTL, VECTOR_OTHER,
+    guest_entries, icr, rctl, receive_address, status, tctl,
 };
+use crate::totals::NicCounters;
 
 pub use error::VfioError;
 
@@ -51,6 +54,7 @@ pub struct VfioNic {
     domain_pages: Vec<BarPages>,
     device: VfioDevice,
     mappings: DmaMappings,
+    totals: RegisterTotals,
     queue_event: EventFd,
     link_event: EventFd,
     error_event: EventFd,
@@ -91,6 +95,7 @@ impl VfioNic {
             domain_pages: bar.domain_pages(),
             bar,
             mappings: DmaMappings::new(&name, container, host.memlock_limit_kib()),
+            totals: RegisterTotals::new(),
             queue_event: event("create the event of its queues")?,
             link_event: event("create the event of its link")?,
             error_event: event("create the event of its errors")?,
@@ -164,7 +169,7 @@ impl Nic for VfioNic {
     }
 
     fn take_sent(&self) -> u32 {
-        self.bar.read(GPTC)
+        self.totals.take_sent(&self.bar)
     }
 
     fn link_up(&self) -> bool {
@@ -192,7 +197,11 @@ impl Nic for VfioNic {
     }
 
     fn take_received(&self) -> u32 {
-        self.bar.read(GPRC)
+        self.totals.take_received(&self.bar)
+    }
+
+    fn counters(&self) -> NicCounters {
+        self.totals.counters(&self.bar)
     }
 
     fn queue_event(&self) -> &EventFd {

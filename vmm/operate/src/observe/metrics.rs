@@ -129,6 +129,7 @@ fn domains(out: &mut Exposition, snapshot: &Snapshot) {
             out.sample(&[("nic", &domain.nic.name), ("domain", &domain.name)], up);
         }
     }
+    nics(out, snapshot);
     let help = "CPU time of the vCPU in the present life.";
     out.family("warmspare_domain_cpu_seconds", Kind::Gauge, help);
     each(out, snapshot, |domain| domain.cpu_seconds);
@@ -153,6 +154,21 @@ fn domains(out: &mut Exposition, snapshot: &Snapshot) {
             out.sample(&[("domain", &domain.name), ("ring", ring)], depth);
         }
     }
+}
+
+fn nics(out: &mut Exposition, snapshot: &Snapshot) {
+    let help = "Frames of a NIC by what became of them; no-buffer is no loss of its own.";
+    out.family("warmspare_nic_frames", Kind::Counter, help);
+    for domain in &snapshot.domains {
+        for (event, &count) in domain.nic.counters.iter().filter(|(name, _)| *name != "vanished") {
+            let (nic, domain) = (domain.nic.name.as_str(), domain.name.as_str());
+            let labels = [("nic", nic), ("domain", domain), ("event", event.as_str())];
+            out.sample(&labels, count as f64);
+        }
+    }
+    let help = "Frames that a NIC received and a failed driver never passed on.";
+    out.family("warmspare_vanished_frames", Kind::Counter, help);
+    each(out, snapshot, |domain| domain.nic.counters.get("vanished").map(|&n| n as f64));
 }
 
 /// One sample for each domain that has a value.

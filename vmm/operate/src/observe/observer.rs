@@ -43,7 +43,10 @@ impl Observer {
     /// The whole state now, with the rates of the last sample.
     pub(crate) fn snapshot(&self, sampler: &Sampler) -> Snapshot {
         let now_ns = monotonic_ns();
-        let DomainSample { domains, redundant } = self.recorder.sample();
+        let DomainSample { mut domains, redundant } = self.recorder.sample();
+        for (domain, counters) in domains.iter_mut().zip(self.view.nic_counters()) {
+            domain.nic.counters = counters;
+        }
         let active = domains.iter().find(|domain| domain.role == RoleState::Active);
         Snapshot {
             schema: SCHEMA.into(),

@@ -100,6 +100,10 @@ pub struct NicView {
     pub name: String,
     /// Whether its link is up; unknown while its domain is being built.
     pub link_up: Option<bool>,
+    /// Its frames since the start by what became of them: `sent`, `received`, and what was lost or
+    /// not wanted; `vanished` are those that it received and a failed driver never passed on.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Entries in the rings between the switchboard and a domain; no ring holds more than 1,024.

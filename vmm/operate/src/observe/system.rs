@@ -50,7 +50,11 @@ impl SystemWatch {
             epoch,
             healthy: view.health() == Health::Healthy,
             aside: view.aside,
-            nic: NicView { name: slot.nic.name().to_owned(), link_up: link_up(view.link) },
+            nic: NicView {
+                name: slot.nic.name().to_owned(),
+                link_up: link_up(view.link),
+                counters: BTreeMap::new(),
+            },
             heartbeat: status.heartbeat.load(Ordering::Relaxed),
             parked: probe.as_ref().is_some_and(|probe| probe.state() == VcpuState::Parked),
             attach: attach_name(status.attach_path.load(Ordering::Relaxed)).to_owned(),
@@ -84,10 +88,20 @@ impl SystemView for SystemWatch {
         self.failover.system_state()
     }
 
+    fn nic_counters(&self) -> Vec<BTreeMap<String, u64>> {
+        self.slots.iter().map(|slot| nic_counters(slot)).collect()
+    }
+
     fn counters(&self) -> BTreeMap<String, u64> {
         let counters = self.switchboard.counters().each();
         counters.map(|(name, count)| (name.to_owned(), count)).collect()
     }
+}
+
+fn nic_counters(slot: &DomainSlot) -> BTreeMap<String, u64> {
+    let counters = slot.nic.counters();
+    let vanished = ("vanished", slot.accounts.vanished());
+    counters.each().chain([vanished]).map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 fn link_up(link: Link) -> Option<bool> {

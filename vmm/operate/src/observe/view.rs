@@ -23,6 +23,12 @@ pub(crate) trait SystemView: Send + Sync {
     /// State of the whole service.
     fn state(&self) -> SystemState;
 
+    /// What became of the frames of each domain's NIC, in the topology's order. Hardware is asked
+    /// for it.
+    fn nic_counters(&self) -> Vec<BTreeMap<String, u64>> {
+        Vec::new()
+    }
+
     /// Counters of the switchboard by name.
     fn counters(&self) -> BTreeMap<String, u64>;
 }

@@ -220,6 +220,11 @@ impl QueuePair {
         }
     }
 
+    /// Frames that the domain has published and the switchboard has taken, modulo 2^32.
+    pub(crate) fn received(&self) -> u32 {
+        self.rings.rx_done.cursor()
+    }
+
     /// Takes a buffer back from the domain, with what was received into it.
     ///
     /// # Errors

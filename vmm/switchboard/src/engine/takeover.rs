@@ -98,7 +98,7 @@ pub(super) fn take_over(
     }
     report.published_ns = monotonic_ns();
     let remains = failed.and_then(|failed| {
-        let Salvaged { drained, salvaged, lost } = path.salvage(failed);
+        let Salvaged { drained, salvaged, lost, .. } = path.salvage(failed);
         (report.drained, report.salvaged, report.lost) = (drained, salvaged, lost);
         path.remove(failed)
     });

@@ -75,6 +75,10 @@ pub(crate) struct TxLedger {
     quota: u16,
     /// Guests that may be at another machine.
     away: GuestSet,
+    /// Confirmed frames that no guest sent: announcements, and what drills send.
+    own_confirmed: u64,
+    /// Frames of guests that are away, lost by a NIC whose link was down.
+    left_behind: u64,
 }
 
 impl TxLedger {
@@ -93,6 +97,8 @@ impl TxLedger {
             held: [0; MAX_GUESTS],
             quota: quota(guests),
             away: GuestSet::NONE,
+            own_confirmed: 0,
+            left_behind: 0,
         }
     }
 
@@ -128,6 +134,16 @@ impl TxLedger {
     /// Buffers that are claimed and not confirmed.
     pub(crate) fn awaiting(&self) -> usize {
         self.claimed
+    }
+
+    /// Confirmed frames that no guest sent, ever.
+    pub(crate) fn own_confirmed(&self) -> u64 {
+        self.own_confirmed
+    }
+
+    /// Frames that [`Self::send_again`] has left behind since the last call.
+    pub(crate) fn take_left_behind(&mut self) -> u64 {
+        std::mem::take(&mut self.left_behind)
     }
 
     /// Returns true if the NIC has something to confirm.
@@ -285,6 +301,8 @@ impl TxLedger {
         self.credit = self.credit.saturating_add(sent).min(self.frames);
         let mut confirmed = 0;
         while self.credit > 0 && self.head_is_claimed() {
+            let is_own = self.line.front().is_some_and(|number| !is_for_guests(*number));
+            self.own_confirmed += u64::from(is_own);
             self.take_head(|ledger, number| ledger.release(number));
             self.credit -= 1;
             confirmed += 1;
@@ -303,6 +321,8 @@ impl TxLedger {
         let mut again = 0;
         while again < u64::from(lost) && self.head_is_claimed() {
             let stays = self.line.front().is_some_and(|number| self.may_go_again(*number));
+            let is_guests = self.line.front().is_some_and(|number| is_for_guests(*number));
+            self.left_behind += u64::from(is_guests && !stays);
             self.take_head(|ledger, number| {
                 if !stays {
                     ledger.release(number);

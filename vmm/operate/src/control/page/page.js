@@ -205,8 +205,16 @@ function lane(domain) {
     wire(),
     element("div", { class: "box nic", "data-link": link },
       element("b", {}, domain.nic.name),
-      element("small", { class: "link" }, `link ${link} ${mark}`)),
+      element("small", { class: "link" }, `link ${link} ${mark}`),
+      element("small", { class: "lost-frames" }, losses(domain.nic.counters ?? {}))),
     wire());
+}
+
+// Frames that came to the NIC for a guest and got to nobody.
+function losses(counters) {
+  const kinds = ["missed", "too-long", "too-short", "damaged", "unusable", "vanished"];
+  const told = kinds.filter((kind) => counters[kind] > 0).map((kind) => `${counters[kind].toLocaleString()} ${kind}`);
+  return told.length ? `lost: ${told.join(", ")}` : "";
 }
 
 const COLUMNS = [

@@ -94,7 +94,9 @@ impl DataPath {
 
     /// Forgets a life's rings.
     pub(in crate::engine) fn remove(&mut self, domain: usize) -> Option<Box<QueuePair>> {
-        self.domains.remove(domain)
+        let pair = self.domains.remove(domain)?;
+        self.domains.slot(domain).accounts.note_known(pair.received().into());
+        Some(pair)
     }
 
     /// Both NICs receive from now on.
