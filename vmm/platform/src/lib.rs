@@ -10,3 +10,4 @@ pub mod process;
 pub mod readiness;
 pub mod realtime;
 pub mod signals;
+pub mod stderr;

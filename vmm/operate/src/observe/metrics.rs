@@ -41,6 +41,9 @@ fn system(out: &mut Exposition, snapshot: &Snapshot) {
     out.sample(&[], snapshot.redundant);
     out.family("warmspare_realtime", Kind::Gauge, "1 if real-time scheduling was permitted.");
     out.sample(&[], snapshot.realtime);
+    let help = "Lines of the log that were lost, because standard error could not be written.";
+    out.family("warmspare_log_lines_lost", Kind::Counter, help);
+    out.sample(&[], platform::stderr::lost() as f64);
 }
 
 fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
