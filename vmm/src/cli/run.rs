@@ -44,6 +44,7 @@ pub(super) fn system_failure(error: &SystemError) -> Failure {
 /// Runs a topology until SIGINT or SIGTERM.
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let mut topology = Topology::load(&args.topology).map_err(|error| Failure::mistake(&error))?;
+    args.plane.check(&topology).map_err(|error| Failure::mistake(&error))?;
     let signals = Termination::block().map_err(|error| Failure::run(&error))?;
     let reloads = Reload::block().map_err(|error| Failure::run(&error))?;
     let mut wires = Wires::default();

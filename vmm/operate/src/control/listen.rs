@@ -4,8 +4,8 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, UnixListener, UnixSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::config::ControlError;
+use platform::socket_file::{SocketFile, remove_stale};
 
 /// Time for the head of a request to arrive.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -33,18 +34,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A Unix socket that only its owner may use. Its file is removed with it.
 #[derive(Debug)]
 pub(super) struct LocalSocket {
-    path: PathBuf,
+    file: SocketFile,
     listener: UnixListener,
-}
-
-/// Removes a socket's file when dropped.
-#[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 impl LocalSocket {
@@ -60,14 +51,14 @@ impl LocalSocket {
             let file = File::from(socket.as_fd().try_clone_to_owned()?);
             file.set_permissions(Permissions::from_mode(0o600))?;
             socket.bind(path)?;
-            socket.listen(BACKLOG)
+            Ok(Self { file: SocketFile::bound_at(path)?, listener: socket.listen(BACKLOG)? })
         };
-        Ok(Self { path: path.to_owned(), listener: bind().map_err(failed)? })
+        bind().map_err(failed)
     }
 
     /// Serves its connections until the runtime ends.
     pub(super) fn serve(self, router: Router) -> SocketFile {
-        let (listener, file) = (self.listener, SocketFile(self.path));
+        let Self { listener, file } = self;
         tokio::spawn(async move {
             let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
             loop {
@@ -130,16 +121,4 @@ where
         tracing::debug!(%error, "a connection ended early");
     }
     drop(permit);
-}
-
-/// Removes the file of a socket that no process listens on any more.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a socket"));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
-        Err(_) => std::fs::remove_file(path),
-    }
 }

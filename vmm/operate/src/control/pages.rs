@@ -69,7 +69,11 @@ impl PageServer {
         let entered = runtime.enter();
         let listener = listen::bind_network(config.listen)?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        let control = AccessControl::at(config.listen, TokenCell::new(config.token.clone()));
+        let control = AccessControl::at(
+            config.listen,
+            TokenCell::new(config.token.clone()),
+            config.hosts.clone(),
+        );
         let served = Served { pages, loopback: config.listen.ip().is_loopback() };
         listen::serve_network(listener, router(served, control));
         drop(entered);

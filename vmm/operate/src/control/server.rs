@@ -85,7 +85,7 @@ fn serve_dashboard(config: &DashboardConfig, app: AppState) -> Result<Dashboard,
     let listener = listen::bind_network(config.listen)?;
     let address = listener.local_addr().unwrap_or(config.listen);
     let token = TokenCell::new(config.token.clone());
-    let control = AccessControl::at(config.listen, token.clone());
+    let control = AccessControl::at(config.listen, token.clone(), config.hosts.clone());
     listen::serve_network(listener, routes::router(app, control));
     Ok(Dashboard { address, token })
 }

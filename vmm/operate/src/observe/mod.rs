@@ -22,6 +22,7 @@ mod received_event;
 mod recorder;
 mod records;
 mod redundancy;
+mod rotating_file;
 pub(crate) mod sampler;
 pub(crate) mod snapshot;
 pub(crate) mod system;

@@ -24,3 +24,4 @@ mod socket;
 
 pub use self::error::VhostUserError;
 pub use self::server::{VhostUserConfig, VhostUserServer};
+pub use self::socket::SocketRights;

@@ -15,7 +15,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use super::error::VhostUserError;
 use super::message::{ConnectionError, Inbox, reply};
 use super::session::Session;
-use super::socket::Socket;
+use super::socket::{Socket, SocketRights};
 use crate::port_handle::PortHandle;
 
 /// What a server is made of.
@@ -25,6 +25,8 @@ pub struct VhostUserConfig {
     pub socket: PathBuf,
     /// The guest's MAC address, told to front-ends that ask.
     pub mac: [u8; 6],
+    /// Who may connect.
+    pub rights: SocketRights,
 }
 
 /// A running server. Dropping it ends the connection and removes the socket's file.
@@ -39,7 +41,7 @@ impl VhostUserServer {
     /// # Errors
     /// The socket cannot be made, or no thread can be had.
     pub fn spawn(config: VhostUserConfig, port: PortHandle) -> Result<Self, VhostUserError> {
-        let socket = Socket::bind(&config.socket)?;
+        let socket = Socket::bind(&config.socket, config.rights)?;
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(VhostUserError::Start);
         let stop = event()?;
         let server = Server {
