@@ -8,6 +8,7 @@ pub mod memory;
 pub mod one_line;
 pub mod priority_mutex;
 pub mod process;
+pub mod process_limits;
 pub mod readiness;
 pub mod realtime;
 pub mod signals;

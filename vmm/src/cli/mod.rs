@@ -11,6 +11,7 @@ mod event_text;
 mod examine;
 mod exit;
 mod files;
+mod machine;
 mod observe;
 mod operations;
 mod output;

@@ -47,6 +47,7 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     if config.policy == Policy::Reboot {
         topology.domains.truncate(1);
     }
+    config.plane.check(&topology)?;
     let mut wires = Wires::default();
     let port = wires.switch("lan").attach("sender")?;
     let witness = Witness::spawn().map_err(DemoError::io("start a thread"))?;

@@ -89,4 +89,6 @@ pub(super) struct ControlConfig {
     pub(super) dashboard: Option<DashboardConfig>,
     /// Folder with the dumps of failed domains, to be served.
     pub(super) dumps: Option<PathBuf>,
+    /// Most connections of each of the two at a time.
+    pub(super) connections: usize,
 }

@@ -5,18 +5,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::actions::{Actions, SystemActions};
 use super::config::{ControlConfig, ControlError, DashboardConfig, DashboardError};
+use super::descriptors;
 use super::reload::{self, Reloaded};
 use super::server::ControlServer;
 use super::token::{Token, TokenError};
 use crate::observe::event_file::EventFile;
 use crate::observe::hooks::{Hook, Hooks};
-use crate::observe::{Observer, ReceivedEvent, SystemWatch, system};
+use crate::observe::{FrontEndWatch, Observer, ReceivedEvent, SystemWatch, system};
 use microvm::domain::DomainSlot;
 use supervisor::topology::{NotifySpec, Topology, is_host_name};
 use supervisor::{Event, System};
@@ -75,6 +76,7 @@ pub struct Plane {
     _event_file: Option<EventFile>,
     hooks: Hooks,
     token_file: Option<PathBuf>,
+    front_ends: FrontEndWatch,
 }
 
 impl PlaneOptions {
@@ -91,7 +93,8 @@ impl PlaneOptions {
             (None, None) => None,
         };
         let dumps = topology.dumps.as_ref().map(|spec| spec.dir.clone());
-        Ok(ControlConfig { socket: self.api_socket.clone(), dashboard, dumps })
+        let connections = descriptors::connections(topology);
+        Ok(ControlConfig { socket: self.api_socket.clone(), dashboard, dumps, connections })
     }
 
     /// Host names that are allowed beside addresses and `localhost`. The command line goes before
@@ -195,7 +198,17 @@ impl Plane {
         });
         let token_file = options.token_file(topology).map(Path::to_owned);
         let slots = system.slots().to_vec();
-        Ok(Self { server, url, observer, slots, _event_file: event_file, hooks, token_file })
+        let front_ends = FrontEndWatch::default();
+        Ok(Self {
+            server,
+            url,
+            observer,
+            slots,
+            _event_file: event_file,
+            hooks,
+            token_file,
+            front_ends,
+        })
     }
 
     /// Where a browser finds the dashboard, with the token in it unless the command line names its
@@ -243,6 +256,12 @@ impl Plane {
         self.hooks.replace(hooks(new));
         running.notify.clone_from(&new.notify);
         Ok(reloaded)
+    }
+
+    /// Records an event for each socket at which more front-ends wait than before.
+    pub fn watch_front_ends(&self) {
+        let events = self.front_ends.look(&self.observer.view.apps(), Instant::now());
+        events.into_iter().for_each(|event| self.observer.recorder.record(event));
     }
 
     /// Returns true if one domain serves and another could take over.

@@ -27,6 +27,7 @@ pub(crate) fn exposition(observer: &Observer, sampler: &Sampler, format: Format)
     system(&mut out, &snapshot);
     failovers(&mut out, &snapshot, observer);
     planned(&mut out, observer);
+    apps(&mut out, &snapshot);
     traffic(&mut out, &snapshot);
     domains(&mut out, &snapshot);
     out.finish()
@@ -87,6 +88,19 @@ fn planned(out: &mut Exposition, observer: &Observer) {
     out.family("warmspare_healed_wakeups", Kind::Counter, help);
     for (domain, &count) in &tally.healed {
         out.sample(&[("domain", domain)], count as f64);
+    }
+}
+
+fn apps(out: &mut Exposition, snapshot: &Snapshot) {
+    let help = "1 if a front-end is connected to the socket of a guest.";
+    out.family("warmspare_front_end_connected", Kind::Gauge, help);
+    for app in &snapshot.apps {
+        out.sample(&[("socket", &app.socket)], app.connected);
+    }
+    let help = "Front-ends that wait until the one that is connected to their socket ends.";
+    out.family("warmspare_front_ends_waiting", Kind::Gauge, help);
+    for app in &snapshot.apps {
+        out.sample(&[("socket", &app.socket)], app.waiting as f64);
     }
 }
 
