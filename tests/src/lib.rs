@@ -12,6 +12,7 @@ pub mod nested;
 pub mod realguest;
 pub mod rig;
 pub mod runner;
+pub mod running;
 pub mod scene;
 pub mod structure;
 

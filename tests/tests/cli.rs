@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use warmspare_tests::program;
+use warmspare_tests::running::Folder;
 
 fn topology(name: &str, text: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("warmspare-{}-{name}.json", std::process::id()));
@@ -84,4 +85,42 @@ fn a_mistyped_option_is_one_line_too() {
         assert!(mistake(&["demo", &limit]).contains("--max-median-interruption-ms"), "{value}");
     }
     assert!(mistake(&[]).contains("--help"));
+}
+
+#[test]
+fn a_file_of_another_kind_is_refused_at_once_by_whatever_reads_it() {
+    let folder = Folder::new("kinds");
+    let fifo = folder.join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let topology = folder.topology(|_| ());
+    let (topology, out) = (topology.to_str().unwrap(), folder.join("out"));
+    let fifo = fifo.to_str().unwrap();
+    for (file, kind) in [(fifo, "a pipe"), ("/dev/zero", "a device"), ("/tmp", "a folder")] {
+        let commands: [&[&str]; 5] = [
+            &["validate", file],
+            &["run", file],
+            &["run", topology, "--dashboard", "127.0.0.1:0", "--token-file", file],
+            &["run", topology, "--event-file", file],
+            &["campaign", file, "--out", out.to_str().unwrap()],
+        ];
+        for command in commands {
+            let line = mistake(command);
+            assert!(line.contains(file) && line.contains(kind), "{command:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_mistake_is_a_short_line_without_control_characters() {
+    let folder = Folder::new("short");
+    let path = folder.join("bad.json");
+    let key = format!("{{\"{}\\u001b[31m\\n\": 1}}", "k".repeat(100_000));
+    for text in [key, "[".repeat(100_000), "\u{feff}{}".to_owned(), " ".repeat(2_000_000)] {
+        std::fs::write(&path, text).unwrap();
+        let line = mistake(&["validate", path.to_str().unwrap()]);
+        assert!(line.chars().count() < 500, "{} characters", line.chars().count());
+        assert!(!line.trim_end().chars().any(char::is_control), "{line:?}");
+    }
+    let line = mistake(&["validate", "/no/such\n\u{1b}[31mfile"]);
+    assert!(!line.trim_end().chars().any(char::is_control), "{line:?}");
 }

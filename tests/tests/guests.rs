@@ -30,7 +30,7 @@ fn turn() -> MutexGuard<'static, ()> {
 
 fn add_second(topology: &mut Topology) {
     let socket = topology.apps[0].socket.with_extension("second");
-    topology.apps.push(AppSpec { socket, mac: MacAddress(SECOND) });
+    topology.apps.push(AppSpec::new(socket, MacAddress(SECOND)));
 }
 
 /// Crashes the serving driver and waits for the failover.

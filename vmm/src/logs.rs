@@ -1,10 +1,15 @@
-//! What goes to standard error: text for people, or one JSON object a line.
+//! What goes to standard error: text for people, or one JSON object a line. A thread of its own
+//! writes it ([`platform::stderr`]), so that nothing waits for a reader.
 
 use std::fmt::Arguments;
-use std::io::{self, IsTerminal};
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::ValueEnum;
+use platform::one_line::printable;
+use platform::stderr::{self, Stderr};
 use tracing::Level;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -29,15 +34,23 @@ const DEFAULT_LEVEL: Level = Level::WARN;
 /// Target of notices, which are told at every level.
 const NOTICES: &str = "warmspare::notice";
 
+/// How long the end of the program waits for its last lines. A reader that is only slow gets them.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
 /// Begins to log. Called once, at the start of the program.
 pub(crate) fn init(format: LogFormat) {
+    stderr::start(match format {
+        LogFormat::Text => stderr::text_loss_line,
+        LogFormat::Json => json_loss_line,
+    });
+    std::panic::set_hook(Box::new(tell_panic));
     let wanted = std::env::var(LEVELS).unwrap_or_default();
     let (levels, mistake) = match filter(&wanted) {
         Ok(levels) => (levels, None),
         Err(error) => (Targets::new().with_default(DEFAULT_LEVEL), Some(error)),
     };
     // The levels are those of `levels`.
-    let base = tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(Level::TRACE);
+    let base = tracing_subscriber::fmt().with_writer(|| Stderr).with_max_level(Level::TRACE);
     match format {
         LogFormat::Text => {
             let colours = std::io::stderr().is_terminal();
@@ -66,17 +79,55 @@ fn filter(wanted: &str) -> Result<Targets, ParseError> {
 
 /// Tells the user who started the program something, on standard error.
 pub(crate) fn tell(what: Arguments<'_>) {
+    let what = printable(&what.to_string());
     match AS_JSON.load(Ordering::Relaxed) {
         true => tracing::info!(target: NOTICES, "{what}"),
-        false => eprintln!("warmspare: {what}"),
+        false => stderr::tell(format_args!("{what}")),
     }
 }
 
 /// Tells why the program ends.
 pub(crate) fn failure(why: &str) {
+    let why = printable(why);
     match AS_JSON.load(Ordering::Relaxed) {
         true => tracing::error!(target: NOTICES, "{why}"),
-        false => eprintln!("warmspare: {why}"),
+        false => stderr::tell(format_args!("{why}")),
+    }
+}
+
+/// Waits for the last lines before the program ends, for a bounded time.
+pub(crate) fn flush() {
+    stderr::flush(FLUSH_LIMIT);
+}
+
+/// A loss of lines, in the shape of a message of `tracing`.
+fn json_loss_line(count: u64) -> String {
+    let message = format!("{count} lines of this log were lost, because they could not be written");
+    let timestamp = operate::observe::wall_clock_now();
+    let line = serde_json::json!({
+        "timestamp": timestamp,
+        "level": "WARN",
+        "fields": { "message": message, "lines": count },
+        "target": NOTICES,
+    });
+    format!("{line}\n")
+}
+
+/// Tells a panic like any other message. The standard library's own hook would write by itself, and
+/// wait for a stuck reader.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    let what = panic.payload_as_str().unwrap_or("a value that is not text");
+    let place = panic.location().map(|at| format!(" at {at}")).unwrap_or_default();
+    failure(&format!("defect: the thread {name} has panicked{place}: {what}"));
+    let trace = std::backtrace::Backtrace::capture();
+    if trace.status() == std::backtrace::BacktraceStatus::Captured {
+        stderr::put(&format!("{trace}\n"));
+    }
+    // The end of the main thread is the end of the program.
+    if name == "main" {
+        flush();
     }
 }
 
@@ -88,7 +139,7 @@ pub(crate) use notice;
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
     use super::*;

@@ -26,7 +26,7 @@ const PROGRAMS: [(&str, &str); 2] = [("nested-init", "init"), ("warmspare", "bin
 /// Part of the package ID, as cargo prints it, of the package whose test programs are included.
 const TESTS_PACKAGE: &str = "#warmspare-tests@";
 /// Programs of this machine that the tests call.
-const TOOLS: [&str; 5] = ["kill", "mount", "prlimit", "touch", "umount"];
+const TOOLS: [&str; 6] = ["kill", "mkfifo", "mount", "prlimit", "touch", "umount"];
 
 /// Builds the programs, writes the initramfs and returns its path.
 pub(super) fn build(kernel: &Kernel, cache: &Path, with_tests: bool) -> Result<PathBuf> {

@@ -45,6 +45,24 @@ fn a_second_front_end_waits_its_turn() {
     assert!(second.reply().is_some());
 }
 
+#[test]
+fn front_ends_that_wait_are_counted_and_may_leave() {
+    let bench = Bench::new();
+    let guest = TestGuest::new();
+    let _first = Connection::start(bench.rig.socket(), &guest);
+    let seen = || bench.rig.system.switchboard().front_ends()[0];
+    let second = RawFrontend::connect(bench.rig.socket());
+    wait("the second one to be seen", || seen().connected && seen().waiting == 1);
+    drop(second);
+    wait("its leaving to be seen", || seen().waiting == 0);
+    // More than are accepted beforehand.
+    let many: Vec<_> = (0..10).map(|_| RawFrontend::connect(bench.rig.socket())).collect();
+    wait("many to be seen", || seen().waiting == 4);
+    drop(many);
+    wait("their leaving to be seen", || seen().waiting == 0);
+    assert!(seen().connected);
+}
+
 /// Peeking at the first byte that can be read, which stays in place.
 trait PeekByte {
     fn peek_byte(&self) -> Option<u8>;

@@ -104,6 +104,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_manager_without_a_file_is_told_too() {
+        let name = format!("warmspare-notify-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let manager = UnixDatagram::bind_addr(&address).unwrap();
+        let socket = Some(Service::open(&format!("@{name}").into()).unwrap());
+        Service { socket, watchdog: None }.tell_stopping();
+        let mut buffer = [0; 100];
+        let len = manager.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"STOPPING=1");
+    }
+
+    #[test]
     fn the_manager_is_told_of_redundancy_and_of_the_end() {
         let path = std::env::temp_dir().join(format!("warmspare-notify-{}", std::process::id()));
         let manager = UnixDatagram::bind(&path).unwrap();

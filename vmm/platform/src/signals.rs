@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP, taken from descriptors; SIGXFSZ, ignored.
+//! SIGINT, SIGTERM and SIGHUP, taken from descriptors; all signals, kept from a thread; SIGXFSZ,
+//! ignored.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -83,6 +84,17 @@ impl Signals {
         let count =
             unsafe { libc::read(self.fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
         count == bytes.len() as isize
+    }
+}
+
+/// Keeps all signals from the calling thread, so that they go to threads that wait for them.
+pub fn block_all() {
+    // SAFETY: a zeroed set is a valid argument for `sigfillset`, which makes it a set; the pointers
+    // lead to a local that outlives both calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
     }
 }
 

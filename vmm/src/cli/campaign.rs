@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::exit::Failure;
-use super::output::{Format, json};
+use super::output::{Format, json, print, print_line};
 use lab::campaign::{
     self, CampaignError, InjectionOutcome, InjectionRecord, Replayed, RunConfig, Tally,
 };
@@ -58,9 +58,9 @@ pub(super) fn run(args: CampaignArgs) -> Result<(), Failure> {
         (Some(CampaignCommand::Replay { dir, id, debug, format }), _, _) => {
             let replayed = campaign::replay(&dir, id, debug).map_err(|error| failure(&error))?;
             match format {
-                Format::Text => show(&replayed),
-                Format::Json => println!("{}", json(&replayed)?),
-            }
+                Format::Text => print(&replayed_text(&replayed))?,
+                Format::Json => print_line(&json(&replayed)?)?,
+            };
             Ok(())
         }
         (None, Some(file), Some(out)) => {
@@ -79,7 +79,7 @@ fn failure(error: &CampaignError) -> Failure {
 fn inject(config: &RunConfig) -> Result<(), Failure> {
     let ended = campaign::run(config).map_err(|error| failure(&error))?;
     let out = config.out.display();
-    print!("{}", summary(&ended.tally, &config.out));
+    print(&summary(&ended.tally, &config.out))?;
     if ended.interrupted {
         let file = config.file.display();
         let again = format!("warmspare campaign {file} --out {out} --resume");
@@ -150,26 +150,28 @@ fn place(record: &InjectionRecord) -> String {
     text
 }
 
-fn show(replayed: &Replayed) {
+/// What a repeated injection came to, in some lines.
+fn replayed_text(replayed: &Replayed) -> String {
     let Replayed { recorded, again, dumps } = replayed;
-    println!("fault      {}", place(recorded));
+    let mut text = format!("fault      {}\n", place(recorded));
     if let Some(instruction) = &recorded.fault.instruction {
         let source = recorded.fault.source.as_deref().unwrap_or("source unknown");
-        println!("code       {instruction}  {source}");
+        text += &format!("code       {instruction}  {source}\n");
     }
-    println!("recorded   {}", line(recorded));
-    println!("now        {}", line(again));
+    text += &format!("recorded   {}\n", line(recorded));
+    text += &format!("now        {}\n", line(again));
     for step in &again.recovery {
-        println!("  {:>10.3} ms  {}", step.after_us / 1000.0, step.step);
+        text += &format!("  {:>10.3} ms  {}\n", step.after_us / 1000.0, step.step);
     }
     let frames = &again.frames;
-    println!(
-        "frames     {} sent, {} lost, {} duplicated, {} corrupted",
+    text += &format!(
+        "frames     {} sent, {} lost, {} duplicated, {} corrupted\n",
         frames.sent, frames.lost, frames.duplicated, frames.corrupted
     );
     if let Some(dumps) = dumps {
-        println!("remains    {}", dumps.display());
+        text += &format!("remains    {}\n", dumps.display());
     }
+    text
 }
 
 /// Runs a worker process of a campaign.
@@ -177,7 +179,7 @@ pub(super) fn worker() -> ExitCode {
     match campaign::serve_worker() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("warmspare: worker: {error}");
+            platform::stderr::tell(format_args!("worker: {error}"));
             ExitCode::from(1)
         }
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::exit::Failure;
-use super::output::{Format, json};
+use super::output::{Format, json, print, print_line};
 use super::run::system_failure;
 use lab::demo::{self, DemoConfig, DemoError, Limits, Operation, Plan};
 use lab::fault::Cause;
@@ -98,9 +98,9 @@ pub(super) fn demo(args: &DemoArgs, began_ns: u64) -> Result<(), Failure> {
         max_median_interruption_ms: args.max_median_interruption_ms,
     };
     match args.format {
-        Format::Text => print!("{}", report.text(limits)),
-        Format::Json => println!("{}", json(&report)?),
-    }
+        Format::Text => print(&report.text(limits))?,
+        Format::Json => print_line(&json(&report)?)?,
+    };
     match report.failure(limits) {
         None => Ok(()),
         Some(why) => Err(Failure::Run(why)),

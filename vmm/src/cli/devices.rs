@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::exit::Failure;
-use super::output::{Format, json};
+use super::output::{Format, json, print, print_line};
 use nic::bind;
 use nic::discovery::{self, DeviceInfo, Link};
 use nic::pci::PciAddress;
@@ -48,15 +48,13 @@ fn list(format: Format) -> Result<(), Failure> {
         Failure::Run(format!("the PCI devices of this machine cannot be read: {error}"))
     })?;
     match format {
-        Format::Json => println!("{}", json(&devices)?),
-        Format::Text if devices.is_empty() => {
-            println!(
-                "this machine has no NIC of the igb family (i210, i211, 82576); `warmspare demo` \
-                 needs none"
-            );
-        }
-        Format::Text => devices.iter().for_each(|device| print!("{}", text(device))),
-    }
+        Format::Json => print_line(&json(&devices)?)?,
+        Format::Text if devices.is_empty() => print_line(
+            "this machine has no NIC of the igb family (i210, i211, 82576); `warmspare demo` needs \
+             none",
+        )?,
+        Format::Text => print(&devices.iter().map(text).collect::<String>())?,
+    };
     Ok(())
 }
 

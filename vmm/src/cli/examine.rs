@@ -6,6 +6,8 @@ use clap::Args;
 
 use super::client_args::{ClientArgs, client_failure};
 use super::exit::Failure;
+use super::output::print_line;
+use crate::logs::notice;
 use operate::control::{DomainRequest, Dumped, GdbRequest, Opened, PauseRequest, Paused, Resumed};
 
 #[derive(Debug, Args)]
@@ -43,7 +45,10 @@ pub(super) fn pause(args: &PauseArgs) -> Result<(), Failure> {
     let done: Paused =
         client.post("/api/v1/pause", &request).map_err(|error| client_failure(&error))?;
     let serves = done.serves.as_deref().unwrap_or("no domain");
-    println!("{} is paused until it is resumed or has to serve; {serves} serves", done.domain);
+    let domain = &done.domain;
+    print_line(&format!(
+        "{domain} is paused until it is resumed or has to serve; {serves} serves"
+    ))?;
     Ok(())
 }
 
@@ -52,7 +57,7 @@ pub(super) fn resume(args: &DomainArgs) -> Result<(), Failure> {
     let client = args.client.client();
     let done: Resumed =
         client.post("/api/v1/resume", &request).map_err(|error| client_failure(&error))?;
-    println!("{} runs again", done.domain);
+    print_line(&format!("{} runs again", done.domain))?;
     Ok(())
 }
 
@@ -61,8 +66,8 @@ pub(super) fn dump(args: &DomainArgs) -> Result<(), Failure> {
     let client = args.client.client();
     let done: Dumped =
         client.post("/api/v1/dump", &request).map_err(|error| client_failure(&error))?;
-    println!("{}", done.folder.display());
-    eprintln!("warmspare: {} was stopped for {:.1} ms", done.domain, done.held_us / 1000.0);
+    print_line(&done.folder.display().to_string())?;
+    notice!("{} was stopped for {:.1} ms", done.domain, done.held_us / 1000.0);
     Ok(())
 }
 
@@ -75,12 +80,10 @@ pub(super) fn gdb(args: &GdbArgs) -> Result<(), Failure> {
     let client = args.of.client.client();
     let done: Opened =
         client.post("/api/v1/gdb", &request).map_err(|error| client_failure(&error))?;
-    println!("gdb -ex 'target remote {}' {}", done.socket.display(), done.program.display());
+    let (socket, program) = (done.socket.display(), done.program.display());
+    print_line(&format!("gdb -ex 'target remote {socket}' {program}"))?;
     if done.serves.as_deref() == Some(&*done.domain) {
-        eprintln!(
-            "warmspare: {} serves: while gdb has it stopped, the service is interrupted",
-            done.domain
-        );
+        notice!("{} serves: while gdb has it stopped, the service is interrupted", done.domain);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::exit::Failure;
+use super::output::print_line;
 use supervisor::topology::Topology;
 
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub(super) struct ImageArgs {
 /// Checks a topology file.
 pub(super) fn validate(path: &Path) -> Result<(), Failure> {
     let topology = Topology::load(path).map_err(|error| Failure::mistake(&error))?;
-    println!("{}: sound, {} domains", path.display(), topology.domains.len());
+    print_line(&format!("{}: sound, {} domains", path.display(), topology.domains.len()))?;
     Ok(())
 }
 
@@ -30,7 +31,7 @@ pub(super) fn validate(path: &Path) -> Result<(), Failure> {
 pub(super) fn schema() -> Result<(), Failure> {
     let schema = schemars::schema_for!(Topology);
     let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::run(&error))?;
-    println!("{text}");
+    print_line(&text)?;
     Ok(())
 }
 

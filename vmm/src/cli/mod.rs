@@ -11,6 +11,7 @@ mod event_text;
 mod examine;
 mod exit;
 mod files;
+mod machine;
 mod observe;
 mod operations;
 mod output;
@@ -99,12 +100,18 @@ fn usage(error: &clap::Error) -> ExitCode {
         let named = lines.take_while(|line| line.starts_with(' ')).map(str::trim);
         first = format!("{first} {}", named.collect::<Vec<_>>().join(", "));
     }
-    eprintln!("warmspare: {first}; see `warmspare --help`");
+    logs::failure(&format!("{first}; see `warmspare --help`"));
     ExitCode::from(exit::MISTAKE)
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    let status = run_command();
+    logs::flush();
+    status
+}
+
+fn run_command() -> ExitCode {
     let began_ns = platform::clock::monotonic_ns();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

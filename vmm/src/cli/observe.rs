@@ -1,13 +1,13 @@
 //! The commands that show a running warmspare: `status`, `events` and `top`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::client_args::{ClientArgs, client_failure};
 use super::exit::Failure;
-use super::output::Format;
+use super::output::{Format, Reader, print, print_line};
 use super::state_text::{rates_text, state_text};
 use operate::control::client::{Client, ClientError};
 use operate::observe::Snapshot;
@@ -56,12 +56,12 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     let state = match args.format {
         Format::Text => {
             let state = state(&client)?;
-            print!("{}", state_text(&state));
+            print(&state_text(&state))?;
             state
         }
         Format::Json => {
             let text = client.text("/api/v1/state").map_err(|error| client_failure(&error))?;
-            println!("{text}");
+            print_line(&text)?;
             serde_json::from_str(&text).map_err(|error| Failure::run(&error))?
         }
     };
@@ -76,13 +76,9 @@ pub(super) fn events(args: &EventsArgs) -> Result<(), Failure> {
     let path = format!("/api/v1/events?after={}&follow={}", args.after, args.follow);
     let lines = args.client.client().lines(&path).map_err(|error| client_failure(&error))?;
     let broken = |error| client_failure(&ClientError::Broken(error));
-    let mut out = io::stdout().lock();
     for line in lines {
-        let written = writeln!(out, "{}", line.map_err(broken)?);
-        match written.and_then(|()| out.flush()) {
-            // The reader has closed its end, so it has read enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other.map_err(broken)?,
+        if print_line(&line.map_err(broken)?)? == Reader::Gone {
+            return Ok(());
         }
     }
     match args.follow {
@@ -97,7 +93,10 @@ pub(super) fn top(args: &TopArgs) -> Result<(), Failure> {
     let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
     loop {
         let state = state(&client)?;
-        println!("{clear}{}{}", state_text(&state), rates_text(&state));
+        let text = format!("{clear}{}{}", state_text(&state), rates_text(&state));
+        if print_line(&text)? == Reader::Gone {
+            return Ok(());
+        }
         std::thread::sleep(Duration::from_millis(args.interval_ms));
     }
 }

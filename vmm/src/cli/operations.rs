@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::client_args::{ClientArgs, client_failure};
 use super::exit::Failure;
+use super::output::print_line;
 use operate::control::{DrillRequest, Drilled, SwitchRequest, Switched, UpgradeRequest, Upgraded};
 
 #[derive(Debug, Args)]
@@ -44,7 +45,7 @@ pub(super) fn switch(args: &SwitchArgs) -> Result<(), Failure> {
         .client()
         .post("/api/v1/switch", &request)
         .map_err(|error| client_failure(&error))?;
-    println!("{} has taken over from {}", done.to, done.from);
+    print_line(&format!("{} has taken over from {}", done.to, done.from))?;
     Ok(())
 }
 
@@ -59,7 +60,8 @@ pub(super) fn drill(args: &DrillArgs) -> Result<(), Failure> {
         let what = format!("{} failed its drill {attempts} times: {blame}", done.domain);
         return Err(Failure::Run(what));
     }
-    println!("{} could take over: answered after {:.0} µs", done.domain, done.round_trip_us);
+    let Drilled { domain, round_trip_us, .. } = &done;
+    print_line(&format!("{domain} could take over: answered after {round_trip_us:.0} µs"))?;
     Ok(())
 }
 
@@ -73,9 +75,9 @@ pub(super) fn upgrade(args: &UpgradeArgs) -> Result<(), Failure> {
     let done: Upgraded = client
         .post_for("/api/v1/upgrade", &request, takes)
         .map_err(|error| client_failure(&error))?;
-    println!(
-        "all domains run the new driver after {:.1} s; {} serves",
-        done.took_seconds, done.serves
-    );
+    let Upgraded { took_seconds, serves, .. } = &done;
+    print_line(&format!(
+        "all domains run the new driver after {took_seconds:.1} s; {serves} serves"
+    ))?;
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! `warmspare report`: what campaigns found.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +8,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::exit::Failure;
+use super::output::print;
+use crate::logs::notice;
 use lab::report::{Folder, FolderError, Report};
 use operate::control::{DashboardConfig, PageServer, Pages};
 use platform::one_line::one_line;
@@ -48,7 +49,7 @@ enum ReportFormat {
 pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
     let folders = load(&args.folders).map_err(|error| Failure::mistake(&error))?;
     for warning in folders.iter().filter_map(Folder::warning) {
-        eprintln!("warmspare: {warning}");
+        notice!("{warning}");
     }
     if let Some(address) = args.serve {
         return serve(args, address);
@@ -59,12 +60,8 @@ pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
         ReportFormat::Json => report.json().map_err(|error| Failure::run(&error))? + "\n",
         ReportFormat::Html => report.html(),
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        // The reader has closed its end, so it has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::Run(format!("the report cannot be written: {error}"))),
-        Ok(()) => Ok(()),
-    }
+    print(&text)?;
+    Ok(())
 }
 
 fn load(folders: &[PathBuf]) -> Result<Vec<Folder>, FolderError> {
@@ -96,7 +93,7 @@ fn serve(args: &ReportArgs, address: SocketAddr) -> Result<(), Failure> {
     let signals = platform::signals::Termination::block().map_err(|error| Failure::run(&error))?;
     let server = PageServer::spawn(&config, Arc::new(Live(args.folders.clone())));
     let server = server.map_err(|error| Failure::mistake(&error))?;
-    eprintln!("warmspare: report at http://{}/", server.address());
+    notice!("report at http://{}/", server.address());
     while !signals.wait(SIGNAL_WAIT) {}
     Ok(())
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::event_text::event_text;
 use super::exit::Failure;
+use super::machine;
 use crate::logs::notice;
 use microvm::domain::{DomainId, SlotError};
 use operate::control::{Plane, PlaneOptions, Reloaded};
@@ -44,6 +45,8 @@ pub(super) fn system_failure(error: &SystemError) -> Failure {
 /// Runs a topology until SIGINT or SIGTERM.
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let mut topology = Topology::load(&args.topology).map_err(|error| Failure::mistake(&error))?;
+    args.plane.check(&topology).map_err(|error| Failure::mistake(&error))?;
+    machine::check_open_files(&topology)?;
     let signals = Termination::block().map_err(|error| Failure::run(&error))?;
     let reloads = Reload::block().map_err(|error| Failure::run(&error))?;
     let mut wires = Wires::default();
@@ -55,6 +58,8 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     );
     let plane =
         Plane::start(&args.plane, &topology, &system).map_err(|error| Failure::mistake(&error))?;
+    machine::lock_memory();
+    machine::check_realtime_share();
     if let Some(url) = plane.url() {
         notice!("dashboard at {url}");
     }
@@ -66,6 +71,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             notice!("{}", event_text(&event, &name));
             plane.record(&event);
         }
+        plane.watch_front_ends();
         let redundant = plane.is_redundant();
         if redundant != std::mem::replace(&mut was_redundant, redundant) {
             service.tell_redundancy(redundant);

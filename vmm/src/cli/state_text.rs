@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use operate::observe::{DomainView, FailoverView, HistogramView, Snapshot};
+use operate::observe::{AppView, DomainView, FailoverView, HistogramView, Snapshot};
 
 /// Failures that are shown one by one.
 const SHOWN_FAILOVERS: usize = 5;
@@ -30,6 +30,7 @@ pub(super) fn state_text(state: &Snapshot) -> String {
         format_args!("domain      role         life  nic         link   heartbeat  vCPU"),
     );
     state.domains.iter().for_each(|domain| add_domain(&mut out, domain));
+    state.apps.iter().for_each(|app| add_app(&mut out, app));
     out.push('\n');
     add_losses(&mut out, state);
     add_history(&mut out, state);
@@ -72,6 +73,15 @@ fn add_losses(out: &mut String, state: &Snapshot) {
             let lost = lost.join(", ");
             line(out, format_args!("{}: received frames lost: {lost}", domain.nic.name));
         }
+    }
+}
+
+/// A guest is mentioned only if something is wrong with its socket.
+fn add_app(out: &mut String, app: &AppView) {
+    let AppView { socket, waiting, .. } = app;
+    if *waiting > 0 {
+        let text = "beside the front-end that is served; give each guest a socket of its own";
+        line(out, format_args!("{socket}: {waiting} waiting {text}"));
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 //! What may fail for a reason outside comes before anything that would go on without the rest.
 
+use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
@@ -39,8 +40,8 @@ use microvm::domain::{DomainId, DomainSlot};
 use microvm::kvm::Image;
 use nic::Nic;
 use platform::memory::SharedMemory;
-use platform::realtime;
-use switchboard::vhost_user::{VhostUserConfig, VhostUserError, VhostUserServer};
+use platform::{accounts, realtime};
+use switchboard::vhost_user::{SocketRights, VhostUserConfig, VhostUserError, VhostUserServer};
 use switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig};
 
 /// The queues between the threads: what is sent, and to whom.
@@ -163,10 +164,25 @@ fn serve_apps(
 ) -> Result<Vec<VhostUserServer>, VhostUserError> {
     let ports = (0..).map_while(|guest| switchboard.port(guest));
     let serve = |(app, port): (&AppSpec, _)| {
-        let config = VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0 };
+        let rights = socket_rights(app).map_err(VhostUserError::Start)?;
+        let config = VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0, rights };
         VhostUserServer::spawn(config, port)
     };
     topology.apps.iter().zip(ports).map(serve).collect()
+}
+
+/// Whose a guest's socket is. The topology was checked, so a name that is not found now has gone
+/// since.
+fn socket_rights(app: &AppSpec) -> io::Result<SocketRights> {
+    let gone = || io::Error::new(io::ErrorKind::NotFound, "the socket's owner or group has gone");
+    let number = |name: &Option<String>, id: fn(&str) -> io::Result<Option<u32>>| {
+        name.as_ref().map(|name| id(name)?.ok_or_else(gone)).transpose()
+    };
+    Ok(SocketRights {
+        owner: number(&app.owner, accounts::user_id)?,
+        group: number(&app.group, accounts::group_id)?,
+        mode: app.mode.map_or(SocketRights::OWNER_ONLY.mode, |mode| mode.0),
+    })
 }
 
 fn make_failover(

@@ -16,6 +16,7 @@ use crate::counters::Counters;
 use crate::domains::QueuePair;
 use crate::engine::Engine;
 use crate::error::SwitchboardError;
+use crate::port::{FrontEnds, PortEvents};
 use crate::port_handle::PortHandle;
 use crate::quarantine::QuarantinedFrame;
 use crate::shared::Shared;
@@ -168,6 +169,11 @@ impl Switchboard {
     /// Returns true while the thread is running.
     pub fn is_running(&self) -> bool {
         !self.shared.commands.has_ended()
+    }
+
+    /// The front-ends of each guest's socket, in the guests' order.
+    pub fn front_ends(&self) -> Vec<FrontEnds> {
+        self.shared.port_events.iter().map(PortEvents::front_ends).collect()
     }
 
     /// A guest's port, for the thread that holds the connection to its front-end; `None` if there

@@ -67,6 +67,7 @@ pub use self::counters::{Counter, Counters};
 pub use self::error::SwitchboardError;
 pub use self::handle::{Switchboard, SwitchboardConfig};
 pub use self::planned::HandoverError;
+pub use self::port::FrontEnds;
 pub use self::port_handle::PortHandle;
 pub use self::quarantine::QuarantinedFrame;
 pub use self::takeover_order::{TakeOver, TakeOverReport};

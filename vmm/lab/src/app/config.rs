@@ -76,10 +76,11 @@ impl FromStr for StationMac {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or(AddressError::MacForm)?;
+            let part =
+                parts.next().filter(|part| is_hex_byte(part)).ok_or(AddressError::MacForm)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| AddressError::MacForm)?;
         }
-        if parts.next().is_some() || text.contains('+') {
+        if parts.next().is_some() {
             return Err(AddressError::MacForm);
         }
         if !is_station(bytes) {
@@ -94,6 +95,11 @@ impl std::fmt::Display for StationMac {
         let [a, b, c, d, e, g] = self.0;
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
+}
+
+/// Returns true if this is two digits, without a sign, which the parser of numbers lets pass.
+fn is_hex_byte(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Returns true if a MAC address can be that of one station: not zero, group bit clear.

@@ -1,11 +1,12 @@
 //! The display of a running campaign: one line, which is overwritten on a terminal.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use super::spec::{CampaignSpec, Until};
 use super::tally::{Counts, Tally};
 use crate::injection::InjectionOutcome as Outcome;
+use platform::stderr;
 
 /// Cells of the bar.
 const BAR_CELLS: usize = 24;
@@ -69,7 +70,7 @@ impl Progress {
         if self.wanted {
             self.draw(tally);
             if self.terminal {
-                eprintln!();
+                stderr::put("\n");
             }
         }
     }
@@ -78,21 +79,20 @@ impl Progress {
     pub(super) fn say(&mut self, text: &str) {
         if self.wanted {
             let start = if self.terminal { "\r\x1b[K" } else { "" };
-            eprintln!("{start}warmspare: {text}");
+            stderr::put(&format!("{start}warmspare: {text}\n"));
         }
     }
 
     fn draw(&mut self, tally: &Tally) {
         self.drawn = Some(Instant::now());
         let text = self.line(tally, self.began.elapsed());
-        let mut stderr = std::io::stderr();
-        // Progress that cannot be written is not worth failing for.
-        let _ = if self.terminal {
-            let text: String = text.chars().take(columns().saturating_sub(1)).collect();
-            write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush())
-        } else {
-            writeln!(stderr, "{text}")
-        };
+        stderr::put(&match self.terminal {
+            true => {
+                let text: String = text.chars().take(columns().saturating_sub(1)).collect();
+                format!("\r\x1b[K{text}")
+            }
+            false => format!("{text}\n"),
+        });
     }
 
     /// How much is done, towards the limit that is nearest.

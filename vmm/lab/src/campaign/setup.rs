@@ -105,7 +105,7 @@ fn profile(config: &RunConfig, spec: &CampaignSpec) -> Result<Option<Profile>, C
         return Ok(None);
     }
     if config.progress {
-        eprintln!("warmspare: sampling the driver under traffic");
+        platform::stderr::tell(format_args!("sampling the driver under traffic"));
     }
     let mut worker = WorkerHandle::new(worker_log(&config.out)?);
     let request = Request::Profile { period_us: spec.period_us };

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::injection::{Configuration, FaultSegment, Mutation};
+use platform::user_file;
 
 /// What is wrong with a campaign file.
 #[derive(Debug, thiserror::Error)]
@@ -250,7 +251,7 @@ impl CampaignSpec {
     /// See [`SpecError`]; each is one line.
     pub(super) fn load(path: &Path) -> Result<Self, SpecError> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
+        let text = user_file::read_text(path, user_file::CAMPAIGN_BYTES)
             .map_err(|source| SpecError::Read { file: file.clone(), source })?;
         Self::parse(&file, &text)
     }

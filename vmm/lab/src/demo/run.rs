@@ -1,6 +1,6 @@
 //! The course of a demo.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ use microvm::domain::DomainId;
 use nic::wire::Port as WirePort;
 use operate::control::Plane;
 use operate::observe::Witness;
-use platform::realtime;
 use platform::signals::Termination;
+use platform::{realtime, stderr};
 use supervisor::topology::{Policy, Topology};
 use supervisor::{System, Wires};
 
@@ -48,13 +48,14 @@ pub fn run(config: &DemoConfig) -> Result<Report, DemoError> {
     if config.policy == Policy::Reboot {
         topology.domains.truncate(1);
     }
+    config.plane.check(&topology)?;
     let mut wires = Wires::default();
     let port = wires.switch("lan").attach("sender")?;
     let witness = Witness::spawn().map_err(DemoError::io("start a thread"))?;
     let system = System::start(&topology, &mut wires)?;
     let plane = Plane::start(&config.plane, &topology, &system)?;
     if let Some(url) = plane.url() {
-        eprintln!("warmspare: dashboard at {url}");
+        stderr::tell(format_args!("dashboard at {url}"));
     }
     let app = &topology.apps[0];
     let app = std::env::current_exe()
@@ -123,7 +124,7 @@ impl Demo<'_> {
             outcomes.push(outcome);
         }
         if self.config.progress && std::io::stderr().is_terminal() {
-            eprintln!();
+            stderr::put("\n");
         }
         Ok(outcomes)
     }
@@ -145,18 +146,15 @@ impl Demo<'_> {
             outcome.to().map_or("nobody", name),
             outcome.switch_us(),
         );
-        let mut stderr = std::io::stderr();
-        // Progress that cannot be written is not worth failing for.
-        let _ = if stderr.is_terminal() {
-            write!(stderr, "\r\x1b[K{text}").and_then(|()| stderr.flush())
-        } else {
-            writeln!(stderr, "{text}")
-        };
+        stderr::put(&match std::io::stderr().is_terminal() {
+            true => format!("\r\x1b[K{text}"),
+            false => format!("{text}\n"),
+        });
     }
 
     /// Goes on with the traffic until a signal comes, each sender being replaced by the next.
     fn stay(&self, port: &Arc<WirePort>, signals: &Termination) -> Result<(), DemoError> {
-        eprintln!("warmspare: the faults are over; the traffic goes on until SIGINT");
+        stderr::tell(format_args!("the faults are over; the traffic goes on until SIGINT"));
         while !signals.wait(Duration::ZERO) {
             let sender = spawn_sender(port, self.config, 0)?;
             let end = Instant::now() + STAY_LEDGER;

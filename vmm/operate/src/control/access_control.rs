@@ -7,6 +7,9 @@
 //! | dashboard on any other address | token; the page without data is free | token |
 //!
 //! Dumps hold frames of the guest, so on the dashboard they always take the token.
+//!
+//! A foreign host is one that is neither an address, nor `localhost`, nor on the list of names that a
+//! proxy may hand on. Whoever has the token may name any.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -37,13 +40,15 @@ pub(super) enum AccessControl {
         loopback: bool,
         /// The token that allows everything.
         token: TokenCell,
+        /// Host names that a proxy may hand on.
+        hosts: Vec<String>,
     },
 }
 
 impl AccessControl {
-    /// The dashboard at this address.
-    pub(super) fn at(address: SocketAddr, token: TokenCell) -> Self {
-        Self::Network { loopback: address.ip().is_loopback(), token }
+    /// The dashboard at this address, which a proxy may ask for under these host names.
+    pub(super) fn at(address: SocketAddr, token: TokenCell, hosts: Vec<String>) -> Self {
+        Self::Network { loopback: address.ip().is_loopback(), token, hosts }
     }
 
     /// Checks whether a request is allowed.
@@ -56,9 +61,15 @@ impl AccessControl {
         headers: &HeaderMap,
         access: Access,
     ) -> Result<(), ApiError> {
-        let Self::Network { loopback, token } = self else { return Ok(()) };
+        let Self::Network { loopback, token, hosts } = self else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer "));
+        // A foreign site does not have the token, so a request that has it does not come from one.
+        if given.is_some_and(|given| token.get().matches(given)) {
+            return Ok(());
+        }
         if *loopback {
-            check_host(headers)?;
+            check_host(headers, hosts)?;
         }
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let open = match access {
@@ -69,9 +80,7 @@ impl AccessControl {
         if reads && open {
             return Ok(());
         }
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        match given.and_then(|value| value.strip_prefix("Bearer ")) {
-            Some(given) if token.get().matches(given) => Ok(()),
+        match given {
             Some(_) => Err(ApiError::new(ErrorCode::Token, "the token is not the right one")),
             None => Err(ApiError::new(
                 ErrorCode::Token,
@@ -83,17 +92,22 @@ impl AccessControl {
 
 /// Refuses DNS rebinding: a foreign site can let its own host name resolve to this machine and then
 /// read what its visitor's browser may read here. It cannot do that with an address.
-fn check_host(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_host(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    if name == "localhost" || bare.parse::<IpAddr>().is_ok() {
+    let is_listed = || allowed.iter().any(|listed| listed.eq_ignore_ascii_case(name));
+    if name == "localhost" || bare.parse::<IpAddr>().is_ok() || is_listed() {
         return Ok(());
     }
-    Err(ApiError::new(ErrorCode::Host, "ask for this by address or as `localhost`"))
+    Err(ApiError::new(
+        ErrorCode::Host,
+        "ask for this by address or as `localhost`, or name the host of your proxy with \
+         `--dashboard-host`",
+    ))
 }
 
 #[cfg(test)]
@@ -104,7 +118,12 @@ mod tests {
     const SECRET: &str = "0123456789abcdef";
 
     fn dashboard(address: &str) -> AccessControl {
-        AccessControl::at(address.parse().unwrap(), TokenCell::new(Token::fixed(SECRET)))
+        behind(address, &[])
+    }
+
+    fn behind(address: &str, hosts: &[&str]) -> AccessControl {
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        AccessControl::at(address.parse().unwrap(), TokenCell::new(Token::fixed(SECRET)), hosts)
     }
 
     fn passes(control: &AccessControl, method: Method, host: &str, token: Option<&str>) -> bool {
@@ -155,6 +174,24 @@ mod tests {
         for host in ["evil.example:8470", "evil.example", "", "localhost.evil.example"] {
             assert!(!passes(&control, Method::GET, host, None), "{host}");
         }
+    }
+
+    #[test]
+    fn a_proxy_hands_on_names_from_the_list() {
+        let control = behind("127.0.0.1:1", &["ws.example.org"]);
+        for host in ["ws.example.org", "WS.example.org:443", "localhost"] {
+            assert!(passes(&control, Method::GET, host, None), "{host}");
+            assert!(!passes(&control, Method::POST, host, None), "{host}");
+            assert!(passes(&control, Method::POST, host, Some(SECRET)), "{host}");
+        }
+        assert!(!passes(&control, Method::GET, "example.org", None));
+    }
+
+    #[test]
+    fn whoever_has_the_token_may_name_any_host() {
+        let control = dashboard("127.0.0.1:1");
+        assert!(passes(&control, Method::GET, "ws.example.org", Some(SECRET)));
+        assert!(!passes(&control, Method::GET, "ws.example.org", Some("0123456789abcdeX")));
     }
 
     #[test]

@@ -10,11 +10,8 @@ use super::responses::{Drilled, Dumped, Opened, Paused, Resumed, Switched, Upgra
 use crate::debugger::Debuggers;
 use microvm::domain::{DomainId, DomainSlot};
 use platform::budget::PROBATION;
+use platform::user_file;
 use supervisor::{Failover, Operator, System};
-
-/// Most bytes of a driver image that is read. The driver has tens of KiB, its debug information some
-/// MiB.
-const IMAGE_BYTES: u64 = 64 << 20;
 
 /// What can be asked of a running system. Called on a thread that may wait, never on the data path.
 pub(super) trait Actions: Send + Sync {
@@ -196,9 +193,5 @@ impl Actions for SystemActions {
 fn read_image(path: &Path) -> Result<Vec<u8>, ApiError> {
     let bad =
         |why: String| ApiError::new(ErrorCode::BadImage, format!("{}: {why}", path.display()));
-    let metadata = std::fs::metadata(path).map_err(|error| bad(error.to_string()))?;
-    if !metadata.is_file() || metadata.len() > IMAGE_BYTES {
-        return Err(bad("not a file with the program of a domain".into()));
-    }
-    std::fs::read(path).map_err(|error| bad(error.to_string()))
+    user_file::read(path, user_file::IMAGE_BYTES).map_err(|error| bad(error.to_string()))
 }

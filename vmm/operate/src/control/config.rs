@@ -54,6 +54,8 @@ pub struct DashboardConfig {
     pub(super) listen: SocketAddr,
     /// The token that allows changes, and beyond loopback everything.
     pub(super) token: Token,
+    /// Host names that a proxy may hand on.
+    pub(super) hosts: Vec<String>,
 }
 
 impl DashboardConfig {
@@ -68,7 +70,13 @@ impl DashboardConfig {
             None if !listen.ip().is_loopback() => return Err(DashboardError::Open(listen)),
             None => Token::random().map_err(DashboardError::Random)?,
         };
-        Ok(Self { listen, token })
+        Ok(Self { listen, token, hosts: Vec::new() })
+    }
+
+    /// The same, where a proxy may ask under these host names.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Vec<String>) -> Self {
+        Self { hosts, ..self }
     }
 }
 
@@ -81,4 +89,6 @@ pub(super) struct ControlConfig {
     pub(super) dashboard: Option<DashboardConfig>,
     /// Folder with the dumps of failed domains, to be served.
     pub(super) dumps: Option<PathBuf>,
+    /// Most connections of each of the two at a time.
+    pub(super) connections: usize,
 }

@@ -4,27 +4,29 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::HttpBody;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener, UnixSocket};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::config::ControlError;
+use super::connections::{Connections, Phase, PhaseCell};
+use platform::socket_file::{SocketFile, remove_stale};
 
 /// Time for the head of a request to arrive.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head, and of what is read ahead on a connection.
 const BUFFER_BYTES: usize = 16 << 10;
-/// Most connections of one socket at a time. Streams stay open, so this also bounds subscribers.
-const MAX_CONNECTIONS: usize = 512;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
 /// Pause after a connection could not be accepted, for want of a descriptor for instance.
@@ -33,18 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A Unix socket that only its owner may use. Its file is removed with it.
 #[derive(Debug)]
 pub(super) struct LocalSocket {
-    path: PathBuf,
+    file: SocketFile,
     listener: UnixListener,
-}
-
-/// Removes a socket's file when dropped.
-#[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 impl LocalSocket {
@@ -60,19 +52,19 @@ impl LocalSocket {
             let file = File::from(socket.as_fd().try_clone_to_owned()?);
             file.set_permissions(Permissions::from_mode(0o600))?;
             socket.bind(path)?;
-            socket.listen(BACKLOG)
+            Ok(Self { file: SocketFile::bound_at(path)?, listener: socket.listen(BACKLOG)? })
         };
-        Ok(Self { path: path.to_owned(), listener: bind().map_err(failed)? })
+        bind().map_err(failed)
     }
 
     /// Serves its connections until the runtime ends.
-    pub(super) fn serve(self, router: Router) -> SocketFile {
-        let (listener, file) = (self.listener, SocketFile(self.path));
+    pub(super) fn serve(self, router: Router, most: usize) -> SocketFile {
+        let Self { listener, file } = self;
         tokio::spawn(async move {
-            let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+            let connections = Connections::new(most);
             loop {
                 let accepted = listener.accept().await.map(|(stream, _)| stream);
-                serve_accepted(accepted, &room, &router).await;
+                serve_accepted(accepted, &connections, &router).await;
             }
         });
         file
@@ -90,56 +82,57 @@ pub(super) fn bind_network(address: SocketAddr) -> Result<TcpListener, ControlEr
 }
 
 /// Serves the dashboard's connections until the runtime ends.
-pub(super) fn serve_network(listener: TcpListener, router: Router) {
+pub(super) fn serve_network(listener: TcpListener, router: Router, most: usize) {
     tokio::spawn(async move {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = Connections::new(most);
         loop {
             let accepted = listener.accept().await.map(|(stream, _)| stream);
-            serve_accepted(accepted, &room, &router).await;
+            serve_accepted(accepted, &connections, &router).await;
         }
     });
 }
 
-/// Serves an accepted connection on a task of its own, or closes it if there are too many.
-async fn serve_accepted<S>(accepted: io::Result<S>, room: &Arc<Semaphore>, router: &Router)
+/// Serves an accepted connection on a task of its own, in place of an idle one if there are too many.
+async fn serve_accepted<S>(accepted: io::Result<S>, connections: &Connections, router: &Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    match (accepted, room.clone().try_acquire_owned()) {
-        (Ok(stream), Ok(permit)) => {
-            tokio::spawn(serve_connection(stream, router.clone(), permit));
+    match accepted {
+        Ok(stream) => {
+            if connections.make_room() {
+                let phase = PhaseCell::default();
+                let task = tokio::spawn(serve_connection(stream, router.clone(), phase.clone()));
+                connections.add(phase, task.abort_handle());
+            }
         }
-        (Ok(_), Err(_)) => tracing::warn!("too many connections: one was closed"),
-        (Err(error), _) => {
-            tracing::warn!(%error, "a connection cannot be accepted");
+        Err(error) => {
+            connections.tell_refused(&error);
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 }
 
-async fn serve_connection<S>(stream: S, router: Router, permit: OwnedSemaphorePermit)
+async fn serve_connection<S>(stream: S, router: Router, phase: PhaseCell)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request: Request<Incoming>| {
+        phase.set(Phase::Busy);
+        let (answer, phase) = (router.call(request), phase.clone());
+        async move {
+            let answer = answer.await;
+            let is_whole = answer.as_ref().is_ok_and(|it| it.body().size_hint().exact().is_some());
+            phase.set(if is_whole { Phase::Idle } else { Phase::Streaming });
+            answer
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection ended early");
-    }
-    drop(permit);
-}
-
-/// Removes the file of a socket that no process listens on any more.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a socket"));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
-        Err(_) => std::fs::remove_file(path),
     }
 }

@@ -15,6 +15,8 @@ mod actions;
 mod app_state;
 pub mod client;
 mod config;
+mod connections;
+pub mod descriptors;
 mod dumps;
 mod endpoints;
 mod error;

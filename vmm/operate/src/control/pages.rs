@@ -30,6 +30,9 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
      script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
+/// Most connections at a time.
+const MOST_CONNECTIONS: usize = 128;
+
 /// Makes the page anew for each request. It may take long: no other thread waits for it.
 pub trait Pages: Send + Sync {
     /// The page as HTML that loads nothing.
@@ -69,9 +72,13 @@ impl PageServer {
         let entered = runtime.enter();
         let listener = listen::bind_network(config.listen)?;
         let address = listener.local_addr().unwrap_or(config.listen);
-        let control = AccessControl::at(config.listen, TokenCell::new(config.token.clone()));
+        let control = AccessControl::at(
+            config.listen,
+            TokenCell::new(config.token.clone()),
+            config.hosts.clone(),
+        );
         let served = Served { pages, loopback: config.listen.ip().is_loopback() };
-        listen::serve_network(listener, router(served, control));
+        listen::serve_network(listener, router(served, control), MOST_CONNECTIONS);
         drop(entered);
         Ok(Self { _thread: ServerThread::spawn("pages", runtime, ())?, address })
     }

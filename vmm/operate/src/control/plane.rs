@@ -5,20 +5,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::actions::{Actions, SystemActions};
 use super::config::{ControlConfig, ControlError, DashboardConfig, DashboardError};
+use super::descriptors;
 use super::reload::{self, Reloaded};
 use super::server::ControlServer;
 use super::token::{Token, TokenError};
 use crate::observe::event_file::EventFile;
 use crate::observe::hooks::{Hook, Hooks};
-use crate::observe::{Observer, ReceivedEvent, SystemWatch, system};
+use crate::observe::{FrontEndWatch, Observer, ReceivedEvent, SystemWatch, system};
 use microvm::domain::DomainSlot;
-use supervisor::topology::{NotifySpec, Topology};
+use supervisor::topology::{NotifySpec, Topology, is_host_name};
 use supervisor::{Event, System};
 
 /// Options of the command line for the control plane.
@@ -30,6 +31,9 @@ pub struct PlaneOptions {
     /// Serve the dashboard at this address; 127.0.0.1:8470, for instance
     #[arg(long, value_name = "ADDR")]
     pub dashboard: Option<SocketAddr>,
+    /// Host name under which a proxy asks for the dashboard; can be given several times
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    pub dashboard_host: Vec<String>,
     /// File with the dashboard's token; by default one is generated and printed
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -72,6 +76,7 @@ pub struct Plane {
     _event_file: Option<EventFile>,
     hooks: Hooks,
     token_file: Option<PathBuf>,
+    front_ends: FrontEndWatch,
 }
 
 impl PlaneOptions {
@@ -80,18 +85,39 @@ impl PlaneOptions {
         let spec = topology.dashboard.as_ref();
         let listen = self.dashboard.or(spec.map(|spec| spec.listen));
         let dashboard = match (listen, self.token_file(topology)) {
-            (Some(address), file) => Some(DashboardConfig::new(address, file)?),
+            (Some(address), file) => {
+                Some(DashboardConfig::new(address, file)?.with_hosts(self.hosts(topology)))
+            }
             // The token is not needed, but the user should learn now that its file is of no use.
             (None, Some(file)) => Token::load(file).map(|_| None)?,
             (None, None) => None,
         };
         let dumps = topology.dumps.as_ref().map(|spec| spec.dir.clone());
-        Ok(ControlConfig { socket: self.api_socket.clone(), dashboard, dumps })
+        let connections = descriptors::connections(topology);
+        Ok(ControlConfig { socket: self.api_socket.clone(), dashboard, dumps, connections })
+    }
+
+    /// Host names that are allowed beside addresses and `localhost`. The command line goes before
+    /// the topology.
+    fn hosts(&self, topology: &Topology) -> Vec<String> {
+        let named = topology.dashboard.as_ref().map(|spec| &spec.hosts);
+        match self.dashboard_host.as_slice() {
+            [] => named.cloned().unwrap_or_default(),
+            given => given.to_owned(),
+        }
     }
 
     fn token_file<'a>(&'a self, topology: &'a Topology) -> Option<&'a Path> {
         let spec = topology.dashboard.as_ref();
         self.token_file.as_deref().or(spec.and_then(|spec| spec.token_file.as_deref()))
+    }
+}
+
+/// A host name on the command line.
+fn host_name(name: &str) -> Result<String, String> {
+    match is_host_name(name) {
+        true => Ok(name.to_owned()),
+        false => Err("it is not a host name: write one as ws.example.org, without a port".into()),
     }
 }
 
@@ -106,6 +132,19 @@ fn hooks(topology: &Topology) -> Vec<Hook> {
         })
     };
     topology.notify.iter().filter_map(hook).collect()
+}
+
+impl PlaneOptions {
+    /// Checks the files that the options and the topology name, before anything runs.
+    ///
+    /// # Errors
+    /// See [`PlaneError`].
+    pub fn check(&self, topology: &Topology) -> Result<(), PlaneError> {
+        self.config(topology)?;
+        let Some(path) = &self.event_file else { return Ok(()) };
+        let failed = |source| PlaneError::EventFile { path: path.to_owned(), source };
+        EventFile::check(path).map_err(failed)
+    }
 }
 
 fn open_event_file(path: &Path, observer: &Observer) -> Result<EventFile, PlaneError> {
@@ -159,7 +198,17 @@ impl Plane {
         });
         let token_file = options.token_file(topology).map(Path::to_owned);
         let slots = system.slots().to_vec();
-        Ok(Self { server, url, observer, slots, _event_file: event_file, hooks, token_file })
+        let front_ends = FrontEndWatch::default();
+        Ok(Self {
+            server,
+            url,
+            observer,
+            slots,
+            _event_file: event_file,
+            hooks,
+            token_file,
+            front_ends,
+        })
     }
 
     /// Where a browser finds the dashboard, with the token in it unless the command line names its
@@ -207,6 +256,12 @@ impl Plane {
         self.hooks.replace(hooks(new));
         running.notify.clone_from(&new.notify);
         Ok(reloaded)
+    }
+
+    /// Records an event for each socket at which more front-ends wait than before.
+    pub fn watch_front_ends(&self) {
+        let events = self.front_ends.look(&self.observer.view.apps(), Instant::now());
+        events.into_iter().for_each(|event| self.observer.recorder.record(event));
     }
 
     /// Returns true if one domain serves and another could take over.

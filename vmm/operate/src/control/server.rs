@@ -57,11 +57,13 @@ impl ControlServer {
             None => None,
         };
         let dashboard = match &config.dashboard {
-            Some(dashboard) => Some(serve_dashboard(dashboard, app.clone())?),
+            Some(dashboard) => Some(serve_dashboard(dashboard, config.connections, app.clone())?),
             None => None,
         };
-        let file =
-            socket.map(|socket| socket.serve(routes::router(app.clone(), AccessControl::Local)));
+        let file = socket.map(|socket| {
+            let router = routes::router(app.clone(), AccessControl::Local);
+            socket.serve(router, config.connections)
+        });
         tokio::spawn(feed(app));
         drop(entered);
         Ok(Self { _thread: ServerThread::spawn("control", runtime, file)?, dashboard })
@@ -81,12 +83,16 @@ impl ControlServer {
 }
 
 /// Serves the dashboard. Needs the runtime's context.
-fn serve_dashboard(config: &DashboardConfig, app: AppState) -> Result<Dashboard, ControlError> {
+fn serve_dashboard(
+    config: &DashboardConfig,
+    connections: usize,
+    app: AppState,
+) -> Result<Dashboard, ControlError> {
     let listener = listen::bind_network(config.listen)?;
     let address = listener.local_addr().unwrap_or(config.listen);
     let token = TokenCell::new(config.token.clone());
-    let control = AccessControl::at(config.listen, token.clone());
-    listen::serve_network(listener, routes::router(app, control));
+    let control = AccessControl::at(config.listen, token.clone(), config.hosts.clone());
+    listen::serve_network(listener, routes::router(app, control), connections);
     Ok(Dashboard { address, token })
 }
 

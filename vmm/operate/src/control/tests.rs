@@ -100,8 +100,9 @@ impl Rig {
         let token = Token::random().unwrap();
         let config = ControlConfig {
             socket: Some(socket.clone()),
-            dashboard: Some(DashboardConfig { listen, token: token.clone() }),
+            dashboard: Some(DashboardConfig { listen, token: token.clone(), hosts: Vec::new() }),
             dumps: Some(dumps_folder()),
+            connections: 64,
         };
         let server = ControlServer::spawn(&config, observer.clone(), fake.clone()).unwrap();
         Self { fake, observer, server, socket, token }

@@ -4,10 +4,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use platform::user_file;
+
 /// Fewest characters of a token.
 const TOKEN_CHARS: usize = 16;
-/// Most bytes that are read of a token file.
-const TOKEN_FILE_BYTES: u64 = 4096;
 
 /// A shared secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,9 +57,7 @@ impl Token {
     /// See [`TokenError`].
     pub(super) fn load(path: &Path) -> Result<Self, TokenError> {
         let file = || path.display().to_string();
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|opened| opened.take(TOKEN_FILE_BYTES).read_to_string(&mut text))
+        let text = user_file::read_text(path, user_file::TOKEN_BYTES)
             .map_err(|source| TokenError::Read { file: file(), source })?;
         let token = text.trim_end();
         let sound = token.len() >= TOKEN_CHARS && token.bytes().all(|b| b.is_ascii_graphic());

@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use platform::realtime;
+use platform::socket_file::SocketFile;
 use supervisor::Debugged;
 
 /// Why a GDB server cannot be opened.
@@ -64,7 +65,7 @@ struct Server {
 
 /// Files of a server. They are removed when it is dropped.
 struct Files {
-    socket: PathBuf,
+    _socket: SocketFile,
     program: PathBuf,
 }
 
@@ -76,7 +77,8 @@ impl Debuggers {
     pub(crate) fn open(&self, debugged: Debugged, socket: &Path) -> Result<PathBuf, DebuggerError> {
         let failed = |source| DebuggerError::Socket { path: socket.to_owned(), source };
         let listener = UnixListener::bind(socket).map_err(failed)?;
-        let mut files = Files { socket: socket.to_owned(), program: PathBuf::new() };
+        let own = SocketFile::bound_at(socket).map_err(failed)?;
+        let mut files = Files { _socket: own, program: PathBuf::new() };
         std::fs::set_permissions(socket, PermissionsExt::from_mode(0o600)).map_err(failed)?;
         let mut program = socket.as_os_str().to_owned();
         program.push(".elf");
@@ -115,8 +117,7 @@ impl Drop for Server {
 
 impl Drop for Files {
     fn drop(&mut self) {
-        // An error means that somebody has removed them already.
-        let _ = std::fs::remove_file(&self.socket);
+        // An error means that somebody has removed it already.
         if self.program != PathBuf::new() {
             let _ = std::fs::remove_file(&self.program);
         }

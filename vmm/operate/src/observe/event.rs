@@ -141,6 +141,14 @@ pub(crate) enum Occurrence {
         /// Whether a debugger may connect.
         attached: bool,
     },
+    /// Another front-end has connected to the socket of a guest, and waits until the one that is
+    /// served has ended.
+    FrontEndWaits {
+        /// The socket.
+        socket: String,
+        /// How many wait now.
+        waiting: usize,
+    },
     /// The configuration files were read again, on SIGHUP.
     Reloaded {
         /// Keys whose new values are in effect.
@@ -182,6 +190,7 @@ impl Occurrence {
             Self::Paused { .. } => EventKind::Paused,
             Self::Resumed { .. } => EventKind::Resumed,
             Self::Debugger { .. } => EventKind::Debugger,
+            Self::FrontEndWaits { .. } => EventKind::FrontEndWaits,
             Self::Reloaded { .. } => EventKind::Reloaded,
             Self::ReloadFailed { .. } => EventKind::ReloadFailed,
             Self::RedundancyLost => EventKind::RedundancyLost,

@@ -2,15 +2,20 @@
 //!
 //! `FILE` grows to its limit and is renamed to `FILE.1`, the older `FILE.1` to `FILE.2`, and so on;
 //! the oldest file is removed. A thread of its own writes, so a slow disk delays no other thread.
-//! Events that it cannot keep up with are lost, and a line in the file says how many.
+//! Events that it cannot keep up with are lost, and so are those that a full disk does not take; a
+//! line in the file says how many.
+//!
+//! Others may rotate the file too: before each line, the thread looks whether its file is still the
+//! one of that name, and opens the name again if it is not. SIGHUP is an event, so that a file which
+//! was moved before the signal is there again right after it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::bus::Subscription;
+use super::bus::{Delivery, Subscription};
+use super::rotating_file::RotatingFile;
 use platform::realtime;
 
 /// Most bytes of one file: tens of thousands of events.
@@ -38,6 +43,14 @@ impl EventFile {
         let thread = realtime::spawn("event-file", None, move || write_all(file, events))?;
         Ok(Self { thread })
     }
+
+    /// Checks that events can be written to this file.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn check(path: &Path) -> io::Result<()> {
+        RotatingFile::open(path, FILE_BYTES, OLDER_FILES).map(drop)
+    }
 }
 
 impl Drop for EventFile {
@@ -50,65 +63,37 @@ impl Drop for EventFile {
 }
 
 fn write_all(mut file: RotatingFile, mut events: Subscription) {
-    let mut broken = false;
+    let mut lost = 0;
     while let Some(delivery) = events.next_blocking() {
-        let written = file.write_line(&delivery.line());
-        if let Err(error) = &written
-            && !broken
-        {
-            tracing::error!(path = %file.path.display(), %error, "events cannot be written");
-        }
-        broken = written.is_err();
-    }
-}
-
-#[derive(Debug)]
-struct RotatingFile {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-    max_bytes: u64,
-    older: u32,
-}
-
-impl RotatingFile {
-    fn open(path: &Path, max_bytes: u64, older: u32) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, bytes, max_bytes, older })
-    }
-
-    fn write_line(&mut self, line: &str) -> io::Result<()> {
-        let added = line.len() as u64 + 1;
-        if self.bytes > 0 && self.bytes + added > self.max_bytes {
-            self.rotate()?;
-        }
-        self.file.write_all(format!("{line}\n").as_bytes())?;
-        self.bytes += added;
-        Ok(())
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        for n in (1..self.older).rev() {
-            match fs::rename(self.numbered(n), self.numbered(n + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+        let written =
+            tell_loss(&mut file, &mut lost).and_then(|()| file.write_line(&delivery.line()));
+        if let Err(error) = written {
+            if lost == 0 {
+                let path = file.path().display();
+                tracing::error!(%path, %error, "events cannot be written, and are lost");
             }
+            lost += match delivery {
+                Delivery::Event(_) => 1,
+                Delivery::Lost(count) => count,
+            };
         }
-        fs::rename(&self.path, self.numbered(1))?;
-        *self = Self::open(&self.path, self.max_bytes, self.older)?;
-        Ok(())
     }
+}
 
-    fn numbered(&self, n: u32) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        name.push(format!(".{n}"));
-        name.into()
+/// Says in the file how many events are missing there, if some are.
+fn tell_loss(file: &mut RotatingFile, lost: &mut u64) -> io::Result<()> {
+    if *lost == 0 {
+        return Ok(());
     }
+    file.write_line(&Delivery::Lost(*lost).line())?;
+    tracing::warn!(path = %file.path().display(), lost, "events are written again; some were lost");
+    *lost = 0;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::sync::Arc;
 
     use super::*;
@@ -117,44 +102,65 @@ mod tests {
     fn folder(name: &str) -> PathBuf {
         let name = format!("warmspare-event-file-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
         folder
     }
 
-    #[test]
-    fn old_files_go_and_no_line_is_torn() {
-        let folder = folder("rotate");
-        let path = folder.join("events");
-        let mut file = RotatingFile::open(&path, 20, 2).unwrap();
-        for n in 0..10 {
-            file.write_line(&format!("line {n:03}")).unwrap();
-        }
-        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-        assert_eq!(read("events"), "line 008\nline 009\n");
-        assert_eq!(read("events.1"), "line 006\nline 007\n");
-        assert_eq!(read("events.2"), "line 004\nline 005\n");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
-        fs::remove_dir_all(folder).unwrap();
+    fn event(json: &str) -> Arc<Published> {
+        Arc::new(Published { seq: 1, kind: "link", json: json.into() })
     }
 
     #[test]
     fn an_earlier_run_is_continued() {
         let folder = folder("continue");
         let path = folder.join("events");
-        fs::write(&path, "before\n").unwrap();
+        std::fs::write(&path, "before\n").unwrap();
         let bus = EventBus::default();
         let file = EventFile::spawn(&path, bus.subscribe()).unwrap();
-        bus.publish(Arc::new(Published { seq: 1, kind: "link", json: "after".into() }));
+        bus.publish(event("after"));
         drop(bus);
         drop(file);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nafter\n");
-        fs::remove_dir_all(folder).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\nafter\n");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_once_it_can() {
+        let folder = folder("loss");
+        let path = folder.join("gone").join("events");
+        std::fs::create_dir(folder.join("gone")).unwrap();
+        let file = RotatingFile::open(&path, FILE_BYTES, OLDER_FILES).unwrap();
+        std::fs::remove_dir_all(folder.join("gone")).unwrap();
+        let bus = EventBus::default();
+        let mut events = bus.subscribe();
+        (0..3).for_each(|_| bus.publish(event("lost")));
+        drop(bus);
+        // The folder is there again when the fourth event comes.
+        let bus = EventBus::default();
+        let mut later = bus.subscribe();
+        bus.publish(event("written"));
+        drop(bus);
+        let mut file = file;
+        let mut lost = 0;
+        while let Some(delivery) = events.next_blocking() {
+            assert!(file.write_line(&delivery.line()).is_err());
+            lost += 1;
+        }
+        std::fs::create_dir(folder.join("gone")).unwrap();
+        tell_loss(&mut file, &mut lost).unwrap();
+        file.write_line(&later.next_blocking().unwrap().line()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"event\":\"lost\",\"count\":3}\nwritten\n");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn an_impossible_place_is_an_error_at_once() {
         let bus = EventBus::default();
-        assert!(EventFile::spawn(Path::new("/no/such/folder/events"), bus.subscribe()).is_err());
+        for path in ["/no/such/folder/events", "/dev/null", "/tmp"] {
+            assert!(EventFile::check(Path::new(path)).is_err(), "{path}");
+            assert!(EventFile::spawn(Path::new(path), bus.subscribe()).is_err(), "{path}");
+        }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) fn exposition(observer: &Observer, sampler: &Sampler, format: Format)
     system(&mut out, &snapshot);
     failovers(&mut out, &snapshot, observer);
     planned(&mut out, observer);
+    apps(&mut out, &snapshot);
     traffic(&mut out, &snapshot);
     domains(&mut out, &snapshot);
     out.finish()
@@ -41,6 +42,9 @@ fn system(out: &mut Exposition, snapshot: &Snapshot) {
     out.sample(&[], snapshot.redundant);
     out.family("warmspare_realtime", Kind::Gauge, "1 if real-time scheduling was permitted.");
     out.sample(&[], snapshot.realtime);
+    let help = "Lines of the log that were lost, because standard error could not be written.";
+    out.family("warmspare_log_lines_lost", Kind::Counter, help);
+    out.sample(&[], platform::stderr::lost() as f64);
 }
 
 fn failovers(out: &mut Exposition, snapshot: &Snapshot, observer: &Observer) {
@@ -85,6 +89,19 @@ fn planned(out: &mut Exposition, observer: &Observer) {
     out.family("warmspare_healed_wakeups", Kind::Counter, help);
     for (domain, &count) in &tally.healed {
         out.sample(&[("domain", domain)], count as f64);
+    }
+}
+
+fn apps(out: &mut Exposition, snapshot: &Snapshot) {
+    let help = "1 if a front-end is connected to the socket of a guest.";
+    out.family("warmspare_front_end_connected", Kind::Gauge, help);
+    for app in &snapshot.apps {
+        out.sample(&[("socket", &app.socket)], app.connected);
+    }
+    let help = "Front-ends that wait until the one that is connected to their socket ends.";
+    out.family("warmspare_front_ends_waiting", Kind::Gauge, help);
+    for app in &snapshot.apps {
+        out.sample(&[("socket", &app.socket)], app.waiting as f64);
     }
 }
 

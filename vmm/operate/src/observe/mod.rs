@@ -13,6 +13,7 @@ mod duration;
 pub(crate) mod event;
 pub(crate) mod event_file;
 mod failure_records;
+mod front_ends;
 pub(crate) mod histogram;
 pub(crate) mod hooks;
 pub(crate) mod metrics;
@@ -22,6 +23,7 @@ mod received_event;
 mod recorder;
 mod records;
 mod redundancy;
+mod rotating_file;
 pub(crate) mod sampler;
 pub(crate) mod snapshot;
 pub(crate) mod system;
@@ -35,11 +37,12 @@ mod witness;
 pub use event::{FailoverOutcome, FailoverView, Phases};
 pub use histogram::HistogramView;
 pub use snapshot::{
-    DomainView, FailoverCount, InterruptionView, NicView, Rates, RingDepths, Snapshot,
+    AppView, DomainView, FailoverCount, InterruptionView, NicView, Rates, RingDepths, Snapshot,
 };
 pub use wall_clock::wall_clock_now;
 pub use witness::{Stall, Witness, stalled_ns};
 
+pub(crate) use front_ends::FrontEndWatch;
 pub(crate) use observer::Observer;
 pub(crate) use received_event::ReceivedEvent;
 pub(crate) use sampler::Sampler;

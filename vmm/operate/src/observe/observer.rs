@@ -59,6 +59,7 @@ impl Observer {
             redundant,
             active: active.map(|domain| domain.name.clone()),
             realtime: self.view.is_realtime(),
+            apps: self.view.apps(),
             counters: self.view.counters(),
             failovers: self.recorder.counts(),
             last_failovers: self.recorder.failovers(SHOWN_FAILOVERS),

@@ -122,6 +122,13 @@ pub(crate) enum ReceivedEvent {
         /// Whether a debugger may connect.
         attached: bool,
     },
+    /// Another front-end has connected to the socket of a guest.
+    FrontEndWaits {
+        /// The socket.
+        socket: String,
+        /// How many wait now.
+        waiting: usize,
+    },
     /// The configuration files were read again.
     Reloaded {
         /// Keys whose new values are in effect.

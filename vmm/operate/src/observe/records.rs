@@ -48,6 +48,7 @@ impl Records {
             | ReceivedEvent::Paused { .. }
             | ReceivedEvent::Resumed { .. }
             | ReceivedEvent::Debugger { .. }
+            | ReceivedEvent::FrontEndWaits { .. }
             | ReceivedEvent::Reloaded { .. }
             | ReceivedEvent::ReloadFailed { .. } => {}
         }
@@ -89,6 +90,9 @@ impl Records {
             ReceivedEvent::Resumed { domain } => Occurrence::Resumed { domain },
             ReceivedEvent::Debugger { domain, attached } => {
                 Occurrence::Debugger { domain, attached }
+            }
+            ReceivedEvent::FrontEndWaits { socket, waiting } => {
+                Occurrence::FrontEndWaits { socket, waiting }
             }
             ReceivedEvent::Reloaded { applied, ignored } => {
                 Occurrence::Reloaded { applied, ignored }

@@ -39,6 +39,9 @@ pub struct Snapshot {
     pub realtime: bool,
     /// The domains, in the topology's order.
     pub domains: Vec<DomainView>,
+    /// The application guests' sockets, in the topology's order.
+    #[serde(default)]
+    pub apps: Vec<AppView>,
     /// Counters of the switchboard by name.
     pub counters: BTreeMap<String, u64>,
     /// Failures so far by cause and outcome.
@@ -91,6 +94,17 @@ impl DomainView {
             _ => self.healthy,
         }
     }
+}
+
+/// The socket of one application guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AppView {
+    /// Its path.
+    pub socket: String,
+    /// Whether a front-end is served.
+    pub connected: bool,
+    /// How many front-ends have connected beside it, and wait until it ends.
+    pub waiting: usize,
 }
 
 /// A NIC.

@@ -10,19 +10,20 @@ use shared_ring::status::attach;
 
 use super::observer::Observer;
 use super::received_event::{FailoverFacts, ReceivedEvent};
-use super::snapshot::{DomainView, NicView, RingDepths};
+use super::snapshot::{AppView, DomainView, NicView, RingDepths};
 use super::view::SystemView;
 use microvm::domain::{DomainId, DomainSlot, ExitCounts, VcpuState};
 use platform::realtime;
 use supervisor::topology::{Policy, Topology};
 use supervisor::{DomainView as RuleView, Event, Failover, FailoverReport, Health, Link};
 use supervisor::{System, SystemState};
-use switchboard::Switchboard;
+use switchboard::{FrontEnds, Switchboard};
 
 /// The parts of a system that are observed.
 pub(crate) struct SystemWatch {
     name: String,
     policy: Policy,
+    sockets: Vec<String>,
     slots: Vec<Arc<DomainSlot>>,
     failover: Arc<Failover>,
     switchboard: Arc<Switchboard>,
@@ -34,6 +35,7 @@ impl SystemWatch {
         Observer::new(Arc::new(Self {
             name: topology.name.clone(),
             policy: topology.policy,
+            sockets: topology.apps.iter().map(|app| app.socket.display().to_string()).collect(),
             slots: system.slots().to_vec(),
             failover: system.failover().clone(),
             switchboard: system.switchboard().clone(),
@@ -82,6 +84,16 @@ impl SystemView for SystemWatch {
     fn domains(&self) -> Vec<DomainView> {
         let views = self.failover.views();
         self.slots.iter().zip(&views).map(|(slot, view)| self.domain(slot, view)).collect()
+    }
+
+    fn apps(&self) -> Vec<AppView> {
+        let front_ends = self.switchboard.front_ends();
+        let view = |(socket, it): (&String, FrontEnds)| AppView {
+            socket: socket.clone(),
+            connected: it.connected,
+            waiting: it.waiting,
+        };
+        self.sockets.iter().zip(front_ends).map(view).collect()
     }
 
     fn state(&self) -> SystemState {

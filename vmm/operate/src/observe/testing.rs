@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::observer::Observer;
 use super::received_event::{FailoverFacts, ReceivedEvent};
 use super::recorder::Recorder;
-use super::snapshot::{DomainView, NicView, RingDepths};
+use super::snapshot::{AppView, DomainView, NicView, RingDepths};
 use super::view::SystemView;
 use platform::clock::monotonic_ns;
 use supervisor::{RoleState, SystemState};
@@ -151,6 +151,10 @@ impl SystemView for FakeSystem {
         let view =
             |((name, (role, epoch)), link_up)| DomainView { epoch, ..domain(name, role, link_up) };
         NAMES.into_iter().zip(roles).zip(links).map(view).collect()
+    }
+
+    fn apps(&self) -> Vec<AppView> {
+        vec![AppView { socket: "/run/fake.sock".into(), connected: true, waiting: 1 }]
     }
 
     fn state(&self) -> SystemState {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::snapshot::DomainView;
+use super::snapshot::{AppView, DomainView};
 use supervisor::SystemState;
 
 /// A system that can be observed. Every method reads what the data path writes anyway, and takes
@@ -19,6 +19,9 @@ pub(crate) trait SystemView: Send + Sync {
 
     /// The domains, in the topology's order.
     fn domains(&self) -> Vec<DomainView>;
+
+    /// The application guests' sockets, in the topology's order.
+    fn apps(&self) -> Vec<AppView>;
 
     /// State of the whole service.
     fn state(&self) -> SystemState;

@@ -3,17 +3,14 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use shared_ring::layout::MAX_GUESTS;
-
+use super::check_apps::check_apps;
 use super::event_kind::EventKind;
 use super::limits::{FailBackSpec, Limits};
 use super::policy::Policy;
-use super::spec::{AnnounceSpec, AppSpec, DumpSpec, MAX_DOMAINS, NicSpec, Topology, WireSpec};
+use super::spec::{AnnounceSpec, DumpSpec, MAX_DOMAINS, NicSpec, Topology, WireSpec};
 use nic::wire::TAP_NAME_BYTES;
 use platform::budget::MAX_ANNOUNCE_AGAIN;
 
-/// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
-const SOCKET_PATH_BYTES: usize = 107;
 /// Longest name in bytes: with `vcpu-` before it, it must fit into the 15 bytes of a thread's name.
 const NAME_BYTES: usize = 10;
 
@@ -24,13 +21,18 @@ pub(super) struct Mistake {
     pub(super) mend: &'static str,
 }
 
-fn mistake(at: impl Into<String>, what: impl Into<String>, mend: &'static str) -> Option<Mistake> {
+pub(super) fn mistake(
+    at: impl Into<String>,
+    what: impl Into<String>,
+    mend: &'static str,
+) -> Option<Mistake> {
     Some(Mistake { at: at.into(), what: what.into(), mend })
 }
 
 /// The first broken rule, if any.
 pub(super) fn check(topology: &Topology) -> Option<Mistake> {
-    check_counts(topology)
+    check_title(&topology.name)
+        .or_else(|| check_counts(topology))
         .or_else(|| check_domains(topology))
         .or_else(|| check_apps(topology))
         .or_else(|| check_dashboard(topology))
@@ -105,6 +107,17 @@ fn check_probes(topology: &Topology) -> Option<Mistake> {
 fn check_detect(topology: &Topology) -> Option<Mistake> {
     let (key, why) = topology.detect.mistake()?;
     mistake(format!("detect.{key}"), why, "leave it out for the default")
+}
+
+/// Most characters of the topology's name, which stands in the first line of `status`.
+const TITLE_CHARS: usize = 200;
+
+fn check_title(name: &str) -> Option<Mistake> {
+    if name.chars().any(char::is_control) {
+        return mistake("name", "it has control characters", "leave them out");
+    }
+    let is_long = name.chars().count() > TITLE_CHARS;
+    is_long.then(|| mistake("name", "it is too long", "use at most 200 characters")).flatten()
 }
 
 fn check_counts(topology: &Topology) -> Option<Mistake> {
@@ -212,45 +225,25 @@ fn check_wire<'a>(at: &str, nic: &'a NicSpec, taps: &mut HashSet<&'a str>) -> Op
     None
 }
 
-fn check_apps(topology: &Topology) -> Option<Mistake> {
-    match topology.apps.as_slice() {
-        [] => mistake("apps", "no application guest", "add one with a socket and a MAC address"),
-        apps if apps.len() > MAX_GUESTS => {
-            let what = format!("{} application guests are too many", apps.len());
-            mistake(format!("apps[{MAX_GUESTS}]"), what, "leave at most 8")
-        }
-        apps => {
-            let mut places = apps.iter().enumerate();
-            places.find_map(|(i, app)| check_app(&format!("apps[{i}]"), app, &apps[..i]))
-        }
-    }
-}
-
-fn check_app(at: &str, app: &AppSpec, others: &[AppSpec]) -> Option<Mistake> {
-    if !app.mac.is_station() {
-        let what = format!("{} is not a station's address", app.mac);
-        let mend = "use one whose first byte is even, such as 52:54:00:77:73:01";
-        return mistake(format!("{at}.mac"), what, mend);
-    }
-    if others.iter().any(|other| other.mac == app.mac) {
-        let what = format!("{} is another guest's address", app.mac);
-        return mistake(format!("{at}.mac"), what, "give each guest a MAC address of its own");
-    }
-    if others.iter().any(|other| other.socket == app.socket) {
-        let what = format!("`{}` is another guest's socket", app.socket.display());
-        return mistake(format!("{at}.socket"), what, "give each guest a socket of its own");
-    }
-    check_socket(&format!("{at}.socket"), &app.socket)
-}
-
 fn check_dashboard(topology: &Topology) -> Option<Mistake> {
     let dashboard = topology.dashboard.as_ref()?;
+    if let Some(place) = dashboard.hosts.iter().position(|name| !is_host_name(name)) {
+        let what = format!("`{}` is not a host name", dashboard.hosts[place]);
+        let mend = "write one as ws.example.org, without a port";
+        return mistake(format!("dashboard.hosts[{place}]"), what, mend);
+    }
     if dashboard.listen.ip().is_loopback() || dashboard.token_file.is_some() {
         return None;
     }
     let what = format!("{} can be reached from elsewhere, and there is no token", dashboard.listen);
     let mend = "add a \"token_file\", or listen on 127.0.0.1";
     mistake("dashboard.listen", what, mend)
+}
+
+/// Returns true if this can be the name of a host in a request, without a port.
+pub fn is_host_name(name: &str) -> bool {
+    (1..=253).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 
 fn check_notify(topology: &Topology) -> Option<Mistake> {
@@ -270,29 +263,6 @@ fn check_notify(topology: &Topology) -> Option<Mistake> {
             let what = format!("{} ms is not a valid time limit", notify.timeout_ms);
             return mistake(format!("{at}.timeout_ms"), what, "use 1 to 600000");
         }
-    }
-    None
-}
-
-fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
-    let shown = socket.display();
-    let bytes = socket.as_os_str().len();
-    if bytes == 0 || bytes > SOCKET_PATH_BYTES {
-        let what = format!("`{shown}` has {bytes} bytes");
-        return mistake(at, what, "a socket path has 1 to 107 bytes: choose a shorter one");
-    }
-    let parent = socket.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !parent.is_dir() {
-        let what = format!("the folder of `{shown}` does not exist");
-        return mistake(at, what, "create it, or choose another path");
-    }
-    let is_socket = |m: std::fs::Metadata| {
-        use std::os::unix::fs::FileTypeExt;
-        m.file_type().is_socket()
-    };
-    if socket.symlink_metadata().is_ok_and(|m| !is_socket(m)) {
-        let what = format!("`{shown}` exists and is not a socket");
-        return mistake(at, what, "remove it, or choose another path");
     }
     None
 }

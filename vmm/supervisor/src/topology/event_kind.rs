@@ -20,6 +20,7 @@ pub enum EventKind {
     Paused,
     Resumed,
     Debugger,
+    FrontEndWaits,
     Reloaded,
     ReloadFailed,
     RedundancyLost,
@@ -28,7 +29,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Link,
         Self::Failover,
         Self::Ready,
@@ -45,6 +46,7 @@ impl EventKind {
         Self::Paused,
         Self::Resumed,
         Self::Debugger,
+        Self::FrontEndWaits,
         Self::Reloaded,
         Self::ReloadFailed,
         Self::RedundancyLost,
@@ -70,6 +72,7 @@ impl EventKind {
             Self::Paused => "paused",
             Self::Resumed => "resumed",
             Self::Debugger => "debugger",
+            Self::FrontEndWaits => "front-end-waits",
             Self::Reloaded => "reloaded",
             Self::ReloadFailed => "reload-failed",
             Self::RedundancyLost => "redundancy-lost",

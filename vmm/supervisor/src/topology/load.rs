@@ -1,9 +1,11 @@
 //! Reading a topology: parse, then check the whole.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::check;
 use super::spec::Topology;
+use platform::user_file::{self, is_comment};
 
 /// A mistake in a topology file.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +16,14 @@ pub enum TopologyError {
         /// The file.
         path: PathBuf,
         /// Why not.
+        source: std::io::Error,
+    },
+    /// It is not a file that could be a topology.
+    #[error("{}: {source}", path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and how to mend it.
         source: std::io::Error,
     },
     /// Not JSON, an unknown key, a wrong type.
@@ -46,8 +56,13 @@ impl Topology {
     /// # Errors
     /// See [`TopologyError`].
     pub fn load(path: &Path) -> Result<Self, TopologyError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| TopologyError::Read { path: path.to_owned(), source })?;
+        let text = user_file::read_text(path, user_file::TOPOLOGY_BYTES).map_err(|source| {
+            let path = path.to_owned();
+            match source.kind() {
+                ErrorKind::InvalidInput => TopologyError::Unfit { path, source },
+                _ => TopologyError::Read { path, source },
+            }
+        })?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -60,7 +75,10 @@ impl Topology {
         let parse_error = |at: String, source: serde_json::Error| TopologyError::Parse {
             file: file.to_owned(),
             at,
-            what: source.to_string(),
+            what: match source.is_syntax() && is_comment(text, source.line(), source.column()) {
+                true => format!("JSON has no comments: remove this one ({source})"),
+                false => source.to_string(),
+            },
         };
         let topology: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();

@@ -34,7 +34,8 @@ impl FromStr for MacAddress {
         for byte in &mut bytes {
             *byte = parts
                 .next()
-                .filter(|part| part.len() == 2)
+                // Digits only: the parser of numbers lets a sign pass.
+                .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
                 .and_then(|part| u8::from_str_radix(part, 16).ok())
                 .ok_or_else(|| bad(text))?;
         }

@@ -9,19 +9,23 @@
 //! Nothing here depends on the rest of the crate: whoever reads a topology needs no running system.
 
 mod check;
+mod check_apps;
 mod event_kind;
 mod limits;
 mod load;
 mod mac;
 mod policy;
+mod socket_mode;
 mod spec;
 mod thresholds;
 
+pub use check::is_host_name;
 pub use event_kind::EventKind;
 pub use limits::{FailBackSpec, Limits};
 pub use load::TopologyError;
 pub use mac::MacAddress;
 pub use policy::Policy;
+pub use socket_mode::SocketMode;
 pub use spec::{
     AnnounceSpec, AppSpec, DashboardSpec, DomainSpec, DrillSpec, DumpSpec, EmulatedSpec,
     MAX_DOMAINS, NicSpec, NotifySpec, Topology, WireSpec,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{FailBackSpec, Limits};
 use super::mac::MacAddress;
 use super::policy::Policy;
+use super::socket_mode::SocketMode;
 use super::thresholds::Thresholds;
 use nic::pci::PciAddress;
 
@@ -108,6 +109,24 @@ pub struct AppSpec {
     pub socket: PathBuf,
     /// Its MAC address, which both NICs carry; no other guest's.
     pub mac: MacAddress,
+    /// The user that the socket is given to, by name or number; the one that runs warmspare if it is
+    /// left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The group that the socket is given to, by name or number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Who may connect: the permissions of the socket in octal digits; `0600`, only its owner, if it
+    /// is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<SocketMode>,
+}
+
+impl AppSpec {
+    /// A guest with a socket for its owner only.
+    pub fn new(socket: PathBuf, mac: MacAddress) -> Self {
+        Self { socket, mac, owner: None, group: None, mode: None }
+    }
 }
 
 /// How the guest is announced after a takeover: its learned addresses by ARP and neighbour
@@ -193,6 +212,9 @@ pub struct DashboardSpec {
     /// out, one is made up and printed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Host names under which a proxy asks for the dashboard, without a port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
 }
 
 /// A program to run on events; it gets the event as a line of JSON on its standard input.
@@ -232,10 +254,10 @@ impl Topology {
         Self {
             name: "demo".into(),
             domains: vec![domain("a"), domain("b")],
-            apps: vec![AppSpec {
-                socket: socket.to_owned(),
-                mac: MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
-            }],
+            apps: vec![AppSpec::new(
+                socket.to_owned(),
+                MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
+            )],
             policy: Policy::FastSpare,
             dashboard: None,
             notify: Vec::new(),

@@ -282,3 +282,66 @@ fn a_notify_program_is_named_in_full_and_with_known_events() {
     let text = message(|v| v["notify"] = notify("failover", "true"));
     assert!(text.contains("notify[0].run"), "{text}");
 }
+
+#[test]
+fn a_mac_address_has_digits_only() {
+    for mac in ["+2:54:00:77:73:03", "52:54:00:77:73:+3", "0x:54:00:77:73:03", " 2:54:00:77:73:03"]
+    {
+        let text = message(|v| v["apps"][0]["mac"] = mac.into());
+        assert!(text.contains("apps[0].mac") && text.contains("not a MAC address"), "{text}");
+    }
+}
+
+#[test]
+fn a_socket_can_be_given_to_a_user_and_a_group_of_this_machine() {
+    let given = demo_with(|v| {
+        v["apps"][0]["owner"] = "0".into();
+        v["apps"][0]["group"] = "4711".into();
+        v["apps"][0]["mode"] = "0660".into();
+    });
+    assert_eq!(given.unwrap().apps[0].mode, Some(SocketMode(0o660)));
+    for (key, kind) in [("owner", "user"), ("group", "group")] {
+        let text = message(|v| v["apps"][0][key] = "no-such-name".into());
+        let told = format!("apps[0].{key}: this machine has no {kind} `no-such-name`");
+        assert!(text.contains(&told), "{text}");
+    }
+    for mode in ["660 ", "rw", "+660", "0999", "00660", "66", "1777"] {
+        let text = message(|v| v["apps"][0]["mode"] = mode.into());
+        assert!(text.contains("apps[0].mode") && text.contains("0660"), "{text}");
+    }
+}
+
+#[test]
+fn text_for_people_moves_no_cursor() {
+    for (key, text) in [
+        ("name", message(|v| v["name"] = "a\u{1b}[2J".into())),
+        ("apps[0].socket", message(|v| v["apps"][0]["socket"] = "/tmp/a\u{7}.sock".into())),
+    ] {
+        assert!(text.contains(key) && text.contains("control characters"), "{text}");
+    }
+}
+
+#[test]
+fn a_proxy_has_a_host_name_without_a_port() {
+    let host = |name: &str| {
+        let dashboard = serde_json::json!({ "listen": "127.0.0.1:1", "hosts": [name] });
+        move |v: &mut serde_json::Value| v["dashboard"] = dashboard
+    };
+    assert!(demo_with(host("ws.example.org")).is_ok());
+    for name in ["", "ws.example.org:443", "https://ws", "a b"] {
+        let text = message(host(name));
+        assert!(text.contains("dashboard.hosts[0]"), "{text}");
+    }
+}
+
+#[test]
+fn comments_are_named_as_such() {
+    let whole = serde_json::to_string_pretty(&Topology::demo(Path::new("/tmp/x.sock"))).unwrap();
+    let inside = whole.replacen('{', "{ // the whole", 1);
+    for text in [format!("// first\n{whole}"), format!("# first\n{whole}"), inside] {
+        let error = Topology::parse(&text, "t.json").unwrap_err().to_string();
+        assert!(error.contains("JSON has no comments"), "{error}");
+    }
+    let error = Topology::parse("{,}", "t.json").unwrap_err().to_string();
+    assert!(!error.contains("comments"), "{error}");
+}

@@ -32,6 +32,7 @@ mod vring;
 
 pub(crate) use self::dirty::{DirtyLog, Marks};
 pub(crate) use self::doorbell::{Call, Kick};
+pub use self::events::FrontEnds;
 pub(crate) use self::events::PortEvents;
 pub(crate) use self::guest_port::GuestPort;
 pub(crate) use self::incoming::Delivery;

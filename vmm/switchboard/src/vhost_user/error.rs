@@ -16,6 +16,18 @@ pub enum VhostUserError {
         /// Why not.
         source: std::io::Error,
     },
+    /// It cannot be given to the user or group that is wanted.
+    #[error(
+        "{}: the socket cannot be given the owner, group and mode of the topology: run as root or \
+         with CAP_CHOWN, or as a member of that group",
+        path.display()
+    )]
+    Rights {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// No thread or descriptors.
     #[error("the vhost-user thread cannot be started")]
     Start(#[source] std::io::Error),

@@ -1,21 +1,24 @@
-//! The thread of one vhost-user socket. It holds one connection at a time; the next front-end waits
-//! in the socket's queue until the connection before has ended.
+//! The thread of one vhost-user socket. It serves one connection at a time; the next front-end waits
+//! until the connection before has ended, and is told of meanwhile.
 
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use platform::budget::ACCEPT_RETRY_PAUSE;
 use platform::realtime;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::error::VhostUserError;
 use super::message::{ConnectionError, Inbox, reply};
 use super::session::Session;
-use super::socket::Socket;
+use super::socket::{Socket, SocketRights};
+use super::sources::Sources;
+use super::waiting::Waiting;
 use crate::port_handle::PortHandle;
 
 /// What a server is made of.
@@ -25,6 +28,8 @@ pub struct VhostUserConfig {
     pub socket: PathBuf,
     /// The guest's MAC address, told to front-ends that ask.
     pub mac: [u8; 6],
+    /// Who may connect.
+    pub rights: SocketRights,
 }
 
 /// A running server. Dropping it ends the connection and removes the socket's file.
@@ -39,13 +44,16 @@ impl VhostUserServer {
     /// # Errors
     /// The socket cannot be made, or no thread can be had.
     pub fn spawn(config: VhostUserConfig, port: PortHandle) -> Result<Self, VhostUserError> {
-        let socket = Socket::bind(&config.socket)?;
+        let socket = Socket::bind(&config.socket, config.rights)?;
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(VhostUserError::Start);
         let stop = event()?;
         let server = Server {
             socket,
+            path: config.socket,
             port,
             mac: config.mac,
+            waiting: Waiting::default(),
+            accept_again: None,
             stop: stop.try_clone().map_err(VhostUserError::Start)?,
             connection: None,
         };
@@ -73,37 +81,60 @@ struct Connection {
 
 struct Server {
     socket: Socket,
+    path: PathBuf,
     port: PortHandle,
     mac: [u8; 6],
     stop: EventFd,
     connection: Option<Connection>,
+    waiting: Waiting,
+    /// Where one could not be accepted: when to try again.
+    accept_again: Option<Instant>,
 }
 
 impl Server {
     fn run(mut self) {
         loop {
-            let socket = match &self.connection {
-                Some(connection) => connection.stream.as_raw_fd(),
-                None => self.socket.listener.as_raw_fd(),
-            };
-            let events = self.port.events().event.as_raw_fd();
-            let deadline = self.connection.as_ref().and_then(|it| it.inbox.deadline());
-            let woken = wait(self.stop.as_raw_fd(), events, socket, deadline);
+            let late = self.connection.as_ref().and_then(|it| it.inbox.deadline());
+            let again = self.accept_again.filter(|at| *at > Instant::now());
+            let deadline = [late, again].into_iter().flatten().min();
+            let woken = self.sources().wait(deadline);
             if woken.stop {
                 return;
             }
             if woken.damage {
                 self.note_damage();
             }
-            if woken.socket {
+            self.waiting.forget(&woken.gone);
+            if woken.connection {
                 self.advance();
             }
             self.end_if_late();
+            if self.connection.is_none()
+                && let Some(stream) = self.waiting.next()
+            {
+                self.serve(stream);
+            }
+            if woken.listener {
+                self.accept(woken.hung_up);
+            }
+            self.port.events().show_front_ends(self.connection.is_some(), self.waiting.len());
         }
     }
 
+    /// What to sleep on now.
+    fn sources(&self) -> Sources {
+        let connection = self.connection.as_ref().map(|it| it.stream.as_raw_fd());
+        let accepts = self.accept_again.is_none_or(|at| at <= Instant::now());
+        let has_room = accepts && self.waiting.has_room();
+        let listener = has_room.then(|| self.socket.listener.as_raw_fd());
+        let damage = self.port.events().event.as_raw_fd();
+        let mut sources = Sources::new(self.stop.as_raw_fd(), damage, connection, listener);
+        self.waiting.descriptors().for_each(|fd| sources.add_waiting(fd));
+        sources
+    }
+
     fn advance(&mut self) {
-        let Some(connection) = &mut self.connection else { return self.accept() };
+        let Some(connection) = &mut self.connection else { return };
         if let Err(error) = connection.receive() {
             self.end(&error);
         }
@@ -118,23 +149,39 @@ impl Server {
         }
     }
 
-    fn accept(&mut self) {
+    /// Takes the next front-end. If the one that is served has gone (`hung_up`), it is its successor,
+    /// and not one too many.
+    fn accept(&mut self, hung_up: bool) {
         match self.socket.listener.accept() {
             Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => {
-                tracing::info!("a front-end has connected");
-                // What was raised before is about rings of a connection that has ended.
-                self.port.events().clear();
-                let session = Session::new(self.port.clone(), self.mac);
-                self.connection = Some(Connection { stream, inbox: Inbox::default(), session });
+                self.accept_again = None;
+                match &self.connection {
+                    None => self.serve(stream),
+                    Some(_) if hung_up => self.waiting.add(stream),
+                    Some(served) => {
+                        self.waiting.tell(&stream, &served.stream, &self.path);
+                        self.waiting.add(stream);
+                    }
+                }
             }
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => {
                 // Out of descriptors, most likely: the front-end stays in the queue meanwhile.
-                tracing::warn!(%error, "a front-end could not be accepted");
-                std::thread::sleep(platform::budget::ACCEPT_RETRY_PAUSE);
+                if self.accept_again.is_none() {
+                    tracing::warn!(%error, "a front-end could not be accepted");
+                }
+                self.accept_again = Some(Instant::now() + ACCEPT_RETRY_PAUSE);
             }
         }
+    }
+
+    fn serve(&mut self, stream: UnixStream) {
+        tracing::info!("a front-end has connected");
+        // What was raised before is about rings of a connection that has ended.
+        self.port.events().clear();
+        let session = Session::new(self.port.clone(), self.mac);
+        self.connection = Some(Connection { stream, inbox: Inbox::default(), session });
     }
 
     /// Acts on damage to the guest's memory or rings that the switchboard has found.
@@ -177,24 +224,4 @@ impl Connection {
         }
         Ok(())
     }
-}
-
-/// What ended a sleep.
-struct Woken {
-    stop: bool,
-    damage: bool,
-    socket: bool,
-}
-
-/// Sleeps until one of the descriptors has something, or the deadline.
-fn wait(stop: RawFd, damage: RawFd, socket: RawFd, deadline: Option<Instant>) -> Woken {
-    let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    let mut entries = [stop, damage, socket].map(entry);
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    // Rounded up, so that the deadline is over afterwards.
-    let timeout_ms = left.map_or(-1, |left| left.as_millis() as libc::c_int + 1);
-    // SAFETY: as many entries as said, which outlive the call.
-    let count = unsafe { libc::poll(entries.as_mut_ptr(), 3, timeout_ms) };
-    let [stop, damage, socket] = entries.map(|entry| count > 0 && entry.revents != 0);
-    Woken { stop, damage, socket }
 }

@@ -282,6 +282,7 @@ const EVENTS = {
   "dump-lost": (e) => ["!", `no dump of ${e.domain} could be written: ${e.reason}`],
   "reloaded": (e) => ["↻", `configuration read again; in effect: ${e.applied.join(", ") || "nothing"}; takes a restart: ${e.ignored.join(", ") || "nothing"}`],
   "reload-failed": (e) => ["!", `configuration not read again: ${e.reason}`],
+  "front-end-waits": (e) => ["!", `a second front-end waits at ${e.socket}`],
   "redundancy-lost": () => ["!", "redundancy lost"],
   "redundancy-regained": (e) => ["✓", `redundant again after ${micros(e.after_us)}`],
   "service": (e) => ["•", `the service is ${e.to}, it was ${e.from}`],

@@ -1,0 +1,94 @@
+//! Rules about the application guests and their sockets.
+
+use std::io;
+use std::path::Path;
+
+use shared_ring::layout::MAX_GUESTS;
+
+use super::check::{Mistake, mistake};
+use super::spec::{AppSpec, Topology};
+use platform::accounts;
+
+/// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
+const SOCKET_PATH_BYTES: usize = 107;
+
+/// The first broken rule about guests, if any.
+pub(super) fn check_apps(topology: &Topology) -> Option<Mistake> {
+    match topology.apps.as_slice() {
+        [] => mistake("apps", "no application guest", "add one with a socket and a MAC address"),
+        apps if apps.len() > MAX_GUESTS => {
+            let what = format!("{} application guests are too many", apps.len());
+            mistake(format!("apps[{MAX_GUESTS}]"), what, "leave at most 8")
+        }
+        apps => {
+            let mut places = apps.iter().enumerate();
+            places.find_map(|(i, app)| check_app(&format!("apps[{i}]"), app, &apps[..i]))
+        }
+    }
+}
+
+fn check_app(at: &str, app: &AppSpec, others: &[AppSpec]) -> Option<Mistake> {
+    if !app.mac.is_station() {
+        let what = format!("{} is not a station's address", app.mac);
+        let mend = "use one whose first byte is even, such as 52:54:00:77:73:01";
+        return mistake(format!("{at}.mac"), what, mend);
+    }
+    if others.iter().any(|other| other.mac == app.mac) {
+        let what = format!("{} is another guest's address", app.mac);
+        return mistake(format!("{at}.mac"), what, "give each guest a MAC address of its own");
+    }
+    if others.iter().any(|other| other.socket == app.socket) {
+        let what = format!("`{}` is another guest's socket", app.socket.display());
+        return mistake(format!("{at}.socket"), what, "give each guest a socket of its own");
+    }
+    check_socket(&format!("{at}.socket"), &app.socket)
+        .or_else(|| check_account(&format!("{at}.owner"), "user", &app.owner, accounts::user_id))
+        .or_else(|| check_account(&format!("{at}.group"), "group", &app.group, accounts::group_id))
+}
+
+/// Checks that a user or group of this name exists.
+fn check_account(
+    at: &str,
+    kind: &str,
+    name: &Option<String>,
+    id: fn(&str) -> io::Result<Option<u32>>,
+) -> Option<Mistake> {
+    let name = name.as_ref()?;
+    match id(name) {
+        Ok(Some(_)) => None,
+        Ok(None) => {
+            let what = format!("this machine has no {kind} `{name}`");
+            mistake(at, what, "create it, or name another one")
+        }
+        Err(error) => {
+            let what = format!("the {kind} `{name}` cannot be looked up ({error})");
+            mistake(at, what, "name it by its number")
+        }
+    }
+}
+
+fn check_socket(at: &str, socket: &Path) -> Option<Mistake> {
+    let shown = socket.display();
+    let bytes = socket.as_os_str().len();
+    if bytes == 0 || bytes > SOCKET_PATH_BYTES {
+        let what = format!("`{shown}` has {bytes} bytes");
+        return mistake(at, what, "a socket path has 1 to 107 bytes: choose a shorter one");
+    }
+    if shown.to_string().chars().any(char::is_control) {
+        return mistake(at, "it has control characters", "choose a path without them");
+    }
+    let parent = socket.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        let what = format!("the folder of `{shown}` does not exist");
+        return mistake(at, what, "create it, or choose another path");
+    }
+    let is_socket = |m: std::fs::Metadata| {
+        use std::os::unix::fs::FileTypeExt;
+        m.file_type().is_socket()
+    };
+    if socket.symlink_metadata().is_ok_and(|m| !is_socket(m)) {
+        let what = format!("`{shown}` exists and is not a socket");
+        return mistake(at, what, "remove it, or choose another path");
+    }
+    None
+}
