@@ -65,7 +65,12 @@ impl VfioNic {
     pub fn open(address: PciAddress) -> Result<Arc<Self>, VfioError> {
         let host = Host::default();
         let model = host.model(address)?;
-        if let Some(obstacle) = host.info(address)?.missing.into_iter().next() {
+        // Another NIC in the group is in the way only if it was opened before.
+        let is_in_the_way = |obstacle: &Obstacle| match obstacle {
+            Obstacle::GroupShared { group, .. } => host.has_open(*group),
+            _ => true,
+        };
+        if let Some(obstacle) = host.info(address)?.missing.into_iter().find(is_in_the_way) {
             return Err(obstacle.into());
         }
         Self::open_ready(&host, address, model)
