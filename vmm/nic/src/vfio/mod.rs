@@ -33,6 +33,7 @@ use crate::error::NicError;
 use crate::interface::{BarAccess, BarPages, BarRegisters, DmaArea, Nic};
 use crate::obstacle::Obstacle;
 use crate::pci::{Model, PciAddress};
+use crate::pristine::Pristine;
 use crate::registers::{
     ALL_ONES, EICR, EIMS, GPRC, GPTC, ICR, PROBE_ENTRY, RAH_AV, RAH0, RAL0, RCTL, STATUS, TCTL,
     VECTOR_OTHER, guest_entries, icr, rctl, receive_address, status, tctl,
@@ -48,6 +49,7 @@ pub struct VfioNic {
     // descriptor and mapping of its device, and unmaps DMA when the container goes.
     config: ConfigSpace,
     bar: Bar,
+    pristine: Pristine,
     domain_pages: Vec<BarPages>,
     device: VfioDevice,
     mappings: DmaMappings,
@@ -94,6 +96,7 @@ impl VfioNic {
         let nic = Self {
             config: ConfigSpace::new(&name, &device)?,
             domain_pages: bar.domain_pages(),
+            pristine: Pristine::of(&bar),
             bar,
             mappings: DmaMappings::new(&name, container, host.memlock_limit_kib()),
             queue_event: event("create the event of its queues")?,
