@@ -155,7 +155,7 @@ impl Nic for VfioNic {
         // Whole values, not read and written back: a read would wait for a NIC that may be ill, and
         // what else stood in them is programmed anew before the units are switched on again.
         self.bar.write(RCTL, 0);
-        self.bar.write(TCTL, tctl::PSP);
+        self.bar.write(TCTL, tctl::RESET);
     }
 
     fn open_filters(&self) {
