@@ -10,11 +10,15 @@
 //!           the domain would take counts that the VMM confirms
 //!           frames by                                               VMM only
 //! 0x0_5000  receive filters, semaphores, queues, per-queue counters  domain
-//! 0x1_2000  flash and iNVM access (§8.4): a domain could spoil the
-//!           NIC for good                                            VMM only
+//! 0x1_2000  flash and iNVM access (§8.4)                            VMM only
 //! 0x2_0000  end
 //! ```
-//! Pages are what page tables and memslots can tell apart, so the borders are those of pages.
+//! Pages are what page tables and memslots can tell apart, so the borders are those of pages, and
+//! registers that lead to flash and EEPROM and stand between others are the domain's too: at their
+//! old places EEC (0x10), FLA (0x1c), EEMNGCTL (0x1010), EEARBC (0x1024), EEWR (0x102c), FLSWCTL
+//! (0x1030), FLSWDATA (0x1034) and FLSWCNT (0x1038). Their pages hold what a driver needs all the
+//! time, device control and the interrupt mask. So a driver gone wrong can spoil the NIC for good,
+//! where the NIC itself does not protect its flash.
 
 use core::ops::Range;
 
@@ -53,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_statistics_nor_flash_are_a_domains() {
+    fn neither_statistics_nor_the_pages_of_the_flash_are_a_domains() {
         for forbidden in [0x4000, 0x4ffc, 0x1_2000, 0x1_2030, 0x1_fffc, u64::MAX] {
             assert!(!is_domains(forbidden), "register {forbidden:#x}");
         }

@@ -2,13 +2,16 @@
 //! the one list for the driver, for the VMM's own accesses, and for the emulated NIC.
 //!
 //! Sections are those of the i210 datasheet unless another source is named. Which of these a domain
-//! may touch, [`crate::bar_map`] says. Values that the driver chooses stand in the driver.
+//! may touch, [`crate::bar_map`] says. Values that the VMM compares with stand in [`attached`], others
+//! that the driver chooses in the driver.
 
+pub mod attached;
 mod bits;
 
 pub use bits::{
-    ctrl, ctrl_ext, dvmolr, eecd, eemngctl, eerd, eitr, gpie, icr, mdic, phy, queue, rctl, rfctl,
-    rxcsum, semaphore, status, tctl,
+    ctrl, ctrl_ext, dmacr, dtxmxpktsz, dvmolr, eecd, eemngctl, eerd, eitr, etqf, gpie, icr, mdic,
+    mrqc, packet_buffer, phpm, phy, queue, rctl, rfctl, rxcsum, semaphore, status, tctl, tqavcc,
+    tqavctrl,
 };
 
 use crate::layout::MAX_GUESTS;
@@ -74,10 +77,12 @@ pub const FCRTV: u32 = 0x2460;
 pub const PBA: u32 = 0x1000;
 /// Packet buffer size, of older members of the family.
 pub const PBS: u32 = 0x1008;
-/// Sizes of the receive packet buffers.
+/// Sizes of the receive packet buffers, §8.3; fields in [`packet_buffer`].
 pub const RXPBS: u32 = 0x2404;
-/// Sizes of the transmit packet buffers.
+/// Sizes of the transmit packet buffers, §8.3; fields in [`packet_buffer`].
 pub const TXPBS: u32 = 0x3404;
+/// DMA coalescing, §8.25.1. Absent on the 82576.
+pub const DMACR: u32 = 0x2508;
 
 // ---- Interrupts: §8.8 ----
 
@@ -148,6 +153,10 @@ pub const WUC: u32 = 0x5800;
 pub const WUFC: u32 = 0x5808;
 /// Wake-up status.
 pub const WUS: u32 = 0x5810;
+/// Filter 0 by EtherType, which can choose a queue, §8.11; four bytes a filter.
+pub const ETQF0: u32 = 0x5cb0;
+/// Filters of [`ETQF0`].
+pub const ETHERTYPE_FILTERS: u32 = 8;
 /// Multiple receive queues command.
 pub const MRQC: u32 = 0x5818;
 /// Next generation VMDq control (82576).
@@ -188,7 +197,11 @@ pub const TCTL: u32 = 0x0400;
 pub const TIPG: u32 = 0x0410;
 /// Largest request of the transmit DMA.
 pub const DTXMXSZRQ: u32 = 0x3540;
-/// Audio and video bridging control.
+/// Longest packet that the transmit DMA takes, §8.12.9.
+pub const DTXMXPKTSZ: u32 = 0x355c;
+/// Whose turn it is in the audio and video bridging mode: queue 0, §8.12.
+pub const TQAVCC0: u32 = 0x3004;
+/// Audio and video bridging control, §7.2.7.
 pub const TQAVCTRL: u32 = 0x3570;
 /// Transmit DMA control.
 pub const DTXCTL: u32 = 0x3590;

@@ -11,8 +11,8 @@
 
 use shared_ring::Role;
 use shared_ring::igb_registers::{
-    self as reg, ctrl, ctrl_ext, dvmolr, eecd, guest_entries, icr, queue, rctl, receive_address,
-    rfctl, status, tctl,
+    self as reg, ctrl, ctrl_ext, dvmolr, eecd, guest_entries, icr, queue, receive_address, rfctl,
+    status, tctl,
 };
 use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS};
 use shared_ring::status::attach;
@@ -59,14 +59,14 @@ impl<R: Registers> Igb<'_, R> {
     fn reattach(&mut self, plan: &AttachPlan, clock: &impl Clock) -> Result<bool, DomainError> {
         self.read(reg::STATUS)?;
         self.mask_all();
-        self.stop_units()?;
+        self.stop_units();
         self.disable_queues(clock)?;
         self.program_general()?;
         let link_up = self.start_link(clock)?;
         self.program_receive_addresses(plan);
         self.program_queues(plan);
         self.enable_queues(clock)?;
-        self.start_units(plan.role)?;
+        self.start_units(plan.role);
         let tail = self.tx.push_null_packet();
         self.ring(reg::TDT, tail);
         self.program_vectors();
@@ -79,9 +79,9 @@ impl<R: Registers> Igb<'_, R> {
     }
 
     /// Receive and transmit units off, every receive filter shut.
-    fn stop_units(&self) -> Result<(), DomainError> {
+    fn stop_units(&self) {
         self.bar.write(reg::RCTL, 0);
-        self.modify(reg::TCTL, tctl::EN, tctl::PSP)
+        self.bar.write(reg::TCTL, tctl::RESET);
     }
 
     /// Both queues off. They read enabled until the descriptors that the NIC had cached are done
@@ -189,12 +189,11 @@ impl<R: Registers> Igb<'_, R> {
     }
 
     /// Units on. A standby's filters stay shut, so that taking over is nothing but opening them.
-    fn start_units(&self, role: Role) -> Result<(), DomainError> {
-        let collision = values::COLLISION_THRESHOLD | tctl::RTLC;
-        self.modify(reg::TCTL, tctl::CT_MASK | tctl::SWXOFF, tctl::EN | tctl::PSP | collision)?;
-        let filters = if role == Role::Active { rctl::BAM | rctl::MPE } else { 0 };
-        self.bar.write(reg::RCTL, rctl::EN | rctl::SECRC | filters);
-        Ok(())
+    /// Whole values: nothing that an earlier driver or the VMM left in them stays.
+    fn start_units(&self, role: Role) {
+        self.bar.write(reg::TCTL, values::TCTL);
+        let filters = if role == Role::Active { values::RCTL_FILTERS } else { 0 };
+        self.bar.write(reg::RCTL, values::RCTL | filters);
     }
 
     /// GPIE first: QEMU drops writes to EIAC before MSI-X mode. No auto-mask: a message clears its
@@ -219,7 +218,7 @@ impl<R: Registers> Igb<'_, R> {
     /// Full reset. The link survives on hardware; on QEMU it is lost, and `start_link` restarts it.
     fn reset(&mut self, clock: &impl Clock) -> Result<(), DomainError> {
         self.mask_all();
-        self.stop_units()?;
+        self.stop_units();
         self.modify(reg::CTRL, 0, ctrl::GIO_MASTER_DISABLE)?;
         // Requests that never end are ended by the reset.
         let _ = clock.poll(budget::MASTER_DISABLE_US, || {

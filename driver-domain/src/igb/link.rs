@@ -1,6 +1,6 @@
 //! The link: brought up where it is down, never disturbed where it is up.
 
-use shared_ring::igb_registers::{self as reg, ctrl, mdic, phy, semaphore, status};
+use shared_ring::igb_registers::{self as reg, ctrl, ctrl_ext, mdic, phpm, phy, semaphore, status};
 
 use super::{Igb, values};
 use crate::bar::Registers;
@@ -30,6 +30,7 @@ impl<R: Registers> Igb<'_, R> {
         if clock.poll(budget::LINK_GLANCE_US, up)? {
             return Ok(true);
         }
+        self.rejoin_link()?;
         let locked = self.lock_phy(clock)?;
         // Without PAUSE in what we advertise the partner cannot stop our transmitter.
         if let Some(abilities) = self.read_phy(phy::ANAR, clock)? {
@@ -40,6 +41,14 @@ impl<R: Registers> Igb<'_, R> {
             self.unlock_phy()?;
         }
         Ok(false)
+    }
+
+    /// Takes back what keeps a PHY off its link: a link mode other than copper, and the disconnect
+    /// that a board may be delivered with (i210 datasheet §3.7.8.5). Where there is no such register,
+    /// it reads 0 and the write is lost.
+    fn rejoin_link(&self) -> Result<(), DomainError> {
+        self.modify(reg::CTRL_EXT, ctrl_ext::LINK_MODE, 0)?;
+        self.modify(reg::PHPM, phpm::GO_LINK_DISCONNECT, 0)
     }
 
     fn read_phy(&self, register: u32, clock: &impl Clock) -> Result<Option<u16>, DomainError> {

@@ -116,6 +116,32 @@ fn what_a_dead_driver_left_is_overwritten() {
 }
 
 #[test]
+fn a_unit_that_was_shut_gets_its_slot_time_again() {
+    for left in [tctl::PSP, 0, !0] {
+        let (nic, memory) = bench(Personality::Hardware);
+        nic.set(reg::TCTL, left);
+        attach(&nic, &memory, Role::Active).unwrap();
+        assert_eq!(nic.peek(reg::TCTL) & tctl::COLD_MASK, 0x40 << 12, "after {left:#x}");
+        assert_eq!(nic.peek(reg::TCTL), values::TCTL);
+    }
+}
+
+#[test]
+fn a_link_that_is_down_is_freed_of_what_keeps_it_down() {
+    let (nic, memory) = bench(Personality::Hardware);
+    let spoilt = [(reg::CTRL_EXT, ctrl_ext::LINK_MODE), (reg::PHPM, 0x2f)];
+    spoilt.iter().for_each(|(register, value)| nic.set(*register, *value));
+    attach(&nic, &memory, Role::Active).unwrap();
+    assert_eq!(nic.writes_to(reg::PHPM), [], "a good link is left alone");
+
+    nic.drop_link();
+    attach(&nic, &memory, Role::Active).unwrap();
+
+    assert_eq!(nic.peek(reg::CTRL_EXT) & ctrl_ext::LINK_MODE, 0);
+    assert_eq!(nic.peek(reg::PHPM), 0x0f, "nothing else of it");
+}
+
+#[test]
 fn vectors_are_two_and_auto_cleared_but_not_auto_masked() {
     let (nic, memory) = bench(Personality::Qemu);
     attach(&nic, &memory, Role::Active).unwrap();

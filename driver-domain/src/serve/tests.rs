@@ -63,14 +63,14 @@ fn a_standby_holds_until_it_is_released_and_takes_buffers_meanwhile() {
 
 #[test]
 fn an_unattached_domain_with_a_nic_of_its_own_has_its_link_up_and_touches_nothing_else() {
-    use shared_ring::igb_registers::{CTRL, MDIC, SW_FW_SYNC, SWSM};
+    use shared_ring::igb_registers::{CTRL, CTRL_EXT, MDIC, PHPM, SW_FW_SYNC, SWSM};
     let memory = TestMemory::new(Role::Unattached);
     let nic = ModelNic::new(Personality::Qemu, memory.domain.nic);
     nic.drop_link();
     let calls = FakeCalls::default();
     let (control, waiting) = (memory.domain.control, nic.clone());
     calls.on_wait(move |_| {
-        let of_the_link = [CTRL, MDIC, SWSM, SW_FW_SYNC];
+        let of_the_link = [CTRL, CTRL_EXT, PHPM, MDIC, SWSM, SW_FW_SYNC];
         let others = |(register, _): &(u32, u32)| !of_the_link.contains(register);
         assert!(control.role() == Role::Active || !waiting.writes().iter().any(others));
         control.role.store(Role::Active as u32, Ordering::Relaxed);

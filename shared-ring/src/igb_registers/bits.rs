@@ -67,6 +67,8 @@ pub mod ctrl {
 
 /// Bits of [`super::CTRL_EXT`].
 pub mod ctrl_ext {
+    /// Where the link is, two bits: zero for the copper PHY inside.
+    pub const LINK_MODE: u32 = 3 << 22;
     /// A driver owns the port. Any reset clears it.
     pub const DRV_LOAD: u32 = 1 << 28;
 }
@@ -77,8 +79,10 @@ pub mod status {
     pub const FD: u32 = 1 << 0;
     /// Link up.
     pub const LU: u32 = 1 << 1;
+    /// Speed starts here, two bits: 10, 100, 1000, 1000 Mb/s.
+    pub const SPEED_SHIFT: u32 = 6;
     /// Speed: 1 Gb/s.
-    pub const SPEED_1000: u32 = 2 << 6;
+    pub const SPEED_1000: u32 = 2 << SPEED_SHIFT;
     /// The PHY was reset.
     pub const PHYRA: u32 = 1 << 10;
     /// Bus requests are allowed, or still outstanding.
@@ -158,6 +162,8 @@ pub mod phy {
 
     /// [`BMCR`]: reset.
     pub const BMCR_RESET: u16 = 1 << 15;
+    /// [`BMCR`]: what is sent comes back, and does not reach the cable.
+    pub const BMCR_LOOPBACK: u16 = 1 << 14;
     /// [`BMCR`]: negotiate.
     pub const BMCR_NEGOTIATE: u16 = 1 << 12;
     /// [`BMCR`]: power down.
@@ -228,6 +234,10 @@ pub mod rctl {
     pub const MPE: u32 = 1 << 4;
     /// Accept packets of more than 1522 bytes.
     pub const LPE: u32 = 1 << 5;
+    /// Loopback mode starts here, two bits: zero for none.
+    pub const LBM_SHIFT: u32 = 6;
+    /// Loopback mode: in the MAC.
+    pub const LBM_MAC: u32 = 1;
     /// Which bits of an address [`MTA`](super::super::MTA) is looked up by; two bits.
     pub const MO_SHIFT: u32 = 12;
     /// Accept broadcast.
@@ -260,6 +270,9 @@ pub mod dvmolr {
 
 /// Fields of [`super::TCTL`].
 pub mod tctl {
+    /// After a reset, §8.12.1: off, short packets padded, 16 attempts, the shortest backoff slot.
+    /// The reserved bits above bit 25 are those that QEMU's model has.
+    pub const RESET: u32 = 0xa404_00f8;
     /// Transmit enable.
     pub const EN: u32 = 1 << 1;
     /// Pad short packets.
@@ -268,8 +281,84 @@ pub mod tctl {
     pub const CT_SHIFT: u32 = 4;
     /// Collision threshold, all of it.
     pub const CT_MASK: u32 = 0xff << CT_SHIFT;
+    /// Collision distance (82576), backoff slot time (i210): ten bits.
+    pub const COLD_MASK: u32 = 0x3ff << 12;
     /// XOFF by software.
     pub const SWXOFF: u32 = 1 << 22;
     /// Retransmit on late collision.
     pub const RTLC: u32 = 1 << 24;
+}
+
+/// Fields of [`super::RXPBS`] and [`super::TXPBS`]: sizes in KiB, six bits each.
+pub mod packet_buffer {
+    /// One size.
+    pub const KIB: u32 = 0x3f;
+    /// [`RXPBS`](super::super::RXPBS): from the network to the host; then from the management
+    /// controller to the host.
+    pub const RECEIVE_SHIFTS: [u32; 2] = [0, 6];
+    /// [`TXPBS`](super::super::TXPBS): four of the host's; then from the host to the management
+    /// controller.
+    pub const TRANSMIT_SHIFTS: [u32; 5] = [0, 6, 12, 18, 24];
+    /// What all of them may come to.
+    pub const ALL_KIB: u32 = 60;
+}
+
+/// Fields of [`super::DMACR`].
+pub mod dmacr {
+    /// How long a received packet may wait, in [`WATCHDOG_UNIT_NS`].
+    pub const WATCHDOG: u32 = 0x3fff;
+    /// Unit of [`WATCHDOG`].
+    pub const WATCHDOG_UNIT_NS: u64 = 32_000;
+    /// On.
+    pub const EN: u32 = 1 << 31;
+}
+
+/// Fields of [`super::DTXMXPKTSZ`].
+pub mod dtxmxpktsz {
+    /// The length, in [`UNIT_BYTES`].
+    pub const SIZE: u32 = 0x1ff;
+    /// Unit of [`SIZE`].
+    pub const UNIT_BYTES: u32 = 64;
+}
+
+/// Bits of [`super::PHPM`].
+pub mod phpm {
+    /// The PHY leaves the link.
+    pub const GO_LINK_DISCONNECT: u32 = 1 << 5;
+}
+
+/// Fields of [`super::MRQC`].
+pub mod mrqc {
+    /// How packets are spread over queues: zero for not at all.
+    pub const ENABLE: u32 = 7;
+    /// The queue of packets that are not spread starts here, three bits.
+    pub const DEFAULT_QUEUE_SHIFT: u32 = 3;
+}
+
+/// Fields of [`super::ETQF0`].
+pub mod etqf {
+    /// The EtherType.
+    pub const ETHERTYPE: u32 = 0xffff;
+    /// The queue starts here, three bits.
+    pub const QUEUE_SHIFT: u32 = 16;
+    /// The filter is on.
+    pub const FILTER_ENABLE: u32 = 1 << 26;
+    /// It chooses the queue.
+    pub const QUEUE_ENABLE: u32 = 1 << 31;
+}
+
+/// Fields of [`super::TQAVCTRL`].
+pub mod tqavctrl {
+    /// Each queue has a packet buffer and a mode of its own.
+    pub const TRANSMIT_MODE: u32 = 1 << 0;
+    /// Queues in stream reservation mode are given credits.
+    pub const CREDIT_SHAPER: u32 = 1 << 8;
+}
+
+/// Fields of [`super::TQAVCC0`].
+pub mod tqavcc {
+    /// Credits that the queue gains.
+    pub const IDLE_SLOPE: u32 = 0xffff;
+    /// Stream reservation, not strict priority.
+    pub const STREAM_RESERVATION: u32 = 1 << 31;
 }

@@ -23,22 +23,56 @@ pub enum BindError {
         /// Its interface.
         interface: String,
     },
-    /// sysfs refuses.
-    #[error("{path}: cannot be written ({source}): run as root")]
+    /// sysfs refuses, and nothing has changed.
+    #[error("{path}: cannot be written ({source}): {}", mend(source))]
     Write {
         /// The file.
         path: String,
         /// Why not.
         source: std::io::Error,
     },
-    /// Everything was written, and nothing came of it.
-    #[error("{address}: the kernel left it with {}: see `dmesg` for the reason", now.as_deref().unwrap_or("no driver"))]
+    /// vfio-pci did not take it; what it had before was asked to take it back.
+    #[error("{address}: vfio-pci did not take it{reason}, {}", whereabouts(*address, before.as_deref(), now.as_deref()))]
     NotTaken {
         /// Where.
         address: PciAddress,
+        /// What the kernel said, in parentheses behind a space, or nothing.
+        reason: String,
+        /// The driver it had before.
+        before: Option<String>,
         /// The driver it has now.
         now: Option<String>,
     },
+    /// vfio-pci did not let it go.
+    #[error(
+        "{address}: vfio-pci keeps it: end the program that uses it (fuser -v /dev/vfio/*), and try again"
+    )]
+    Kept {
+        /// Where.
+        address: PciAddress,
+    },
+}
+
+fn mend(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::PermissionDenied => "run as root",
+        std::io::ErrorKind::NotFound => {
+            "run on a kernel with PCI driver overrides and sysfs mounted"
+        }
+        _ => "`dmesg` has the kernel's reason",
+    }
+}
+
+/// Where a NIC is now, and the way back.
+fn whereabouts(address: PciAddress, before: Option<&str>, now: Option<&str>) -> String {
+    match (before, now) {
+        (_, Some(now)) => format!("and it is with {now}: `dmesg` has the reason"),
+        (Some(before), None) => format!(
+            "and {before} did not take it back, so that no driver has it: modprobe {before}, then \
+             warmspare devices unbind {address} (`dmesg` has the reasons)"
+        ),
+        (None, None) => "and no driver has it, as before: `dmesg` has the reason".into(),
+    }
 }
 
 /// Hands a NIC of this machine to vfio-pci.
@@ -69,8 +103,8 @@ impl Host {
         }
         // All but the binding itself must be in order first.
         let blocking = info.missing.into_iter().find(|obstacle| {
-            use Obstacle::{NoIommu, NoVfio, Unsupported};
-            matches!(obstacle, NoIommu { .. } | NoVfio { .. } | Unsupported { .. })
+            use Obstacle::{Blank, NoIommu, NoVfio, Unsupported};
+            matches!(obstacle, Blank { .. } | NoIommu { .. } | NoVfio { .. } | Unsupported { .. })
         });
         if let Some(obstacle) = blocking {
             return Err(obstacle.into());
@@ -80,10 +114,32 @@ impl Host {
         {
             return Err(BindError::InterfaceUp { address, interface });
         }
-        self.change_driver(address, VFIO_DRIVER)?;
-        match self.driver(address) {
-            Some(driver) if driver == VFIO_DRIVER => Ok(()),
-            now => Err(BindError::NotTaken { address, now }),
+        let outcome = self.change_driver(address, VFIO_DRIVER);
+        if self.driver(address).as_deref() == Some(VFIO_DRIVER) {
+            return Ok(());
+        }
+        Err(self.give_back(address, info.driver, outcome.err()))
+    }
+
+    /// After a binding that failed: a NIC that had a driver is not left without one, nor with an
+    /// override that keeps its own driver off at the next boot of that driver.
+    fn give_back(
+        &self,
+        address: PciAddress,
+        before: Option<String>,
+        cause: Option<BindError>,
+    ) -> BindError {
+        let _ = write(&self.device(address).join("driver_override"), "\n");
+        if before.is_some() && self.driver(address).is_none() {
+            let _ = write(&self.drivers_probe(), &address.to_string());
+        }
+        let now = self.driver(address);
+        match cause {
+            Some(cause) if now == before => cause,
+            cause => {
+                let reason = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+                BindError::NotTaken { address, reason, before, now }
+            }
         }
     }
 
@@ -99,9 +155,7 @@ impl Host {
         self.change_driver(address, "\n")?;
         match self.driver(address) {
             // Without the host's driver loaded, no driver is where it belongs.
-            now @ Some(_) if now.as_deref() == Some(VFIO_DRIVER) => {
-                Err(BindError::NotTaken { address, now })
-            }
+            Some(driver) if driver == VFIO_DRIVER => Err(BindError::Kept { address }),
             _ => Ok(()),
         }
     }
@@ -150,9 +204,44 @@ mod tests {
 
         assert!(matches!(error, BindError::NotTaken { now: Some(ref igb), .. } if igb == "igb"));
         let device = "sys/bus/pci/devices/0000:01:00.0";
-        assert_eq!(fake.read(&format!("{device}/driver_override")), "vfio-pci");
+        // Files keep what is not written over: the override was taken back.
+        assert_eq!(fake.read(&format!("{device}/driver_override")), "\nfio-pci");
         assert_eq!(fake.read("sys/bus/pci/drivers/igb/unbind"), "0000:01:00.0");
         assert_eq!(fake.read("sys/bus/pci/drivers_probe"), "0000:01:00.0");
+    }
+
+    #[test]
+    fn a_nic_that_no_driver_takes_names_the_way_back() {
+        let fake = FakeHost::with_nic("0000:01:00.0", 0x1533, "igb", 7);
+        fake.remove("sys/bus/pci/devices/0000:01:00.0/driver");
+        let address = "01:00.0".parse().unwrap();
+
+        let error = fake.host().give_back(address, Some("igb".into()), None).to_string();
+
+        assert!(error.contains("modprobe igb"), "{error}");
+        assert!(error.contains("warmspare devices unbind 0000:01:00.0"), "{error}");
+        assert_eq!(fake.read("sys/bus/pci/drivers_probe"), "0000:01:00.0", "its own was asked");
+        assert_eq!(fake.read("sys/bus/pci/devices/0000:01:00.0/driver_override"), "\n");
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_is_not_a_user_without_rights() {
+        let fake = FakeHost::with_nic("0000:01:00.0", 0x1533, "igb", 7);
+        fake.file("sys/bus/pci/devices/0000:01:00.0/net/eth0/flags", "0x1002");
+        fake.remove("sys/bus/pci/drivers_probe");
+        fake.file("sys/bus/pci/drivers_probe/in-the-way", "");
+
+        let error = fake.host().bind("01:00.0".parse().unwrap()).unwrap_err().to_string();
+
+        assert!(error.contains("drivers_probe: cannot be written"), "{error}");
+        assert!(error.contains("dmesg") && !error.contains("root"), "{error}");
+    }
+
+    #[test]
+    fn a_blank_nic_is_not_bound() {
+        let fake = FakeHost::with_nic("0000:01:00.0", 0x1531, "igb", 7);
+        let error = fake.host().bind("01:00.0".parse().unwrap()).unwrap_err();
+        assert!(matches!(error, BindError::Obstacle(Obstacle::Blank { .. })), "{error}");
     }
 
     #[test]
@@ -177,7 +266,7 @@ mod tests {
     fn unbind_clears_the_override() {
         let fake = FakeHost::with_nic("0000:01:00.0", 0x1533, "vfio-pci", 7);
         let error = fake.host().unbind("01:00.0".parse().unwrap()).unwrap_err();
-        assert!(matches!(error, BindError::NotTaken { .. }));
+        assert!(matches!(error, BindError::Kept { .. }));
         assert_eq!(fake.read("sys/bus/pci/devices/0000:01:00.0/driver_override"), "\n");
         assert_eq!(fake.read("sys/bus/pci/drivers/vfio-pci/unbind"), "0000:01:00.0");
     }

@@ -148,12 +148,7 @@ impl Host {
 
     /// Everything that is still missing, in the order it must be mended.
     fn missing(&self, address: PciAddress, model: Model) -> Vec<Obstacle> {
-        let unsupported = model.unsupported.map(|why| Obstacle::Unsupported {
-            address,
-            model: model.name.into(),
-            why: why.into(),
-        });
-        if let Some(unsupported) = unsupported {
+        if let Some(unsupported) = check_model(address, model) {
             return vec![unsupported];
         }
         let checks = [
@@ -161,6 +156,7 @@ impl Host {
             self.check_modules(),
             self.check_driver(address),
             self.check_members(address),
+            self.check_other_nics(address),
             self.check_access(address),
             self.check_memlock(),
         ];
@@ -200,6 +196,17 @@ impl Host {
         })
     }
 
+    /// The kernel gives a group to one container, and each NIC needs one of its own: of two NICs in
+    /// a group only one can be opened.
+    pub(super) fn check_other_nics(&self, address: PciAddress) -> Option<Obstacle> {
+        let group = self.group(address)?;
+        let is_nic = |member: &GroupMember| {
+            self.model(member.address).is_ok_and(|model| model.unsupported.is_none())
+        };
+        let member = self.group_members(address).into_iter().find(is_nic)?.address;
+        Some(Obstacle::GroupShared { address, group, member })
+    }
+
     fn check_access(&self, address: PciAddress) -> Option<Obstacle> {
         let group = self.group(address)?;
         let path = self.dev.join(format!("vfio/{group}"));
@@ -207,10 +214,20 @@ impl Host {
         let tried = fs::OpenOptions::new().read(true).write(true).open(&path);
         match tried.err()?.kind() {
             ErrorKind::PermissionDenied => Some(Obstacle::Permission { path }),
+            // By the other NIC of a group, which stands in the list already.
+            ErrorKind::ResourceBusy if self.has_open(group) => None,
             ErrorKind::ResourceBusy => Some(Obstacle::InUse { address, group }),
             // No file before a member is bound, which stands in the list already.
             _ => None,
         }
+    }
+
+    /// Returns true if this process itself has the group open.
+    pub(super) fn has_open(&self, group: u32) -> bool {
+        let descriptors = self.proc.join("self/fd");
+        let file = self.dev.join(format!("vfio/{group}"));
+        let target = |name: String| fs::read_link(descriptors.join(name)).ok();
+        names(&descriptors).into_iter().filter_map(target).any(|target| target == file)
     }
 
     fn check_memlock(&self) -> Option<Obstacle> {
@@ -267,6 +284,15 @@ impl Host {
         members.sort_by_key(|member| member.address);
         members
     }
+}
+
+fn check_model(address: PciAddress, model: Model) -> Option<Obstacle> {
+    let (name, why) = (model.name.into(), model.unsupported?.into());
+    Some(if model.is_blank() {
+        Obstacle::Blank { address, model: name, why }
+    } else {
+        Obstacle::Unsupported { address, model: name, why }
+    })
 }
 
 fn link(device: &Path, interface: Option<&str>) -> Link {

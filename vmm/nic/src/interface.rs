@@ -129,7 +129,8 @@ pub trait Nic: Send + Sync {
     /// The NIC may still reach memory: the caller must not reuse it.
     fn quiesce(&self) -> Result<(), NicError>;
 
-    /// Off the path: bus master on again, for a domain that is about to attach.
+    /// Off the path: bus master on again, for a domain that is about to attach. Registers that no
+    /// driver writes and one had spoilt are put back before.
     ///
     /// # Errors
     /// The configuration write did not take.

@@ -18,6 +18,7 @@ mod interface;
 mod null;
 pub mod obstacle;
 pub mod pci;
+mod pristine;
 mod totals;
 pub mod vfio;
 pub mod wire;

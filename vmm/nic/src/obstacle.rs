@@ -29,6 +29,16 @@ pub enum Obstacle {
         /// Vendor and device number, as `8086:1533`.
         id: String,
     },
+    /// A NIC that has not been given its identity yet.
+    #[error("{address}: the {model} cannot be used, {why}")]
+    Blank {
+        /// Where.
+        address: PciAddress,
+        /// Its name.
+        model: String,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// A NIC of the family that the driver cannot drive.
     #[error(
         "{address}: the {model} is not supported, {why}: use an i210 or i211 with a copper port, or an 82576"
@@ -88,6 +98,20 @@ pub enum Obstacle {
         member: PciAddress,
         /// Its driver.
         driver: String,
+    },
+    /// Another NIC of the family is in the group.
+    #[error(
+        "{address}: its IOMMU group {group} also holds the NIC {member}, and nothing keeps two NICs of \
+         one group apart: use one of the two and leave the other out of the topology, or move one to a \
+         slot with a group of its own"
+    )]
+    GroupShared {
+        /// Where.
+        address: PciAddress,
+        /// Group number.
+        group: u32,
+        /// The other NIC.
+        member: PciAddress,
     },
     /// The group's file is not for this user.
     #[error("{path}: permission denied: run as root, or `chown $USER {path}`", path = path.display())]

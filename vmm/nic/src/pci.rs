@@ -101,6 +101,8 @@ pub struct Model {
 }
 
 const NO_COPPER: &str = "its link is not copper, and the driver negotiates only copper links";
+const BLANK: &str = "its flash is empty, so that it does not know what it is: write Intel's image for \
+                     this board to it, after which it comes up as 8086:1533 (an i211 as 8086:1539)";
 const OTHER_MODEL: &str = "the driver knows only i210, i211 and 82576";
 
 const fn usable(device: u16, name: &'static str, queues: u32) -> Model {
@@ -112,11 +114,13 @@ const fn refused(device: u16, name: &'static str, why: &'static str) -> Model {
 }
 
 /// The family, as far as it is worth telling its members apart.
-const FAMILY: [Model; 22] = [
+const FAMILY: [Model; 24] = [
     usable(0x10c9, "82576", 16),
     usable(0x1533, "i210", 4),
     usable(0x157b, "i210 (flashless)", 4),
     usable(0x1539, "i211", 2),
+    refused(0x1531, "i210 (blank)", BLANK),
+    refused(0x1532, "i211 (blank)", BLANK),
     refused(0x1536, "i210 (fibre)", NO_COPPER),
     refused(0x1537, "i210 (SerDes)", NO_COPPER),
     refused(0x1538, "i210 (SGMII)", NO_COPPER),
@@ -138,6 +142,11 @@ const FAMILY: [Model; 22] = [
 ];
 
 impl Model {
+    /// Returns true if it has no identity of its own yet.
+    pub fn is_blank(&self) -> bool {
+        self.unsupported == Some(BLANK)
+    }
+
     /// The family member with these numbers; `None` for any other device.
     pub fn of(vendor: u16, device: u16) -> Option<Self> {
         FAMILY.into_iter().find(|model| vendor == VENDOR_INTEL && model.device == device)

@@ -6,6 +6,7 @@ use super::exit::Failure;
 use super::output::{Format, json, print, print_line};
 use nic::bind;
 use nic::discovery::{self, DeviceInfo, Link};
+use nic::obstacle::Obstacle;
 use nic::pci::PciAddress;
 
 #[derive(Debug, Args)]
@@ -78,12 +79,14 @@ fn text(device: &DeviceInfo) -> String {
         "{address}  {model} [{id}]\n    driver {driver}{interface}, IOMMU group {group}{shared}, \
          link {link}{node}\n"
     );
-    if device.missing.is_empty() {
+    let is_note = |obstacle: &Obstacle| matches!(obstacle, Obstacle::GroupShared { .. });
+    if device.missing.iter().all(is_note) {
         text += "    ready: \"nic\": {\"vfio\": \"";
         text += &format!("{address}\"}}\n");
     }
     for obstacle in &device.missing {
-        text += &format!("    missing: {obstacle}\n");
+        let word = if is_note(obstacle) { "note" } else { "missing" };
+        text += &format!("    {word}: {obstacle}\n");
     }
     text
 }
@@ -91,7 +94,6 @@ fn text(device: &DeviceInfo) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nic::obstacle::Obstacle;
 
     #[test]
     fn a_device_shows_what_it_lacks_or_how_to_name_it() {
@@ -114,6 +116,11 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("missing: 0000:01:00.0: it is bound to the driver igb"), "{shown}");
+
+        let member = "01:00.1".parse().unwrap();
+        device.missing = vec![Obstacle::GroupShared { address, group: 7, member }];
+        let shown = text(&device);
+        assert!(shown.contains("ready:") && shown.contains("note: "), "{shown}");
 
         device.missing.clear();
         assert!(text(&device).contains("ready: \"nic\": {\"vfio\": \"0000:01:00.0\"}"));

@@ -38,6 +38,8 @@ struct Observed {
 pub(super) struct Outcome {
     /// The life was sampled for the first time.
     pub(super) is_new: bool,
+    /// The link of its NIC, as the sample saw it; `None` if nothing was sampled or the NIC is gone.
+    pub(super) link_up: Option<bool>,
     /// A wakeup had been lost; what it delayed waited so long, microseconds.
     pub(super) healed_us: Option<u64>,
     /// The life has failed.
@@ -200,6 +202,7 @@ impl Sampling {
         let Assessment { order, healed_us, idle, next_ns } =
             observed.judge.assess(&sample, duty, &self.thresholds);
         outcome.healed_us = healed_us;
+        outcome.link_up = (!sample.nic.gone).then_some(sample.nic.link_up);
         match order {
             Order::Nothing => {}
             Order::Wake => life.check(),

@@ -152,12 +152,13 @@ impl Supervisor {
             if let Some((life, finding)) = outcome.failed {
                 self.failover.condemn(&life, Verdict::Detected(finding));
             }
-            if outcome.is_new {
-                // A driver that attaches throws away what the NIC had to report before.
-                let up = self.failover.domains[index].link_is_up();
-                if self.note_link(index, up) {
-                    self.report_link(index, up);
-                }
+            // A driver that attaches throws away what the NIC had to report before.
+            let new = || outcome.is_new.then(|| self.failover.domains[index].link_is_up());
+            // And a NIC whose vector 1 is masked reports nothing.
+            if let Some(up) = outcome.link_up.or_else(new)
+                && self.note_link(index, up)
+            {
+                self.report_link(index, up);
             }
             if let Some(delayed_us) = outcome.healed_us {
                 let (domain, at_ns) = (self.failover.domains[index].id(), monotonic_ns());

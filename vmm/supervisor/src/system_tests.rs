@@ -12,7 +12,7 @@ use crate::topology::{Limits, Topology};
 use microvm::domain::{DomainId, Fault};
 use nic::emulated::EmulatedNic;
 use nic::wire::EthernetSwitch;
-use nic::{BarAccess, DmaArea, Nic, NicError};
+use nic::{BarAccess, DmaArea, Nic, NicError, registers as reg};
 use platform::budget::{BUILD_ATTEMPTS, REBUILD_YIELD};
 
 const A: DomainId = DomainId(0);
@@ -308,4 +308,37 @@ fn a_domain_whose_failure_nobody_heard_of_is_rebuilt_all_the_same() {
 
     stage.wait("B to stand by", |stage| stage.state(B) == RoleState::Standby);
     assert!(failover.state(B).1 > epoch, "in a new life");
+}
+
+#[test]
+fn a_standby_whose_nic_was_reset_behind_our_back_is_built_anew() {
+    let stage = Stage::new();
+    let epochs = |stage: &Stage| [A, B].map(|id| stage.system.failover().state(id).1);
+    let before = epochs(&stage);
+    stage.nics[1].poke(reg::CTRL, reg::ctrl::RST);
+    stage.wait("another life", |stage| epochs(stage)[1] > before[1]);
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    assert_eq!(stage.state(A), RoleState::Active);
+    assert_eq!(epochs(&stage)[0], before[0], "the service did not notice");
+}
+
+#[test]
+fn a_masked_vector_does_not_hide_a_lost_link() {
+    let stage = Stage::new();
+    let set_link = |id: DomainId, up: bool| {
+        let nic = &stage.nics[id.index()];
+        nic.poke(reg::IMC, reg::icr::LSC);
+        nic.poke(reg::PHPM, if up { 0 } else { reg::phpm::GO_LINK_DISCONNECT });
+        stage.wait_event(|event| match event {
+            Event::Link { nic: of, up: now } if of == nic.name() && now == up => Some(()),
+            _ => None,
+        });
+    };
+    set_link(B, false);
+    assert_eq!(stage.state(A), RoleState::Active, "of the standby it is told");
+    set_link(B, true);
+    set_link(A, false);
+    stage.wait("B to serve", |stage| stage.state(B) == RoleState::Active);
+    stage.wait("A to be built anew", |stage| stage.state(A) == RoleState::Standby);
+    stage.wait("its link", |stage| stage.nics[A.index()].link_up());
 }

@@ -47,8 +47,8 @@ const fn nic(name: &'static str, offset: u32) -> NicRegister {
 }
 
 impl NicRegister {
-    /// The registers that hold what a driver has set.
-    pub(crate) const ALL: [Self; 25] = [
+    /// The registers that hold what a driver has set, and those that it leaves alone and can spoil.
+    pub(crate) const ALL: [Self; 34] = [
         nic("CTRL", reg::CTRL),
         nic("CTRL_EXT", reg::CTRL_EXT),
         nic("RCTL", reg::RCTL),
@@ -74,6 +74,15 @@ impl NicRegister {
         nic("TDH", reg::TX_QUEUE + reg::queue::HEAD),
         nic("TDT", reg::TDT),
         nic("TXDCTL", reg::TXDCTL),
+        nic("IVAR_MISC", reg::IVAR_MISC),
+        nic("MRQC", reg::MRQC),
+        nic("RXPBS", reg::RXPBS),
+        nic("TXPBS", reg::TXPBS),
+        nic("DTXMXPKTSZ", reg::DTXMXPKTSZ),
+        nic("DMACR", reg::DMACR),
+        nic("TQAVCTRL", reg::TQAVCTRL),
+        nic("PHPM", reg::PHPM),
+        nic("ETQF0", reg::ETQF0),
     ];
 }
 

@@ -116,6 +116,38 @@ fn an_unsupported_model_is_listed_and_refused() {
 }
 
 #[test]
+fn a_blank_nic_says_how_it_gets_its_identity() {
+    for (id, name) in [(0x1531, "i210"), (0x1532, "i211")] {
+        let nic = only(&FakeHost::with_nic("0000:01:00.0", id, "igb", 7));
+        assert!(matches!(&nic.missing[..], [Obstacle::Blank { .. }]), "{:?}", nic.missing);
+        let text = nic.missing[0].to_string();
+        assert!(text.contains(name) && text.contains("flash is empty"), "{text}");
+        assert!(text.contains("8086:1533"), "{text}");
+    }
+}
+
+#[test]
+fn two_nics_in_one_group_are_told_of_each_other() {
+    let fake = FakeHost::with_nic("0000:01:00.0", 0x1533, "vfio-pci", 7);
+    fake.add_device("0000:01:00.1", 0x8086, 0x10c9, Some("vfio-pci"), 7);
+    let list = fake.host().list().unwrap();
+    for (nic, other) in [(&list[0], "0000:01:00.1"), (&list[1], "0000:01:00.0")] {
+        assert!(matches!(&nic.missing[..], [Obstacle::GroupShared { group: 7, .. }]));
+        assert!(nic.missing[0].to_string().contains(other), "{}", nic.missing[0]);
+    }
+}
+
+#[test]
+fn a_group_that_this_process_has_open_is_known() {
+    let fake = FakeHost::with_nic("0000:01:00.0", 0x1533, "vfio-pci", 7);
+    let host = fake.host();
+    assert!(!host.has_open(7));
+    fs::create_dir_all(host.proc.join("self/fd")).unwrap();
+    symlink(host.dev.join("vfio/7"), host.proc.join("self/fd/5")).unwrap();
+    assert!(host.has_open(7) && !host.has_open(8));
+}
+
+#[test]
 fn a_group_with_a_device_of_the_host_is_not_viable() {
     let fake = FakeHost::with_nic("0000:01:00.0", 0x1533, "vfio-pci", 7);
     fake.add_device("0000:00:1c.0", 0x8086, 0xa190, Some("pcieport"), 7);

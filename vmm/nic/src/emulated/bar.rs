@@ -78,6 +78,7 @@ impl BarRegisters for Device {
             reg::EERD => self.read_eeprom(value),
             reg::CTRL_EXT => {
                 self.extended_control.store(value & !CTRL_EXT_TRANSIENT, Ordering::Release);
+                self.doorbell.ring();
             }
             reg::MDIC => self.access_phy(value),
             reg::ICR..=reg::IMC | reg::EICS..=reg::EIMC | reg::EICR => {
@@ -94,6 +95,7 @@ impl BarRegisters for Device {
             _ => {
                 if let Some(register) = self.plain(offset) {
                     register.store(value, Ordering::SeqCst);
+                    self.ring_if(self.settings.at(offset).is_some());
                 }
             }
         }
@@ -124,7 +126,7 @@ impl Device {
                 let half = (offset - reg::RAL0) / 4;
                 &self.filters.addresses[(half / 2) as usize][(half % 2) as usize]
             }
-            _ => return self.stored.at(offset),
+            _ => return self.stored.at(offset).or_else(|| self.settings.at(offset)),
         })
     }
 

@@ -9,18 +9,19 @@ use super::dma::DmaWindow;
 use super::doorbell::Doorbell;
 use super::filter::Filters;
 use super::interrupts::Interrupts;
+use super::loopback::Loopback;
 use super::phy::Phy;
 use super::queue::Queue;
+use super::settings::Settings;
 use super::statistics::Statistics;
-use super::stored::Stored;
-use crate::registers::{self as reg, ctrl, icr, queue, rxcsum, status, tctl};
+use super::stored::{Reset, Stored};
+use crate::registers::{self as reg, ctrl, ctrl_ext, icr, queue, rctl, rxcsum, status, tctl};
 use crate::totals::{Total, Totals};
 use crate::wire::Wire;
 use platform::clock::monotonic_ns;
 
 /// Values after a reset.
 const CTRL_RESET: u32 = 0x0010_0209;
-const TCTL_RESET: u32 = 0xa404_00f8;
 const RXCSUM_RESET: u32 = rxcsum::IPOFL | rxcsum::TUOFL;
 const RLPML_RESET: u32 = 0x0000_2600;
 /// i210 datasheet §8.10.9: prefetch 12, host 10, write back 1; queue 0 is on.
@@ -41,6 +42,8 @@ pub(super) struct Device {
     pub(super) eeprom_read: AtomicU32,
     pub(super) semaphore: AtomicU32,
     pub(super) stored: Stored,
+    pub(super) settings: Settings,
+    pub(super) loopback: Loopback,
     pub(super) filters: Filters,
     pub(super) statistics: Statistics,
     pub(super) arrivals: Arrivals,
@@ -81,6 +84,8 @@ impl Device {
             eeprom_read: AtomicU32::new(0),
             semaphore: AtomicU32::new(0),
             stored: Stored::new(),
+            settings: Settings::new(),
+            loopback: Loopback::default(),
             filters: Filters::new(),
             statistics: Statistics::new(),
             arrivals: Arrivals::new(),
@@ -102,24 +107,24 @@ impl Device {
             master_disable_ticket: AtomicU64::new(0),
             phy_was_reset: AtomicBool::new(true),
         };
-        device.restore_registers();
+        device.restore_registers(Reset::Function);
         Ok(device)
     }
 
-    /// CTRL.RST: all to what it is after power-on, except what survives: the PHY and its link,
-    /// packet buffer sizes, moderation, semaphores. CTRL.RST reads 1 until the engine has let go
-    /// of everything that was before; that is the ticket this returns.
-    pub(super) fn reset(&self) -> u64 {
-        self.restore_registers();
+    /// All to what it is after power-on. What survives CTRL.RST: the PHY and its link, packet buffer
+    /// sizes, power, moderation, semaphores. CTRL.RST reads 1 until the engine has let go of
+    /// everything that was before; that is the ticket this returns.
+    pub(super) fn reset(&self, reset: Reset) -> u64 {
+        self.restore_registers(reset);
         let ticket = self.ask_engine();
         self.reset_ticket.store(ticket, Ordering::Release);
         ticket
     }
 
-    fn restore_registers(&self) {
+    fn restore_registers(&self, reset: Reset) {
         let registers = [
             (&self.receive_control, 0),
-            (&self.transmit_control, TCTL_RESET),
+            (&self.transmit_control, tctl::RESET),
             (&self.control, CTRL_RESET),
             (&self.extended_control, 0),
             (&self.receive_checksum, RXCSUM_RESET),
@@ -130,7 +135,13 @@ impl Device {
         self.rx.reset(RXDCTL_RESET);
         self.tx.reset(TXDCTL_RESET);
         self.interrupts.reset();
-        self.stored.reset();
+        self.stored.reset(reset);
+        self.settings.reset(reset);
+        if reset == Reset::Function {
+            self.interrupts.messages.end_moderation();
+            self.semaphore.store(0, Ordering::Release);
+            self.phy.restore(monotonic_ns());
+        }
         self.filters.reset(self.mac);
         self.statistics.clear();
     }
@@ -151,7 +162,7 @@ impl Device {
     /// A store to CTRL.
     pub(super) fn write_control(&self, value: u32) {
         if value & (ctrl::RST | ctrl::DEV_RST) != 0 {
-            self.reset();
+            self.reset(Reset::Software);
             return;
         }
         if value & ctrl::PHY_RST != 0 {
@@ -198,9 +209,19 @@ impl Device {
         }
     }
 
-    /// STATUS.LU: the cable has a live other end, and the PHY lets it through.
+    /// STATUS.LU: the cable has a live other end, the PHY lets it through, and the MAC listens to
+    /// the PHY (CTRL_EXT.LINK_MODE).
     pub(super) fn link_up(&self) -> bool {
-        self.wire.link_up() && self.phy.is_up(monotonic_ns)
+        self.wire.link_up()
+            && self.phy.is_up(monotonic_ns)
+            && self.settings.lets_link_up()
+            && self.extended_control.load(Ordering::Acquire) & ctrl_ext::LINK_MODE == 0
+    }
+
+    /// Returns true if what is sent comes back instead of reaching the cable.
+    pub(super) fn loops_back(&self) -> bool {
+        let control = self.receive_control.load(Ordering::SeqCst);
+        control >> rctl::LBM_SHIFT & 3 == rctl::LBM_MAC || self.phy.loops_back()
     }
 
     /// Bus mastering in the PCI command register.
@@ -224,13 +245,18 @@ impl Device {
         self.transmit_control.load(Ordering::SeqCst) & tctl::EN != 0
             && self.may_master()
             && self.link_up()
+            && self.settings.transmits()
     }
 
     /// Engine: puts a frame on the wire.
     pub(super) fn put_on_wire(&self, frame: &[u8]) {
-        self.wire.send(frame);
         self.statistics.count_sent(frame);
         self.totals.add(Total::Sent, 1);
+        if self.loops_back() {
+            self.loopback.put(frame);
+            return;
+        }
+        self.wire.send(frame);
         if self.first_sent_ns.load(Ordering::Acquire) == 0 {
             self.first_sent_ns.store(monotonic_ns(), Ordering::Release);
         }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::coalescing::Coalescing;
 use super::device::Device;
+use super::dma::DmaView;
 use super::gather::Gathering;
-use super::rx::Receiver;
+use super::rx::{Received, Receiver};
 use super::tx::Transmitter;
 use platform::budget::NIC_HEARTBEAT;
 use platform::clock::monotonic_ns;
@@ -21,6 +23,7 @@ pub(super) struct Engine {
     tx: Transmitter,
     link_up: bool,
     gathering: Gathering,
+    coalescing: Coalescing,
     /// Frames were taken from the wire since the last sleep.
     took: bool,
 }
@@ -34,6 +37,7 @@ impl Engine {
             tx: Transmitter::new(),
             link_up,
             gathering: Gathering::default(),
+            coalescing: Coalescing::default(),
             took: false,
         }
     }
@@ -60,7 +64,7 @@ impl Engine {
                 return Ok(());
             }
             self.follow_link();
-            let more = self.move_frames();
+            let more = self.move_frames(&device);
             let timer_ns = device.interrupts.messages.fire_deferred();
             rung = !more && self.sleep(&device, timer_ns)?;
         }
@@ -72,15 +76,19 @@ impl Engine {
         if std::mem::take(&mut self.took) {
             self.gathering.taken(now_ns);
         }
-        let gather_ns = self.gathering.until_ns(now_ns);
-        let readable = if gather_ns.is_some() { None } else { wire.readable() };
+        let pauses_ns = [self.gathering.until_ns(now_ns), self.coalescing.until_ns()];
+        let pause_ns = pauses_ns.into_iter().flatten().max();
+        let readable = if pause_ns.is_some() { None } else { wire.readable() };
         let events = [Some(device.doorbell.fd()), readable, wire.link_changed()];
         let descriptors = events.map(|event| event.map(|fd| fd.as_raw_fd()));
-        let timeout = self.timeout(now_ns, [timer_ns, gather_ns]);
+        let timeout = self.timeout(now_ns, [timer_ns, pause_ns]);
         let [doorbell, readable, link_changed] = wait_readable(descriptors, timeout)?;
         // After a pause nobody has said whether there is anything.
-        if readable || gather_ns.is_some() {
+        if readable || pause_ns.is_some() {
             wire.begin_receive();
+        }
+        if readable {
+            self.coalescing.arrived(monotonic_ns(), device.settings.coalescing_ns());
         }
         if link_changed {
             wire.follow_link();
@@ -97,12 +105,25 @@ impl Engine {
         }
     }
 
-    fn move_frames(&mut self) -> bool {
-        let dma = self.device.dma.view();
-        let sends = self.tx.turn(&self.device, &dma);
-        let received = self.rx.turn(&self.device, &dma);
+    fn move_frames(&mut self, device: &Device) -> bool {
+        let dma = device.dma.view();
+        let sends = self.tx.turn(device, &dma);
+        let received = self.receive(device, &dma);
         self.took |= received.any;
         sends || received.more
+    }
+
+    fn receive(&mut self, device: &Device, dma: &DmaView<'_>) -> Received {
+        let watchdog_ns = device.settings.coalescing_ns();
+        let now_ns = if watchdog_ns.is_some() { monotonic_ns() } else { 0 };
+        if !self.coalescing.lets_through(now_ns, watchdog_ns) {
+            return self.rx.hold(device, dma);
+        }
+        let received = self.rx.turn(device, dma);
+        if !received.more {
+            self.coalescing.taken();
+        }
+        received
     }
 
     /// How long to sleep at most: until the next timer, and never without a sign of life.

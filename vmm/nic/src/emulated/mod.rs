@@ -14,15 +14,18 @@
 //! its queue is on, a tail that is written while it is off is lost, ENABLE reads 1 until the queue
 //! has drained, frames wait for the link, PAYLEN and IFCS must be right. A driver that misbehaves
 //! loses frames and is counted; it can neither stop the engine nor reach memory outside the window.
+//! Registers with which a NIC attaches and does not work do what their wrong values mean
+//! ([`settings`]), and survive what they survive on the real part.
 //!
-//! Not modelled: queues 1 to 3, VLAN filters and tags, RSS, SCTP checksums, loopback, flow control,
-//! wake-up, time stamps; packets that find no descriptor are lost at once, without a buffer on the
+//! Not modelled: queues 1 to 3, VLAN filters and tags, RSS, SCTP checksums, flow control, wake-up,
+//! time stamps, launch times, a PHY that negotiates less than 1 Gb/s; packets that find no descriptor are lost at once, without a buffer on the
 //! chip; a negotiation takes half a second, a cable that is plugged in no time.
 
 mod arrivals;
 mod bar;
 mod boundary;
 mod cache;
+mod coalescing;
 mod device;
 mod dma;
 mod doorbell;
@@ -31,11 +34,13 @@ mod filter;
 mod frame_check;
 mod gather;
 mod interrupts;
+mod loopback;
 mod offload;
 mod phy;
 mod queue;
 mod rx;
 mod segment;
+mod settings;
 mod statistics;
 mod stored;
 mod tx;
@@ -52,8 +57,10 @@ use self::device::Device;
 use self::engine::Engine;
 use self::queue::Phase;
 use self::statistics::Counter;
+use self::stored::Reset;
 use crate::error::NicError;
 use crate::interface::{BarAccess, BarRegisters, DmaArea, Nic};
+use crate::pristine::Pristine;
 use crate::registers::{self as reg, icr, queue as queue_bits, rctl, tctl};
 use crate::totals::NicCounters;
 use crate::wire::Wire;
@@ -75,6 +82,7 @@ pub struct Faults {
 pub struct EmulatedNic {
     name: String,
     device: Arc<Device>,
+    pristine: Pristine,
     engine: Option<JoinHandle<()>>,
 }
 
@@ -92,13 +100,14 @@ impl EmulatedNic {
         }
         let device = Device::new(mac, wire).map_err(failed("create its eventfds"))?;
         let device = Arc::new(device);
+        let pristine = Pristine::of(&*device);
         let engine = Engine::new(device.clone());
         let thread_name = format!("nic-{name}");
         let engine_name = name.to_owned();
         let engine =
             realtime::spawn(&thread_name, Some(Priority::Nic), move || engine.run(&engine_name))
                 .map_err(failed("start its engine"))?;
-        Ok(Arc::new(Self { name: name.to_owned(), device, engine: Some(engine) }))
+        Ok(Arc::new(Self { name: name.to_owned(), device, pristine, engine: Some(engine) }))
     }
 
     /// What its drivers did wrong so far.
@@ -225,14 +234,15 @@ impl Nic for EmulatedNic {
     }
 
     fn enable_bus_master(&self) -> Result<(), NicError> {
+        self.pristine.restore(&*self.device, &self.name);
         self.device.set_bus_master(true);
         self.settle("enable bus mastering")
     }
 
-    /// The link survives, and so do the memory window and bus mastering.
+    /// A function-level reset: every register is as after power-on. The link survives if the PHY was
+    /// at work, and so do the memory window and bus mastering.
     fn reset(&self) -> Result<(), NicError> {
-        self.device.semaphore.store(0, Ordering::Release);
-        let ticket = self.device.reset();
+        let ticket = self.device.reset(Reset::Function);
         self.wait_for(ticket, "reset")
     }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use shared_ring::igb_registers::mdic::{self, ERROR, READY};
 use shared_ring::igb_registers::phy::{
-    ANAR, BMCR, BMCR_NEGOTIATE, BMCR_POWER_DOWN, BMCR_RESET, BMCR_RESTART, BMSR, BMSR_LINK,
-    BMSR_NEGOTIATED, EXTENDED_STATUS, GIGABIT_CONTROL, GIGABIT_STATUS, ID_1, ID_2, LINK_PARTNER,
-    PAGE_SELECT,
+    ANAR, BMCR, BMCR_LOOPBACK, BMCR_NEGOTIATE, BMCR_POWER_DOWN, BMCR_RESET, BMCR_RESTART, BMSR,
+    BMSR_LINK, BMSR_NEGOTIATED, EXTENDED_STATUS, GIGABIT_CONTROL, GIGABIT_STATUS, ID_1, ID_2,
+    LINK_PARTNER, PAGE_SELECT,
 };
 
 use platform::budget::{EMULATED_NEGOTIATION, EMULATED_PHY_ACCESS};
@@ -78,6 +78,19 @@ impl Phy {
             register.store(value, Ordering::Release);
         }
         self.negotiate(now_ns);
+    }
+
+    /// Returns true if what is sent comes back from the PHY.
+    pub(super) fn loops_back(&self) -> bool {
+        self.registers[0].load(Ordering::Acquire) & BMCR_LOOPBACK != 0
+    }
+
+    /// A reset of the whole function. A PHY that was out of work negotiates anew; one that worked
+    /// keeps its link, which the real part would lose for seconds.
+    pub(super) fn restore(&self, now_ns: u64) {
+        if self.registers[0].load(Ordering::Acquire) & (BMCR_LOOPBACK | BMCR_POWER_DOWN) != 0 {
+            self.reset(now_ns);
+        }
     }
 
     fn negotiate(&self, now_ns: u64) {

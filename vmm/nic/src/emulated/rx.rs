@@ -63,7 +63,7 @@ impl Receiver {
         self.follow(device, dma);
         let (mut taken, mut wanted) = (0, 0);
         while taken < BATCH {
-            let Some(len) = device.wire.receive(&mut self.frame[..MAX_FRAME_BYTES]) else { break };
+            let Some(len) = self.next(device) else { break };
             if taken == 0 {
                 self.found_ns = monotonic_ns();
             }
@@ -78,6 +78,22 @@ impl Receiver {
             device.interrupts.raise_receive();
         }
         Received { any: taken > 0, more: taken == BATCH }
+    }
+
+    /// A turn in which what is on the wire stays there.
+    pub(super) fn hold(&mut self, device: &Device, dma: &DmaView<'_>) -> Received {
+        self.follow(device, dma);
+        Received { any: false, more: false }
+    }
+
+    /// The next frame in [`Self::frame`], and its length: 0 for one that loopback keeps out.
+    fn next(&mut self, device: &Device) -> Option<usize> {
+        let frame = &mut self.frame[..MAX_FRAME_BYTES];
+        if let Some(len) = device.loopback.take(frame) {
+            return Some(len);
+        }
+        let len = device.wire.receive(frame)?;
+        Some(if device.loops_back() { 0 } else { len })
     }
 
     /// Follows the queue's registers: fetches ahead while it is on, lets go when it goes off.
@@ -97,7 +113,7 @@ impl Receiver {
 
     fn accept(&mut self, device: &Device, dma: &DmaView<'_>, len: usize) -> Fate {
         let control = device.receive_control.load(Ordering::SeqCst);
-        if !device.link_up() {
+        if len == 0 || !device.link_up() {
             return Fate::Dropped(Total::Deaf);
         }
         if control & rctl::EN == 0 {
@@ -119,6 +135,11 @@ impl Receiver {
         if is_too_long(frame, control, device.longest_packet.load(Ordering::Acquire)) {
             device.statistics.count(Counter::Roc);
             return Fate::Dropped(Total::TooLong);
+        }
+        let settings = &device.settings;
+        if !settings.holds_received(len) || !settings.is_for_first_queue(frame) {
+            device.statistics.count(Counter::Mpc);
+            return self.refuse(device, Total::Missed);
         }
         self.store(device, dma, len, control)
     }

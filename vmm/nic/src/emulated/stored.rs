@@ -4,16 +4,31 @@
 use shared_ring::igb_registers as reg;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a reset does to a register.
+/// A reset of the NIC (i210 datasheet §4.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum OnReset {
+pub(super) enum Reset {
+    /// CTRL.RST, by the driver.
+    Software,
+    /// A function-level reset, by the VMM. Nothing survives it.
+    Function,
+}
+
+/// What the software reset does to a register.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnReset {
     Restore,
     Keep,
 }
 use OnReset::{Keep, Restore};
 
+impl OnReset {
+    pub(super) fn is_restored_by(self, reset: Reset) -> bool {
+        self == Restore || reset == Reset::Function
+    }
+}
+
 /// Offset, value after power-on, and what CTRL.RST does; in the order of offsets.
-const REGISTERS: [(u32, u32, OnReset); 34] = [
+const REGISTERS: [(u32, u32, OnReset); 29] = [
     (reg::FCAL, 0, Restore),
     (reg::FCAH, 0, Restore),
     (reg::FCT, 0, Restore),
@@ -22,7 +37,6 @@ const REGISTERS: [(u32, u32, OnReset); 34] = [
     (reg::TIPG, 0x0060_1008, Restore),
     (reg::LEDCTL, 0x0070_0000, Restore),
     (reg::MDICNFG, 0, Restore),
-    (reg::PHPM, 0, Restore),
     (reg::EEE_SU, 0, Restore),
     (reg::EEER, 0, Restore),
     (reg::PBA, 0, Restore),
@@ -30,17 +44,13 @@ const REGISTERS: [(u32, u32, OnReset); 34] = [
     (reg::FCRTL, 0, Restore),
     (reg::FCRTH, 0, Restore),
     (reg::FCRTV_ALIAS, 0, Restore),
-    (reg::RXPBS, 0x0000_00a2, Keep), // 34 KiB, 2 KiB
     (reg::FCRTV, 0, Restore),
-    (reg::TXPBS, 0x0400_0014, Keep), // 20 KiB, 4 KiB
     (reg::DTXMXSZRQ, 0x0000_0080, Restore),
-    (reg::TQAVCTRL, 0, Restore),
     (reg::DTXCTL, 0, Restore),
     (reg::RFCTL, 0, Restore),
     (reg::WUC, 0, Restore),
     (reg::WUFC, 0, Restore),
     (reg::WUS, 0, Restore),
-    (reg::MRQC, 0, Restore),
     (reg::VT_CTL, 0, Restore),
     (reg::MANC, 0, Restore),
     (reg::GCR, 0, Restore),
@@ -64,9 +74,9 @@ impl Stored {
         Some(&self.0[place])
     }
 
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&self, reset: Reset) {
         for (register, (_, value, on_reset)) in self.0.iter().zip(REGISTERS) {
-            if on_reset == OnReset::Restore {
+            if on_reset.is_restored_by(reset) {
                 register.store(value, Ordering::Release);
             }
         }
@@ -86,13 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn packet_buffer_sizes_survive_a_reset() {
+    fn semaphores_survive_the_software_reset_and_not_the_functions() {
         let stored = Stored::new();
-        let [kept, restored] = [reg::RXPBS, reg::TIPG].map(|offset| stored.at(offset).unwrap());
+        let [kept, restored] = [reg::SW_FW_SYNC, reg::TIPG].map(|at| stored.at(at).unwrap());
         kept.store(7, Ordering::Relaxed);
         restored.store(7, Ordering::Relaxed);
-        stored.reset();
+        stored.reset(Reset::Software);
         assert_eq!(kept.load(Ordering::Relaxed), 7);
         assert_eq!(restored.load(Ordering::Relaxed), 0x0060_1008);
+        stored.reset(Reset::Function);
+        assert_eq!(kept.load(Ordering::Relaxed), 0);
     }
 }

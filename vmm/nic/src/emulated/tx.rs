@@ -206,7 +206,8 @@ impl Transmitter {
             return self.emit_segments(device, flags);
         }
         let announced = (flags >> field::PAYLOAD_SHIFT) as usize;
-        if len > MAX_FRAME_BYTES || (is_advanced && announced != len) {
+        let longest = MAX_FRAME_BYTES.min(device.settings.longest_packet());
+        if len > longest || (is_advanced && announced != len) {
             return Err(Refused);
         }
         let frame = &mut self.packet.bytes[..len];

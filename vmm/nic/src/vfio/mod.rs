@@ -35,6 +35,7 @@ use crate::error::NicError;
 use crate::interface::{BarAccess, BarPages, BarRegisters, DmaArea, Nic};
 use crate::obstacle::Obstacle;
 use crate::pci::{Model, PciAddress};
+use crate::pristine::Pristine;
 use crate::registers::{
     ALL_ONES, EICR, EIMS, ICR, PROBE_ENTRY, RAH_AV, RAH0, RAL0, RCTL, STATUS, TCTL, VECTOR_OTHER,
     guest_entries, icr, rctl, receive_address, status, tctl,
@@ -51,6 +52,7 @@ pub struct VfioNic {
     // descriptor and mapping of its device, and unmaps DMA when the container goes.
     config: ConfigSpace,
     bar: Bar,
+    pristine: Pristine,
     domain_pages: Vec<BarPages>,
     device: VfioDevice,
     mappings: DmaMappings,
@@ -69,7 +71,12 @@ impl VfioNic {
     pub fn open(address: PciAddress) -> Result<Arc<Self>, VfioError> {
         let host = Host::default();
         let model = host.model(address)?;
-        if let Some(obstacle) = host.info(address)?.missing.into_iter().next() {
+        // Another NIC in the group is in the way only if it was opened before.
+        let is_in_the_way = |obstacle: &Obstacle| match obstacle {
+            Obstacle::GroupShared { group, .. } => host.has_open(*group),
+            _ => true,
+        };
+        if let Some(obstacle) = host.info(address)?.missing.into_iter().find(is_in_the_way) {
             return Err(obstacle.into());
         }
         Self::open_ready(&host, address, model)
@@ -93,6 +100,7 @@ impl VfioNic {
         let nic = Self {
             config: ConfigSpace::new(&name, &device)?,
             domain_pages: bar.domain_pages(),
+            pristine: Pristine::of(&bar),
             bar,
             mappings: DmaMappings::new(&name, container, host.memlock_limit_kib()),
             totals: RegisterTotals::new(),
@@ -152,7 +160,7 @@ impl Nic for VfioNic {
         // Whole values, not read and written back: a read would wait for a NIC that may be ill, and
         // what else stood in them is programmed anew before the units are switched on again.
         self.bar.write(RCTL, 0);
-        self.bar.write(TCTL, tctl::PSP);
+        self.bar.write(TCTL, tctl::RESET);
     }
 
     fn open_filters(&self) {

@@ -44,6 +44,7 @@ impl VfioNic {
     /// Bus master on, but never over queues that still run on rings of a failed driver.
     pub(super) fn let_master(&self) -> Result<(), VfioError> {
         self.stop_queues()?;
+        self.pristine.restore(&self.bar, &self.name);
         self.config.set_bus_master(true)
     }
 

@@ -10,7 +10,7 @@
 //!
 //! | detector | sees | by |
 //! |---|---|---|
-//! | device | all ones, or a register that is not as it was set up | two samples |
+//! | device | all ones, or a register that is not as it was set up (`registers`) | two samples |
 //! | hang | no heartbeat in the guest | CPU time, then a few kicks |
 //! | spin | turns without a cursor moved and without parking | CPU time |
 //! | blocked | neither parked nor run; or it does not wake | wall-clock cap |
@@ -27,10 +27,12 @@ mod finding;
 mod judge;
 mod lost_notification;
 mod opinion;
+mod registers;
 mod running;
 mod sample;
 mod sampler;
 mod silent;
+mod speed;
 mod time;
 mod work;
 
@@ -41,3 +43,4 @@ pub use finding::{Detector, Finding, Symptom};
 pub use judge::{Assessment, Duty, Judge, Order};
 pub use sample::{Confirmations, Cursors, Mismatch, NicView, Sample};
 pub use sampler::Sampler;
+pub use speed::LinkSpeed;

@@ -2,6 +2,7 @@
 
 use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RING_ENTRIES};
 
+use super::speed::LinkSpeed;
 use microvm::domain::VcpuState;
 
 /// A register that does not hold what the driver and the VMM have written.
@@ -22,6 +23,8 @@ pub struct NicView {
     pub gone: bool,
     /// Link up.
     pub link_up: bool,
+    /// Speed of the link.
+    pub speed: LinkSpeed,
     /// First register found wrong.
     pub mismatch: Option<Mismatch>,
     /// Vector 0 is masked.

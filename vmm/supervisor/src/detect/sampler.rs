@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RX_SLOT_EMPTY};
 
+use super::registers::RegisterCheck;
 use super::sample::{Confirmations, Cursors, Mismatch, NicView, Sample};
+use super::speed::LinkSpeed;
 use microvm::domain::{DomainSlot, Life, VcpuState};
-use nic::{Nic, registers as reg};
+use nic::registers as reg;
 use platform::clock::monotonic_ns;
 use switchboard::Switchboard;
 
@@ -21,13 +23,13 @@ const TRIES: u32 = 3;
 /// Takes samples.
 pub struct Sampler {
     switchboard: Arc<Switchboard>,
-    macs: Vec<[u8; 6]>,
+    registers: RegisterCheck,
 }
 
 impl Sampler {
     /// A sampler of domains that this switchboard serves, and whose NICs carry the guests' MACs.
     pub fn new(switchboard: Arc<Switchboard>, macs: Vec<[u8; 6]>) -> Self {
-        Self { switchboard, macs }
+        Self { switchboard, registers: RegisterCheck::new(macs) }
     }
 
     /// Samples a domain that serves.
@@ -52,16 +54,22 @@ impl Sampler {
             rx_completed: is_completed(slot, cursors.rx_returned),
             switchboard_asleep: slot.control().switchboard_asleep.0.load(Ordering::Acquire) != 0,
             cursors,
-            nic: self.nic_view(&*slot.nic),
+            nic: self.nic_view(slot),
             confirmations: Confirmations { claimed, awaiting, turns: counters.turns.get() },
         }
     }
 
-    /// Samples a domain that stands by: its rings are empty, and its filters are shut on purpose.
+    /// Samples a domain that stands by: its rings are empty, and its filters are shut on purpose. If
+    /// its driver has the NIC, all of its registers are looked at: a host that slept, or whoever reset
+    /// it behind our back, leaves one that looks alive and takes no frame.
     pub fn sample_standby(&self, slot: &DomainSlot, life: &Life) -> Sample {
         let vcpu = life.state();
         let (heartbeat, waits) = beats(slot, life);
         let status = slot.nic.peek(reg::STATUS);
+        let gone = status == reg::ALL_ONES;
+        let mismatch = (!gone && life.is_attached())
+            .then(|| self.registers.standby(&*slot.nic, slot.dma_iova()))
+            .flatten();
         Sample {
             now_ns: monotonic_ns(),
             epoch: life.epoch(),
@@ -75,58 +83,40 @@ impl Sampler {
             switchboard_asleep: false,
             cursors: Cursors::default(),
             nic: NicView {
-                gone: status == reg::ALL_ONES,
-                link_up: status & reg::status::LU != 0,
+                gone,
+                link_up: !gone && status & reg::status::LU != 0,
+                speed: LinkSpeed::of(status),
+                mismatch,
                 ..NicView::default()
             },
             confirmations: Confirmations::default(),
         }
     }
 
-    fn nic_view(&self, nic: &dyn Nic) -> NicView {
+    fn nic_view(&self, slot: &DomainSlot) -> NicView {
+        let nic = &*slot.nic;
         let status = nic.peek(reg::STATUS);
         if status == reg::ALL_ONES {
             return NicView { gone: true, ..NicView::default() };
         }
         let (rx, tx) = (reg::RX_QUEUE, reg::TX_QUEUE);
+        let vectors = nic.peek(reg::EIMS);
         let (rx_tail, tx_tail) = (nic.peek(rx + reg::queue::TAIL), nic.peek(tx + reg::queue::TAIL));
         NicView {
             gone: false,
             link_up: status & reg::status::LU != 0,
+            speed: LinkSpeed::of(status),
             mismatch: outside(rx + reg::queue::TAIL, rx_tail, NIC_RX_DESCRIPTORS)
                 .or_else(|| outside(tx + reg::queue::TAIL, tx_tail, NIC_TX_DESCRIPTORS))
-                .or_else(|| self.mismatch(nic)),
-            masked: nic.peek(reg::EIMS) & reg::VECTOR_QUEUES == 0,
+                .or_else(|| masked_link(vectors))
+                .or_else(|| self.registers.serving(nic, slot.dma_iova())),
+            masked: vectors & reg::VECTOR_QUEUES == 0,
             rx_head: nic.peek(rx + reg::queue::HEAD),
             rx_tail,
             tx_head: nic.peek(tx + reg::queue::HEAD),
             tx_tail,
             progress: nic.progress(),
         }
-    }
-
-    /// The first register of a NIC that serves which is not as it must be: bus master, units and
-    /// queues on, the guests' addresses accepted.
-    fn mismatch(&self, nic: &dyn Nic) -> Option<Mismatch> {
-        let units = [
-            (reg::CTRL, reg::ctrl::GIO_MASTER_DISABLE, 0),
-            (reg::RCTL, reg::rctl::EN, reg::rctl::EN),
-            (reg::TCTL, reg::tctl::EN, reg::tctl::EN),
-            (reg::RXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
-            (reg::TXDCTL, reg::queue::ENABLE, reg::queue::ENABLE),
-        ];
-        let addresses = reg::guest_entries().zip(&self.macs).flat_map(|(entry, mac)| {
-            let (low, high) = reg::receive_address(*mac);
-            let at = 8 * entry as u32;
-            [
-                (reg::RAL0 + at, u32::MAX, low),
-                (reg::RAH0 + at, reg::RAH_AV | 0xffff, high | reg::RAH_AV),
-            ]
-        });
-        units.into_iter().chain(addresses).find_map(|(register, mask, expected)| {
-            let found = nic.peek(register) & mask;
-            (found != expected).then_some(Mismatch { register, expected, found })
-        })
     }
 }
 
@@ -135,6 +125,13 @@ fn outside(register: u32, tail: u32, descriptors: usize) -> Option<Mismatch> {
     let beyond = !(descriptors as u32 - 1);
     let found = tail & beyond;
     (found != 0).then_some(Mismatch { register, expected: 0, found })
+}
+
+/// Vector 1, by which the NIC tells of its link: nobody masks it.
+fn masked_link(vectors: u32) -> Option<Mismatch> {
+    let (register, expected) = (reg::EIMS, reg::VECTOR_OTHER);
+    let found = vectors & expected;
+    (found != expected).then_some(Mismatch { register, expected, found })
 }
 
 /// Heartbeat and number of parks of one moment: no heartbeat came between reading the two.

@@ -49,7 +49,7 @@ impl SilentTransmit {
             return Opinion::Fine;
         }
         let seen = s.confirmations;
-        let limit_ns = ns(t.silent_transmit_us);
+        let limit_ns = ns(t.silent_transmit_us) + s.nic.speed.allowance_ns();
         let overdue = self.newest_before(now, limit_ns).and_then(|mark| {
             let since = seen.claimed.saturating_sub(mark.claimed);
             let asked = self.asked_since(mark, seen.turns);

@@ -199,6 +199,7 @@ impl RingStall {
         };
         let unclaimed = Case {
             needs_engine: true,
+            limit_ns: ns(t.stall_us) + s.nic.speed.allowance_ns(),
             ..case(s.unclaimed(), c.tx_claimed, Symptom::TransmitUnclaimed)
         };
         let unpublished = case(s.rx_completed, c.rx_returned, Symptom::ReceiveUnpublished);

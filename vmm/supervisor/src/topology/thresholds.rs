@@ -36,11 +36,13 @@ pub struct Thresholds {
     /// Ring stall: wall time for which pending work is not touched although the domain could have
     /// acted. The domain is woken after half of this time; the rest is enough for a wake-up, which
     /// took 195 µs at worst. Together with the takeover and a datagram's period the time stays
-    /// under 10 ms.
+    /// under 10 ms. Frames that the NIC has taken and not sent get 3 ms more on a link of 100 Mb/s,
+    /// and 32 ms more on one of 10 Mb/s.
     pub stall_us: u32,
     /// Silent transmit: age of a frame that the domain claims sent and the NIC's counter does not
     /// confirm. The switchboard asks the NIC every millisecond, and must have done so since; a NIC
-    /// with full FIFOs counts within a third of one.
+    /// with full FIFOs counts within a third of one. That is at 1 Gb/s: a link of 100 Mb/s gets 3 ms
+    /// more, and one of 10 Mb/s 32 ms more.
     pub silent_transmit_us: u32,
     /// Silent receive: wall time for which frames that the NIC has received do not appear, or the
     /// NIC has no buffers although the domain has some. The reason is that of the ring stall, but a

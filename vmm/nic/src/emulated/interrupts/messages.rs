@@ -63,6 +63,11 @@ impl Messages {
         self.extended.store(0, Ordering::SeqCst);
     }
 
+    /// A function-level reset: the moderation goes too.
+    pub(in crate::emulated) fn end_moderation(&self) {
+        self.moderation.iter().for_each(|interval| interval.store(0, Ordering::SeqCst));
+    }
+
     /// What a message of this vector sets.
     pub(in crate::emulated) fn event(&self, vector: usize) -> &EventFd {
         &self.events[vector]

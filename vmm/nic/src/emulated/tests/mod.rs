@@ -6,4 +6,5 @@ mod hostile;
 mod link;
 mod offload;
 mod receive;
+mod settings;
 mod transmit;

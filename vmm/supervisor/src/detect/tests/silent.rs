@@ -1,6 +1,9 @@
 //! Silent transmission and reception.
 
 use super::super::finding::{Detector, Symptom};
+use super::super::judge::Order;
+use super::super::sample::Sample;
+use super::super::speed::LinkSpeed;
 use super::{MS, World, serve, wake_in_vain};
 use microvm::domain::VcpuState;
 
@@ -43,6 +46,32 @@ fn a_busy_sender_is_not_silent() {
 fn claims_wait_for_a_switchboard_that_is_not_run() {
     let mut world = World::with(|s| s.confirmations.awaiting = 3);
     world.assert_silent(1_000, wake_in_vain);
+}
+
+/// Claims one frame a millisecond; the buffer on the chip holds 13, so the oldest is 13 ms old.
+fn sends_slowly(s: &mut Sample, passed_ns: u64, order: Order) {
+    serve(s, passed_ns, order);
+    s.confirmations.awaiting = 13;
+}
+
+#[test]
+fn a_slow_link_gets_the_time_that_its_frames_take() {
+    let mut slow = World::with(|s| s.nic.speed = LinkSpeed::Mbps10);
+    slow.assert_silent(1_000, sends_slowly);
+    let mut fast = World::with(|s| s.nic.speed = LinkSpeed::Mbps1000);
+    fast.assert_fails(Detector::SilentTransmit, 8, sends_slowly);
+}
+
+#[test]
+fn silence_on_a_slow_link_is_found_too() {
+    for (speed, within_ms) in [(LinkSpeed::Mbps100, 12), (LinkSpeed::Mbps10, 50)] {
+        let mut world = World::with(|s| s.nic.speed = speed);
+        world.assert_fails(Detector::SilentTransmit, within_ms, |s, passed_ns, order| {
+            let awaiting = s.confirmations.awaiting;
+            serve(s, passed_ns, order);
+            s.confirmations.awaiting = awaiting + u64::from(passed_ns > 0);
+        });
+    }
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! Registers of a NIC against what its driver has set up.
+//!
+//! A read of a real NIC takes a microsecond or two of the supervisor, and waits for a NIC that is ill,
+//! so a look does not read them all. Each look of a domain that serves reads
+//!
+//! ```text
+//!    6  status, interrupt mask, both heads, both tails     (`sampler`)
+//!    7  CTRL, RCTL, TCTL, RXDCTL, TXDCTL, RAL0, RAH0       each time: no frame passes without them
+//!    2  of all the others, in turn                         [`IN_TURN`] and two for each further guest
+//! ```
+//! That is 15 whatever the number of guests; with one guest every register has been read after seven
+//! looks, with eight after fourteen. One that is found wrong is read by the next look again, because
+//! it takes two to condemn. Of a standby all are read, every 100 ms: 20, without the filters.
+//!
+//! Never among them: what a read changes (statistics, ICR, EICR, SWSM), and the PHY behind MDIC.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use shared_ring::igb_registers::attached;
+use shared_ring::layout::{
+    DMA_RX_RING_OFFSET, DMA_TX_RING_OFFSET, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS,
+};
+
+use super::sample::Mismatch;
+use nic::Nic;
+use nic::registers::{self as reg, ctrl, dmacr, mrqc, queue};
+
+/// Registers that take turns, read by one look.
+const EACH_LOOK: usize = 2;
+/// Registers that take turns, without the further guests' addresses.
+const IN_TURN: usize = 13;
+const DESCRIPTOR_BYTES: usize = 16;
+
+/// A register, the bits that count, and what they must be.
+type Check = (u32, u32, u32);
+
+/// Compares registers. One for all domains: only one serves at a time.
+#[derive(Debug)]
+pub(super) struct RegisterCheck {
+    macs: Vec<[u8; 6]>,
+    /// The register that is next in its turn.
+    next: AtomicUsize,
+}
+
+impl RegisterCheck {
+    /// Of NICs that carry these guests' addresses, of which there is at least one.
+    pub(super) fn new(macs: Vec<[u8; 6]>) -> Self {
+        Self { macs, next: AtomicUsize::new(0) }
+    }
+
+    /// The first register found wrong of a NIC that serves, with rings at `dma_iova`.
+    pub(super) fn serving(&self, nic: &dyn Nic, dma_iova: u64) -> Option<Mismatch> {
+        units(attached::RCTL | attached::RCTL_FILTERS, attached::RCTL_BITS)
+            .into_iter()
+            .chain([self.address(0), self.address(1)])
+            .find_map(|check| look(nic, check))
+            .or_else(|| self.take_turns(nic, dma_iova))
+    }
+
+    /// The same of a NIC that stands by. Its filters are open at times, and are not looked at.
+    pub(super) fn standby(&self, nic: &dyn Nic, dma_iova: u64) -> Option<Mismatch> {
+        let vectors = (reg::EIMS, reg::VECTOR_OTHER, reg::VECTOR_OTHER);
+        units(attached::RCTL, attached::RCTL_BITS & !attached::RCTL_FILTERS)
+            .into_iter()
+            .chain(in_turn(dma_iova))
+            .chain([vectors])
+            .find_map(|check| look(nic, check))
+    }
+
+    fn take_turns(&self, nic: &dyn Nic, dma_iova: u64) -> Option<Mismatch> {
+        let others = in_turn(dma_iova);
+        let all = IN_TURN + 2 * (self.macs.len() - 1);
+        let first = self.next.load(Ordering::Relaxed) % all;
+        for place in (first..first + EACH_LOOK).map(|place| place % all) {
+            let check = match place {
+                0..IN_TURN => others[place],
+                _ => self.address(2 + place - IN_TURN),
+            };
+            if let Some(mismatch) = look(nic, check) {
+                // The next look begins here.
+                self.next.store(place, Ordering::Relaxed);
+                return Some(mismatch);
+            }
+        }
+        self.next.store((first + EACH_LOOK) % all, Ordering::Relaxed);
+        None
+    }
+
+    /// One half of a guest's receive address: two for each guest, the lower first.
+    fn address(&self, half: usize) -> Check {
+        let guest = half / 2;
+        let entry = 8 * reg::guest_entries().nth(guest).unwrap_or(0) as u32;
+        let (low, high) = reg::receive_address(self.macs[guest]);
+        match half % 2 {
+            0 => (reg::RAL0 + entry, u32::MAX, low),
+            _ => (reg::RAH0 + entry, reg::RAH_AV | 0xffff, high | reg::RAH_AV),
+        }
+    }
+}
+
+/// What must be right for any frame to pass: bus master, speed not forced, units and queues on, no
+/// loopback.
+fn units(rctl: u32, rctl_bits: u32) -> [Check; 5] {
+    let forced = ctrl::FRCSPD | ctrl::FRCDPLX;
+    [
+        (reg::CTRL, ctrl::GIO_MASTER_DISABLE | ctrl::SLU | forced, ctrl::SLU),
+        (reg::RCTL, rctl_bits, rctl),
+        (reg::TCTL, attached::TCTL_BITS, attached::TCTL & attached::TCTL_BITS),
+        (reg::RXDCTL, queue::ENABLE, queue::ENABLE),
+        (reg::TXDCTL, queue::ENABLE, queue::ENABLE),
+    ]
+}
+
+/// What a driver sets up once, of any domain that has its NIC.
+fn in_turn(dma_iova: u64) -> [Check; IN_TURN] {
+    let bytes = |descriptors: usize| (descriptors * DESCRIPTOR_BYTES) as u32;
+    let (rx, tx) = (dma_iova + DMA_RX_RING_OFFSET, dma_iova + DMA_TX_RING_OFFSET);
+    let interval = reg::eitr::INTERVAL_MASK << reg::eitr::INTERVAL_SHIFT;
+    [
+        (reg::RDBAL, queue::BASE_MASK, rx as u32),
+        (reg::RDBAH, u32::MAX, (rx >> 32) as u32),
+        (reg::RDLEN, queue::LENGTH_MASK, bytes(NIC_RX_DESCRIPTORS)),
+        (reg::SRRCTL, attached::SRRCTL_BITS, attached::SRRCTL),
+        (reg::TDBAL, queue::BASE_MASK, tx as u32),
+        (reg::TDBAH, u32::MAX, (tx >> 32) as u32),
+        (reg::TDLEN, queue::LENGTH_MASK, bytes(NIC_TX_DESCRIPTORS)),
+        (reg::IVAR0, attached::IVAR0_BITS, attached::IVAR0),
+        (reg::IVAR_MISC, attached::IVAR_MISC_BITS, attached::IVAR_MISC),
+        (reg::EITR, interval, 0),
+        (reg::EITR + 4, interval, 0),
+        (reg::MRQC, mrqc::ENABLE | 7 << mrqc::DEFAULT_QUEUE_SHIFT, 0),
+        // The 82576 has none, and reads 0.
+        (reg::DMACR, dmacr::EN, 0),
+    ]
+}
+
+fn look(nic: &dyn Nic, (register, bits, expected): Check) -> Option<Mismatch> {
+    let found = nic.peek(register) & bits;
+    (found != expected).then_some(Mismatch { register, expected, found })
+}
+
+#[cfg(test)]
+mod tests;
