@@ -59,17 +59,13 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         notice!("dashboard at {url}");
     }
     let mut service = Service::from_environment();
-    let mut was_redundant = false;
     while !signals.wait(Duration::ZERO) {
         if let Ok(event) = system.events().recv_timeout(EVENT_WAIT) {
             let name = |id: DomainId| system.slots()[id.index()].name.as_str();
             notice!("{}", event_text(&event, &name));
             plane.record(&event);
         }
-        let redundant = plane.is_redundant();
-        if redundant != std::mem::replace(&mut was_redundant, redundant) {
-            service.tell_redundancy(redundant);
-        }
+        service.tell_state(plane.service_state());
         if reloads.take() {
             reload(&args.topology, &mut topology, &plane);
         }

@@ -17,6 +17,7 @@ use super::token::{Token, TokenError};
 use crate::observe::event_file::EventFile;
 use crate::observe::hooks::{Hook, Hooks};
 use crate::observe::{Observer, ReceivedEvent, SystemWatch, system};
+use crate::service::ServiceState;
 use microvm::domain::DomainSlot;
 use supervisor::topology::{NotifySpec, Topology};
 use supervisor::{Event, System};
@@ -212,5 +213,10 @@ impl Plane {
     /// Returns true if one domain serves and another could take over.
     pub fn is_redundant(&self) -> bool {
         self.observer.is_redundant()
+    }
+
+    /// The state of the service in one line.
+    pub fn service_state(&self) -> ServiceState {
+        self.observer.service_state()
     }
 }
