@@ -57,6 +57,9 @@ fn add_domain(out: &mut String, domain: &DomainView) {
             domain.heartbeat,
         ),
     );
+    if let Some(trouble) = &domain.nic.trouble {
+        line(out, format_args!("            {}: {trouble}", domain.nic.name));
+    }
 }
 
 fn add_history(out: &mut String, state: &Snapshot) {

@@ -82,7 +82,8 @@ impl Engine {
         if readable || gather_ns.is_some() {
             wire.begin_receive();
         }
-        if link_changed {
+        // A wire without a link may have lost its other end, and looks for one.
+        if link_changed || !wire.link_up() {
             wire.follow_link();
         }
         Ok(doorbell)

@@ -50,7 +50,11 @@ impl SystemWatch {
             epoch,
             healthy: view.health() == Health::Healthy,
             aside: view.aside,
-            nic: NicView { name: slot.nic.name().to_owned(), link_up: link_up(view.link) },
+            nic: NicView {
+                name: slot.nic.name().to_owned(),
+                link_up: link_up(view.link),
+                trouble: slot.nic.trouble(),
+            },
             heartbeat: status.heartbeat.load(Ordering::Relaxed),
             parked: probe.as_ref().is_some_and(|probe| probe.state() == VcpuState::Parked),
             attach: attach_name(status.attach_path.load(Ordering::Relaxed)).to_owned(),
