@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use supervisor::topology::{Policy, Topology};
 use warmspare_tests::rig::PATIENCE;
 use warmspare_tests::{emulation, program};
 
@@ -27,11 +28,21 @@ impl Service {
 
     /// Starts a service after `change` has adjusted its command.
     fn start_with(name: &str, change: impl FnOnce(&mut Command)) -> Self {
+        Self::start_topology(name, change, |_| ())
+    }
+
+    /// Does the same with a changed topology.
+    fn start_topology(
+        name: &str,
+        change: impl FnOnce(&mut Command),
+        change_topology: impl FnOnce(&mut Topology),
+    ) -> Self {
         let folder =
             std::env::temp_dir().join(format!("warmspare-service-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        let topology = emulation::demo(&folder.join("app.sock"));
+        let mut topology = emulation::demo(&folder.join("app.sock"));
+        change_topology(&mut topology);
         let text = serde_json::to_string(&topology).unwrap();
         std::fs::write(folder.join("topology.json"), text).unwrap();
         let manager = UnixDatagram::bind(folder.join("notify.sock")).unwrap();
@@ -48,7 +59,7 @@ impl Service {
         change(&mut command);
         let process = command.spawn().unwrap();
         let service = Self { process, folder, manager };
-        while service.told() != "READY=1\nSTATUS=redundant" {}
+        while !service.told().starts_with("READY=1\n") {}
         service
     }
 
@@ -159,6 +170,24 @@ fn a_service_is_looked_at_switched_and_stopped() {
     let file = std::fs::read_to_string(service.folder.join("events.jsonl")).unwrap();
     assert!(file.starts_with(&events), "the file has what the socket told");
     assert!(!service.folder.join("api.sock").exists());
+}
+
+#[test]
+fn a_service_without_a_spare_is_ready_and_says_that_it_is_not_redundant() {
+    // Starting returns when the service manager was told READY=1.
+    let service = Service::start_topology(
+        "reboot",
+        |_| (),
+        |topology| {
+            topology.policy = Policy::Reboot;
+            topology.domains.truncate(1);
+        },
+    );
+    assert_eq!(
+        (&service.state()["active"], &service.state()["redundant"]),
+        (&"a".into(), &false.into())
+    );
+    assert_eq!(service.ask(&["status", "--check"]).status.code(), Some(1));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use microvm::domain::DomainId;
+use platform::budget::LINK_GRACE;
 use platform::clock::monotonic_ns;
 use supervisor::topology::{DomainSpec, EmulatedSpec, MAX_DOMAINS, NicSpec, WireSpec};
 use supervisor::{Blame, Event, Health, Verdict};
@@ -14,6 +15,9 @@ use warmspare_tests::rig::{Rig, alone};
 
 const SILENCE: Duration = Duration::from_millis(600);
 const DEAD_PORTS: usize = 3;
+/// How long the service may be dark while the standby with a link is not healthy: the grace, the
+/// time between two looks at an idle domain, and as much again for a busy machine.
+const DARK_AT_MOST: Duration = Duration::from_millis(400);
 /// Limit on the median: two and a half times the time that is promised.
 const LEFT_WITHIN: Duration = Duration::from_millis(50);
 
@@ -153,6 +157,59 @@ fn a_port_that_dies_under_the_standby_makes_it_unfit_and_nothing_else() {
     rig.set_port_dead(standby, false);
     rig.wait("a fit standby", |rig| is_fit(rig, standby));
     assert_eq!(rig.active(), active);
+    rig.assert_service_whole();
+}
+
+/// Pulls the serving NIC's cable while the standby is poor, and checks that it serves soon.
+fn assert_taken_for_its_link(rig: &Rig, shortcoming: Health) {
+    let active = rig.active();
+    let standby = DomainId(1 - active.0);
+    assert_eq!(rig.system.failover().views()[standby.index()].health(), shortcoming);
+    let pulled_ns = monotonic_ns();
+    rig.set_link(active, false);
+    let record = rig.wait_failover().record;
+    assert!(
+        matches!(record.verdict, Verdict::LinkAtLast(health) if health == shortcoming),
+        "{:?}",
+        record.verdict
+    );
+    assert_eq!((record.from, record.to), (active, Some(standby)));
+    let dark = Duration::from_nanos(record.verdict_ns - pulled_ns);
+    assert!(dark >= LINK_GRACE, "a moment is granted: {dark:?}");
+    assert!(dark < DARK_AT_MOST * emulation::slowness(), "dark for {dark:?}");
+    rig.wait_echo();
+    rig.set_link(active, true);
+}
+
+#[test]
+fn a_paused_standby_serves_when_it_alone_has_a_link() {
+    let _alone = alone();
+    let rig = Rig::start();
+    rig.system.operator().pause(DomainId(1 - rig.active().0)).expect("a pause");
+    assert_taken_for_its_link(&rig, Health::Aside);
+    rig.wait_whole();
+    rig.assert_service_whole();
+}
+
+#[test]
+fn a_standby_that_failed_its_drill_serves_when_it_alone_has_a_link() {
+    let _alone = alone();
+    let (rig, active, standby) = probing_system();
+    rig.set_port_dead(standby, true);
+    rig.wait("an unfit standby", |rig| !is_fit(rig, standby));
+    // Both ports are cut: the standby's is alive again, and nobody is left who could answer it.
+    rig.set_link(active, false);
+    rig.set_port_dead(standby, false);
+    let record = rig.wait_failover().record;
+    assert!(
+        matches!(record.verdict, Verdict::LinkAtLast(Health::DrillFailed) | Verdict::Link),
+        "{:?}",
+        record.verdict
+    );
+    assert_eq!(record.to, Some(standby));
+    rig.wait_echo();
+    rig.set_link(active, true);
+    rig.wait_whole();
     rig.assert_service_whole();
 }
 

@@ -142,6 +142,18 @@ pub trait Nic: Send + Sync {
     /// The NIC does not come back.
     fn reset(&self) -> Result<(), NicError>;
 
+    /// What is known to keep the NIC or its link from working, in one line for people; none if
+    /// nothing is known, or all works. May take a lock: not for the failover path.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns true if the NIC, or the wire of one in software, is there. One that is not has no
+    /// link, and is opened when it is.
+    fn is_present(&self) -> bool {
+        true
+    }
+
     /// How a domain reaches the registers.
     fn bar(&self) -> BarAccess<'_>;
 

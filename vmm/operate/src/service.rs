@@ -1,10 +1,14 @@
-//! Tells the service manager when the network is redundant, that the service is alive, and that it
-//! stops.
+//! Tells the service manager that the service is ready, what state it is in, that it is alive, and
+//! that it stops.
+//!
+//! Ready is a service whose guests have a network, with or without a spare: a service manager ends
+//! what does not become ready in time, and a missing spare is no reason to take the network away.
 //!
 //! The protocol is that of `sd_notify(3)`: datagrams of `NAME=value` lines to the socket that the
 //! environment names. Without a socket, nothing is sent.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +20,29 @@ use std::time::{Duration, Instant};
 pub struct Service {
     socket: Option<Socket>,
     watchdog: Option<Watchdog>,
+    /// The state that was told last, none before the first.
+    told: Option<ServiceState>,
+    /// Whether the service manager knows that the service is ready.
+    ready: bool,
+}
+
+/// The state of the service in one line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceState {
+    /// Name of the domain that serves, if one does.
+    pub serving: Option<String>,
+    /// Whether another domain could take over.
+    pub redundant: bool,
+}
+
+impl fmt::Display for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.serving, self.redundant) {
+            (None, _) => write!(f, "no domain serves"),
+            (Some(name), true) => write!(f, "redundant, {name} serves"),
+            (Some(name), false) => write!(f, "not redundant, {name} serves"),
+        }
+    }
 }
 
 /// The socket of the service manager.
@@ -53,7 +80,7 @@ impl Service {
             let every = Duration::from_micros(limit_us / 2);
             Watchdog { every, told: Instant::now(), samples: 0 }
         });
-        Self { socket, watchdog }
+        Self { socket, watchdog, told: None, ready: false }
     }
 
     /// Sends a sign of life when it is due, if the supervisor has taken samples since the last one.
@@ -78,12 +105,18 @@ impl Service {
         Ok(Socket { own, manager })
     }
 
-    /// Tells whether the network is redundant. The service counts as ready once it is.
-    pub fn tell_redundancy(&self, redundant: bool) {
-        self.tell(match redundant {
-            true => "READY=1\nSTATUS=redundant",
-            false => "STATUS=not redundant",
-        });
+    /// Tells a state that differs from the one before. The service is ready once a domain serves.
+    pub fn tell_state(&mut self, state: ServiceState) {
+        if self.told.as_ref() == Some(&state) {
+            return;
+        }
+        let ready = match state.serving.is_some() && !self.ready {
+            true => "READY=1\n",
+            false => "",
+        };
+        self.ready |= state.serving.is_some();
+        self.tell(&format!("{ready}STATUS={state}"));
+        self.told = Some(state);
     }
 
     /// Tells that the service stops.
@@ -116,13 +149,19 @@ mod tests {
     }
 
     #[test]
-    fn the_manager_is_told_of_redundancy_and_of_the_end() {
+    fn the_manager_is_told_the_state_the_life_and_the_end() {
         let path = std::env::temp_dir().join(format!("warmspare-notify-{}", std::process::id()));
         let manager = UnixDatagram::bind(&path).unwrap();
         let socket = Some(Service::open(&path.clone().into()).unwrap());
         let watchdog = Watchdog { every: Duration::ZERO, told: Instant::now(), samples: 0 };
-        let mut service = Service { socket, watchdog: Some(watchdog) };
-        service.tell_redundancy(true);
+        let mut service = Service { socket, watchdog: Some(watchdog), told: None, ready: false };
+        let serves = |redundant| ServiceState { serving: Some("a".into()), redundant };
+        service.tell_state(ServiceState::default());
+        service.tell_state(serves(false));
+        service.tell_state(serves(false));
+        service.tell_state(serves(true));
+        service.tell_state(ServiceState::default());
+        service.tell_state(serves(false));
         service.tell_alive(7);
         service.tell_alive(7);
         service.tell_stopping();
@@ -131,7 +170,11 @@ mod tests {
             let len = manager.recv(&mut buffer).unwrap();
             String::from_utf8(buffer[..len].to_vec()).unwrap()
         };
-        assert_eq!(received(), "READY=1\nSTATUS=redundant");
+        assert_eq!(received(), "STATUS=no domain serves");
+        assert_eq!(received(), "READY=1\nSTATUS=not redundant, a serves", "ready without a spare");
+        assert_eq!(received(), "STATUS=redundant, a serves", "told once, and ready once");
+        assert_eq!(received(), "STATUS=no domain serves");
+        assert_eq!(received(), "STATUS=not redundant, a serves");
         assert_eq!(received(), "WATCHDOG=1", "once: the supervisor has taken no sample since");
         assert_eq!(received(), "STOPPING=1");
         std::fs::remove_file(path).unwrap();

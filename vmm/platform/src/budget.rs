@@ -98,6 +98,13 @@ pub const PLANNED_WAIT: Duration = Duration::from_millis(500);
 /// otherwise. Long enough for a drill and some traffic of every kind.
 pub const PROBATION: Duration = Duration::from_secs(10);
 
+// ---- Links ----
+
+/// How long a domain without a link keeps the ring although a standby has one that is not healthy:
+/// until a drill or a pause of moments and the first hold-down of a link are over. No frame passes
+/// meanwhile.
+pub const LINK_GRACE: Duration = Duration::from_millis(100);
+
 // ---- Drills ----
 
 /// Between two drills of a standby, unless the topology says otherwise. A drill costs three frames
@@ -153,6 +160,10 @@ pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the engine of an emulated NIC sleeps at most, so that its progress stamp shows life
 /// even where nothing happens.
 pub const NIC_HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// How often a TAP that is not there is looked for, beside the times when the kernel tells of one:
+/// for what it does not tell, such as a right that is granted. An attempt takes a few system calls.
+pub const TAP_RETRY: Duration = Duration::from_secs(1);
 
 /// How long the engine of an emulated NIC lets frames gather on the wire that arrive in quick
 /// succession: some dozens of a gigabit's flood, and far below what an interruption takes.

@@ -64,7 +64,6 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         notice!("dashboard at {url}");
     }
     let mut service = Service::from_environment();
-    let mut was_redundant = false;
     while !signals.wait(Duration::ZERO) {
         if let Ok(event) = system.events().recv_timeout(EVENT_WAIT) {
             let name = |id: DomainId| system.slots()[id.index()].name.as_str();
@@ -72,10 +71,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             plane.record(&event);
         }
         plane.watch_front_ends();
-        let redundant = plane.is_redundant();
-        if redundant != std::mem::replace(&mut was_redundant, redundant) {
-            service.tell_redundancy(redundant);
-        }
+        service.tell_state(plane.service_state());
         if reloads.take() {
             reload(&args.topology, &mut topology, &plane);
         }

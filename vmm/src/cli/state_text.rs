@@ -59,6 +59,9 @@ fn add_domain(out: &mut String, domain: &DomainView) {
             domain.heartbeat,
         ),
     );
+    if let Some(trouble) = &domain.nic.trouble {
+        line(out, format_args!("            {}: {trouble}", domain.nic.name));
+    }
 }
 
 /// One line for each NIC that lost frames.

@@ -18,7 +18,7 @@ use super::domain_table::{DomainTable, TableGuard};
 use super::job_queue::{Job, JobSender};
 use super::planned::PlannedOperations;
 use super::roles::{RoleEvent, RoleState};
-use super::rules::{self, DomainView, Need, SystemState};
+use super::rules::{self, DomainView, Health, Need, SystemState};
 use super::verdict::{FailoverRecord, Verdict};
 use super::views;
 use crate::topology::Limits;
@@ -288,6 +288,13 @@ impl Failover {
     /// lost its link. Takes no lock.
     pub fn has_spare(&self) -> bool {
         rules::successor(&self.views(), Need::CanStay).is_some()
+    }
+
+    /// How healthy the standby is that would take over from a domain with this need, if there is
+    /// one. Takes no lock.
+    pub(super) fn successor_health(&self, need: Need) -> Option<Health> {
+        let views = self.views();
+        rules::successor(&views, need).map(|index| views[index].health())
     }
 
     /// Returns true if a domain serves and another could take over. Takes no lock.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | cannot go on (crash, hang, silence, protocol) | the best standby there is |
 //! | could go on if its link came back | a healthy standby; without one the domain keeps the ring |
+//! | has had no link for a while | the best standby whose link is up; without one it keeps the ring |
 //!
 //! Of equal standbys the first in the topology's order takes over. [`Health`] lists the better ones
 //! first.
@@ -85,6 +86,9 @@ pub enum Need {
     CannotStay,
     /// It could go on, so only a healthy successor is worth the switch.
     CanStay,
+    /// It has had no link for a while: any successor with a link is worth the switch, since nothing
+    /// is lost by it.
+    NeedsLink,
 }
 
 /// Index of the domain that takes over.
@@ -92,7 +96,11 @@ pub(super) fn successor(domains: &[DomainView], need: Need) -> Option<usize> {
     let standbys = domains.iter().enumerate().filter(|(_, d)| d.state == RoleState::Standby);
     // Of several minimal elements `min_by_key` gives the first.
     let (index, best) = standbys.min_by_key(|(_, domain)| domain.health())?;
-    let fit = need == Need::CannotStay || best.health() == Health::Healthy;
+    let fit = match need {
+        Need::CannotStay => true,
+        Need::CanStay => best.health() == Health::Healthy,
+        Need::NeedsLink => best.health() != Health::LinkDown,
+    };
     fit.then_some(index)
 }
 
@@ -217,6 +225,16 @@ mod tests {
         }
         let domains = [standby(Health::LinkDown), standby(Health::HeldDown)];
         assert_eq!(successor(&domains, Need::CannotStay), Some(1), "the better of two poor ones");
+    }
+
+    #[test]
+    fn whatever_has_a_link_is_better_than_none_for_long() {
+        for health in [Health::HeldDown, Health::Aside, Health::DrillFailed] {
+            let domains = [domain(Active), standby(Health::LinkDown), standby(health)];
+            assert_eq!(successor(&domains, Need::NeedsLink), Some(2), "{health:?}");
+        }
+        let domains = [domain(Active), standby(Health::LinkDown)];
+        assert_eq!(successor(&domains, Need::NeedsLink), None, "that would win nothing");
     }
 
     #[test]

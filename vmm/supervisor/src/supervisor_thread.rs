@@ -14,8 +14,11 @@ use super::domain::Domain;
 use super::event::Event;
 use super::event_sink::EventSink;
 use super::failover::Failover;
+use super::rules::{Health, Need};
 use super::sampling::Sampling;
 use super::verdict::Verdict;
+use microvm::domain::DomainId;
+use platform::budget::LINK_GRACE;
 use platform::clock::monotonic_ns;
 use platform::realtime::{self, Priority};
 
@@ -69,6 +72,8 @@ struct Supervisor {
     events: Sender<Event>,
     /// The link of each domain's NIC, as its vector 1 reported last.
     link_up: Vec<bool>,
+    /// Since when the active domain has had no link, `CLOCK_MONOTONIC` nanoseconds.
+    unlinked: Option<(DomainId, u64)>,
     sampling: Sampling,
 }
 
@@ -94,6 +99,7 @@ impl SupervisorThread {
             stopped: false,
             events,
             link_up,
+            unlinked: None,
             sampling,
         };
         let thread = realtime::spawn("supervisor", Some(Priority::Supervisor), move || {
@@ -207,25 +213,42 @@ impl Supervisor {
         changed
     }
 
-    /// Hands over from a domain without a link to one with a link, if there is one. If all links
-    /// are down the active domain stays, and the first domain whose link returns serves.
+    /// Hands over from a domain without a link to one with a link, if there is one: at once to a
+    /// healthy one, after a grace to any. If all links are down the active domain stays, and the
+    /// first domain whose link returns serves.
     fn follow_links(&mut self) {
         let Some(active) = self.failover.active() else { return };
         if self.failover.shares_nic {
             // There is no other link.
             return;
         }
-        if self.link_up[active.index()] || !self.failover.has_spare() {
-            return;
-        }
-        if self.failover.domain(active).link_is_up() {
+        if !self.link_up[active.index()] && self.failover.domain(active).link_is_up() {
             // The last report of its vector was from before its driver attached the NIC.
             self.note_link(active.index(), true);
-            return;
         }
+        let Some(need) = self.need_of_link(active) else { return };
+        let verdict = match self.failover.successor_health(need) {
+            None => return,
+            Some(Health::Healthy) => Verdict::Link,
+            Some(poor) => Verdict::LinkAtLast(poor),
+        };
         if let Some(life) = self.failover.life_of(active) {
-            self.failover.condemn(&life, Verdict::Link);
+            self.failover.condemn(&life, verdict);
         }
+    }
+
+    /// What the active domain needs for want of a link; `None` if it has one.
+    fn need_of_link(&mut self, active: DomainId) -> Option<Need> {
+        if self.link_up[active.index()] {
+            self.unlinked = None;
+            return None;
+        }
+        let now_ns = monotonic_ns();
+        let known = self.unlinked.filter(|(domain, _)| *domain == active);
+        let (_, since_ns) = *self.unlinked.insert(known.unwrap_or((active, now_ns)));
+        let grace_ns = LINK_GRACE.as_nanos() as u64;
+        let over = now_ns.saturating_sub(since_ns) >= grace_ns;
+        Some(if over { Need::NeedsLink } else { Need::CanStay })
     }
 
     fn report_link(&self, index: usize, up: bool) {

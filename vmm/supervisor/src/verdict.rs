@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::detect::Finding;
 use super::reports::Blame;
+use super::rules::Health;
 use microvm::domain::{DomainId, Fault};
 use switchboard::Violation;
 
@@ -18,6 +19,9 @@ pub enum Verdict {
     Detected(Finding),
     /// Its NIC has lost its link, and another NIC's link is up. The domain itself is sound.
     Link,
+    /// Its NIC has had no link for a while, and of the standbys with a link the best is no better
+    /// than this. The domain itself is sound.
+    LinkAtLast(Health),
     /// The switch port of its NIC is dead, though the link is up. The domain itself is sound.
     Port,
     /// It failed its drill.
@@ -33,7 +37,7 @@ impl Verdict {
             Self::Crash(_) => "crash",
             Self::Protocol(_) => "protocol",
             Self::Detected(finding) => finding.detector.name(),
-            Self::Link => "link",
+            Self::Link | Self::LinkAtLast(_) => "link",
             Self::Port => "port",
             Self::Drill(_) => "drill",
             Self::Unready => "unready",
@@ -45,7 +49,7 @@ impl Verdict {
         match self {
             Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) | Self::Unready => true,
             Self::Drill(blame) => *blame == Blame::Spare,
-            Self::Link | Self::Port => false,
+            Self::Link | Self::LinkAtLast(_) | Self::Port => false,
         }
     }
 }
@@ -57,10 +61,26 @@ impl fmt::Display for Verdict {
             Self::Protocol(violation) => write!(f, "{violation}"),
             Self::Detected(finding) => write!(f, "{finding}"),
             Self::Link => write!(f, "the link of its NIC is down"),
+            Self::LinkAtLast(health) => write!(
+                f,
+                "the link of its NIC stays down, and the one that takes over has a link, although {}",
+                shortcoming(*health)
+            ),
             Self::Port => write!(f, "nothing comes in any more, and probes do not reach the spare"),
             Self::Drill(blame) => write!(f, "it failed its drill, to blame: {blame:?}"),
             Self::Unready => write!(f, "it did not change its role when it was asked to"),
         }
+    }
+}
+
+/// What speaks against a standby, as the end of a sentence.
+fn shortcoming(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "it was not healthy before",
+        Health::HeldDown => "that link flaps",
+        Health::Aside => "it was put aside",
+        Health::DrillFailed => "it failed its last drill",
+        Health::LinkDown => "that may be lost again",
     }
 }
 

@@ -67,7 +67,7 @@ impl Wires {
                 self.ports.insert(nic.to_owned(), port.clone());
                 Ok(port)
             }
-            WireSpec::Tap(name) => Ok(Tap::open(name)?),
+            WireSpec::Tap(name) => Ok(Tap::open_or_await(name)?),
         }
     }
 }

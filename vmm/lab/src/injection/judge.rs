@@ -203,7 +203,7 @@ fn class(verdict: &Verdict) -> Outcome {
     match verdict {
         Verdict::Crash(_) => Outcome::Crash,
         Verdict::Protocol(_) => Outcome::Protocol,
-        Verdict::Link | Verdict::Port => Outcome::Link,
+        Verdict::Link | Verdict::LinkAtLast(_) | Verdict::Port => Outcome::Link,
         Verdict::Drill(_) | Verdict::Unready => Outcome::Stall,
         Verdict::Detected(finding) => match finding.detector {
             Detector::Hang => Outcome::Hang,

@@ -90,7 +90,8 @@ impl Engine {
         if readable {
             self.coalescing.arrived(monotonic_ns(), device.settings.coalescing_ns());
         }
-        if link_changed {
+        // A wire without a link may have lost its other end, and looks for one.
+        if link_changed || !wire.link_up() {
             wire.follow_link();
         }
         Ok(doorbell)

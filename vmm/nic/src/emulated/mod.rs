@@ -246,6 +246,14 @@ impl Nic for EmulatedNic {
         self.wait_for(ticket, "reset")
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.device.wire.trouble()
+    }
+
+    fn is_present(&self) -> bool {
+        self.device.wire.is_present()
+    }
+
     fn bar(&self) -> BarAccess<'_> {
         BarAccess::Trapped(self)
     }

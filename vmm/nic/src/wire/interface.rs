@@ -31,6 +31,18 @@ pub trait Wire: Send + Sync {
     /// receiver sleeps on it and calls [`Self::follow_link`] when it is ready.
     fn link_changed(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Brings [`Self::link_up`] up to date.
+    /// Brings [`Self::link_up`] up to date. While the link is down, the receiver calls this now and
+    /// then, too.
     fn follow_link(&self);
+
+    /// What is known to keep the link from working, in one line for people; none if nothing is
+    /// known, or the link works.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns true if there is a cable at all.
+    fn is_present(&self) -> bool {
+        true
+    }
 }

@@ -18,6 +18,7 @@ use super::token::{Token, TokenError};
 use crate::observe::event_file::EventFile;
 use crate::observe::hooks::{Hook, Hooks};
 use crate::observe::{FrontEndWatch, Observer, ReceivedEvent, SystemWatch, system};
+use crate::service::ServiceState;
 use microvm::domain::DomainSlot;
 use supervisor::topology::{NotifySpec, Topology, is_host_name};
 use supervisor::{Event, System};
@@ -267,5 +268,10 @@ impl Plane {
     /// Returns true if one domain serves and another could take over.
     pub fn is_redundant(&self) -> bool {
         self.observer.is_redundant()
+    }
+
+    /// The state of the service in one line.
+    pub fn service_state(&self) -> ServiceState {
+        self.observer.service_state()
     }
 }

@@ -7,6 +7,7 @@ use super::sampler::Sampler;
 use super::snapshot::{SCHEMA, Snapshot};
 use super::view::SystemView;
 use super::wall_clock;
+use crate::service::ServiceState;
 use platform::clock::monotonic_ns;
 use supervisor::RoleState;
 
@@ -33,6 +34,13 @@ impl Observer {
     /// against either.
     pub(crate) fn is_redundant(&self) -> bool {
         self.recorder.sample().redundant
+    }
+
+    /// The state of the service in one line.
+    pub(crate) fn service_state(&self) -> ServiceState {
+        let DomainSample { domains, redundant } = self.recorder.sample();
+        let serving = domains.into_iter().find(|domain| domain.role == RoleState::Active);
+        ServiceState { serving: serving.map(|domain| domain.name), redundant }
     }
 
     /// Takes a sample for the rates.

@@ -118,6 +118,8 @@ pub struct NicView {
     /// not wanted; `vanished` are those that it received and a failed driver never passed on.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+    /// What is known to keep it or its link from working, if anything is.
+    pub trouble: Option<String>,
 }
 
 /// Entries in the rings between the switchboard and a domain; no ring holds more than 1,024.

@@ -56,6 +56,7 @@ impl SystemWatch {
                 name: slot.nic.name().to_owned(),
                 link_up: link_up(view.link),
                 counters: BTreeMap::new(),
+                trouble: slot.nic.trouble(),
             },
             heartbeat: status.heartbeat.load(Ordering::Relaxed),
             parked: probe.as_ref().is_some_and(|probe| probe.state() == VcpuState::Parked),

@@ -3,43 +3,96 @@
 use std::ffi::c_ulong;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::error::TapError;
 
 /// Bytes of an interface's name, its final zero included.
 const NAME_BYTES: usize = libc::IFNAMSIZ;
-const RUNNING: i32 = libc::IFF_RUNNING;
 
-/// A TAP that is ours as long as this lives.
+/// Whether a TAP that is not there is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfAbsent {
+    /// It is created, and switched on.
+    Create,
+    /// It is an error: somebody has deleted it, and will make it again.
+    Fail,
+}
+
+/// A descriptor for one TAP, and the TAP that it is attached to, if there is one. The descriptor
+/// stays the same for ever, so whoever sleeps on it need not know what is behind it; without a TAP
+/// it is an eventfd that nobody writes to, and never ready.
 pub(super) struct Device {
     pub(super) file: File,
-    pub(super) index: u32,
+    nothing: EventFd,
+    /// Index of the interface; 0 if there is none.
+    index: AtomicU32,
 }
 
 impl Device {
-    /// Attaches to the TAP `name`; one that is not there is created, and switched on.
-    pub(super) fn open(name: &str) -> Result<Self, TapError> {
+    /// A descriptor that is attached to nothing.
+    pub(super) fn detached() -> io::Result<Self> {
+        let nothing = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+        // SAFETY: a duplicate that was just made, and that nothing else owns.
+        let file = unsafe { File::from_raw_fd(nothing.try_clone()?.into_raw_fd()) };
+        Ok(Self { file, nothing, index: AtomicU32::new(0) })
+    }
+
+    /// Index of the interface that this is attached to.
+    pub(super) fn index(&self) -> Option<u32> {
+        Some(self.index.load(Ordering::Acquire)).filter(|&index| index != 0)
+    }
+
+    /// Attaches to the TAP `name`.
+    pub(super) fn attach(&self, name: &str, if_absent: IfAbsent) -> Result<(), TapError> {
         let failed = |what| {
             let name = name.to_owned();
             move |source| TapError::System { name, what, source }
         };
         let request = request(name).ok_or_else(|| TapError::Name(name.to_owned()))?;
         let control = control_socket().map_err(failed("be asked for"))?;
-        let was_there = index_of(&control, request).is_ok();
+        let found = index_of(&control, request).ok();
+        let absent = || TapError::Absent { name: name.to_owned() };
+        if found.is_none() && if_absent == IfAbsent::Fail {
+            return Err(absent());
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/net/tun")
             .map_err(TapError::NoTun)?;
-        attach(&file, request).map_err(|source| refusal(name, was_there, source))?;
+        attach(&file, request).map_err(|source| refusal(name, found.is_some(), source))?;
         let index = index_of(&control, request).map_err(failed("be found"))?;
-        if !was_there {
+        if found.is_none() {
             switch_on(&control, request).map_err(failed("be switched on"))?;
+        } else if found != Some(index) && if_absent == IfAbsent::Fail {
+            // It was deleted just now, and attaching has made another, which goes with `file`.
+            return Err(absent());
         }
-        Ok(Self { file, index })
+        self.replace(file.as_raw_fd()).map_err(failed("be attached to"))?;
+        self.index.store(index, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets go of the TAP.
+    pub(super) fn detach(&self) {
+        self.index.store(0, Ordering::Release);
+        if let Err(error) = self.replace(self.nothing.as_raw_fd()) {
+            tracing::error!(%error, "a TAP cannot be let go of");
+        }
+    }
+
+    /// Has the descriptor stand for what `by` stands for. Reads and writes that are under way end
+    /// on what it stood for before.
+    fn replace(&self, by: RawFd) -> io::Result<()> {
+        // SAFETY: both descriptors are open, and `file` owns the one that is replaced.
+        let done = unsafe { libc::dup3(by, self.file.as_raw_fd(), libc::O_CLOEXEC) };
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 
@@ -53,17 +106,6 @@ fn refusal(name: &str, was_there: bool, source: io::Error) -> TapError {
         _ => TapError::System { name, what: "be attached to", source },
     }
 }
-
-/// Returns true if the interface `name` is operational: on, and with a carrier.
-pub(super) fn is_running(name: &str) -> io::Result<bool> {
-    let mut request = request(name).ok_or(io::ErrorKind::InvalidInput)?;
-    let socket = control_socket()?;
-    ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as c_ulong, &mut request)?;
-    // SAFETY: SIOCGIFFLAGS has filled this member, and it is a plain integer in any case.
-    let flags = unsafe { request.ifr_ifru.ifru_flags };
-    Ok(i32::from(flags) & RUNNING != 0)
-}
-
 /// A request that names an interface; `None` if no interface can have that name.
 fn request(name: &str) -> Option<libc::ifreq> {
     let fits = (1..NAME_BYTES).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());

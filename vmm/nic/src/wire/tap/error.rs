@@ -14,6 +14,12 @@ pub enum TapError {
          the device"
     )]
     NoTun(#[source] io::Error),
+    /// There is none, and it is not ours to make.
+    #[error("there is no interface {name}: make it: ip tuntap add {name} mode tap")]
+    Absent {
+        /// The interface.
+        name: String,
+    },
     /// Neither root nor owner.
     #[error(
         "the TAP {name} may not be created or attached to: run as root, or have root make it yours: \
@@ -48,4 +54,18 @@ pub enum TapError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl TapError {
+    /// Returns true if the name cannot be that of a TAP, so that waiting for it makes no sense.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Name(_) | Self::NoTap { .. } => true,
+            Self::NoTun(_)
+            | Self::Absent { .. }
+            | Self::Forbidden { .. }
+            | Self::Busy { .. }
+            | Self::System { .. } => false,
+        }
+    }
 }

@@ -4,28 +4,42 @@
 //! ```text
 //!   NIC's engine ── write ──▶ TAP ── bridge, routing, … of the kernel
 //!                ◀── read ───  │
-//!                ◀── netlink ──┘ operational state: the link
+//!                ◀── netlink ──┘ operational state, state of the bridge's port: the link
 //! ```
 //!
-//! The link is up while the kernel calls the interface operational: switched on, and with a
-//! carrier. `ip link set NAME down` is what pulling the cable is. A TAP that is deleted is a cable
-//! without another end, for good.
+//! The link is up while frames can pass:
+//!
+//! | the interface | the link |
+//! |---|---|
+//! | is switched on, has a carrier, and is no bridge's port, or one that forwards | up |
+//! | is switched off (`ip link set NAME down` is what pulling the cable is) | down |
+//! | is a port that its bridge blocks (spanning tree) | down |
+//! | was a bridge's port and is none any more | down |
+//! | is deleted, in another namespace, or not there yet | down |
+//!
+//! A TAP is followed by its name. One that is renamed is kept while no other has the name; one that
+//! is gone is attached to again as soon as there is one of that name. Whether it can be is tried
+//! when netlink tells of it, and once a second, because not all that may stand in the way is told.
 
 mod device;
 mod error;
 mod link;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use self::device::{Device, is_running};
+use self::device::{Device, IfAbsent};
 pub use self::error::TapError;
-use self::link::{LinkSocket, News};
+use self::link::{Followed, LinkSocket, LinkState, News};
+use self::state::State;
 use crate::wire::interface::{MAX_FRAME_BYTES, Wire};
+use platform::one_line::one_line;
 
 /// Bytes of the longest name that an interface can have.
 pub const TAP_NAME_BYTES: usize = libc::IFNAMSIZ - 1;
@@ -48,14 +62,14 @@ struct AtomicCounters {
     refused: AtomicU64,
 }
 
-/// One attached TAP. Let go of when dropped: a persistent one stays, without carrier.
+/// A cable to one TAP. Let go of when dropped: a persistent one stays, without carrier.
 pub struct Tap {
     name: String,
     device: Device,
     socket: LinkSocket,
-    running: AtomicBool,
-    /// Deleted: its descriptor would be ready for ever, with nothing in it.
-    gone: AtomicBool,
+    link_up: AtomicBool,
+    /// Changed by the receiver only.
+    state: Mutex<State>,
     counters: AtomicCounters,
 }
 
@@ -67,25 +81,45 @@ impl Tap {
     /// # Errors
     /// See [`TapError`].
     pub fn open(name: &str) -> Result<Arc<Self>, TapError> {
+        let tap = Self::unplugged(name)?;
+        tap.device.attach(name, IfAbsent::Create)?;
+        tap.learn(tap.ask()?);
+        Ok(Arc::new(tap))
+    }
+
+    /// Does the same, except that a TAP that cannot be attached to now is one without a link. It is
+    /// attached to as soon as it can be.
+    ///
+    /// # Errors
+    /// No TAP can have this name, or another kind of interface has it.
+    pub fn open_or_await(name: &str) -> Result<Arc<Self>, TapError> {
+        let tap = Self::unplugged(name)?;
+        let opened = tap.device.attach(name, IfAbsent::Create).and_then(|()| tap.ask());
+        match opened {
+            Ok(state) => tap.learn(state),
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => tap.lose(&error),
+        }
+        Ok(Arc::new(tap))
+    }
+
+    fn unplugged(name: &str) -> Result<Self, TapError> {
         let failed = |what| {
             let name = name.to_owned();
             move |source| TapError::System { name, what, source }
         };
-        // Listening comes before the first look: a change in between is heard.
-        let socket = LinkSocket::open().map_err(failed("be watched"))?;
-        let device = Device::open(name)?;
-        let running = is_running(name).map_err(failed("be looked at"))?;
-        Ok(Arc::new(Self {
+        Ok(Self {
             name: name.to_owned(),
-            device,
-            socket,
-            running: AtomicBool::new(running),
-            gone: AtomicBool::new(false),
+            device: Device::detached().map_err(failed("be given a descriptor"))?,
+            // Listening comes before the first look: a change in between is heard.
+            socket: LinkSocket::open().map_err(failed("be watched"))?,
+            link_up: AtomicBool::new(false),
+            state: Mutex::default(),
             counters: AtomicCounters::default(),
-        }))
+        })
     }
 
-    /// Name of the interface when it was attached to.
+    /// Name of the interface in the topology.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -100,31 +134,72 @@ impl Tap {
         }
     }
 
-    fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lose(&self) {
-        self.running.store(false, Ordering::Release);
-        if !self.gone.swap(true, Ordering::AcqRel) {
-            tracing::warn!(tap = self.name, "the TAP was deleted; its link stays down");
+    /// What the kernel says of the interface now.
+    fn ask(&self) -> Result<LinkState, TapError> {
+        let index = self.device.index().unwrap_or_default();
+        link::ask(index).map_err(|source| TapError::System {
+            name: self.name.clone(),
+            what: "be looked at",
+            source,
+        })
+    }
+
+    fn learn(&self, link: LinkState) {
+        let mut state = self.state();
+        state.learn(link);
+        self.link_up.store(state.passes(), Ordering::Release);
+    }
+
+    /// The TAP is gone, or cannot be attached to.
+    fn lose(&self, why: &TapError) {
+        self.link_up.store(false, Ordering::Release);
+        self.device.detach();
+        let reason = one_line(why);
+        if self.state().lose(reason.clone(), Instant::now()) {
+            tracing::warn!(tap = self.name, %reason, "no TAP; waiting for it");
         }
+    }
+
+    /// Attaches to the TAP that has the name now, if it can be.
+    fn attach_again(&self) {
+        let attached = self.device.attach(&self.name, IfAbsent::Fail).and_then(|()| self.ask());
+        match attached {
+            Ok(link) => {
+                tracing::warn!(tap = self.name, "the TAP is there again");
+                self.learn(link);
+            }
+            Err(error) => self.lose(&error),
+        }
+    }
+
+    fn absent(&self) -> TapError {
+        TapError::Absent { name: self.name.clone() }
+    }
+
+    /// What the socket says; a socket that broke says nothing any more, and the TAP is given up.
+    fn news(&self) -> News {
+        let followed = Followed { name: &self.name, index: self.device.index() };
+        let known = self.state().link();
+        self.socket.news_of(followed, known).unwrap_or(News::Lost)
     }
 }
 
 impl Wire for Tap {
     fn send(&self, frame: &[u8]) {
-        if frame.len() <= MAX_FRAME_BYTES && (&self.device.file).write(frame).is_ok() {
-            self.counters.sent.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
-        }
+        let sent = self.device.index().is_some()
+            && frame.len() <= MAX_FRAME_BYTES
+            && (&self.device.file).write(frame).is_ok();
+        let counter = if sent { &self.counters.sent } else { &self.counters.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     fn receive(&self, into: &mut [u8]) -> Option<usize> {
-        if self.is_gone() {
-            return None;
-        }
+        self.device.index()?;
         match (&self.device.file).read(into) {
             Ok(len) => {
                 self.counters.received.fetch_add(1, Ordering::Relaxed);
@@ -132,7 +207,7 @@ impl Wire for Tap {
             }
             Err(error) => {
                 if error.raw_os_error() == Some(libc::EBADFD) {
-                    self.lose();
+                    self.lose(&self.absent());
                 }
                 None
             }
@@ -140,29 +215,44 @@ impl Wire for Tap {
     }
 
     fn readable(&self) -> Option<BorrowedFd<'_>> {
-        (!self.is_gone()).then(|| self.device.file.as_fd())
+        self.device.index().map(|_| self.device.file.as_fd())
     }
 
     fn link_up(&self) -> bool {
-        self.running.load(Ordering::Acquire)
+        self.link_up.load(Ordering::Acquire)
     }
 
     fn link_changed(&self) -> Option<BorrowedFd<'_>> {
-        (!self.is_gone()).then(|| self.socket.as_fd())
+        Some(self.socket.as_fd())
     }
 
     fn follow_link(&self) {
-        if self.is_gone() {
-            return;
-        }
-        match self.socket.news_of(self.device.index) {
-            Ok(News::None) => {}
-            Ok(News::Running(running)) => self.running.store(running, Ordering::Release),
-            Ok(News::Lost) => match is_running(&self.name) {
-                Ok(running) => self.running.store(running, Ordering::Release),
-                Err(_) => self.lose(),
+        let attached = self.device.index().is_some();
+        match (self.news(), attached) {
+            (News::State(link), true) => self.learn(link),
+            (News::Lost, true) => match self.ask() {
+                Ok(link) => self.learn(link),
+                Err(_) => self.lose(&self.absent()),
             },
-            Ok(News::Gone) | Err(_) => self.lose(),
+            (News::Gone, true) => self.lose(&self.absent()),
+            (News::Replaced, true) => {
+                self.device.detach();
+                self.attach_again();
+            }
+            (News::Replaced, false) => self.attach_again(),
+            (News::State(_) | News::Gone | News::Lost, false) => {
+                if self.state().is_due(Instant::now()) {
+                    self.attach_again();
+                }
+            }
         }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.state().trouble()
+    }
+
+    fn is_present(&self) -> bool {
+        self.device.index().is_some()
     }
 }

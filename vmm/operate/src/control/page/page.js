@@ -205,7 +205,7 @@ function lane(domain) {
     wire(),
     element("div", { class: "box nic", "data-link": link },
       element("b", {}, domain.nic.name),
-      element("small", { class: "link" }, `link ${link} ${mark}`),
+      element("small", { class: "link" }, `link ${link} ${mark}${domain.nic.trouble ? ` ${domain.nic.trouble}` : ""}`),
       element("small", { class: "lost-frames" }, losses(domain.nic.counters ?? {}))),
     wire());
 }
