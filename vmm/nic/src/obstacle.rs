@@ -126,3 +126,25 @@ pub enum Obstacle {
         address: PciAddress,
     },
 }
+
+impl Obstacle {
+    /// Returns true if nothing that happens while this process runs can remove it: waiting for the
+    /// NIC makes no sense.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NotIgb { .. }
+            | Self::Unsupported { .. }
+            | Self::NoIommu { .. }
+            | Self::Memlock { .. }
+            | Self::NoInterruptRemapping { .. } => true,
+            Self::NoDevice { .. }
+            | Self::NoVfio { .. }
+            | Self::NoType1
+            | Self::OtherDriver { .. }
+            | Self::NoDriver { .. }
+            | Self::GroupNotViable { .. }
+            | Self::Permission { .. }
+            | Self::InUse { .. } => false,
+        }
+    }
+}

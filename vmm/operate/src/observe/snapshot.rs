@@ -100,6 +100,8 @@ pub struct NicView {
     pub name: String,
     /// Whether its link is up; unknown while its domain is being built.
     pub link_up: Option<bool>,
+    /// Whether it, or the TAP of one in software, is there.
+    pub present: bool,
     /// What is known to keep it or its link from working, if anything is.
     pub trouble: Option<String>,
 }

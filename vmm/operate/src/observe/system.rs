@@ -53,6 +53,7 @@ impl SystemWatch {
             nic: NicView {
                 name: slot.nic.name().to_owned(),
                 link_up: link_up(view.link),
+                present: slot.nic.is_present(),
                 trouble: slot.nic.trouble(),
             },
             heartbeat: status.heartbeat.load(Ordering::Relaxed),

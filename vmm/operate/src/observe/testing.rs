@@ -116,7 +116,12 @@ pub(crate) fn domain(name: &str, role: RoleState, link_up: bool) -> DomainView {
         epoch: 1,
         healthy: link_up,
         aside: false,
-        nic: NicView { name: format!("nic-{name}"), link_up: Some(link_up), trouble: None },
+        nic: NicView {
+            name: format!("nic-{name}"),
+            link_up: Some(link_up),
+            present: true,
+            trouble: None,
+        },
         heartbeat: monotonic_ns() / 1_000_000,
         parked: role == RoleState::Standby,
         attach: "reattach".into(),
