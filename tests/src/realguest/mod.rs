@@ -21,6 +21,8 @@ pub(crate) mod service;
 mod steps;
 pub(crate) mod stream;
 #[cfg(test)]
+mod taps;
+#[cfg(test)]
 mod tests;
 mod wire;
 

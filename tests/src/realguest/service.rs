@@ -28,10 +28,21 @@ impl InProcess {
     /// # Errors
     /// The system does not start, or does not become redundant in time.
     pub(crate) fn start(namespace: &Namespace, topology: &Topology) -> Result<Self> {
-        let system = namespace.run(|| System::start(topology, &mut Wires::default()))??;
-        let service = Self { system, policy: topology.policy };
+        let service = Self::start_without_waiting(namespace, topology)?;
         service.wait_redundant()?;
         Ok(service)
+    }
+
+    /// Starts the system.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn start_without_waiting(
+        namespace: &Namespace,
+        topology: &Topology,
+    ) -> Result<Self> {
+        let system = namespace.run(|| System::start(topology, &mut Wires::default()))??;
+        Ok(Self { system, policy: topology.policy })
     }
 
     /// Waits until one domain is active, and a spare stands by if the policy has one.
@@ -128,6 +139,38 @@ impl InProcess {
                 _ => {}
             }
         }
+    }
+}
+
+/// What only tests look at.
+#[cfg(test)]
+impl InProcess {
+    /// What is known to keep the NIC of the domain with this index from working.
+    pub(crate) fn trouble(&self, index: usize) -> Option<String> {
+        self.system.slots()[index].nic.trouble()
+    }
+
+    /// Returns true if the link of the NIC of the domain with this index is up.
+    pub(crate) fn link_is_up(&self, index: usize) -> bool {
+        self.system.slots()[index].nic.link_up()
+    }
+
+    /// Returns true if a domain serves and another could take over.
+    pub(crate) fn is_redundant(&self) -> bool {
+        self.system.failover().is_redundant()
+    }
+
+    /// Waits until a condition holds.
+    ///
+    /// # Errors
+    /// It does not hold in time.
+    pub(crate) fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self) {
+            ensure!(Instant::now() < end, "waited in vain for {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 }
 

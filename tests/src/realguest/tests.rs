@@ -11,14 +11,14 @@ use lan::TAPS;
 use ping::Ping;
 use service::{InProcess, Program};
 
-const PERIOD: Duration = Duration::from_millis(1);
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PERIOD: Duration = Duration::from_millis(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder that is removed when the test ends.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("ws-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         Self(folder)
@@ -31,7 +31,7 @@ impl Drop for Folder {
     }
 }
 
-fn app(topology: &Topology) -> AppProcess {
+pub(super) fn app(topology: &Topology) -> AppProcess {
     let app = &topology.apps[0];
     let end = std::time::Instant::now() + PATIENCE;
     while !app.socket.exists() {
@@ -92,7 +92,7 @@ fn a_tap_in_use_is_one_line_and_status_2() {
     let output = std::process::Command::new("ip")
         .args(["netns", "exec", lan.bridge().name()])
         .arg(crate::program())
-        .arg("run")
+        .args(["run", "--exit-if-unusable"])
         .arg(&file)
         .output()
         .unwrap();

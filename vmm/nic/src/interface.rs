@@ -123,7 +123,8 @@ pub trait Nic: Send + Sync {
     fn map_dma(&self, areas: &[DmaArea]) -> Result<(), NicError>;
 
     /// Off the path: masks interrupts, disables the queues, bus master off, and reads back, so that
-    /// nothing of the NIC reaches memory any more.
+    /// nothing of the NIC reaches memory any more. A NIC that [`Self::leave`] was called for, or
+    /// that does not answer, is let go of; one that is not there is silent.
     ///
     /// # Errors
     /// The NIC may still reach memory: the caller must not reuse it.
@@ -152,6 +153,24 @@ pub trait Nic: Send + Sync {
     /// link, and is opened when it is.
     fn is_present(&self) -> bool {
         true
+    }
+
+    /// Off the path: has a NIC that was not there, or was let go of, opened if it is there now.
+    /// Nothing happens to one that is open.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn reopen(&self) -> Result<(), NicError> {
+        Ok(())
+    }
+
+    /// The NIC is taken away, or has failed on the bus: the next [`Self::quiesce`] lets go of it.
+    fn leave(&self) {}
+
+    /// Readable when somebody wants the NIC back, who waits until it is let go of; `None` where
+    /// nobody can.
+    fn request_event(&self) -> Option<&EventFd> {
+        None
     }
 
     /// How a domain reaches the registers.

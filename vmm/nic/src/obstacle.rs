@@ -150,3 +150,27 @@ pub enum Obstacle {
         address: PciAddress,
     },
 }
+
+impl Obstacle {
+    /// Returns true if nothing that happens while this process runs can remove it: waiting for the
+    /// NIC makes no sense.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::NotIgb { .. }
+            | Self::Blank { .. }
+            | Self::GroupShared { .. }
+            | Self::Unsupported { .. }
+            | Self::NoIommu { .. }
+            | Self::Memlock { .. }
+            | Self::NoInterruptRemapping { .. } => true,
+            Self::NoDevice { .. }
+            | Self::NoVfio { .. }
+            | Self::NoType1
+            | Self::OtherDriver { .. }
+            | Self::NoDriver { .. }
+            | Self::GroupNotViable { .. }
+            | Self::Permission { .. }
+            | Self::InUse { .. } => false,
+        }
+    }
+}

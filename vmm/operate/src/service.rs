@@ -29,18 +29,24 @@ pub struct Service {
 /// The state of the service in one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceState {
-    /// Name of the domain that serves, if one does.
+    /// Name of the domain that serves with a NIC that is there, if one does.
     pub serving: Option<String>,
     /// Whether another domain could take over.
     pub redundant: bool,
+    /// What is known to keep NICs from working, in one line; empty if nothing is.
+    pub trouble: String,
 }
 
 impl fmt::Display for ServiceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.serving, self.redundant) {
-            (None, _) => write!(f, "no domain serves"),
-            (Some(name), true) => write!(f, "redundant, {name} serves"),
-            (Some(name), false) => write!(f, "not redundant, {name} serves"),
+            (None, _) => write!(f, "no domain serves")?,
+            (Some(name), true) => write!(f, "redundant, {name} serves")?,
+            (Some(name), false) => write!(f, "not redundant, {name} serves")?,
+        }
+        match self.trouble.is_empty() {
+            true => Ok(()),
+            false => write!(f, "; {}", self.trouble),
         }
     }
 }
@@ -155,12 +161,17 @@ mod tests {
         let socket = Some(Service::open(&path.clone().into()).unwrap());
         let watchdog = Watchdog { every: Duration::ZERO, told: Instant::now(), samples: 0 };
         let mut service = Service { socket, watchdog: Some(watchdog), told: None, ready: false };
-        let serves = |redundant| ServiceState { serving: Some("a".into()), redundant };
+        let serves = |redundant| ServiceState {
+            serving: Some("a".into()),
+            redundant,
+            trouble: String::new(),
+        };
         service.tell_state(ServiceState::default());
         service.tell_state(serves(false));
         service.tell_state(serves(false));
         service.tell_state(serves(true));
-        service.tell_state(ServiceState::default());
+        let trouble = "nic-b: gone".to_owned();
+        service.tell_state(ServiceState { trouble, ..ServiceState::default() });
         service.tell_state(serves(false));
         service.tell_alive(7);
         service.tell_alive(7);
@@ -173,7 +184,7 @@ mod tests {
         assert_eq!(received(), "STATUS=no domain serves");
         assert_eq!(received(), "READY=1\nSTATUS=not redundant, a serves", "ready without a spare");
         assert_eq!(received(), "STATUS=redundant, a serves", "told once, and ready once");
-        assert_eq!(received(), "STATUS=no domain serves");
+        assert_eq!(received(), "STATUS=no domain serves; nic-b: gone");
         assert_eq!(received(), "STATUS=not redundant, a serves");
         assert_eq!(received(), "WATCHDOG=1", "once: the supervisor has taken no sample since");
         assert_eq!(received(), "STOPPING=1");

@@ -133,6 +133,13 @@ pub const REBUILD_POLL: Duration = Duration::from_millis(1);
 /// out that would tell: as long as that takes in the nested machine.
 pub const REBUILD_YIELD: Duration = Duration::from_millis(20);
 
+/// Pause before a NIC that is not there is looked for again: the kernel takes some tens of
+/// milliseconds to bind a driver. It doubles with each look.
+pub const NIC_RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest such pause. A look reads a few small files.
+pub const NIC_RETRY_LONGEST: Duration = Duration::from_secs(2);
+
 /// Attempts to build a domain before it is given up.
 pub const BUILD_ATTEMPTS: u32 = 6;
 

@@ -24,6 +24,9 @@ const EVENT_WAIT: Duration = Duration::from_millis(50);
 pub(super) struct RunArgs {
     /// Topology file, JSON
     topology: PathBuf,
+    /// End with status 2 if no NIC can be used at the start; by default it is waited for
+    #[arg(long)]
+    exit_if_unusable: bool,
     #[command(flatten)]
     plane: PlaneOptions,
 }
@@ -34,6 +37,7 @@ pub(super) fn system_failure(error: &SystemError) -> Failure {
         SystemError::Kvm(_)
         | SystemError::VhostUser(_)
         | SystemError::Tap(_)
+        | SystemError::NoNic(_)
         | SystemError::Dumps(_) => Failure::mistake(error),
         SystemError::Nic(nic) | SystemError::Slot(SlotError::Nic(nic)) if nic.is_usage() => {
             Failure::mistake(error)
@@ -50,6 +54,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let signals = Termination::block().map_err(|error| Failure::run(&error))?;
     let reloads = Reload::block().map_err(|error| Failure::run(&error))?;
     let mut wires = Wires::default();
+    if args.exit_if_unusable {
+        wires.require_nic();
+    }
     let system = System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
     notice!(
         "{} domains; application guests connect to {}",

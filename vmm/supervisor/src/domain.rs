@@ -131,6 +131,29 @@ impl Domain {
         self.slot.nic.acknowledge_link()
     }
 
+    /// Readable when somebody wants the NIC back, if anybody can.
+    pub(super) fn request_event(&self) -> Option<&EventFd> {
+        self.slot.nic.request_event()
+    }
+
+    /// The NIC is taken away, or has failed on the bus: it is let go of before the next life.
+    pub(super) fn give_nic_back(&self) {
+        self.slot.nic.leave();
+    }
+
+    /// Returns true if the NIC, or the wire of one in software, is there.
+    pub(super) fn nic_is_present(&self) -> bool {
+        self.slot.nic.is_present()
+    }
+
+    /// Opens the NIC if it is not open.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be used yet.
+    pub(super) fn reopen_nic(&self) -> Result<(), NicError> {
+        self.slot.nic.reopen()
+    }
+
     /// Readable when the bus reports an error of the NIC, if it can.
     pub(super) fn error_event(&self) -> Option<&EventFd> {
         self.slot.nic.error_event()

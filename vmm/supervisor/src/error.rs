@@ -9,6 +9,11 @@ use platform::memory::MemoryError;
 use switchboard::SwitchboardError;
 use switchboard::vhost_user::VhostUserError;
 
+/// None of the NICs can be used now, and waiting for one was not wanted.
+#[derive(Debug, thiserror::Error)]
+#[error("no NIC can be used: {0}")]
+pub struct NoNicError(pub(super) String);
+
 /// Why a system could not be built.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -23,6 +28,7 @@ pub enum SystemError {
     Switchboard(#[from] SwitchboardError),
     VhostUser(#[from] VhostUserError),
     Kvm(#[from] VmError),
+    NoNic(#[from] NoNicError),
     Dumps(#[from] StoreError),
     System(#[from] std::io::Error),
 }

@@ -117,6 +117,11 @@ impl EventSink {
         self.asleep.swap(asleep, Ordering::SeqCst)
     }
 
+    /// A life that may still be awaited has failed by somebody else's verdict.
+    pub(super) fn give_up_waiting(&self, id: DomainId, epoch: u32) {
+        self.note(id, |progress| progress.failed = epoch);
+    }
+
     fn note(&self, id: DomainId, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner)[id.index()]);
         self.progressed.notify_all();

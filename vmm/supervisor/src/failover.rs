@@ -253,6 +253,12 @@ impl Failover {
         true
     }
 
+    /// A domain that has failed is rebuilt now, whatever it waits for: its NIC is to be let go of.
+    pub(super) fn rebuild_now(&self, id: DomainId) {
+        // A thread whose queue is full has a failure of this domain in it, and rebuilds the domain.
+        let _ = self.jobs[id.index()].try_send(Job::Begin);
+    }
+
     /// Tells the monitor that something changed on which the state of the whole may depend.
     pub(super) fn notify(&self) {
         // If there is no room, an earlier notice has not been taken yet, and stands for this one

@@ -55,7 +55,7 @@ mod wait;
 mod wires;
 
 pub use drill::DrillError;
-pub use error::SystemError;
+pub use error::{NoNicError, SystemError};
 pub use event::{Event, FailoverReport};
 pub use examine::{Debugged, ExamineError};
 pub use failover::Failover;

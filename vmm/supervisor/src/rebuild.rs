@@ -32,12 +32,15 @@ use super::roles::RoleState;
 use super::verdict::FailoverRecord;
 use super::wait::poll;
 use microvm::domain::PrepareConfig;
-use platform::budget::{BUILD_ATTEMPTS, PAUSE_DEADLINE, READY_DEADLINE, REBUILD_BACKOFF};
+use platform::budget::{
+    BUILD_ATTEMPTS, NIC_RETRY_FIRST, NIC_RETRY_LONGEST, PAUSE_DEADLINE, READY_DEADLINE,
+    REBUILD_BACKOFF,
+};
 use platform::clock::monotonic_ns;
 
 /// How often a thread with nothing to do looks whether its domain has failed: rarely, since a
 /// failure is sent to it at once, and this is for one that was lost on its way.
-const LOOK: Duration = Duration::from_secs(1);
+const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Builds one domain, again and again.
 pub(super) struct Rebuilder {
@@ -54,6 +57,8 @@ pub(super) struct Rebuilder {
     attached_epoch: u32,
     /// The NIC may have sent a guest's frame after the guests were announced elsewhere.
     sent_late: bool,
+    /// Why the NIC is not there, and how often it was looked for, if it is not.
+    absence: Option<(String, u32)>,
     /// The queue of the domain to begin with after the first attempt.
     next: Option<JobSender>,
 }
@@ -69,6 +74,8 @@ enum BuildError {
     Quiesce(#[source] nic::NicError),
     #[error("its NIC does not come back")]
     Nic(#[source] nic::NicError),
+    #[error("its NIC is not there")]
+    Absent(#[source] nic::NicError),
     #[error("its memory cannot be prepared")]
     Prepare(#[source] platform::memory::MemoryError),
     #[error("the switchboard does not take its rings")]
@@ -94,6 +101,12 @@ enum NicUser {
     Other,
 }
 
+/// How long to wait before a NIC is looked for again that was looked for so often.
+fn nic_backoff(looked: u32) -> Duration {
+    let factor = 2u32.checked_pow(looked).unwrap_or(u32::MAX);
+    NIC_RETRY_FIRST.saturating_mul(factor).min(NIC_RETRY_LONGEST)
+}
+
 impl Rebuilder {
     /// The builder of one domain. It begins with `next` when its own first attempt is over, so the
     /// first domain of the topology is the first to serve, and has the processor to itself.
@@ -112,6 +125,7 @@ impl Rebuilder {
             due: None,
             attached_epoch: 0,
             sent_late: false,
+            absence: None,
             next,
         }
     }
@@ -121,25 +135,28 @@ impl Rebuilder {
         while !self.context.is_stopped() {
             let left = self.due.map(|due| due.saturating_duration_since(Instant::now()));
             // Jobs come before attempts: a failure is recorded before the memory is used again.
-            match jobs.next(left.unwrap_or(LOOK)) {
+            match jobs.next(left.unwrap_or(SAMPLE_PERIOD)) {
                 Ok(Job::Begin) => self.begin(),
                 Ok(Job::Failure(record)) => self.failed(record),
                 Ok(Job::Needed) => self.end_quarantine(),
                 Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) if left.is_some() => self.build(),
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Timeout) => self.sample(),
             }
         }
     }
 
+    /// The domain is built now, if it is not up.
     fn begin(&mut self) {
         self.begun = true;
-        self.due = Some(Instant::now());
+        if self.context.failover.state(self.domain.id()).0.is_down() {
+            self.due = Some(Instant::now());
+        }
     }
 
     /// Nothing is due. A domain that has failed all the same is rebuilt, whatever became of the
     /// message.
-    fn look(&mut self) {
+    fn sample(&mut self) {
         let has_failed = self.context.failover.state(self.domain.id()).0 == RoleState::Failed;
         if !self.begun || !has_failed || self.context.abandoned.load(Ordering::Acquire) {
             return;
@@ -210,6 +227,7 @@ impl Rebuilder {
         match self.attempt() {
             Ok(state) => {
                 self.attempts = 0;
+                self.absence = None;
                 let (domain, at_ns) = (self.domain.id(), monotonic_ns());
                 self.context.report(Event::Ready { domain, state, at_ns });
             }
@@ -223,6 +241,10 @@ impl Rebuilder {
 
     fn attempt_failed(&mut self, failed: &FailedAttempt) {
         self.context.failover.build_failed(self.domain.id(), failed.epoch);
+        if let BuildError::Absent(_) = failed.error {
+            self.await_nic_back(&failed.error);
+            return;
+        }
         self.attempts += 1;
         let given_up = self.attempts == BUILD_ATTEMPTS;
         self.report_failed(&failed.error, given_up);
@@ -231,6 +253,21 @@ impl Rebuilder {
             let restart = self.history.quarantine(monotonic_ns());
             self.follow(restart);
         }
+    }
+
+    /// The NIC is not there, which is no fault of the domain: it is looked for again and again, and
+    /// reported once.
+    fn await_nic_back(&mut self, error: &BuildError) {
+        let reason = platform::one_line::one_line(error);
+        let looked = match &self.absence {
+            Some((known, looked)) if *known == reason => looked + 1,
+            _ => {
+                self.report_failed(error, false);
+                0
+            }
+        };
+        self.absence = Some((reason, looked));
+        self.due = Some(Instant::now() + nic_backoff(looked));
     }
 
     fn report_failed(&self, error: &BuildError, given_up: bool) {
@@ -244,6 +281,11 @@ impl Rebuilder {
 /// One attempt.
 impl Rebuilder {
     fn attempt(&mut self) -> Result<RoleState, FailedAttempt> {
+        // Not even a new life is begun without a NIC, however often it is looked for.
+        if !self.domain.nic_is_present() && self.absence.is_some() {
+            let absent = |error| FailedAttempt { epoch: 0, error: BuildError::Absent(error) };
+            self.domain.reopen_nic().map_err(absent)?;
+        }
         let begun = self.context.failover.begin_rebuild(self.domain.id());
         let (epoch, old_life) = begun.map_err(|error| FailedAttempt {
             epoch: 0,
@@ -272,6 +314,7 @@ impl Rebuilder {
         if user == NicUser::Free {
             self.domain.quiesce().map_err(BuildError::Quiesce)?;
             self.reannounce()?;
+            self.domain.reopen_nic().map_err(BuildError::Absent)?;
         }
         drop(old_life);
         if user == NicUser::Free && self.attempts > 0 {

@@ -108,12 +108,18 @@ impl Sampling {
         outcomes
     }
 
-    /// A life whose NIC the bus reports broken has failed, whatever else is known of it.
-    pub(super) fn bus_error(&mut self, domain: &Domain) -> Option<(LifeHandle, Finding)> {
+    /// A life whose NIC the bus reports broken or gone has failed, whatever else is known of it.
+    pub(super) fn lost_nic(
+        &mut self,
+        domain: &Domain,
+        symptom: Symptom,
+    ) -> Option<(LifeHandle, Finding)> {
         let (role, life) = self.failover.role_and_life(domain.id())?;
-        duty(role)?;
+        if role.is_down() {
+            return None;
+        }
         let sample = domain.sample(&self.sampler, &life);
-        Some((life, Finding::reported(Detector::Device, Symptom::BusError, &sample)))
+        Some((life, Finding::reported(Detector::Device, symptom, &sample)))
     }
 
     /// Samples one domain. Returns when to sample it next, unless it needs no frequent samples.

@@ -17,6 +17,7 @@ use super::failover::Failover;
 use super::rules::{Health, Need};
 use super::sampling::Sampling;
 use super::verdict::Verdict;
+use crate::detect::Symptom;
 use microvm::domain::DomainId;
 use platform::budget::LINK_GRACE;
 use platform::clock::monotonic_ns;
@@ -35,10 +36,13 @@ enum Token {
     Link(usize),
     /// The bus reports an error of that NIC.
     Error(usize),
+    /// Somebody wants that NIC back.
+    Request(usize),
 }
 
-/// First of the tokens of NICs, two for each; even.
+/// First of the tokens of NICs, and how many each has.
 const FIRST_NIC: u32 = 4;
+const NIC_TOKENS: u32 = 3;
 
 impl Token {
     fn to_data(self) -> u32 {
@@ -47,8 +51,9 @@ impl Token {
             Self::Violation => 1,
             Self::Sample => 2,
             Self::Woken => 3,
-            Self::Link(index) => FIRST_NIC + 2 * index as u32,
-            Self::Error(index) => FIRST_NIC + 2 * index as u32 + 1,
+            Self::Link(index) => FIRST_NIC + NIC_TOKENS * index as u32,
+            Self::Error(index) => FIRST_NIC + NIC_TOKENS * index as u32 + 1,
+            Self::Request(index) => FIRST_NIC + NIC_TOKENS * index as u32 + 2,
         }
     }
 
@@ -58,8 +63,14 @@ impl Token {
             1 => Self::Violation,
             2 => Self::Sample,
             3 => Self::Woken,
-            n if n.is_multiple_of(2) => Self::Link((n - FIRST_NIC) as usize / 2),
-            n => Self::Error((n - FIRST_NIC) as usize / 2),
+            n => {
+                let index = ((n - FIRST_NIC) / NIC_TOKENS) as usize;
+                match (n - FIRST_NIC) % NIC_TOKENS {
+                    0 => Self::Link(index),
+                    1 => Self::Error(index),
+                    _ => Self::Request(index),
+                }
+            }
         }
     }
 }
@@ -183,20 +194,26 @@ impl Supervisor {
         }
     }
 
-    fn handle_error(&mut self, index: usize) {
+    /// A NIC has failed on the bus, or somebody takes it away: every domain that has it fails, and
+    /// lets go of it at once. Standbys come first: the active one must not hand its ring to another
+    /// that has the same NIC.
+    fn lose_nic(&mut self, index: usize, symptom: Symptom) {
         let failover = self.failover.clone();
-        let mut domain = &failover.domains[index];
-        // Of the domains that share the NIC, the active one uses it.
-        if let Some(active) = failover.active()
-            && failover.domain(active).shares_nic(domain)
-        {
-            domain = failover.domain(active);
-        }
-        if let Some(event) = domain.error_event() {
+        let lost = &failover.domains[index];
+        for event in [lost.error_event(), lost.request_event()].into_iter().flatten() {
             let _ = event.read();
         }
-        if let Some((life, finding)) = self.sampling.bus_error(domain) {
-            failover.condemn(&life, Verdict::Detected(finding));
+        lost.give_nic_back();
+        let active = failover.active();
+        let sharing = || failover.domains.iter().filter(|domain| domain.shares_nic(lost));
+        let standbys = sharing().filter(|domain| Some(domain.id()) != active);
+        let serving = sharing().filter(|domain| Some(domain.id()) == active);
+        for domain in standbys.chain(serving) {
+            if let Some((life, finding)) = self.sampling.lost_nic(domain, symptom) {
+                failover.condemn(&life, Verdict::Detected(finding));
+                self.event_sink.give_up_waiting(domain.id(), life.epoch());
+            }
+            failover.rebuild_now(domain.id());
         }
     }
 
@@ -273,7 +290,8 @@ impl MutEventSubscriber for Supervisor {
                 self.sample();
             }
             Token::Link(index) => self.handle_link(index),
-            Token::Error(index) => self.handle_error(index),
+            Token::Error(index) => self.lose_nic(index, Symptom::BusError),
+            Token::Request(index) => self.lose_nic(index, Symptom::TakenAway),
         }
     }
 
@@ -297,6 +315,9 @@ impl MutEventSubscriber for Supervisor {
             add(domain.link_event(), Token::Link(index));
             if let Some(event) = domain.error_event() {
                 add(event, Token::Error(index));
+            }
+            if let Some(event) = domain.request_event() {
+                add(event, Token::Request(index));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::error::SystemError;
+use super::error::{NoNicError, SystemError};
 use crate::topology::{NicSpec, Topology, WireSpec};
 use nic::emulated::EmulatedNic;
 use nic::vfio::VfioNic;
@@ -15,9 +15,17 @@ use nic::{Nic, NicError};
 pub struct Wires {
     switches: HashMap<String, Arc<EthernetSwitch>>,
     ports: HashMap<String, Arc<Port>>,
+    /// A system without a NIC that can be used is an error.
+    nic_required: bool,
 }
 
 impl Wires {
+    /// From now on a system without a single NIC that can be used is not built. Without this, it
+    /// waits for one.
+    pub fn require_nic(&mut self) {
+        self.nic_required = true;
+    }
+
     /// The switch of this name, made at first use.
     pub fn switch(&mut self, name: &str) -> Arc<EthernetSwitch> {
         self.switches.entry(name.to_owned()).or_insert_with(EthernetSwitch::new).clone()
@@ -29,10 +37,10 @@ impl Wires {
     }
 
     /// Opens the NIC of each domain, in the topology's order. Domains that name the same NIC share
-    /// it.
+    /// it. One that is not there is waited for.
     ///
     /// # Errors
-    /// A NIC or its wire is not available.
+    /// A NIC or its wire can never be used as it is named, or none is there and one is required.
     pub(super) fn open_nics(
         &mut self,
         topology: &Topology,
@@ -47,7 +55,28 @@ impl Wires {
             };
             nics.push(nic);
         }
+        self.report_absent(&nics)?;
         Ok(nics)
+    }
+
+    /// Says which NICs are waited for.
+    fn report_absent(&self, nics: &[Arc<dyn Nic>]) -> Result<(), SystemError> {
+        let absent: Vec<String> = nics
+            .iter()
+            .filter(|nic| !nic.is_present())
+            .map(|nic| format!("{}: {}", nic.name(), nic.trouble().unwrap_or_default()))
+            .collect();
+        let none_is_there = absent.len() == nics.len();
+        if none_is_there && self.nic_required {
+            return Err(NoNicError(absent.join("; ")).into());
+        }
+        for reason in &absent {
+            tracing::warn!("waiting for a NIC that cannot be used yet: {reason}");
+        }
+        if none_is_there {
+            tracing::warn!("no domain serves before one of these NICs can be used");
+        }
+        Ok(())
     }
 
     fn open_nic(&mut self, spec: &NicSpec, mac: [u8; 6]) -> Result<Arc<dyn Nic>, SystemError> {
@@ -56,7 +85,7 @@ impl Wires {
                 let wire = self.plug(&emulated.name, &emulated.wire)?;
                 Ok(EmulatedNic::new(&emulated.name, mac, wire)?)
             }
-            NicSpec::Vfio(address) => Ok(VfioNic::open(*address).map_err(NicError::from)?),
+            NicSpec::Vfio(address) => Ok(VfioNic::open_or_await(*address).map_err(NicError::from)?),
         }
     }
 

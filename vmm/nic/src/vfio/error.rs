@@ -86,6 +86,21 @@ pub enum VfioError {
 }
 
 impl VfioError {
+    /// Returns true if no change of the machine mends it while this process runs, so that waiting
+    /// makes no sense.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Obstacle(obstacle) => obstacle.is_final(),
+            Self::Bar { .. } | Self::Overlap { .. } | Self::Area { .. } => true,
+            Self::Refused { .. }
+            | Self::System { .. }
+            | Self::BusMaster { .. }
+            | Self::QueuesRun { .. }
+            | Self::Pending { .. }
+            | Self::Gone { .. } => false,
+        }
+    }
+
     /// Sorts what the crate reports: a mistake with a mend, or a refusal.
     pub(super) fn refused(address: PciAddress, group: Option<u32>, cause: Cause) -> Self {
         let group = group.unwrap_or_default();

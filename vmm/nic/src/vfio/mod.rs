@@ -4,6 +4,10 @@
 //! domains share one NIC, both call it, and the container holds the areas of both; isolation
 //! between those two then rests on only one of them running.
 //!
+//! The device may be absent at the start and go at any time (unbound, pulled out, failed on the bus):
+//! it is let go of when its domain is out of the guest, and opened again, by address, when it is
+//! back. What others hold of the NIC stays as it is: eventfds, addresses of registers.
+//!
 //! ```text
 //! /dev/vfio/vfio   container: DMA mappings     raw ioctls, for read-only mappings
 //! /dev/vfio/GROUP  group
@@ -20,9 +24,10 @@ mod quiesce;
 mod totals;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vfio_bindings::bindings::vfio::VFIO_PCI_ERR_IRQ_INDEX;
+use vfio_bindings::bindings::vfio::{VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX};
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -41,25 +46,43 @@ use crate::registers::{
     guest_entries, icr, rctl, receive_address, status, tctl,
 };
 use crate::totals::NicCounters;
+use platform::one_line::one_line;
 
 pub use error::VfioError;
 
-/// A NIC behind VFIO.
+/// A NIC behind VFIO. It stays where its device goes: without one its registers read as all ones and
+/// it reaches no memory.
 pub struct VfioNic {
+    address: PciAddress,
     name: String,
-    model: Model,
-    // The order matters when a NIC is dropped: the kernel lets a group go only after every
-    // descriptor and mapping of its device, and unmaps DMA when the container goes.
-    config: ConfigSpace,
     bar: Bar,
-    pristine: Pristine,
     domain_pages: Vec<BarPages>,
-    device: VfioDevice,
-    mappings: DmaMappings,
     totals: RegisterTotals,
+    device: Mutex<Option<OpenDevice>>,
+    present: AtomicBool,
+    /// The bus wants the device back, or reports an error of it: it is let go of when its domain is
+    /// out of the guest.
+    leaves: AtomicBool,
+    /// Why there is no device, in one line.
+    absence: Mutex<Option<String>>,
+    /// What the device may reach, in the order of the calls.
+    areas: Mutex<Vec<DmaArea>>,
     queue_event: EventFd,
     link_event: EventFd,
     error_event: EventFd,
+    request_event: EventFd,
+}
+
+/// What is open of a device.
+struct OpenDevice {
+    model: Model,
+    // The order matters when a device is let go of: the kernel lets a group go only after every
+    // descriptor and mapping of its device, and unmaps DMA when the container goes.
+    config: ConfigSpace,
+    device: VfioDevice,
+    mappings: DmaMappings,
+    /// What a reset left in registers that no driver writes.
+    pristine: Pristine,
 }
 
 impl VfioNic {
@@ -69,7 +92,74 @@ impl VfioNic {
     /// # Errors
     /// What is missing, or which step the kernel refused; see [`VfioError`].
     pub fn open(address: PciAddress) -> Result<Arc<Self>, VfioError> {
-        let host = Host::default();
+        let nic = Self::without_device(address)?;
+        nic.open_device()?;
+        Ok(Arc::new(nic))
+    }
+
+    /// Does the same, except that a NIC that cannot be opened now is one without a device:
+    /// [`Nic::reopen`] tries it again.
+    ///
+    /// # Errors
+    /// No NIC that the driver can drive will ever be opened there.
+    pub fn open_or_await(address: PciAddress) -> Result<Arc<Self>, VfioError> {
+        let nic = Self::without_device(address)?;
+        match nic.open_device() {
+            Err(error) if error.is_final() => Err(error),
+            Ok(()) | Err(_) => Ok(Arc::new(nic)),
+        }
+    }
+
+    fn without_device(address: PciAddress) -> Result<Self, VfioError> {
+        let name = address.to_string();
+        let event = |what| {
+            EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(|source| VfioError::System {
+                name: address.to_string(),
+                what,
+                source,
+            })
+        };
+        let bar = Bar::empty(&name)?;
+        Ok(Self {
+            address,
+            domain_pages: bar.domain_pages(),
+            bar,
+            totals: RegisterTotals::new(),
+            device: Mutex::new(None),
+            present: AtomicBool::new(false),
+            leaves: AtomicBool::new(false),
+            absence: Mutex::new(None),
+            areas: Mutex::new(Vec::new()),
+            queue_event: event("create the event of its queues")?,
+            link_event: event("create the event of its link")?,
+            error_event: event("create the event of its errors")?,
+            request_event: event("create the event of requests")?,
+            name,
+        })
+    }
+
+    fn device(&self) -> MutexGuard<'_, Option<OpenDevice>> {
+        // Each change is one assignment.
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the device if it is not open.
+    fn open_device(&self) -> Result<(), VfioError> {
+        let mut device = self.device();
+        if device.is_some() {
+            return Ok(());
+        }
+        let opened = self.open_now();
+        *self.absence.lock().unwrap_or_else(PoisonError::into_inner) =
+            opened.as_ref().err().map(|error| one_line(error));
+        *device = Some(opened?);
+        self.leaves.store(false, Ordering::Release);
+        self.present.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn open_now(&self) -> Result<OpenDevice, VfioError> {
+        let (host, address) = (Host::default(), self.address);
         let model = host.model(address)?;
         // Another NIC in the group is in the way only if it was opened before.
         let is_in_the_way = |obstacle: &Obstacle| match obstacle {
@@ -79,61 +169,71 @@ impl VfioNic {
         if let Some(obstacle) = host.info(address)?.missing.into_iter().find(is_in_the_way) {
             return Err(obstacle.into());
         }
-        Self::open_ready(&host, address, model)
-    }
-
-    fn open_ready(host: &Host, address: PciAddress, model: Model) -> Result<Arc<Self>, VfioError> {
         let refused = |source| VfioError::refused(address, host.group(address), source);
         let container = Arc::new(VfioContainer::new(None).map_err(refused)?);
         let sysfs = format!("/sys/bus/pci/devices/{address}");
         let ops: Arc<dyn VfioOps> = container.clone();
+        // Made before the device, so that it goes after the device if a later step fails.
+        let mappings = DmaMappings::new(&self.name, container, host.memlock_limit_kib());
         let device = VfioDevice::new(Path::new(&sysfs), ops, false).map_err(refused)?;
-        let name = address.to_string();
-        let event = |what| {
-            EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(|source| VfioError::System {
-                name: address.to_string(),
-                what,
-                source,
-            })
-        };
-        let bar = Bar::map(&name, &device)?;
-        let nic = Self {
-            config: ConfigSpace::new(&name, &device)?,
-            domain_pages: bar.domain_pages(),
-            pristine: Pristine::of(&bar),
-            bar,
-            mappings: DmaMappings::new(&name, container, host.memlock_limit_kib()),
-            totals: RegisterTotals::new(),
-            queue_event: event("create the event of its queues")?,
-            link_event: event("create the event of its link")?,
-            error_event: event("create the event of its errors")?,
-            name,
-            model,
-            device,
-        };
-        nic.mask_interrupts();
-        nic.route_interrupts(refused)?;
-        Ok(Arc::new(nic))
+        let config = ConfigSpace::new(&self.name, &device)?;
+        for area in self.areas().iter() {
+            mappings.add(area)?;
+        }
+        self.forget_events();
+        self.bar.attach(&self.name, &device)?;
+        self.mask_interrupts();
+        if let Err(error) = self.route_interrupts(&device, refused) {
+            self.bar.detach(&self.name)?;
+            return Err(error);
+        }
+        let pristine = Pristine::of(&self.bar);
+        Ok(OpenDevice { model, config, device, mappings, pristine })
     }
 
-    /// Both vectors at once, for the whole life: kernels before 6.5 cannot add one later.
-    fn route_interrupts(
-        &self,
-        refused: impl Fn(vfio_ioctls::VfioError) -> VfioError,
-    ) -> Result<(), VfioError> {
-        let vectors = vec![&self.queue_event, &self.link_event];
-        self.device.enable_msix(vectors).map_err(&refused)?;
-        if self.device.get_irq_info(VFIO_PCI_ERR_IRQ_INDEX).is_some_and(|irq| irq.count > 0) {
-            self.device
-                .enable_irq(VFIO_PCI_ERR_IRQ_INDEX, vec![&self.error_event])
-                .map_err(refused)?;
+    /// Lets go of the device, if one is open: from here on it is no business of this process.
+    fn close_device(&self) -> Result<(), VfioError> {
+        let mut device = self.device();
+        if device.is_none() {
+            return Ok(());
         }
+        self.present.store(false, Ordering::Release);
+        self.bar.detach(&self.name)?;
+        *device = None;
+        *self.absence.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(format!("{}: it was taken away, or failed on the bus", self.name));
         Ok(())
     }
 
-    /// What it is.
-    pub fn model(&self) -> Model {
-        self.model
+    fn areas(&self) -> MutexGuard<'_, Vec<DmaArea>> {
+        self.areas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the events say is of the device that was here before.
+    fn forget_events(&self) {
+        for event in [&self.link_event, &self.error_event, &self.request_event] {
+            let _ = event.read();
+        }
+    }
+
+    /// Both vectors at once, for as long as the device is open: kernels before 6.5 cannot add one
+    /// later.
+    fn route_interrupts(
+        &self,
+        device: &VfioDevice,
+        refused: impl Fn(vfio_ioctls::VfioError) -> VfioError,
+    ) -> Result<(), VfioError> {
+        device.enable_msix(vec![&self.queue_event, &self.link_event]).map_err(&refused)?;
+        let others = [
+            (VFIO_PCI_ERR_IRQ_INDEX, &self.error_event),
+            (VFIO_PCI_REQ_IRQ_INDEX, &self.request_event),
+        ];
+        for (index, event) in others {
+            if device.get_irq_info(index).is_some_and(|irq| irq.count > 0) {
+                device.enable_irq(index, vec![event]).map_err(&refused)?;
+            }
+        }
+        Ok(())
     }
 
     /// All its registers, for tests and tools that drive a NIC without a domain.
@@ -147,7 +247,7 @@ impl VfioNic {
     /// # Errors
     /// The configuration space cannot be read.
     pub fn is_bus_master(&self) -> Result<bool, VfioError> {
-        self.config.is_bus_master()
+        self.device().as_ref().map_or(Ok(false), |device| device.config.is_bus_master())
     }
 }
 
@@ -182,7 +282,7 @@ impl Nic for VfioNic {
 
     fn link_up(&self) -> bool {
         let value = self.bar.read(STATUS);
-        // All ones: it does not answer any more.
+        // All ones: there is no device, or it does not answer any more.
         value != ALL_ONES && value & status::LU != 0
     }
 
@@ -228,19 +328,55 @@ impl Nic for VfioNic {
     }
 
     fn map_dma(&self, areas: &[DmaArea]) -> Result<(), NicError> {
-        areas.iter().try_for_each(|area| self.mappings.add(area)).map_err(NicError::from)
+        let device = self.device();
+        for area in areas {
+            if let Some(device) = &*device {
+                device.mappings.add(area)?;
+            }
+            self.areas().push(area.clone());
+        }
+        Ok(())
     }
 
     fn quiesce(&self) -> Result<(), NicError> {
-        self.silence().map_err(NicError::from)
+        let silenced = self.with_device(OpenDevice::silence);
+        // A device that is not there reaches nothing, nor does one that is let go of: its mappings
+        // go, and the kernel takes it from the bus and resets it.
+        match silenced {
+            None => Ok(()),
+            Some(Ok(())) if !self.leaves.load(Ordering::Acquire) => Ok(()),
+            Some(Ok(()) | Err(VfioError::Gone { .. })) => Ok(self.close_device()?),
+            Some(Err(_)) if self.leaves.load(Ordering::Acquire) => Ok(self.close_device()?),
+            Some(Err(error)) => Err(error.into()),
+        }
     }
 
     fn enable_bus_master(&self) -> Result<(), NicError> {
-        self.let_master().map_err(NicError::from)
+        Ok(self.with_present_device(OpenDevice::let_master)?)
     }
 
     fn reset(&self) -> Result<(), NicError> {
-        self.reset_function().map_err(NicError::from)
+        Ok(self.with_present_device(OpenDevice::reset_function)?)
+    }
+
+    fn reopen(&self) -> Result<(), NicError> {
+        Ok(self.open_device()?)
+    }
+
+    fn leave(&self) {
+        self.leaves.store(true, Ordering::Release);
+    }
+
+    fn is_present(&self) -> bool {
+        self.present.load(Ordering::Acquire)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.absence.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn request_event(&self) -> Option<&EventFd> {
+        Some(&self.request_event)
     }
 
     fn bar(&self) -> BarAccess<'_> {

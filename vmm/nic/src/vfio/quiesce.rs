@@ -11,8 +11,8 @@ use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE};
 use vmm_sys_util::ioctl::ioctl;
 use vmm_sys_util::ioctl_io_nr;
 
-use super::VfioNic;
 use super::error::VfioError;
+use super::{OpenDevice, VfioNic};
 use crate::interface::{BarRegisters, Nic};
 use crate::registers::{ALL_ONES, EIMC, QUEUE_BLOCK_BYTES, RXDCTL, STATUS, TXDCTL, queue};
 use platform::budget::{NIC_DRAIN_DEADLINE, NIC_DRAIN_POLL, RESET_DEADLINE};
@@ -24,63 +24,82 @@ impl VfioNic {
         self.bar.write(EIMC, u32::MAX);
     }
 
-    pub(super) fn silence(&self) -> Result<(), VfioError> {
-        self.shut_units();
-        self.mask_interrupts();
+    /// Does something with the device, if one is open.
+    pub(super) fn with_device<T>(&self, act: impl FnOnce(&OpenDevice, &Self) -> T) -> Option<T> {
+        self.device().as_ref().map(|device| act(device, self))
+    }
+
+    /// Does something with the device.
+    ///
+    /// # Errors
+    /// None is open, or `act` fails.
+    pub(super) fn with_present_device(
+        &self,
+        act: impl FnOnce(&OpenDevice, &Self) -> Result<(), VfioError>,
+    ) -> Result<(), VfioError> {
+        let gone = || VfioError::Gone { name: self.name.clone() };
+        self.with_device(act).unwrap_or_else(|| Err(gone()))
+    }
+}
+
+impl OpenDevice {
+    pub(super) fn silence(&self, nic: &VfioNic) -> Result<(), VfioError> {
+        nic.shut_units();
+        nic.mask_interrupts();
         // A queue that hangs (link down, PAUSE) is no reason to stop here: without bus master it
         // reaches nothing, and `let_master` looks again.
-        let _ = self.stop_queues();
+        let _ = self.stop_queues(nic);
         self.config.set_bus_master(false)?;
-        let name = || self.name.clone();
+        let name = || nic.name.clone();
         if !within(NIC_DRAIN_DEADLINE, || Ok(!self.config.is_pending()?))? {
             return Err(VfioError::Pending { name: name() });
         }
-        match self.bar.read(STATUS) {
+        match nic.bar.read(STATUS) {
             ALL_ONES => Err(VfioError::Gone { name: name() }),
             _ => Ok(()),
         }
     }
 
     /// Bus master on, but never over queues that still run on rings of a failed driver.
-    pub(super) fn let_master(&self) -> Result<(), VfioError> {
-        self.stop_queues()?;
-        self.pristine.restore(&self.bar, &self.name);
+    pub(super) fn let_master(&self, nic: &VfioNic) -> Result<(), VfioError> {
+        self.stop_queues(nic)?;
+        self.pristine.restore(&nic.bar, &nic.name);
         self.config.set_bus_master(true)
     }
 
     /// Disables every queue of the model, those too that no driver of ours uses: a driver gone
     /// wrong may have enabled any.
-    fn stop_queues(&self) -> Result<(), VfioError> {
+    fn stop_queues(&self, nic: &VfioNic) -> Result<(), VfioError> {
         let controls: Vec<u32> = (0..self.model.queues)
             .flat_map(|number| [RXDCTL, TXDCTL].map(|first| first + number * QUEUE_BLOCK_BYTES))
             .collect();
         for control in &controls {
-            self.bar.write(*control, 0);
+            nic.bar.write(*control, 0);
         }
-        let stopped = |control: &u32| self.bar.read(*control) & queue::ENABLE == 0;
+        let stopped = |control: &u32| nic.bar.read(*control) & queue::ENABLE == 0;
         if within(NIC_DRAIN_DEADLINE, || Ok(controls.iter().all(stopped)))? {
             Ok(())
         } else {
-            Err(VfioError::QueuesRun { name: self.name.clone() })
+            Err(VfioError::QueuesRun { name: nic.name.clone() })
         }
     }
 
     /// The kernel's reset of the function: mappings of the BAR block meanwhile, MSI-X and the
     /// configuration come back as they were, all other registers are lost, the link goes down.
-    pub(super) fn reset_function(&self) -> Result<(), VfioError> {
+    pub(super) fn reset_function(&self, nic: &VfioNic) -> Result<(), VfioError> {
         self.config.set_bus_master(false)?;
         // SAFETY: an ioctl without argument on the device's own descriptor.
         if unsafe { ioctl(&self.device, VFIO_DEVICE_RESET()) } != 0 {
             return Err(VfioError::System {
-                name: self.name.clone(),
+                name: nic.name.clone(),
                 what: "reset it",
                 source: std::io::Error::last_os_error(),
             });
         }
-        if !within(RESET_DEADLINE, || Ok(self.bar.read(STATUS) != ALL_ONES))? {
-            return Err(VfioError::Gone { name: self.name.clone() });
+        if !within(RESET_DEADLINE, || Ok(nic.bar.read(STATUS) != ALL_ONES))? {
+            return Err(VfioError::Gone { name: nic.name.clone() });
         }
-        self.mask_interrupts();
+        nic.mask_interrupts();
         Ok(())
     }
 }

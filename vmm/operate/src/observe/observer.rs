@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::recorder::{DomainSample, Recorder};
 use super::sampler::Sampler;
-use super::snapshot::{SCHEMA, Snapshot};
+use super::snapshot::{DomainView, SCHEMA, Snapshot};
 use super::view::SystemView;
 use super::wall_clock;
 use crate::service::ServiceState;
@@ -39,8 +39,12 @@ impl Observer {
     /// The state of the service in one line.
     pub(crate) fn service_state(&self) -> ServiceState {
         let DomainSample { domains, redundant } = self.recorder.sample();
-        let serving = domains.into_iter().find(|domain| domain.role == RoleState::Active);
-        ServiceState { serving: serving.map(|domain| domain.name), redundant }
+        let serves = |domain: &&DomainView| domain.role == RoleState::Active && domain.nic.present;
+        let serving = domains.iter().find(serves).map(|domain| domain.name.clone());
+        let trouble = domains.iter().filter_map(|domain| {
+            domain.nic.trouble.as_ref().map(|trouble| format!("{}: {trouble}", domain.nic.name))
+        });
+        ServiceState { serving, redundant, trouble: trouble.collect::<Vec<_>>().join("; ") }
     }
 
     /// Takes a sample for the rates.

@@ -118,6 +118,8 @@ pub struct NicView {
     /// not wanted; `vanished` are those that it received and a failed driver never passed on.
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+    /// Whether it, or the TAP of one in software, is there.
+    pub present: bool,
     /// What is known to keep it or its link from working, if anything is.
     pub trouble: Option<String>,
 }

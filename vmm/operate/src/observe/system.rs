@@ -56,6 +56,7 @@ impl SystemWatch {
                 name: slot.nic.name().to_owned(),
                 link_up: link_up(view.link),
                 counters: BTreeMap::new(),
+                present: slot.nic.is_present(),
                 trouble: slot.nic.trouble(),
             },
             heartbeat: status.heartbeat.load(Ordering::Relaxed),

@@ -121,6 +121,7 @@ pub(crate) fn domain(name: &str, role: RoleState, link_up: bool) -> DomainView {
             name: format!("nic-{name}"),
             link_up: Some(link_up),
             counters: BTreeMap::new(),
+            present: true,
             trouble: None,
         },
         heartbeat: monotonic_ns() / 1_000_000,

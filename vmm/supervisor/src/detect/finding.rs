@@ -74,6 +74,8 @@ pub enum Symptom {
     InterruptMasked,
     /// The bus reported an error of the NIC.
     BusError,
+    /// Somebody takes the NIC away: unbinds its driver, or pulls it out.
+    TakenAway,
     /// The NIC answers all ones.
     AllOnes,
     /// A register is not as it was set up.
@@ -98,6 +100,7 @@ impl fmt::Display for Symptom {
             Self::ReceiveStarved => write!(f, "the NIC is not given the buffers there are"),
             Self::InterruptMasked => write!(f, "parked with the NIC's interrupt masked"),
             Self::BusError => write!(f, "the bus reports an error of the NIC"),
+            Self::TakenAway => write!(f, "the NIC is taken away"),
             Self::AllOnes => write!(f, "the NIC answers all ones"),
             Self::Register(m) => write!(
                 f,

@@ -98,7 +98,10 @@ impl Tap {
         match opened {
             Ok(state) => tap.learn(state),
             Err(error) if error.is_final() => return Err(error),
-            Err(error) => tap.lose(&error),
+            // Whoever opens it says so.
+            Err(error) => {
+                tap.forget(&error);
+            }
         }
         Ok(Arc::new(tap))
     }
@@ -157,12 +160,16 @@ impl Tap {
 
     /// The TAP is gone, or cannot be attached to.
     fn lose(&self, why: &TapError) {
+        if self.forget(why) {
+            tracing::warn!(tap = self.name, reason = one_line(why), "no TAP; waiting for it");
+        }
+    }
+
+    /// Lets go of the TAP. Returns true if that, or the reason, is new.
+    fn forget(&self, why: &TapError) -> bool {
         self.link_up.store(false, Ordering::Release);
         self.device.detach();
-        let reason = one_line(why);
-        if self.state().lose(reason.clone(), Instant::now()) {
-            tracing::warn!(tap = self.name, %reason, "no TAP; waiting for it");
-        }
+        self.state().lose(one_line(why), Instant::now())
     }
 
     /// Attaches to the TAP that has the name now, if it can be.
