@@ -23,7 +23,9 @@ pub(crate) struct Pristine(Vec<(u32, u32)>);
 impl Pristine {
     /// Of a NIC that was just reset.
     pub(crate) fn of(bar: &impl BarRegisters) -> Self {
-        Self(registers().map(|register| (register, bar.read(register))).collect())
+        let values = registers().map(|register| (register, bar.read(register)));
+        // All ones is what a NIC answers that is gone: nothing to put back.
+        Self(values.filter(|(_, value)| *value != ALL_ONES).collect())
     }
 
     /// Puts back what has changed. Off the path, while the units are off.

@@ -1,6 +1,6 @@
-//! DMA coalescing (i210 datasheet §5.8): received packets wait on the chip until its watchdog barks.
-//! Here they wait on the wire. The other way to leave that state, by the amount that waits, is not
-//! modelled, and transmission ends it on the real part and not here.
+//! DMA coalescing (i210 datasheet §5.8): received packets wait on the chip until its watchdog timer
+//! expires. Here they wait on the wire. The other ways to leave that state are not modelled: the
+//! amount that waits, and transmission.
 
 /// Since when packets wait.
 #[derive(Debug, Default)]

@@ -18,8 +18,9 @@
 //! ([`settings`]), and survive what they survive on the real part.
 //!
 //! Not modelled: queues 1 to 3, VLAN filters and tags, RSS, SCTP checksums, flow control, wake-up,
-//! time stamps, launch times, a PHY that negotiates less than 1 Gb/s; packets that find no descriptor are lost at once, without a buffer on the
-//! chip; a negotiation takes half a second, a cable that is plugged in no time.
+//! time stamps, launch times, a PHY that negotiates less than 1 Gb/s, what only the 82576 has (VMDq,
+//! RTTDCS); packets that find no descriptor are lost at once, without a buffer on the chip; a
+//! negotiation takes half a second, a cable that is plugged in no time.
 
 mod arrivals;
 mod bar;

@@ -6,13 +6,13 @@
 //! | TXPBS, DTXMXPKTSZ | a packet is fetched when one of the greatest length fits: otherwise none is | §8.3, §8.12.9 |
 //! | RXPBS | a packet that does not fit is missed | §7.1.3.2, §8.3 |
 //! | both together | beyond 60 KiB they overlap: here nothing passes either way | §8.3 |
-//! | DMACR | received packets wait on the chip until the watchdog barks | §5.8, §8.25.1 |
+//! | DMACR | received packets wait on the chip until the watchdog timer expires | §5.8, §8.25.1 |
 //! | TQAVCTRL, TQAVCC0 | a queue that lives on credits and gains none sends nothing | §7.2.7 |
 //! | PHPM | the PHY leaves the link | §3.7.8.5 |
 //! | MRQC, ETQF | packets go to a queue that is off, and are lost | §7.1.2, §8.10, §8.11 |
 //!
 //! CTRL.RST restores some of them, a function-level reset all (§4.3). Where the datasheet leaves open
-//! what happens (buffers that overlap), the model is unkind.
+//! what happens (buffers that overlap), the model assumes the worst.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

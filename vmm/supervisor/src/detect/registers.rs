@@ -1,7 +1,7 @@
 //! Registers of a NIC against what its driver has set up.
 //!
 //! A read of a real NIC takes a microsecond or two of the supervisor, and waits for a NIC that is ill,
-//! so a look does not read them all. Each look of a domain that serves reads
+//! so a sample does not read them all. Each sample of a domain that serves reads
 //!
 //! ```text
 //!    6  status, interrupt mask, both heads, both tails     (`sampler`)
@@ -9,8 +9,8 @@
 //!    2  of all the others, in turn                         [`IN_TURN`] and two for each further guest
 //! ```
 //! That is 15 whatever the number of guests; with one guest every register has been read after seven
-//! looks, with eight after fourteen. One that is found wrong is read by the next look again, because
-//! it takes two to condemn. Of a standby all are read, every 100 ms: 20, without the filters.
+//! samples, with eight after fourteen. One that is found wrong is read by the next sample again,
+//! because a verdict takes two. Of a standby all are read, every 100 ms: 20, without the filters.
 //!
 //! Never among them: what a read changes (statistics, ICR, EICR, SWSM), and the PHY behind MDIC.
 
@@ -25,8 +25,8 @@ use super::sample::Mismatch;
 use nic::Nic;
 use nic::registers::{self as reg, ctrl, dmacr, mrqc, queue};
 
-/// Registers that take turns, read by one look.
-const EACH_LOOK: usize = 2;
+/// Registers that take turns, read by one sample.
+const EACH_SAMPLE: usize = 2;
 /// Registers that take turns, without the further guests' addresses.
 const IN_TURN: usize = 13;
 const DESCRIPTOR_BYTES: usize = 16;
@@ -53,36 +53,36 @@ impl RegisterCheck {
         units(attached::RCTL | attached::RCTL_FILTERS, attached::RCTL_BITS)
             .into_iter()
             .chain([self.address(0), self.address(1)])
-            .find_map(|check| look(nic, check))
+            .find_map(|check| compare(nic, check))
             .or_else(|| self.take_turns(nic, dma_iova))
     }
 
-    /// The same of a NIC that stands by. Its filters are open at times, and are not looked at.
+    /// The same of a NIC that stands by. Its filters are open at times, and are not compared.
     pub(super) fn standby(&self, nic: &dyn Nic, dma_iova: u64) -> Option<Mismatch> {
         let vectors = (reg::EIMS, reg::VECTOR_OTHER, reg::VECTOR_OTHER);
         units(attached::RCTL, attached::RCTL_BITS & !attached::RCTL_FILTERS)
             .into_iter()
             .chain(in_turn(dma_iova))
             .chain([vectors])
-            .find_map(|check| look(nic, check))
+            .find_map(|check| compare(nic, check))
     }
 
     fn take_turns(&self, nic: &dyn Nic, dma_iova: u64) -> Option<Mismatch> {
         let others = in_turn(dma_iova);
         let all = IN_TURN + 2 * (self.macs.len() - 1);
         let first = self.next.load(Ordering::Relaxed) % all;
-        for place in (first..first + EACH_LOOK).map(|place| place % all) {
+        for place in (first..first + EACH_SAMPLE).map(|place| place % all) {
             let check = match place {
                 0..IN_TURN => others[place],
                 _ => self.address(2 + place - IN_TURN),
             };
-            if let Some(mismatch) = look(nic, check) {
-                // The next look begins here.
+            if let Some(mismatch) = compare(nic, check) {
+                // The next sample begins here.
                 self.next.store(place, Ordering::Relaxed);
                 return Some(mismatch);
             }
         }
-        self.next.store((first + EACH_LOOK) % all, Ordering::Relaxed);
+        self.next.store((first + EACH_SAMPLE) % all, Ordering::Relaxed);
         None
     }
 
@@ -134,7 +134,7 @@ fn in_turn(dma_iova: u64) -> [Check; IN_TURN] {
     ]
 }
 
-fn look(nic: &dyn Nic, (register, bits, expected): Check) -> Option<Mismatch> {
+fn compare(nic: &dyn Nic, (register, bits, expected): Check) -> Option<Mismatch> {
     let found = nic.peek(register) & bits;
     (found != expected).then_some(Mismatch { register, expected, found })
 }

@@ -60,8 +60,8 @@ impl Sampler {
     }
 
     /// Samples a domain that stands by: its rings are empty, and its filters are shut on purpose. If
-    /// its driver has the NIC, all of its registers are looked at: a host that slept, or whoever reset
-    /// it behind our back, leaves one that looks alive and takes no frame.
+    /// its driver has the NIC, all of its registers are compared: a host that slept, or a reset
+    /// behind our back, leaves a NIC that looks alive and takes no frame.
     pub fn sample_standby(&self, slot: &DomainSlot, life: &Life) -> Sample {
         let vcpu = life.state();
         let (heartbeat, waits) = beats(slot, life);

@@ -97,7 +97,7 @@ fn received_packets_wait_where_dma_is_coalesced() {
     std::thread::sleep(Duration::from_millis(50));
     bench.settle();
     assert!(!bench.is_done(RX_RING, 0));
-    assert_eq!(bench.received(0).0, 100, "when the watchdog barks");
+    assert_eq!(bench.received(0).0, 100, "when the watchdog timer expires");
     bench.peer.send(&frame(MAC, PEER, 101));
     bench.settle();
     assert!(!bench.is_done(RX_RING, 1));

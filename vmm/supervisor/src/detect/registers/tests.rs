@@ -8,8 +8,8 @@ use nic::wire::EthernetSwitch;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 8];
 const DMA_IOVA: u64 = 0x1_2000_0000;
-/// Looks after which every register of two guests has been read.
-const ALL_LOOKS: usize = (IN_TURN + 2).div_ceil(EACH_LOOK);
+/// Samples after which every register of two guests has been read.
+const ALL_SAMPLES: usize = (IN_TURN + 2).div_ceil(EACH_SAMPLE);
 
 /// A NIC as a driver leaves it that serves two guests.
 fn attached_nic() -> (RegisterCheck, Arc<EmulatedNic>) {
@@ -38,9 +38,9 @@ fn attached_nic() -> (RegisterCheck, Arc<EmulatedNic>) {
     (RegisterCheck::new(vec![MAC, OTHER]), nic)
 }
 
-/// What looks at a NIC that serves find, until every register has been read.
+/// What samples of a NIC that serves find, until every register has been read.
 fn found(check: &RegisterCheck, nic: &EmulatedNic) -> Option<u32> {
-    (0..ALL_LOOKS).find_map(|_| check.serving(nic, DMA_IOVA)).map(|mismatch| mismatch.register)
+    (0..ALL_SAMPLES).find_map(|_| check.serving(nic, DMA_IOVA)).map(|mismatch| mismatch.register)
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_nic_as_its_driver_left_it_is_right() {
 }
 
 #[test]
-fn what_no_frame_passes_without_is_found_at_the_first_look() {
+fn what_no_frame_passes_without_is_found_by_the_first_sample() {
     let flips = [
         (reg::CTRL, ctrl::FRCSPD),
         (reg::CTRL, ctrl::SLU),
@@ -76,7 +76,7 @@ fn what_no_frame_passes_without_is_found_at_the_first_look() {
 }
 
 #[test]
-fn every_other_register_is_found_in_its_turn_and_again_by_the_next_look() {
+fn every_other_register_is_found_in_its_turn_and_again_by_the_next_sample() {
     let second = [reg::RAL0 + 16, reg::RAH0 + 16];
     let queues =
         [reg::RDBAL, reg::RDBAH, reg::RDLEN, reg::SRRCTL, reg::TDBAL, reg::TDBAH, reg::TDLEN];
@@ -87,7 +87,7 @@ fn every_other_register_is_found_in_its_turn_and_again_by_the_next_look() {
         nic.poke(register, !nic.peek(register));
         assert_eq!(found(&check, &nic), Some(register));
         let again = check.serving(&*nic, DMA_IOVA).map(|mismatch| mismatch.register);
-        assert_eq!(again, Some(register), "two looks make a verdict");
+        assert_eq!(again, Some(register), "two samples make a verdict");
         nic.poke(register, !nic.peek(register));
         assert_eq!(found(&check, &nic), None, "it was mended");
     }
