@@ -66,7 +66,7 @@ pub use reports::{
 pub use roles::{IllegalTransition, RoleEvent, RoleState};
 pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, SystemState};
 pub use switch::SwitchError;
-pub use system::System;
+pub use system::{Pulse, System};
 pub use upgrade::UpgradeError;
 pub use verdict::{FailoverRecord, Verdict};
 pub use wires::Wires;

@@ -17,6 +17,7 @@
 //! life ends when the NIC is programmed with the other domain's rings, which that domain's driver
 //! reports by a second READY.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
@@ -34,6 +35,7 @@ use super::wait::poll;
 use microvm::domain::PrepareConfig;
 use platform::budget::{BUILD_ATTEMPTS, PAUSE_DEADLINE, READY_DEADLINE, REBUILD_BACKOFF};
 use platform::clock::monotonic_ns;
+use platform::realtime::guarded;
 
 /// How often a thread with nothing to do looks whether its domain has failed: rarely, since a
 /// failure is sent to it at once, and this is for one that was lost on its way.
@@ -50,6 +52,8 @@ pub(super) struct Rebuilder {
     attempts: u32,
     /// When the next attempt is due, if one is.
     due: Option<Instant>,
+    /// The life that the present attempt replaces, until it is certain that it has ended.
+    old_life: Option<LifeHandle>,
     /// Number of the last life that was attached.
     attached_epoch: u32,
     /// The NIC may have sent a guest's frame after the guests were announced elsewhere.
@@ -77,6 +81,8 @@ enum BuildError {
     Start(#[source] microvm::domain::LifeError),
     #[error("its driver does not attach: {0}")]
     NotReady(String),
+    #[error("its rebuild thread has panicked, a defect of this program")]
+    Panicked,
 }
 
 /// An attempt that failed, and the number of its life.
@@ -110,26 +116,55 @@ impl Rebuilder {
             begun: false,
             attempts: 0,
             due: None,
+            old_life: None,
             attached_epoch: 0,
             sent_late: false,
             next,
         }
     }
 
-    /// Does its jobs until told to stop.
+    /// Does its jobs until told to stop. A panic in one counts as a failed attempt: the domain is
+    /// built again, and the service, which does not depend on this thread, goes on.
     pub(super) fn run(mut self, jobs: &JobReceiver) {
+        let name = format!("build-{}", self.domain.name());
         while !self.context.is_stopped() {
-            let left = self.due.map(|due| due.saturating_duration_since(Instant::now()));
-            // Jobs come before attempts: a failure is recorded before the memory is used again.
-            match jobs.next(left.unwrap_or(LOOK)) {
-                Ok(Job::Begin) => self.begin(),
-                Ok(Job::Failure(record)) => self.failed(record),
-                Ok(Job::Needed) => self.end_quarantine(),
-                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) if left.is_some() => self.build(),
-                Err(RecvTimeoutError::Timeout) => self.look(),
+            match guarded(&name, || self.step(jobs)) {
+                Some(ControlFlow::Continue(())) => {}
+                Some(ControlFlow::Break(())) => return,
+                None => self.panicked(),
             }
         }
+    }
+
+    /// Does the next job, or what is due.
+    fn step(&mut self, jobs: &JobReceiver) -> ControlFlow<()> {
+        let left = self.due.map(|due| due.saturating_duration_since(Instant::now()));
+        // Jobs come before attempts: a failure is recorded before the memory is used again.
+        match jobs.next(left.unwrap_or(LOOK)) {
+            Ok(Job::Begin) => self.begin(),
+            Ok(Job::Failure(record)) => self.failed(record),
+            Ok(Job::Needed) => self.end_quarantine(),
+            Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Timeout) if left.is_some() => self.build(),
+            Err(RecvTimeoutError::Timeout) => self.look(),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A job ended in a panic. What it had taken out of the table goes back there, so that the next
+    /// attempt ends the old life before it uses the memory.
+    fn panicked(&mut self) {
+        let id = self.domain.id();
+        if let Some(life) = self.old_life.take() {
+            self.context.failover.return_life(id, life);
+        }
+        let (role, epoch) = self.context.failover.state(id);
+        if role.can_serve() {
+            self.attached_epoch = epoch;
+            return;
+        }
+        self.attempt_failed(&FailedAttempt { epoch, error: BuildError::Panicked });
+        self.begin_next();
     }
 
     fn begin(&mut self) {
@@ -215,6 +250,10 @@ impl Rebuilder {
             }
             Err(failed) => self.attempt_failed(&failed),
         }
+        self.begin_next();
+    }
+
+    fn begin_next(&mut self) {
         if let Some(next) = self.next.take() {
             // Its queue is empty.
             next.send(Job::Begin);
@@ -249,23 +288,26 @@ impl Rebuilder {
             epoch: 0,
             error: BuildError::NotReady(error.to_string()),
         })?;
-        self.attempt_life(epoch, old_life).map_err(|error| FailedAttempt { epoch, error })
+        self.old_life = old_life;
+        self.attempt_life(epoch).map_err(|error| FailedAttempt { epoch, error })
     }
 
-    fn attempt_life(
-        &mut self,
-        epoch: u32,
-        old_life: Option<LifeHandle>,
-    ) -> Result<RoleState, BuildError> {
-        let id = self.domain.id();
-        if let Some(life) = &old_life {
-            if !life.end(PAUSE_DEADLINE) {
-                // The memory is the old life's until it is out; the next attempt asks again.
-                self.context.failover.return_life(id, life.clone());
-                return Err(BuildError::NotOut);
-            }
+    /// Ends the life that is to be replaced.
+    fn end_old_life(&mut self) -> Result<(), BuildError> {
+        let Some(life) = &self.old_life else { return Ok(()) };
+        if life.end(PAUSE_DEADLINE) {
             life.revoke_memory();
+            return Ok(());
         }
+        // The memory is the old life's until it is out; the next attempt asks again.
+        self.context.failover.return_life(self.domain.id(), life.clone());
+        self.old_life = None;
+        Err(BuildError::NotOut)
+    }
+
+    fn attempt_life(&mut self, epoch: u32) -> Result<RoleState, BuildError> {
+        let id = self.domain.id();
+        self.end_old_life()?;
         let context = self.context.clone();
         let _shared_nic = context.lock_shared_nic();
         let user = self.await_nic()?;
@@ -273,7 +315,7 @@ impl Rebuilder {
             self.domain.quiesce().map_err(BuildError::Quiesce)?;
             self.reannounce()?;
         }
-        drop(old_life);
+        self.old_life = None;
         if user == NicUser::Free && self.attempts > 0 {
             self.domain.reset().map_err(BuildError::Nic)?;
         }

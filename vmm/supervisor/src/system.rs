@@ -17,6 +17,23 @@ use microvm::kvm::Image;
 use switchboard::Switchboard;
 use switchboard::vhost_user::VhostUserServer;
 
+/// How often the two threads without which there is no service have shown that they go on. Each
+/// number rises within a tenth of a second of a question, see [`System::pulse`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Samples that the supervisor has taken.
+    pub samplings: u64,
+    /// Questions for a turn that the switchboard has answered.
+    pub turns: u64,
+}
+
+impl Pulse {
+    /// Returns true if both threads have gone on since `before`.
+    pub fn beats_since(&self, before: &Self) -> bool {
+        self.samplings != before.samplings && self.turns != before.turns
+    }
+}
+
 /// A running system. Dropping it stops everything.
 pub struct System {
     pub(super) slots: Vec<Arc<DomainSlot>>,
@@ -57,6 +74,34 @@ impl System {
     /// rises at least ten times a second.
     pub fn samplings(&self) -> u64 {
         self.context.event_sink.samplings.load(Ordering::Relaxed)
+    }
+
+    /// Asks the switchboard for a turn, and returns how far both vital threads have come. A thread
+    /// that stands still shows the same number again.
+    pub fn pulse(&self) -> Pulse {
+        Pulse { samplings: self.samplings(), turns: self.switchboard().ping() }
+    }
+
+    /// The thread that has ended although the system runs, if one has. Without it the system is not
+    /// what it seems, and has to be started anew. A thread that has been replaced is not one.
+    pub fn broken(&self) -> Option<&str> {
+        if !self.switchboard().is_running() {
+            return Some("switchboard");
+        }
+        if self.supervisor.as_ref().is_some_and(SupervisorThread::has_ended) {
+            return Some("supervisor");
+        }
+        if self.context.event_sink.broken.load(Ordering::Acquire) {
+            return Some("vcpu");
+        }
+        if self.servers.iter().any(VhostUserServer::has_ended) {
+            return Some("vhost");
+        }
+        let helper = self.threads.iter().find(|thread| thread.is_finished());
+        if let Some(helper) = helper {
+            return Some(helper.thread().name().unwrap_or("monitor"));
+        }
+        self.periodic_threads.iter().any(PeriodicThread::has_ended).then_some("drill")
     }
 
     /// Roles and failovers.

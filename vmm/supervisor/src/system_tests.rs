@@ -31,6 +31,8 @@ struct StubbornNic {
     mute: AtomicBool,
     /// How often somebody asked for its stamp.
     asked: AtomicU32,
+    /// The thread whose next call panics; the name's beginning.
+    ends: Mutex<Option<&'static str>>,
     /// When it was last told to fall silent.
     quieted: Mutex<Option<Instant>>,
 }
@@ -40,6 +42,20 @@ impl StubbornNic {
         self.refused.fetch_add(1, Ordering::SeqCst);
         let source = std::io::ErrorKind::TimedOut.into();
         NicError::System { name: self.nic.name().to_owned(), what: "fall silent", source }
+    }
+}
+
+impl StubbornNic {
+    /// Panics if this is the thread that is to end, once.
+    fn perhaps_panic(&self) {
+        let mut ends = self.ends.lock().unwrap();
+        let here = std::thread::current();
+        let named = |end: &&str| here.name().is_some_and(|name| name.starts_with(*end));
+        if ends.filter(named).is_some() {
+            *ends = None;
+            drop(ends);
+            panic!("the defect of this test");
+        }
     }
 }
 
@@ -54,6 +70,7 @@ impl Nic for StubbornNic {
         self.nic.open_filters();
     }
     fn take_sent(&self) -> u32 {
+        self.perhaps_panic();
         self.nic.take_sent()
     }
     fn take_received(&self) -> u32 {
@@ -81,6 +98,7 @@ impl Nic for StubbornNic {
         self.nic.map_dma(areas)
     }
     fn quiesce(&self) -> Result<(), NicError> {
+        self.perhaps_panic();
         *self.quieted.lock().unwrap() = Some(Instant::now());
         match self.restless.load(Ordering::SeqCst) {
             true => Err(self.refuse()),
@@ -110,6 +128,7 @@ impl Nic for StubbornNic {
         self.nic.progress()
     }
     fn peek(&self, register: u32) -> u32 {
+        self.perhaps_panic();
         self.nic.peek(register)
     }
     fn poke(&self, register: u32, value: u32) {
@@ -144,6 +163,7 @@ impl Stage {
                 stampless: false.into(),
                 mute: false.into(),
                 asked: 0.into(),
+                ends: Mutex::default(),
                 quieted: Mutex::default(),
             })
         });
@@ -308,4 +328,39 @@ fn a_domain_whose_failure_nobody_heard_of_is_rebuilt_all_the_same() {
 
     stage.wait("B to stand by", |stage| stage.state(B) == RoleState::Standby);
     assert!(failover.state(B).1 > epoch, "in a new life");
+}
+
+#[test]
+fn a_switchboard_that_panics_is_told_as_the_end_of_the_system() {
+    let stage = Stage::new();
+    assert_eq!(stage.system.broken(), None);
+    *stage.nics[0].ends.lock().unwrap() = Some("switchboard");
+    stage.fail(A);
+    stage.wait("the end", |stage| stage.system.broken() == Some("switchboard"));
+    let turns = stage.system.pulse().turns;
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(stage.system.pulse().turns, turns, "it answers nothing more");
+}
+
+#[test]
+fn a_supervisor_that_panics_is_told_as_the_end_of_the_system() {
+    let stage = Stage::new();
+    let before = stage.system.pulse();
+    stage.wait("a pulse", |stage| stage.system.pulse().beats_since(&before));
+    *stage.nics[0].ends.lock().unwrap() = Some("supervisor");
+    stage.wait("the end", |stage| stage.system.broken() == Some("supervisor"));
+}
+
+#[test]
+fn a_rebuild_that_panics_is_a_failed_attempt_and_another_follows() {
+    let stage = Stage::new();
+    *stage.nics[0].ends.lock().unwrap() = Some("build-");
+    stage.fail(A);
+    let reason = stage.wait_event(|event| match event {
+        Event::BuildFailed { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(reason.contains("panicked"), "{reason}");
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    assert_eq!((stage.state(A), stage.system.broken()), (RoleState::Standby, None));
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use platform::realtime;
+use platform::realtime::{self, guarded};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::error::VhostUserError;
@@ -55,6 +55,13 @@ impl VhostUserServer {
     }
 }
 
+impl VhostUserServer {
+    /// Returns true if the thread has ended, which it does only by a defect as long as this lives.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
 impl Drop for VhostUserServer {
     fn drop(&mut self) {
         // Full means readable.
@@ -80,7 +87,15 @@ struct Server {
 }
 
 impl Server {
+    /// Serves until told to stop. A panic ends the connection in which it happened: what it had of
+    /// the guest goes with it, and the front-end connects again.
     fn run(mut self) {
+        while guarded("vhost", || self.serve()).is_none() {
+            self.connection = None;
+        }
+    }
+
+    fn serve(&mut self) {
         loop {
             let socket = match &self.connection {
                 Some(connection) => connection.stream.as_raw_fd(),
