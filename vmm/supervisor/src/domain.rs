@@ -152,6 +152,11 @@ impl Domain {
         sampler.sample_standby(&self.slot, &life.life)
     }
 
+    /// Samples a domain without reading its NIC.
+    pub(super) fn sample_blindly(&self, sampler: &Sampler, life: &LifeHandle) -> Sample {
+        sampler.sample_blindly(&self.slot, &life.life)
+    }
+
     /// Notifies the switchboard in the domain's place.
     pub(super) fn notify_switchboard(&self) {
         // Only a full counter refuses the write, and then the switchboard is notified already.

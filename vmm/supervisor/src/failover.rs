@@ -36,6 +36,22 @@ pub(super) enum Notice {
     Stop,
 }
 
+/// The fall of a domain, as its successor has to know it.
+#[derive(Clone, Copy)]
+pub(super) struct Fall {
+    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    pub(super) at_ns: u64,
+    /// Its NIC may not answer.
+    pub(super) nic_suspected: bool,
+}
+
+impl Fall {
+    fn order(self, to: DomainId, epoch: u32) -> TakeOver {
+        let Self { at_ns: verdict_ns, nic_suspected } = self;
+        TakeOver { to, epoch, verdict_ns, nic_suspected }
+    }
+}
+
 /// What [`Failover`] is made of.
 pub(super) struct FailoverConfig {
     pub(super) domains: Vec<Domain>,
@@ -115,7 +131,8 @@ impl Failover {
             return;
         }
         let was_active = role == RoleState::Active;
-        let to = self.replace_failed(&mut table, from, was_active, verdict_ns);
+        let fall = Fall { at_ns: verdict_ns, nic_suspected: verdict.suspects_nic() };
+        let to = self.replace_failed(&mut table, from, was_active, fall);
         let released_ns = monotonic_ns();
         drop(table);
         self.send_failure(FailoverRecord {
@@ -153,9 +170,9 @@ impl Failover {
         table: &mut TableGuard<'_>,
         from: DomainId,
         was_active: bool,
-        verdict_ns: u64,
+        fall: Fall,
     ) -> Option<DomainId> {
-        let partner = self.end_partnership(table, from.index(), verdict_ns);
+        let partner = self.end_partnership(table, from.index(), fall);
         let successor = match was_active {
             true => partner.or_else(|| self.successor(table, Need::CannotStay)),
             false => None,
@@ -166,7 +183,7 @@ impl Failover {
             self.open(successor);
         }
         self.silence(from.index(), was_active);
-        successor.and_then(|successor| self.promote(table, successor, verdict_ns))
+        successor.and_then(|successor| self.promote(table, successor, fall))
     }
 
     /// Ends a planned switch in which a domain failed. Either domain may have the ring by then. If
@@ -176,14 +193,14 @@ impl Failover {
         &self,
         table: &mut TableGuard<'_>,
         failed: usize,
-        verdict_ns: u64,
+        fall: Fall,
     ) -> Option<usize> {
         let partner = table[failed].standing.partner.take()?;
         let other = &mut table[partner];
         other.standing.partner = None;
         if other.role() == RoleState::Active {
             let (to, epoch) = (self.domains[partner].id(), other.epoch());
-            self.switchboard.take_over(TakeOver { to, epoch, verdict_ns });
+            self.switchboard.take_over(fall.order(to, epoch));
         }
         (other.role() == RoleState::Standby).then_some(partner)
     }
@@ -208,7 +225,7 @@ impl Failover {
         &self,
         table: &mut TableGuard<'_>,
         index: usize,
-        verdict_ns: u64,
+        fall: Fall,
     ) -> Option<DomainId> {
         table.step(index, RoleEvent::TakeOver).ok()?;
         let (domain, entry) = (&self.domains[index], &mut table[index]);
@@ -216,7 +233,7 @@ impl Failover {
         entry.end_aside();
         domain.arm_first_sent();
         let epoch = entry.epoch();
-        self.switchboard.take_over(TakeOver { to: domain.id(), epoch, verdict_ns });
+        self.switchboard.take_over(fall.order(domain.id(), epoch));
         if let Some(life) = &entry.life {
             life.release();
         }

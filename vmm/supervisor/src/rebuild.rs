@@ -50,6 +50,8 @@ pub(super) struct Rebuilder {
     begun: bool,
     /// Attempts that failed since the last success.
     attempts: u32,
+    /// The NIC is to be reset before the next life.
+    reset_due: bool,
     /// When the next attempt is due, if one is.
     due: Option<Instant>,
     /// The life that the present attempt replaces, until it is certain that it has ended.
@@ -115,6 +117,7 @@ impl Rebuilder {
             history,
             begun: false,
             attempts: 0,
+            reset_due: false,
             due: None,
             old_life: None,
             attached_epoch: 0,
@@ -198,6 +201,8 @@ impl Rebuilder {
             return;
         }
         self.due = Some(Instant::now());
+        self.reset_due |=
+            record.verdict.blames_registers() && self.history.nic_failed(monotonic_ns());
         // A lost link is not the domain's own failure; a flapping link is held down where links are
         // judged.
         if record.verdict.is_own_fault() {
@@ -221,6 +226,8 @@ impl Rebuilder {
             return;
         }
         self.attempts = 0;
+        // Whatever it is that building anew did not mend, the registers are not to blame next time.
+        self.reset_due = true;
         self.due = Some(Instant::now() + pause);
         let domain = self.domain.name();
         tracing::warn!(domain, ?pause, "a domain failed too often and is left alone for a while");
@@ -312,12 +319,12 @@ impl Rebuilder {
         let _shared_nic = context.lock_shared_nic();
         let user = self.await_nic()?;
         if user == NicUser::Free {
-            self.domain.quiesce().map_err(BuildError::Quiesce)?;
+            self.quiesce()?;
             self.reannounce()?;
         }
         self.old_life = None;
-        if user == NicUser::Free && self.attempts > 0 {
-            self.domain.reset().map_err(BuildError::Nic)?;
+        if user == NicUser::Free && (self.attempts > 0 || self.reset_due) {
+            self.reset()?;
         }
         let life = self.start(epoch, user)?;
         if !context.event_sink.wait_ready(id, epoch, READY_DEADLINE) {
@@ -328,6 +335,24 @@ impl Rebuilder {
         let role = ready.ok_or_else(|| BuildError::NotReady(life.crash_summary()))?;
         self.attached_epoch = epoch;
         Ok(role)
+    }
+
+    /// Waits until the NIC reaches memory no more. Where it has refused that before, and nothing
+    /// else is left, it is reset and asked once more.
+    fn quiesce(&mut self) -> Result<(), BuildError> {
+        let quiesced = self.domain.quiesce();
+        if quiesced.is_err() && self.attempts > 0 && self.reset().is_ok() {
+            return self.domain.quiesce().map_err(BuildError::Quiesce);
+        }
+        quiesced.map_err(BuildError::Quiesce)
+    }
+
+    /// Resets the NIC. A driver that attaches again writes some of its registers; the domain could
+    /// have written any.
+    fn reset(&mut self) -> Result<(), BuildError> {
+        self.domain.reset().map_err(BuildError::Nic)?;
+        self.reset_due = false;
+        Ok(())
     }
 
     /// A late frame of the NIC may have drawn the guests' addresses back to the wrong switch port,

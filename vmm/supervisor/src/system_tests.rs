@@ -25,6 +25,10 @@ struct StubbornNic {
     nic: Arc<EmulatedNic>,
     restless: AtomicBool,
     refused: AtomicU32,
+    /// A reset makes it fall silent again.
+    mended_by_reset: AtomicBool,
+    /// How often it was reset.
+    resets: AtomicU32,
     /// Stamps nothing, as hardware does.
     stampless: AtomicBool,
     /// Stamps, but has sent nothing yet.
@@ -109,6 +113,10 @@ impl Nic for StubbornNic {
         self.nic.enable_bus_master()
     }
     fn reset(&self) -> Result<(), NicError> {
+        self.resets.fetch_add(1, Ordering::SeqCst);
+        if self.mended_by_reset.load(Ordering::SeqCst) {
+            self.restless.store(false, Ordering::SeqCst);
+        }
         self.nic.reset()
     }
     fn bar(&self) -> BarAccess<'_> {
@@ -160,6 +168,8 @@ impl Stage {
                 nic,
                 restless: false.into(),
                 refused: 0.into(),
+                mended_by_reset: false.into(),
+                resets: 0.into(),
                 stampless: false.into(),
                 mute: false.into(),
                 asked: 0.into(),
@@ -195,11 +205,29 @@ impl Stage {
 
     /// Ends a domain's life as its vCPU thread would.
     fn fail(&self, id: DomainId) {
+        self.condemn(id, Verdict::Crash(Fault::Shutdown));
+    }
+
+    fn condemn(&self, id: DomainId, verdict: Verdict) {
         let failover = self.system.failover();
         let life = failover.life(id).unwrap();
         life.force_out();
         assert!(life.wait_until_out(Instant::now() + PATIENCE));
-        failover.verdict(id, life.epoch(), Verdict::Crash(Fault::Shutdown), 0);
+        failover.verdict(id, life.epoch(), verdict, 0);
+    }
+
+    /// Has a domain fail, and waits until it stands by again.
+    fn fail_and_recover(&self, id: DomainId, verdict: Verdict) {
+        let (_, before) = self.system.failover().state(id);
+        self.condemn(id, verdict);
+        self.wait("a new life", |stage| {
+            let (role, epoch) = stage.system.failover().state(id);
+            role == RoleState::Standby && epoch > before
+        });
+    }
+
+    fn resets(&self, id: DomainId) -> u32 {
+        self.nics[id.index()].resets.load(Ordering::SeqCst)
     }
 
     fn state(&self, id: DomainId) -> RoleState {
@@ -229,7 +257,8 @@ fn a_domain_whose_nic_does_not_fall_silent_is_not_built_on_its_memory() {
     });
 
     assert_eq!(domain, A);
-    assert_eq!(stage.nics[0].refused.load(Ordering::SeqCst), BUILD_ATTEMPTS);
+    // Once in the first attempt; before and after a reset in each of the others.
+    assert_eq!(stage.nics[0].refused.load(Ordering::SeqCst), 2 * BUILD_ATTEMPTS - 1);
     assert_eq!(stage.state(A), RoleState::Quarantined);
     let mut after = vec![0; 4096];
     ram.read(shared_ring::layout::CONTROL_BASE, &mut after).unwrap();
@@ -363,4 +392,39 @@ fn a_rebuild_that_panics_is_a_failed_attempt_and_another_follows() {
     assert!(reason.contains("panicked"), "{reason}");
     stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
     assert_eq!((stage.state(A), stage.system.broken()), (RoleState::Standby, None));
+}
+
+#[test]
+fn a_nic_that_only_a_reset_makes_fall_silent_is_reset() {
+    let stage = Stage::new();
+    stage.nics[0].mended_by_reset.store(true, Ordering::SeqCst);
+    stage.nics[0].restless.store(true, Ordering::SeqCst);
+    stage.fail(A);
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    assert_eq!(stage.nics[0].refused.load(Ordering::SeqCst), 2, "once in each of two attempts");
+}
+
+#[test]
+fn a_nic_is_reset_after_the_second_verdict_that_blames_it_and_not_before() {
+    let stage = Stage::new();
+    let blamed = Verdict::Drill(Blame::Wire);
+    stage.fail_and_recover(B, blamed);
+    stage.fail_and_recover(B, Verdict::Crash(Fault::Shutdown));
+    assert_eq!(stage.resets(B), 0);
+    stage.fail_and_recover(B, blamed);
+    assert_eq!(stage.resets(B), 1);
+    stage.fail_and_recover(B, blamed);
+    assert_eq!(stage.resets(B), 1, "it was as new");
+}
+
+#[test]
+fn a_nic_is_reset_after_the_quarantine_of_its_domain() {
+    let stage = Stage::new();
+    let limit = Limits::default().failures;
+    for _ in 0..limit - 1 {
+        stage.fail_and_recover(B, Verdict::Unready);
+    }
+    assert_eq!(stage.resets(B), 0);
+    stage.fail_and_recover(B, Verdict::Unready);
+    assert_eq!(stage.resets(B), 1);
 }

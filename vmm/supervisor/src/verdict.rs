@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::detect::Finding;
+use super::detect::{Detector, Finding, Symptom};
 use super::reports::Blame;
 use microvm::domain::{DomainId, Fault};
 use switchboard::Violation;
@@ -46,6 +46,29 @@ impl Verdict {
             Self::Crash(_) | Self::Protocol(_) | Self::Detected(_) | Self::Unready => true,
             Self::Drill(blame) => *blame == Blame::Spare,
             Self::Link | Self::Port => false,
+        }
+    }
+}
+
+impl Verdict {
+    /// Returns true if the NIC may not answer: what comes before the successor serves does not read
+    /// it, because a read of a NIC that is gone lasts as long as the bus allows.
+    pub(super) fn suspects_nic(&self) -> bool {
+        let Self::Detected(finding) = self else { return false };
+        matches!(finding.symptom, Symptom::AllOnes | Symptom::BusError)
+            || finding.detector == Detector::SilentTransmit
+    }
+
+    /// Returns true if the registers of the NIC may be to blame, which a driver that attaches again
+    /// does not write all of.
+    pub(super) fn blames_registers(&self) -> bool {
+        match self {
+            Self::Detected(finding) => matches!(
+                finding.detector,
+                Detector::Device | Detector::SilentTransmit | Detector::SilentReceive
+            ),
+            Self::Drill(_) => true,
+            Self::Crash(_) | Self::Protocol(_) | Self::Link | Self::Port | Self::Unready => false,
         }
     }
 }

@@ -59,9 +59,19 @@ impl Sampler {
 
     /// Samples a domain that stands by: its rings are empty, and its filters are shut on purpose.
     pub fn sample_standby(&self, slot: &DomainSlot, life: &Life) -> Sample {
+        let status = slot.nic.peek(reg::STATUS);
+        let nic = NicView {
+            gone: status == reg::ALL_ONES,
+            link_up: status & reg::status::LU != 0,
+            ..NicView::default()
+        };
+        Sample { nic, ..self.sample_blindly(slot, life) }
+    }
+
+    /// Samples a domain without its rings and without reading its NIC.
+    pub fn sample_blindly(&self, slot: &DomainSlot, life: &Life) -> Sample {
         let vcpu = life.state();
         let (heartbeat, waits) = beats(slot, life);
-        let status = slot.nic.peek(reg::STATUS);
         Sample {
             now_ns: monotonic_ns(),
             epoch: life.epoch(),
@@ -74,11 +84,7 @@ impl Sampler {
             rx_completed: false,
             switchboard_asleep: false,
             cursors: Cursors::default(),
-            nic: NicView {
-                gone: status == reg::ALL_ONES,
-                link_up: status & reg::status::LU != 0,
-                ..NicView::default()
-            },
+            nic: NicView::default(),
             confirmations: Confirmations::default(),
         }
     }
