@@ -104,6 +104,12 @@ impl Domain {
         self.slot.nic.stamps_first_sent()
     }
 
+    /// Returns true if the NIC is a device of its own, with a cable and a switch port that nobody
+    /// here can look into.
+    pub(super) fn is_hardware(&self) -> bool {
+        !self.slot.nic.stamps_first_sent()
+    }
+
     /// When the first frame after [`Self::arm_first_sent`] left the NIC.
     pub(super) fn first_sent_ns(&self) -> Option<u64> {
         self.slot.nic.first_sent_ns()

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::domain::{Domain, LifeHandle};
 use super::domain_table::{DomainTable, TableGuard};
+use super::hearing::Hearing;
 use super::job_queue::{Job, JobSender};
 use super::planned::PlannedOperations;
 use super::roles::{RoleEvent, RoleState};
@@ -61,6 +62,10 @@ pub(super) struct FailoverConfig {
     /// The monitor's queue, with room for one notice.
     pub(super) notices: SyncSender<Notice>,
     pub(super) limits: Limits,
+    /// The drill thread's queue, with room for one notice.
+    pub(super) drill_notices: SyncSender<Notice>,
+    /// Whether standbys are drilled without being asked.
+    pub(super) drills: bool,
     /// How long a drill may last.
     pub(super) drill_limit: Duration,
     /// Whether a standby's driver has its NIC attached, see `Policy::attaches_early`.
@@ -76,9 +81,14 @@ pub struct Failover {
     table: DomainTable,
     pub(super) planned: PlannedOperations,
     /// Drills so far.
-    pub(super) drills: AtomicU32,
+    pub(super) drill_count: AtomicU32,
+    /// Whether standbys are drilled without being asked.
+    pub(super) drills: bool,
+    /// What the domain that serves hears.
+    pub(super) hearing: Hearing,
     jobs: Vec<JobSender>,
     notices: SyncSender<Notice>,
+    drill_notices: SyncSender<Notice>,
     pub(super) drill_limit: Duration,
     pub(super) attaches_early: bool,
     pub(super) shares_nic: bool,
@@ -88,16 +98,22 @@ impl Failover {
     /// All domains are failed at first; their rebuild threads bring them up.
     pub(super) fn new(config: FailoverConfig) -> io::Result<Self> {
         let table = DomainTable::new(config.domains.len(), config.limits)?;
-        let FailoverConfig { domains, switchboard, jobs, notices, .. } = config;
-        let FailoverConfig { drill_limit, attaches_early, shares_nic, .. } = config;
+        let FailoverConfig { domains, switchboard, jobs, notices, drill_notices, .. } = config;
+        let FailoverConfig { drills, drill_limit, attaches_early, shares_nic, .. } = config;
+        for (domain, entry) in domains.iter().zip(table.lock().iter_mut()) {
+            entry.standing.must_prove = drills && domain.is_hardware();
+        }
         Ok(Self {
             domains,
             switchboard,
             table,
             planned: PlannedOperations::default(),
-            drills: AtomicU32::new(0),
+            drill_count: AtomicU32::new(0),
+            drills,
+            hearing: Hearing::default(),
             jobs,
             notices,
+            drill_notices,
             drill_limit,
             attaches_early,
             shares_nic,
@@ -274,6 +290,13 @@ impl Failover {
         let _ = self.notices.try_send(Notice::Changed);
     }
 
+    /// Tells the drill thread that a standby may owe a drill.
+    pub(super) fn notify_drills(&self) {
+        // There is no such thread where standbys cannot be drilled; and a notice that was not taken
+        // yet stands for this one too.
+        let _ = self.drill_notices.try_send(Notice::Changed);
+    }
+
     /// No domain serves: every rebuild thread is told, because a domain in quarantine is needed
     /// now.
     fn call_all(&self) {
@@ -298,15 +321,16 @@ impl Failover {
         rules::system_state(&self.views())
     }
 
-    /// Returns true if there is a healthy standby, which makes it worth leaving a domain that has
+    /// Returns true if there is a standby that nothing speaks against, which makes it worth leaving a domain that has
     /// lost its link. Takes no lock.
     pub fn has_spare(&self) -> bool {
         rules::successor(&self.views(), Need::CanStay).is_some()
     }
 
-    /// Returns true if a domain serves and another could take over. Takes no lock.
+    /// Returns true if a domain serves, and another could take over and has proved it where it must.
+    /// Takes no lock.
     pub fn is_redundant(&self) -> bool {
-        self.active().is_some() && self.has_spare()
+        rules::is_redundant(&self.views())
     }
 
     /// The role of a domain and the number of its newest life. Takes no lock.
@@ -352,7 +376,14 @@ impl Failover {
     /// Remembers that a NIC's link came or went, to find links that flap. If a failover follows, it
     /// is a verdict of its own.
     pub fn link_changed(&self, id: DomainId, up: bool) {
-        self.lock_table()[id.index()].link.changed(up, monotonic_ns());
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        entry.link.changed(up, monotonic_ns());
+        if up {
+            entry.standing.owe_drill();
+        }
+        drop(table);
         self.notify();
+        self.notify_drills();
     }
 }

@@ -55,6 +55,7 @@ impl Failover {
         // that.
         drop(table);
         self.notify();
+        self.notify_drills();
         Some(role)
     }
 

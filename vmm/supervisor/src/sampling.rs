@@ -97,6 +97,7 @@ impl Sampling {
         let mut outcomes = Outcomes::default();
         let mut next = Next { idle: true, in_ns: self.rare_ns() };
         let failover = self.failover.clone();
+        self.note_hearing();
         for (domain, outcome) in failover.domains.iter().zip(&mut outcomes) {
             let Some(of_domain) = self.sample_domain(domain, outcome) else { continue };
             next.idle &= of_domain.idle;
@@ -104,6 +105,15 @@ impl Sampling {
         }
         self.sleep(&next);
         outcomes
+    }
+
+    /// Notes whether the domain that serves hears anything, for drills.
+    fn note_hearing(&self) {
+        let Some(active) = self.failover.active() else { return };
+        let counters = self.failover.switchboard.counters();
+        let received = counters.received() + counters.rx_probes.get();
+        let life = (active, self.failover.state(active).1);
+        self.failover.hearing.note(life, received, monotonic_ns());
     }
 
     /// A life whose NIC the bus reports broken has failed, whatever else is known of it.

@@ -37,14 +37,15 @@ impl Pulse {
 /// A running system. Dropping it stops everything.
 pub struct System {
     pub(super) slots: Vec<Arc<DomainSlot>>,
-    pub(super) periodic_threads: Vec<PeriodicThread>,
+    pub(super) probes: Option<PeriodicThread>,
     pub(super) context: Arc<RebuildContext>,
     pub(super) jobs: Vec<JobSender>,
-    pub(super) notices: SyncSender<Notice>,
+    /// The monitor's and the drill thread's.
+    pub(super) notices: [SyncSender<Notice>; 2],
     pub(super) events: Receiver<Event>,
     pub(super) servers: Vec<VhostUserServer>,
     pub(super) supervisor: Option<SupervisorThread>,
-    /// The monitor's and the rebuild threads.
+    /// The monitor, the drill thread and the rebuild threads.
     pub(super) threads: Vec<JoinHandle<()>>,
 }
 
@@ -101,7 +102,7 @@ impl System {
         if let Some(helper) = helper {
             return Some(helper.thread().name().unwrap_or("monitor"));
         }
-        self.periodic_threads.iter().any(PeriodicThread::has_ended).then_some("drill")
+        self.probes.as_ref().is_some_and(PeriodicThread::has_ended).then_some("probe")
     }
 
     /// Roles and failovers.
@@ -123,14 +124,16 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
-        self.periodic_threads.clear();
+        self.probes = None;
         self.context.stopped.store(true, Ordering::Release);
         for jobs in &self.jobs {
             // A thread whose queue is full is awake, and reads the flag next.
             jobs.send(Job::Stop);
         }
-        // The monitor takes a notice that is in its place soon, so this does not wait for long.
-        let _ = self.notices.send(Notice::Stop);
+        // Both threads take a notice that is in its place soon, so this does not wait for long.
+        for notices in &self.notices {
+            let _ = notices.send(Notice::Stop);
+        }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

@@ -11,7 +11,7 @@ use super::*;
 use crate::topology::{Limits, Topology};
 use microvm::domain::{DomainId, Fault};
 use nic::emulated::EmulatedNic;
-use nic::wire::EthernetSwitch;
+use nic::wire::{EthernetSwitch, Port};
 use nic::{BarAccess, DmaArea, Nic, NicError};
 use platform::budget::{BUILD_ATTEMPTS, REBUILD_YIELD};
 
@@ -147,12 +147,21 @@ impl Nic for StubbornNic {
 struct Stage {
     system: System,
     nics: [Arc<StubbornNic>; 2],
+    ports: [Arc<Port>; 2],
     folder: PathBuf,
 }
 
 impl Stage {
     /// Two domains, one serving and one standing by.
     fn new() -> Self {
+        let stage = Self::on(false, |_| {});
+        stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+        stage
+    }
+
+    /// Two domains on NICs that look like hardware or not, with their ports as `prepare` leaves
+    /// them. They come up after this has returned.
+    fn on(hardware: bool, prepare: impl FnOnce(&[Arc<Port>; 2])) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("warmspare-stage-{}-{number}", std::process::id());
@@ -162,15 +171,18 @@ impl Stage {
         topology.limits = Limits { quarantine_s: 1, quarantine_max_s: 1, ..topology.limits };
         let lan = EthernetSwitch::new();
         let mac = topology.apps[0].mac.0;
-        let nics = ["nic-a", "nic-b"].map(|name| {
-            let nic = EmulatedNic::new(name, mac, lan.attach(name).unwrap()).unwrap();
+        let names = ["nic-a", "nic-b"];
+        let ports = names.map(|name| lan.attach(name).unwrap());
+        prepare(&ports);
+        let nics = [0, 1].map(|n: usize| {
+            let nic = EmulatedNic::new(names[n], mac, ports[n].clone()).unwrap();
             Arc::new(StubbornNic {
                 nic,
                 restless: false.into(),
                 refused: 0.into(),
                 mended_by_reset: false.into(),
                 resets: 0.into(),
-                stampless: false.into(),
+                stampless: hardware.into(),
                 mute: false.into(),
                 asked: 0.into(),
                 ends: Mutex::default(),
@@ -179,9 +191,7 @@ impl Stage {
         });
         let on = nics.iter().map(|nic| nic.clone() as Arc<dyn Nic>).collect();
         let system = System::start_on(&topology, on).unwrap();
-        let stage = Self { system, nics, folder };
-        stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
-        stage
+        Self { system, nics, ports, folder }
     }
 
     fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -427,4 +437,36 @@ fn a_nic_is_reset_after_the_quarantine_of_its_domain() {
     assert_eq!(stage.resets(B), 0);
     stage.fail_and_recover(B, Verdict::Unready);
     assert_eq!(stage.resets(B), 1);
+}
+
+/// A system on hardware whose standby is attached, and whose switch port forwards nothing.
+fn blocked_standby() -> Stage {
+    let stage = Stage::on(true, |ports| ports[1].set_dead(true));
+    stage.wait("B to stand by", |stage| stage.state(B) == RoleState::Standby);
+    stage
+}
+
+#[test]
+fn hardware_behind_a_port_that_forwards_nothing_is_no_redundancy() {
+    let stage = blocked_standby();
+    let blame = stage.wait_event(|event| match event {
+        Event::Drilled(report) => Some(report.blame),
+        _ => None,
+    });
+    assert!(blame.is_some());
+    let failover = stage.system.failover();
+    assert!(failover.views()[1].link == Link::Up && !failover.is_redundant());
+
+    stage.ports[1].set_dead(false);
+
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    assert_eq!(stage.system.broken(), None);
+}
+
+#[test]
+fn a_takeover_does_not_wait_for_proof() {
+    let stage = blocked_standby();
+    stage.wait("A to serve", |stage| stage.state(A) == RoleState::Active);
+    stage.fail(A);
+    assert_eq!(stage.state(B), RoleState::Active);
 }
