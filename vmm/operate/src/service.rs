@@ -15,6 +15,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use supervisor::Pulse;
+
 /// The service manager, if there is one.
 #[derive(Debug)]
 pub struct Service {
@@ -64,8 +66,8 @@ struct Watchdog {
     every: Duration,
     /// When the last sign of life was sent.
     told: Instant,
-    /// The supervisor's samples at that moment.
-    samples: u64,
+    /// How far the vital threads had come at that moment.
+    pulse: Pulse,
 }
 
 impl Service {
@@ -84,19 +86,24 @@ impl Service {
         let watchdog = limit_us.filter(|_| !of_another_process).map(|limit_us: u64| {
             // Half the limit, as sd_watchdog_enabled(3) recommends.
             let every = Duration::from_micros(limit_us / 2);
-            Watchdog { every, told: Instant::now(), samples: 0 }
+            Watchdog { every, told: Instant::now(), pulse: Pulse::default() }
         });
         Self { socket, watchdog, told: None, ready: false }
     }
 
-    /// Sends a sign of life when it is due, if the supervisor has taken samples since the last one.
-    /// `samples` is how many it has taken so far. A supervisor that hangs is not covered up.
-    pub fn tell_alive(&mut self, samples: u64) {
+    /// Sends a sign of life when it is due, if supervisor and switchboard have gone on since the
+    /// last one. `pulse` tells how far they have come; a question that is not answered yet is asked
+    /// again at the next call. A thread that hangs is not covered up.
+    pub fn tell_alive(&mut self, pulse: impl FnOnce() -> Pulse) {
         let Some(watchdog) = &mut self.watchdog else { return };
-        if watchdog.told.elapsed() < watchdog.every || samples == watchdog.samples {
+        if watchdog.told.elapsed() < watchdog.every {
             return;
         }
-        (watchdog.told, watchdog.samples) = (Instant::now(), samples);
+        let pulse = pulse();
+        if !pulse.beats_since(&watchdog.pulse) {
+            return;
+        }
+        (watchdog.told, watchdog.pulse) = (Instant::now(), pulse);
         self.tell("WATCHDOG=1");
     }
 
@@ -148,7 +155,7 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         let socket = Some(Service::open(&format!("@{name}").into()).unwrap());
-        Service { socket, watchdog: None }.tell_stopping();
+        Service { socket, watchdog: None, told: None, ready: false }.tell_stopping();
         let mut buffer = [0; 100];
         let len = manager.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..len], b"STOPPING=1");
@@ -159,7 +166,8 @@ mod tests {
         let path = std::env::temp_dir().join(format!("warmspare-notify-{}", std::process::id()));
         let manager = UnixDatagram::bind(&path).unwrap();
         let socket = Some(Service::open(&path.clone().into()).unwrap());
-        let watchdog = Watchdog { every: Duration::ZERO, told: Instant::now(), samples: 0 };
+        let pulse = Pulse::default();
+        let watchdog = Watchdog { every: Duration::ZERO, told: Instant::now(), pulse };
         let mut service = Service { socket, watchdog: Some(watchdog), told: None, ready: false };
         let serves = |redundant| ServiceState {
             serving: Some("a".into()),
@@ -173,8 +181,9 @@ mod tests {
         let trouble = "nic-b: gone".to_owned();
         service.tell_state(ServiceState { trouble, ..ServiceState::default() });
         service.tell_state(serves(false));
-        service.tell_alive(7);
-        service.tell_alive(7);
+        for (samplings, turns) in [(7, 1), (7, 2), (8, 1), (8, 2)] {
+            service.tell_alive(|| Pulse { samplings, turns });
+        }
         service.tell_stopping();
         let received = || {
             let mut buffer = [0; 100];
@@ -186,7 +195,8 @@ mod tests {
         assert_eq!(received(), "STATUS=redundant, a serves", "told once, and ready once");
         assert_eq!(received(), "STATUS=no domain serves; nic-b: gone");
         assert_eq!(received(), "STATUS=not redundant, a serves");
-        assert_eq!(received(), "WATCHDOG=1", "once: the supervisor has taken no sample since");
+        assert_eq!(received(), "WATCHDOG=1");
+        assert_eq!(received(), "WATCHDOG=1", "not while one of the two threads stands still");
         assert_eq!(received(), "STOPPING=1");
         std::fs::remove_file(path).unwrap();
     }

@@ -1,6 +1,7 @@
 //! Real-time scheduling of the threads on the failover path, and where threads run.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
@@ -68,6 +69,16 @@ pub fn pin_to(processors: Range<usize>) -> std::io::Result<()> {
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     };
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Does one piece of a thread's work. A panic in it ends the piece and not the thread, is logged,
+/// and gives `None`. Only for work that leaves nothing half done which the next piece relies on.
+pub fn guarded<T>(thread: &str, work: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    if done.is_err() {
+        tracing::error!(thread, "a thread has panicked, a defect of this program; it goes on");
+    }
+    done.ok()
 }
 
 /// Starts a named thread, at `priority` where permitted.

@@ -82,11 +82,31 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         if reloads.take() {
             reload(&args.topology, &mut topology, &plane);
         }
-        service.tell_alive(system.samplings());
+        if let Some(thread) = system.broken() {
+            return Err(broken(thread));
+        }
+        service.tell_alive(|| system.pulse());
     }
     service.tell_stopping();
     notice!("stopping");
     Ok(())
+}
+
+/// How long a broken system may take to end: what is left of it may wait for the thread that is
+/// gone, and the service manager waits for the end.
+const BROKEN_END: Duration = Duration::from_secs(3);
+
+/// A thread has ended that cannot be replaced: the process ends, so that its service manager starts
+/// it anew.
+fn broken(thread: &str) -> Failure {
+    let why = format!("the thread {thread} has ended by a defect of this program: it stops");
+    let late = why.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(BROKEN_END);
+        crate::logs::failure(&late);
+        std::process::exit(super::exit::FAILED.into());
+    });
+    Failure::Run(why)
 }
 
 /// Where application guests connect to, in the topology's order.

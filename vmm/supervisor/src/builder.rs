@@ -16,6 +16,7 @@ use std::time::Duration;
 use shared_ring::Role;
 
 use super::domain::Domain;
+use super::drill_schedule::DrillSchedule;
 use super::error::SystemError;
 use super::event::Event;
 use super::event_sink::EventSink;
@@ -39,8 +40,9 @@ use crate::topology::{AppSpec, FailBackSpec, Policy, Topology};
 use microvm::domain::{DomainId, DomainSlot};
 use microvm::kvm::Image;
 use nic::Nic;
+use platform::accounts;
 use platform::memory::SharedMemory;
-use platform::{accounts, realtime};
+use platform::realtime::{self, Priority};
 use switchboard::vhost_user::{SocketRights, VhostUserConfig, VhostUserError, VhostUserServer};
 use switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig};
 
@@ -48,6 +50,7 @@ use switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig};
 struct Queues {
     jobs: Vec<JobSender>,
     notices: SyncSender<Notice>,
+    drill_notices: SyncSender<Notice>,
     events: Sender<Event>,
 }
 
@@ -57,6 +60,8 @@ struct Receivers {
     jobs: Vec<JobReceiver>,
     /// The monitor's.
     notices: Receiver<Notice>,
+    /// The drill thread's.
+    drill_notices: Receiver<Notice>,
     /// The user's of the system.
     events: Receiver<Event>,
 }
@@ -64,10 +69,15 @@ struct Receivers {
 fn make_queues(domains: usize) -> (Queues, Receivers) {
     let (jobs, job_receivers) = (0..domains).map(|_| job_queue()).unzip();
     let (notices, notice_receiver) = mpsc::sync_channel(1);
+    let (drill_notices, drill_receiver) = mpsc::sync_channel(1);
     let (events, event_receiver) = mpsc::channel();
-    let receivers =
-        Receivers { jobs: job_receivers, notices: notice_receiver, events: event_receiver };
-    (Queues { jobs, notices, events }, receivers)
+    let receivers = Receivers {
+        jobs: job_receivers,
+        notices: notice_receiver,
+        drill_notices: drill_receiver,
+        events: event_receiver,
+    };
+    (Queues { jobs, notices, drill_notices, events }, receivers)
 }
 
 impl System {
@@ -104,13 +114,15 @@ impl System {
         let monitor = Monitor::new(context.clone(), fail_back(topology));
         let notices = receivers.notices;
         threads.push(realtime::spawn("monitor", None, move || monitor.run(&notices))?);
-        let periodic_threads = start_periodic_threads(topology, &Operator::new(context.clone()))?;
+        let operator = Operator::new(context.clone());
+        threads.extend(start_drills(topology, &operator, receivers.drill_notices)?);
+        let probes = start_probes(topology, &operator)?;
         Ok(Self {
             slots,
-            periodic_threads,
+            probes,
             context,
             jobs: queues.jobs,
-            notices: queues.notices,
+            notices: [queues.notices, queues.drill_notices],
             events: receivers.events,
             servers,
             supervisor: Some(supervisor),
@@ -196,6 +208,8 @@ fn make_failover(
         switchboard: switchboard.clone(),
         jobs: queues.jobs.clone(),
         notices: queues.notices.clone(),
+        drill_notices: queues.drill_notices.clone(),
+        drills: topology.policy == Policy::FastSpare && topology.drill.every_s > 0,
         limits: topology.limits,
         drill_limit: millis(topology.drill.answer_within_ms),
         attaches_early: topology.policy.attaches_early(),
@@ -276,23 +290,32 @@ fn fail_back(topology: &Topology) -> Option<FailBack> {
     Some(FailBack::new(preferred, Duration::from_secs(u64::from(*hold_s))))
 }
 
-/// Starts periodic drills and probes, where standbys can have them.
-fn start_periodic_threads(
+/// Starts the thread that drills, where standbys can be drilled.
+fn start_drills(
     topology: &Topology,
     operator: &Operator,
-) -> std::io::Result<Vec<PeriodicThread>> {
-    let mut threads = Vec::new();
+    notices: Receiver<Notice>,
+) -> std::io::Result<Option<JoinHandle<()>>> {
     if topology.policy != Policy::FastSpare {
-        return Ok(threads);
+        return Ok(None);
     }
-    let spec = &topology.drill;
-    if spec.every_s > 0 {
-        let (every, operator) = (Duration::from_secs(spec.every_s.into()), operator.clone());
-        threads.push(PeriodicThread::spawn("drill", every, move || operator.drill_all())?);
+    let every_s = Some(topology.drill.every_s).filter(|every_s| *every_s > 0);
+    let every = every_s.map(|every_s| Duration::from_secs(every_s.into()));
+    let schedule = DrillSchedule::new(operator.clone(), every);
+    // The priority is below every thread of the data path. It is not the normal one, because a
+    // drill that waits for a processor would keep its standby released for longer than it should.
+    realtime::spawn("drill", Some(Priority::Nic), move || schedule.run(&notices)).map(Some)
+}
+
+/// Starts the probes, if the topology asks for them and standbys can have them.
+fn start_probes(
+    topology: &Topology,
+    operator: &Operator,
+) -> std::io::Result<Option<PeriodicThread>> {
+    let probe_ms = topology.drill.probe_ms;
+    if topology.policy != Policy::FastSpare || probe_ms == 0 {
+        return Ok(None);
     }
-    if spec.probe_ms > 0 {
-        let (every, mut probes) = (millis(spec.probe_ms), Probes::new(operator.clone()));
-        threads.push(PeriodicThread::spawn("probe", every, move || probes.ask())?);
-    }
-    Ok(threads)
+    let mut probes = Probes::new(operator.clone());
+    PeriodicThread::spawn("probe", millis(probe_ms), move || probes.ask()).map(Some)
 }

@@ -104,6 +104,12 @@ impl Domain {
         self.slot.nic.stamps_first_sent()
     }
 
+    /// Returns true if the NIC is a device of its own, with a cable and a switch port that nobody
+    /// here can look into.
+    pub(super) fn is_hardware(&self) -> bool {
+        !self.slot.nic.stamps_first_sent()
+    }
+
     /// When the first frame after [`Self::arm_first_sent`] left the NIC.
     pub(super) fn first_sent_ns(&self) -> Option<u64> {
         self.slot.nic.first_sent_ns()
@@ -180,6 +186,11 @@ impl Domain {
     /// Samples a domain that stands by.
     pub(super) fn sample_standby(&self, sampler: &Sampler, life: &LifeHandle) -> Sample {
         sampler.sample_standby(&self.slot, &life.life)
+    }
+
+    /// Samples a domain without reading its NIC.
+    pub(super) fn sample_blindly(&self, sampler: &Sampler, life: &LifeHandle) -> Sample {
+        sampler.sample_blindly(&self.slot, &life.life)
     }
 
     /// Notifies the switchboard in the domain's place.

@@ -16,8 +16,9 @@ use std::sync::{Mutex, PoisonError};
 use super::domain::LifeHandle;
 use super::flapping::LinkHistory;
 use super::published::{Published, PublishedTable};
-use super::reports::DrillReport;
+use super::reports::{Blame, DrillReport};
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
+use super::rules::Proof;
 use crate::topology::Limits;
 use microvm::domain::{Hold, LifeView};
 use platform::clock::monotonic_ns;
@@ -30,14 +31,29 @@ pub(super) struct Standing {
     role: RoleState,
     /// Number of the newest life; 0 before the first.
     epoch: u32,
-    /// The domain passed its last drill, or had none in this life.
-    pub(super) drill_passed: bool,
+    /// What drills have shown of the domain, in whatever life.
+    pub(super) proof: Proof,
+    /// It counts as a spare only after it has passed a drill: its NIC is hardware, and drills are
+    /// held.
+    pub(super) must_prove: bool,
+    /// A drill is owed: none has ended since the domain was built or its link came up.
+    pub(super) owes_drill: bool,
+    /// Drills in a row that failed by the standby's own side.
+    pub(super) failed_drills: u32,
     /// The other domain of a planned switch that is in progress: either may have the ring.
     pub(super) partner: Option<usize>,
 }
 
 impl Standing {
-    const NEW: Self = Self { role: RoleState::Failed, epoch: 0, drill_passed: true, partner: None };
+    const NEW: Self = Self {
+        role: RoleState::Failed,
+        epoch: 0,
+        proof: Proof::Given,
+        must_prove: false,
+        owes_drill: false,
+        failed_drills: 0,
+        partner: None,
+    };
 
     /// The one place where a role changes.
     ///
@@ -47,9 +63,32 @@ impl Standing {
         self.role = self.role.after(event)?;
         if event == RoleEvent::Rebuild {
             self.epoch += 1;
-            self.drill_passed = true;
+            self.owe_drill();
         }
         Ok(self.role)
+    }
+
+    /// The domain is built anew, or its link has come up: what was proved may not hold any more. A
+    /// drill that failed stays known.
+    pub(super) fn owe_drill(&mut self) {
+        self.owes_drill = true;
+        if self.must_prove && self.proof == Proof::Given {
+            self.proof = Proof::Missing;
+        }
+    }
+
+    /// A drill has ended, or a probe has shown as much. Returns true if that changes what is known
+    /// of the domain.
+    pub(super) fn drilled(&mut self, blame: Option<Blame>) -> bool {
+        self.owes_drill = false;
+        let proof = match (blame, self.proof) {
+            (None, _) => Proof::Given,
+            (Some(Blame::Spare | Blame::Wire), _) => Proof::Failed,
+            // A failure of the active domain proves nothing against the standby, nor for it.
+            (Some(Blame::Active), Proof::Failed) => Proof::Failed,
+            (Some(Blame::Active), Proof::Given | Proof::Missing) => Proof::Missing,
+        };
+        std::mem::replace(&mut self.proof, proof) != proof
     }
 }
 
@@ -102,7 +141,7 @@ impl DomainEntry {
         Published {
             role: self.role(),
             epoch: self.epoch(),
-            drill_passed: self.standing.drill_passed,
+            proof: self.standing.proof,
             aside: self.is_aside(),
             held_until_ns: self.link.held_until_ns(now_ns).unwrap_or(0),
         }

@@ -20,13 +20,13 @@ use super::domain::{DrillProof, LifeHandle};
 use super::failover::Failover;
 use super::reports::{Blame, DrillReport, Evidence};
 use super::roles::RoleState;
-use super::rules::Need;
+use super::rules::{Need, Proof};
 use super::verdict::Verdict;
 use super::wait::wait_until;
 use microvm::domain::DomainId;
 use platform::budget::{CONFIRM_TICK, DRILL_ATTEMPTS, ROLE_DEADLINE};
 use platform::clock::monotonic_ns;
-use switchboard::{DrillSeen, SwitchboardError};
+use switchboard::SwitchboardError;
 
 /// Why there was no drill.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,9 @@ pub enum DrillError {
     /// The standby is known not to be fit.
     #[error("the standby's link is down")]
     LinkDown,
+    /// Nobody could answer.
+    #[error("the link of the domain that serves is down")]
+    ActiveLinkDown,
     /// The standby, or the active domain that would have to answer, may stand still.
     #[error("a domain that is paused or in a debugger has no drill")]
     Aside,
@@ -57,7 +60,34 @@ pub enum DrillError {
     Switchboard(#[from] SwitchboardError),
 }
 
+/// Which drill a domain needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DrillNeed {
+    /// None: it does not stand by, or needs none.
+    Nothing,
+    /// The next one that the clock says.
+    ByClock,
+    /// One at once: it is built anew, or its link has come up.
+    Owed,
+}
+
+/// Rebuilds in a row of a standby that drills find cut off. The first may mend its NIC, the second
+/// comes with a reset; after that it is the network's turn.
+const WIRE_REBUILDS: u32 = 2;
+
 impl Failover {
+    /// The drill that a domain needs now.
+    pub(super) fn drill_need(&self, id: DomainId) -> DrillNeed {
+        let table = self.lock_table();
+        let entry = &table[id.index()];
+        let standing = &entry.standing;
+        let ready = entry.role() == RoleState::Standby && standing.partner.is_none();
+        if !ready || entry.is_aside() || !self.drills && standing.proof == Proof::Given {
+            return DrillNeed::Nothing;
+        }
+        if standing.owes_drill { DrillNeed::Owed } else { DrillNeed::ByClock }
+    }
+
     /// Drills a standby: the one that is named, or the first in line. A standby that fails is
     /// rebuilt.
     ///
@@ -87,10 +117,28 @@ impl Failover {
             report = DrillReport { attempts, ..self.attempt(&life, answers)? };
         }
         self.remember(&report);
-        if let Some(blame @ (Blame::Spare | Blame::Wire)) = report.blame {
+        if let Some(blame) = self.rebuilds_for(&report) {
             self.condemn(&life, Verdict::Drill(blame));
         }
         Ok(report)
+    }
+
+    /// Counts drills that failed in a row. Returns whom to blame if the standby is to be rebuilt for
+    /// this one.
+    fn rebuilds_for(&self, report: &DrillReport) -> Option<Blame> {
+        let mut table = self.lock_table();
+        let failed = &mut table[report.domain.index()].standing.failed_drills;
+        match report.blame {
+            None => *failed = 0,
+            Some(Blame::Active) => {}
+            Some(Blame::Spare | Blame::Wire) => *failed = failed.saturating_add(1),
+        }
+        let useful = match report.blame? {
+            Blame::Active => false,
+            Blame::Spare => true,
+            Blame::Wire => *failed <= WIRE_REBUILDS,
+        };
+        report.blame.filter(|_| useful)
     }
 
     /// One question to the first standby, for which no domain is blamed.
@@ -114,9 +162,11 @@ impl Failover {
         if entry.is_aside() || table[active].debugged {
             return Err(DrillError::Aside);
         }
-        match self.domain(life.id()).link_is_up() {
-            true => Ok((life, self.domains[active].id())),
-            false => Err(DrillError::LinkDown),
+        let answers = &self.domains[active];
+        match (self.domain(life.id()).link_is_up(), answers.link_is_up()) {
+            (true, true) => Ok((life, answers.id())),
+            (false, _) => Err(DrillError::LinkDown),
+            (true, false) => Err(DrillError::ActiveLinkDown),
         }
     }
 
@@ -128,12 +178,7 @@ impl Failover {
             return false;
         }
         entry.last_drill = Some(*report);
-        // A failure of the active domain proves nothing against the standby.
-        if report.blame == Some(Blame::Active) {
-            return false;
-        }
-        let before = std::mem::replace(&mut entry.standing.drill_passed, report.passed());
-        before != report.passed()
+        entry.standing.drilled(report.blame)
     }
 
     /// Acts on a domain that still stands by in the same life.
@@ -149,7 +194,7 @@ impl Failover {
     }
 
     fn attempt(&self, life: &LifeHandle, answers: DomainId) -> Result<DrillReport, DrillError> {
-        let number = self.drills.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.drill_count.fetch_add(1, Ordering::Relaxed) + 1;
         self.begin_attempt(life, number)?;
         let outcome = self.attempt_begun(life, answers, number);
         for id in [life.id(), answers] {
@@ -158,6 +203,8 @@ impl Failover {
         let seen = self.switchboard.end_drill()?;
         let (mut evidence, round_trip_ns) = outcome?;
         evidence.seen = seen;
+        let active = (answers, self.state(answers).1);
+        evidence.active_hears = self.hearing.hears(active, monotonic_ns());
         Ok(DrillReport {
             domain: life.id(),
             epoch: life.epoch(),
@@ -207,6 +254,7 @@ impl Failover {
             life.begin_drill();
             began_ns
         })?;
+        let _released = Released { failover: self, life };
         let has_ended = || domain.has_ended_drill(number);
         wait_until(self.drill_limit, has_ended);
         let round_trip_ns = monotonic_ns() - began_ns;
@@ -214,7 +262,23 @@ impl Failover {
         let ended = wait_until(ROLE_DEADLINE, has_ended);
         let proof = self.while_standby(life, || domain.take_drill_proof())?;
         let DrillProof { sent, answered, nic_sent, nic_received } = proof;
-        let seen = DrillSeen::default();
-        Ok((Evidence { ended, sent, answered, nic_sent, nic_received, seen }, round_trip_ns))
+        let evidence =
+            Evidence { ended, sent, answered, nic_sent, nic_received, ..Evidence::default() };
+        Ok((evidence, round_trip_ns))
+    }
+}
+
+/// A standby that is released for a drill. It stands by again even if this thread panics.
+struct Released<'a> {
+    failover: &'a Failover,
+    life: &'a LifeHandle,
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // If it does not stand by any more, nobody waits for that.
+            let _ = self.failover.while_standby(self.life, || self.life.stand_by());
+        }
     }
 }

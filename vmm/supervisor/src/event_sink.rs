@@ -10,6 +10,7 @@ use super::failover::Failover;
 use super::verdict::Verdict;
 use crate::topology::MAX_DOMAINS;
 use microvm::domain::{DomainEvents, DomainId, Fault};
+use platform::realtime::guarded;
 use switchboard::{Violation, ViolationSink};
 
 /// A violation that waits for the supervisor thread.
@@ -40,6 +41,8 @@ pub(super) struct EventSink {
     asleep: AtomicBool,
     /// Written when a domain woke while the supervisor sampled rarely.
     pub(super) woken: EventFd,
+    /// A verdict ended in a panic, so the roles may be half changed.
+    pub(super) broken: AtomicBool,
     /// How often the supervisor has sampled the domains so far.
     pub(super) samplings: AtomicU64,
 }
@@ -54,6 +57,7 @@ impl EventSink {
             violated: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             asleep: AtomicBool::new(false),
             woken: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+            broken: AtomicBool::new(false),
             samplings: AtomicU64::new(0),
         }))
     }
@@ -135,7 +139,10 @@ impl DomainEvents for EventSink {
 
     fn failed(&self, id: DomainId, epoch: u32, fault: &Fault, entered_ns: u64) {
         if let Some(failover) = self.failover.get().and_then(Weak::upgrade) {
-            failover.verdict(id, epoch, Verdict::Crash(*fault), entered_ns);
+            let verdict = || failover.verdict(id, epoch, Verdict::Crash(*fault), entered_ns);
+            if guarded("vcpu", verdict).is_none() {
+                self.broken.store(true, Ordering::Release);
+            }
         }
         self.note(id, |progress| progress.failed = epoch);
     }

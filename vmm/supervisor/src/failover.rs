@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::domain::{Domain, LifeHandle};
 use super::domain_table::{DomainTable, TableGuard};
+use super::hearing::Hearing;
 use super::job_queue::{Job, JobSender};
 use super::planned::PlannedOperations;
 use super::roles::{RoleEvent, RoleState};
@@ -36,6 +37,22 @@ pub(super) enum Notice {
     Stop,
 }
 
+/// The fall of a domain, as its successor has to know it.
+#[derive(Clone, Copy)]
+pub(super) struct Fall {
+    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    pub(super) at_ns: u64,
+    /// Its NIC may not answer.
+    pub(super) nic_suspected: bool,
+}
+
+impl Fall {
+    fn order(self, to: DomainId, epoch: u32) -> TakeOver {
+        let Self { at_ns: verdict_ns, nic_suspected } = self;
+        TakeOver { to, epoch, verdict_ns, nic_suspected }
+    }
+}
+
 /// What [`Failover`] is made of.
 pub(super) struct FailoverConfig {
     pub(super) domains: Vec<Domain>,
@@ -45,6 +62,10 @@ pub(super) struct FailoverConfig {
     /// The monitor's queue, with room for one notice.
     pub(super) notices: SyncSender<Notice>,
     pub(super) limits: Limits,
+    /// The drill thread's queue, with room for one notice.
+    pub(super) drill_notices: SyncSender<Notice>,
+    /// Whether standbys are drilled without being asked.
+    pub(super) drills: bool,
     /// How long a drill may last.
     pub(super) drill_limit: Duration,
     /// Whether a standby's driver has its NIC attached, see `Policy::attaches_early`.
@@ -60,9 +81,14 @@ pub struct Failover {
     table: DomainTable,
     pub(super) planned: PlannedOperations,
     /// Drills so far.
-    pub(super) drills: AtomicU32,
+    pub(super) drill_count: AtomicU32,
+    /// Whether standbys are drilled without being asked.
+    pub(super) drills: bool,
+    /// What the domain that serves hears.
+    pub(super) hearing: Hearing,
     jobs: Vec<JobSender>,
     notices: SyncSender<Notice>,
+    drill_notices: SyncSender<Notice>,
     pub(super) drill_limit: Duration,
     pub(super) attaches_early: bool,
     pub(super) shares_nic: bool,
@@ -72,16 +98,22 @@ impl Failover {
     /// All domains are failed at first; their rebuild threads bring them up.
     pub(super) fn new(config: FailoverConfig) -> io::Result<Self> {
         let table = DomainTable::new(config.domains.len(), config.limits)?;
-        let FailoverConfig { domains, switchboard, jobs, notices, .. } = config;
-        let FailoverConfig { drill_limit, attaches_early, shares_nic, .. } = config;
+        let FailoverConfig { domains, switchboard, jobs, notices, drill_notices, .. } = config;
+        let FailoverConfig { drills, drill_limit, attaches_early, shares_nic, .. } = config;
+        for (domain, entry) in domains.iter().zip(table.lock().iter_mut()) {
+            entry.standing.must_prove = drills && domain.is_hardware();
+        }
         Ok(Self {
             domains,
             switchboard,
             table,
             planned: PlannedOperations::default(),
-            drills: AtomicU32::new(0),
+            drill_count: AtomicU32::new(0),
+            drills,
+            hearing: Hearing::default(),
             jobs,
             notices,
+            drill_notices,
             drill_limit,
             attaches_early,
             shares_nic,
@@ -115,7 +147,8 @@ impl Failover {
             return;
         }
         let was_active = role == RoleState::Active;
-        let to = self.replace_failed(&mut table, from, was_active, verdict_ns);
+        let fall = Fall { at_ns: verdict_ns, nic_suspected: verdict.suspects_nic() };
+        let to = self.replace_failed(&mut table, from, was_active, fall);
         let released_ns = monotonic_ns();
         drop(table);
         // Of one NIC for all domains, this has to come before the successor's driver attaches it.
@@ -156,9 +189,9 @@ impl Failover {
         table: &mut TableGuard<'_>,
         from: DomainId,
         was_active: bool,
-        verdict_ns: u64,
+        fall: Fall,
     ) -> Option<DomainId> {
-        let partner = self.end_partnership(table, from.index(), verdict_ns);
+        let partner = self.end_partnership(table, from.index(), fall);
         let successor = match was_active {
             true => partner.or_else(|| self.successor(table, Need::CannotStay)),
             false => None,
@@ -169,7 +202,7 @@ impl Failover {
             self.open(successor);
         }
         self.silence(from.index(), was_active);
-        successor.and_then(|successor| self.promote(table, successor, verdict_ns))
+        successor.and_then(|successor| self.promote(table, successor, fall))
     }
 
     /// Ends a planned switch in which a domain failed. Either domain may have the ring by then. If
@@ -179,14 +212,14 @@ impl Failover {
         &self,
         table: &mut TableGuard<'_>,
         failed: usize,
-        verdict_ns: u64,
+        fall: Fall,
     ) -> Option<usize> {
         let partner = table[failed].standing.partner.take()?;
         let other = &mut table[partner];
         other.standing.partner = None;
         if other.role() == RoleState::Active {
             let (to, epoch) = (self.domains[partner].id(), other.epoch());
-            self.switchboard.take_over(TakeOver { to, epoch, verdict_ns });
+            self.switchboard.take_over(fall.order(to, epoch));
         }
         (other.role() == RoleState::Standby).then_some(partner)
     }
@@ -211,7 +244,7 @@ impl Failover {
         &self,
         table: &mut TableGuard<'_>,
         index: usize,
-        verdict_ns: u64,
+        fall: Fall,
     ) -> Option<DomainId> {
         table.step(index, RoleEvent::TakeOver).ok()?;
         let (domain, entry) = (&self.domains[index], &mut table[index]);
@@ -219,7 +252,7 @@ impl Failover {
         entry.end_aside();
         domain.arm_first_sent();
         let epoch = entry.epoch();
-        self.switchboard.take_over(TakeOver { to: domain.id(), epoch, verdict_ns });
+        self.switchboard.take_over(fall.order(domain.id(), epoch));
         if let Some(life) = &entry.life {
             life.release();
         }
@@ -256,7 +289,7 @@ impl Failover {
     /// A domain that has failed is rebuilt now, whatever it waits for: its NIC is to be let go of.
     pub(super) fn rebuild_now(&self, id: DomainId) {
         // A thread whose queue is full has a failure of this domain in it, and rebuilds the domain.
-        let _ = self.jobs[id.index()].try_send(Job::Begin);
+        let _ = self.jobs[id.index()].send(Job::Begin);
     }
 
     /// Tells the monitor that something changed on which the state of the whole may depend.
@@ -264,6 +297,13 @@ impl Failover {
         // If there is no room, an earlier notice has not been taken yet, and stands for this one
         // too.
         let _ = self.notices.try_send(Notice::Changed);
+    }
+
+    /// Tells the drill thread that a standby may owe a drill.
+    pub(super) fn notify_drills(&self) {
+        // There is no such thread where standbys cannot be drilled; and a notice that was not taken
+        // yet stands for this one too.
+        let _ = self.drill_notices.try_send(Notice::Changed);
     }
 
     /// No domain serves: every rebuild thread is told, because a domain in quarantine is needed
@@ -290,7 +330,7 @@ impl Failover {
         rules::system_state(&self.views())
     }
 
-    /// Returns true if there is a healthy standby, which makes it worth leaving a domain that has
+    /// Returns true if there is a standby that nothing speaks against, which makes it worth leaving a domain that has
     /// lost its link. Takes no lock.
     pub fn has_spare(&self) -> bool {
         rules::successor(&self.views(), Need::CanStay).is_some()
@@ -303,9 +343,10 @@ impl Failover {
         rules::successor(&views, need).map(|index| views[index].health())
     }
 
-    /// Returns true if a domain serves and another could take over. Takes no lock.
+    /// Returns true if a domain serves, and another could take over and has proved it where it must.
+    /// Takes no lock.
     pub fn is_redundant(&self) -> bool {
-        self.active().is_some() && self.has_spare()
+        rules::is_redundant(&self.views())
     }
 
     /// The role of a domain and the number of its newest life. Takes no lock.
@@ -351,7 +392,14 @@ impl Failover {
     /// Remembers that a NIC's link came or went, to find links that flap. If a failover follows, it
     /// is a verdict of its own.
     pub fn link_changed(&self, id: DomainId, up: bool) {
-        self.lock_table()[id.index()].link.changed(up, monotonic_ns());
+        let mut table = self.lock_table();
+        let entry = &mut table[id.index()];
+        entry.link.changed(up, monotonic_ns());
+        if up {
+            entry.standing.owe_drill();
+        }
+        drop(table);
         self.notify();
+        self.notify_drills();
     }
 }

@@ -41,6 +41,9 @@ pub(super) struct FailureHistory {
     limits: Limits,
     /// Times of failures, oldest first, `CLOCK_MONOTONIC` nanoseconds.
     recent_ns: VecDeque<u64>,
+    /// When the NIC was blamed last, `CLOCK_MONOTONIC` nanoseconds; `None` if it never was, or has
+    /// been reset since.
+    nic_blamed_ns: Option<u64>,
     /// Quarantines in a row.
     level: u32,
     /// Until when another quarantine counts as one more in a row.
@@ -61,7 +64,7 @@ impl FailureHistory {
     /// The history of a domain that has not failed yet.
     pub(super) fn new(limits: Limits) -> Self {
         let recent_ns = VecDeque::with_capacity(limits.failures as usize);
-        Self { limits, recent_ns, level: 0, relapse_until_ns: 0 }
+        Self { limits, recent_ns, nic_blamed_ns: None, level: 0, relapse_until_ns: 0 }
     }
 
     /// The domain has failed once more.
@@ -75,6 +78,16 @@ impl FailureHistory {
             return Restart::AtOnce;
         }
         self.quarantine(now_ns)
+    }
+
+    /// The registers of the domain's NIC may be to blame. Returns true if that is so for the second
+    /// time within the window: then they are to be as new.
+    pub(super) fn nic_failed(&mut self, now_ns: u64) -> bool {
+        let window = nanos(Duration::from_secs(u64::from(self.limits.window_s)));
+        let again = |before_ns: u64| now_ns.saturating_sub(before_ns) <= window;
+        let is_second = self.nic_blamed_ns.is_some_and(again);
+        self.nic_blamed_ns = (!is_second).then_some(now_ns);
+        is_second
     }
 
     /// The domain goes into quarantine: it failed too often, or could not be built several times.
@@ -186,6 +199,13 @@ mod tests {
             assert_eq!(quarantine(history.failed(now)), expected);
             now += (expected + 1) * SECOND;
         }
+    }
+
+    #[test]
+    fn a_nic_that_is_blamed_twice_within_the_window_is_to_be_reset() {
+        let mut history = FailureHistory::new(limits());
+        let times = [0, 11, 12, 13, 14].map(|at| history.nic_failed(at * SECOND));
+        assert_eq!(times, [false, false, true, false, true]);
     }
 
     #[test]

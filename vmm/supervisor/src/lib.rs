@@ -22,6 +22,7 @@ pub mod detect;
 mod domain;
 mod domain_table;
 mod drill;
+mod drill_schedule;
 mod error;
 mod event;
 mod event_sink;
@@ -29,6 +30,7 @@ mod examine;
 mod failover;
 mod failure_record;
 mod flapping;
+mod hearing;
 mod images;
 mod job_queue;
 mod lifecycle;
@@ -64,9 +66,9 @@ pub use reports::{
     Blame, DrillReport, DumpReport, Evidence, SwitchReport, UpgradeReport, UpgradeStep,
 };
 pub use roles::{IllegalTransition, RoleEvent, RoleState};
-pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, SystemState};
+pub use rules::{DomainView, FailBack, FailBackAdvice, Health, Link, Need, Proof, SystemState};
 pub use switch::SwitchError;
-pub use system::System;
+pub use system::{Pulse, System};
 pub use upgrade::UpgradeError;
 pub use verdict::{FailoverRecord, Verdict};
 pub use wires::Wires;

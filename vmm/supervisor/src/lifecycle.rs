@@ -1,7 +1,7 @@
 //! The steps of a domain from one life to the next, as its rebuild thread takes them.
 
 use super::domain::LifeHandle;
-use super::failover::Failover;
+use super::failover::{Failover, Fall};
 use super::roles::{IllegalTransition, RoleEvent, RoleState};
 use super::rules::Need;
 use microvm::domain::DomainId;
@@ -47,13 +47,15 @@ impl Failover {
             && let Some(successor) = self.successor(&table, Need::CannotStay)
         {
             self.open(successor);
-            self.promote(&mut table, successor, monotonic_ns());
+            let fall = Fall { at_ns: monotonic_ns(), nic_suspected: false };
+            self.promote(&mut table, successor, fall);
         }
         let role = table[id.index()].role();
         // The monitor reads what is published when the table is unlocked, so it is notified after
         // that.
         drop(table);
         self.notify();
+        self.notify_drills();
         Some(role)
     }
 

@@ -15,6 +15,7 @@ use super::rebuild_context::RebuildContext;
 use super::rules::{FailBack, FailBackAdvice, SystemState};
 use platform::clock::monotonic_ns;
 use platform::one_line::one_line;
+use platform::realtime::guarded;
 
 /// What the thread works with.
 pub(super) struct Monitor {
@@ -41,8 +42,12 @@ impl Monitor {
                 Ok(Notice::Changed) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
-            self.report_state();
-            pause = self.go_back();
+            // What it knows is written whole, so a panic costs this look and not the next.
+            let look = guarded("monitor", || {
+                self.report_state();
+                self.go_back()
+            });
+            pause = look.flatten();
         }
     }
 

@@ -58,16 +58,6 @@ impl Operator {
         Ok(report)
     }
 
-    /// Drills each standby in turn.
-    pub(super) fn drill_all(&self) {
-        for domain in &self.failover().domains {
-            // A domain that serves, is being built or is needed is not drilled, which is no news.
-            if let Err(error) = self.drill(Some(domain.id())) {
-                tracing::debug!(domain = domain.name(), %error, "no drill");
-            }
-        }
-    }
-
     /// Replaces the driver by another image: tries the image in a spare, drills that spare, hands
     /// the ring over to it, and after its probation gives the image to the other domains too. Takes
     /// as long as the probation and some tenths of a second.

@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use platform::realtime::{self, Priority};
+use platform::realtime::{self, Priority, guarded};
 
 /// A thread that acts after each pause; it ends when this is dropped.
 pub(super) struct PeriodicThread {
@@ -27,12 +27,21 @@ impl PeriodicThread {
         // The priority is below every thread of the data path. It is not the normal one, because a
         // drill that waits for a processor would keep its standby released for longer than it
         // should.
+        let own_name = name.to_owned();
         let thread = realtime::spawn(name, Some(Priority::Nic), move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
-                act();
+                // Each act begins anew, so a panic in one does not concern the next.
+                guarded(&own_name, &mut act);
             }
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl PeriodicThread {
+    /// Returns true if the thread has ended, which it does only by a defect as long as this lives.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 

@@ -7,13 +7,14 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::roles::RoleState;
+use super::rules::Proof;
 
 /// What is published of one domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Published {
     pub(super) role: RoleState,
     pub(super) epoch: u32,
-    pub(super) drill_passed: bool,
+    pub(super) proof: Proof,
     /// Paused, or in a debugger.
     pub(super) aside: bool,
     /// The link does not count before this time, `CLOCK_MONOTONIC` nanoseconds.
@@ -23,13 +24,15 @@ pub(super) struct Published {
 /// The words of one domain. They are read one after the other, so only [`PublishedTable::all`]
 /// gives several of them of one moment.
 struct Words {
-    /// Role in bits 0-7, the drill in bit 8, put aside in bit 9, epoch in bits 32-63.
+    /// Role in bits 0-7, a failed drill in bit 8, put aside in bit 9, a missing drill in bit 10,
+    /// epoch in bits 32-63.
     standing: AtomicU64,
     held_until_ns: AtomicU64,
 }
 
-const DRILL_PASSED: u64 = 1 << 8;
+const DRILL_FAILED: u64 = 1 << 8;
 const ASIDE: u64 = 1 << 9;
+const DRILL_MISSING: u64 = 1 << 10;
 
 /// How often a reader starts again that finds the table being published.
 const READS: usize = 1000;
@@ -46,7 +49,7 @@ impl PublishedTable {
     pub(super) fn new(count: usize) -> Self {
         let role = RoleState::Failed;
         let initial =
-            Published { role, epoch: 0, drill_passed: true, aside: false, held_until_ns: 0 };
+            Published { role, epoch: 0, proof: Proof::Given, aside: false, held_until_ns: 0 };
         let words = |_| Words { standing: pack(&initial).into(), held_until_ns: 0.into() };
         Self { domains: (0..count).map(words).collect(), version: AtomicU64::new(0) }
     }
@@ -89,7 +92,8 @@ impl PublishedTable {
 fn pack(published: &Published) -> u64 {
     let bit = |set, bit| if set { bit } else { 0 };
     u64::from(published.epoch) << 32
-        | bit(published.drill_passed, DRILL_PASSED)
+        | bit(published.proof == Proof::Failed, DRILL_FAILED)
+        | bit(published.proof == Proof::Missing, DRILL_MISSING)
         | bit(published.aside, ASIDE)
         | published.role as u64
 }
@@ -100,7 +104,11 @@ fn unpack(standing: u64, held_until_ns: u64) -> Published {
     Published {
         role: role.unwrap_or(RoleState::Failed),
         epoch: (standing >> 32) as u32,
-        drill_passed: standing & DRILL_PASSED != 0,
+        proof: match standing & (DRILL_FAILED | DRILL_MISSING) {
+            0 => Proof::Given,
+            DRILL_MISSING => Proof::Missing,
+            _ => Proof::Failed,
+        },
         aside: standing & ASIDE != 0,
         held_until_ns,
     }
@@ -113,9 +121,9 @@ mod tests {
     #[test]
     fn every_state_is_published_as_it_is() {
         for role in RoleState::ALL {
-            for (drill_passed, aside) in [(false, true), (true, false)] {
-                let published =
-                    Published { role, epoch: u32::MAX, drill_passed, aside, held_until_ns: 7 };
+            let proofs = [Proof::Given, Proof::Missing, Proof::Failed];
+            for (proof, aside) in proofs.into_iter().zip([true, false, true]) {
+                let published = Published { role, epoch: u32::MAX, proof, aside, held_until_ns: 7 };
                 assert_eq!(unpack(pack(&published), 7), published);
             }
         }

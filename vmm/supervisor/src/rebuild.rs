@@ -17,6 +17,7 @@
 //! life ends when the NIC is programmed with the other domain's rings, which that domain's driver
 //! reports by a second READY.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
@@ -37,6 +38,7 @@ use platform::budget::{
     REBUILD_BACKOFF,
 };
 use platform::clock::monotonic_ns;
+use platform::realtime::guarded;
 
 /// How often a thread with nothing to do looks whether its domain has failed: rarely, since a
 /// failure is sent to it at once, and this is for one that was lost on its way.
@@ -51,8 +53,12 @@ pub(super) struct Rebuilder {
     begun: bool,
     /// Attempts that failed since the last success.
     attempts: u32,
+    /// The NIC is to be reset before the next life.
+    reset_due: bool,
     /// When the next attempt is due, if one is.
     due: Option<Instant>,
+    /// The life that the present attempt replaces, until it is certain that it has ended.
+    old_life: Option<LifeHandle>,
     /// Number of the last life that was attached.
     attached_epoch: u32,
     /// The NIC may have sent a guest's frame after the guests were announced elsewhere.
@@ -84,6 +90,8 @@ enum BuildError {
     Start(#[source] microvm::domain::LifeError),
     #[error("its driver does not attach: {0}")]
     NotReady(String),
+    #[error("its rebuild thread has panicked, a defect of this program")]
+    Panicked,
 }
 
 /// An attempt that failed, and the number of its life.
@@ -122,7 +130,9 @@ impl Rebuilder {
             history,
             begun: false,
             attempts: 0,
+            reset_due: false,
             due: None,
+            old_life: None,
             attached_epoch: 0,
             sent_late: false,
             absence: None,
@@ -130,20 +140,48 @@ impl Rebuilder {
         }
     }
 
-    /// Does its jobs until told to stop.
+    /// Does its jobs until told to stop. A panic in one counts as a failed attempt: the domain is
+    /// built again, and the service, which does not depend on this thread, goes on.
     pub(super) fn run(mut self, jobs: &JobReceiver) {
+        let name = format!("build-{}", self.domain.name());
         while !self.context.is_stopped() {
-            let left = self.due.map(|due| due.saturating_duration_since(Instant::now()));
-            // Jobs come before attempts: a failure is recorded before the memory is used again.
-            match jobs.next(left.unwrap_or(SAMPLE_PERIOD)) {
-                Ok(Job::Begin) => self.begin(),
-                Ok(Job::Failure(record)) => self.failed(record),
-                Ok(Job::Needed) => self.end_quarantine(),
-                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) if left.is_some() => self.build(),
-                Err(RecvTimeoutError::Timeout) => self.sample(),
+            match guarded(&name, || self.step(jobs)) {
+                Some(ControlFlow::Continue(())) => {}
+                Some(ControlFlow::Break(())) => return,
+                None => self.panicked(),
             }
         }
+    }
+
+    /// Does the next job, or what is due.
+    fn step(&mut self, jobs: &JobReceiver) -> ControlFlow<()> {
+        let left = self.due.map(|due| due.saturating_duration_since(Instant::now()));
+        // Jobs come before attempts: a failure is recorded before the memory is used again.
+        match jobs.next(left.unwrap_or(SAMPLE_PERIOD)) {
+            Ok(Job::Begin) => self.begin(),
+            Ok(Job::Failure(record)) => self.failed(record),
+            Ok(Job::Needed) => self.end_quarantine(),
+            Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Timeout) if left.is_some() => self.build(),
+            Err(RecvTimeoutError::Timeout) => self.sample(),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A job ended in a panic. What it had taken out of the table goes back there, so that the next
+    /// attempt ends the old life before it uses the memory.
+    fn panicked(&mut self) {
+        let id = self.domain.id();
+        if let Some(life) = self.old_life.take() {
+            self.context.failover.return_life(id, life);
+        }
+        let (role, epoch) = self.context.failover.state(id);
+        if role.can_serve() {
+            self.attached_epoch = epoch;
+            return;
+        }
+        self.attempt_failed(&FailedAttempt { epoch, error: BuildError::Panicked });
+        self.begin_next();
     }
 
     /// The domain is built now, if it is not up.
@@ -180,6 +218,8 @@ impl Rebuilder {
             return;
         }
         self.due = Some(Instant::now());
+        self.reset_due |=
+            record.verdict.blames_registers() && self.history.nic_failed(monotonic_ns());
         // A lost link is not the domain's own failure; a flapping link is held down where links are
         // judged.
         if record.verdict.is_own_fault() {
@@ -203,6 +243,8 @@ impl Rebuilder {
             return;
         }
         self.attempts = 0;
+        // Whatever it is that building anew did not mend, the registers are not to blame next time.
+        self.reset_due = true;
         self.due = Some(Instant::now() + pause);
         let domain = self.domain.name();
         tracing::warn!(domain, ?pause, "a domain failed too often and is left alone for a while");
@@ -233,6 +275,10 @@ impl Rebuilder {
             }
             Err(failed) => self.attempt_failed(&failed),
         }
+        self.begin_next();
+    }
+
+    fn begin_next(&mut self) {
         if let Some(next) = self.next.take() {
             // Its queue is empty.
             next.send(Job::Begin);
@@ -291,34 +337,37 @@ impl Rebuilder {
             epoch: 0,
             error: BuildError::NotReady(error.to_string()),
         })?;
-        self.attempt_life(epoch, old_life).map_err(|error| FailedAttempt { epoch, error })
+        self.old_life = old_life;
+        self.attempt_life(epoch).map_err(|error| FailedAttempt { epoch, error })
     }
 
-    fn attempt_life(
-        &mut self,
-        epoch: u32,
-        old_life: Option<LifeHandle>,
-    ) -> Result<RoleState, BuildError> {
-        let id = self.domain.id();
-        if let Some(life) = &old_life {
-            if !life.end(PAUSE_DEADLINE) {
-                // The memory is the old life's until it is out; the next attempt asks again.
-                self.context.failover.return_life(id, life.clone());
-                return Err(BuildError::NotOut);
-            }
+    /// Ends the life that is to be replaced.
+    fn end_old_life(&mut self) -> Result<(), BuildError> {
+        let Some(life) = &self.old_life else { return Ok(()) };
+        if life.end(PAUSE_DEADLINE) {
             life.revoke_memory();
+            return Ok(());
         }
+        // The memory is the old life's until it is out; the next attempt asks again.
+        self.context.failover.return_life(self.domain.id(), life.clone());
+        self.old_life = None;
+        Err(BuildError::NotOut)
+    }
+
+    fn attempt_life(&mut self, epoch: u32) -> Result<RoleState, BuildError> {
+        let id = self.domain.id();
+        self.end_old_life()?;
         let context = self.context.clone();
         let _shared_nic = context.lock_shared_nic();
         let user = self.await_nic()?;
         if user == NicUser::Free {
-            self.domain.quiesce().map_err(BuildError::Quiesce)?;
+            self.quiesce()?;
             self.reannounce()?;
             self.domain.reopen_nic().map_err(BuildError::Absent)?;
         }
-        drop(old_life);
-        if user == NicUser::Free && self.attempts > 0 {
-            self.domain.reset().map_err(BuildError::Nic)?;
+        self.old_life = None;
+        if user == NicUser::Free && (self.attempts > 0 || self.reset_due) {
+            self.reset()?;
         }
         let life = self.start(epoch, user)?;
         if !context.event_sink.wait_ready(id, epoch, READY_DEADLINE) {
@@ -329,6 +378,24 @@ impl Rebuilder {
         let role = ready.ok_or_else(|| BuildError::NotReady(life.crash_summary()))?;
         self.attached_epoch = epoch;
         Ok(role)
+    }
+
+    /// Waits until the NIC reaches memory no more. Where it has refused that before, and nothing
+    /// else is left, it is reset and asked once more.
+    fn quiesce(&mut self) -> Result<(), BuildError> {
+        let quiesced = self.domain.quiesce();
+        if quiesced.is_err() && self.attempts > 0 && self.reset().is_ok() {
+            return self.domain.quiesce().map_err(BuildError::Quiesce);
+        }
+        quiesced.map_err(BuildError::Quiesce)
+    }
+
+    /// Resets the NIC. A driver that attaches again writes some of its registers; the domain could
+    /// have written any.
+    fn reset(&mut self) -> Result<(), BuildError> {
+        self.domain.reset().map_err(BuildError::Nic)?;
+        self.reset_due = false;
+        Ok(())
     }
 
     /// A late frame of the NIC may have drawn the guests' addresses back to the wrong switch port,

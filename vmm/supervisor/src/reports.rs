@@ -15,10 +15,10 @@ pub enum Blame {
     /// The standby, its driver or its NIC. The standby is rebuilt.
     Spare,
     /// The network between the two NICs, on the standby's side. The standby is rebuilt, in case its
-    /// NIC is to blame after all.
+    /// NIC is to blame after all; twice in a row, and then it waits for the network.
     Wire,
-    /// The active domain or its NIC. The standby stays as it is; the detectors judge the active
-    /// domain.
+    /// The active domain or its NIC, or nobody can tell. The standby stays as it is, and does not
+    /// count as a spare before it passes a drill; the detectors judge the active domain.
     Active,
 }
 
@@ -64,20 +64,23 @@ pub struct Evidence {
     pub nic_received: u32,
     /// What the switchboard saw through the active domain.
     pub seen: DrillSeen,
+    /// The active domain has heard something of the network within the last seconds.
+    pub active_hears: bool,
 }
 
 impl Evidence {
     /// Whose fault it is that a drill did not pass; `None` if it passed.
     pub fn blame(&self) -> Option<Blame> {
-        let Self { ended, sent, answered, nic_sent, nic_received, seen } = *self;
+        let Self { ended, sent, answered, nic_sent, nic_received, seen, active_hears } = *self;
         if !ended || !sent || nic_sent == 0 {
             // The standby was silent, or its frame never left its NIC.
             return Some(Blame::Spare);
         }
         if !seen.question {
-            // The frame left and did not arrive. If no other frame arrived either, the active side
-            // does not receive.
-            return Some(if seen.received > 0 { Blame::Wire } else { Blame::Active });
+            // The frame left and did not arrive. If no other frame arrived for seconds either, the
+            // active side may be the one that does not receive. A drill is too short to tell.
+            let deaf = seen.received == 0 && !active_hears;
+            return Some(if deaf { Blame::Active } else { Blame::Wire });
         }
         if !seen.answer_sent {
             return Some(Blame::Active);
@@ -158,6 +161,7 @@ mod tests {
         nic_sent: 1,
         nic_received: 1,
         seen: DrillSeen { question: true, answered: true, answer_sent: true, received: 7 },
+        active_hears: true,
     };
 
     #[test]
@@ -181,7 +185,9 @@ mod tests {
         let seen = DrillSeen { question: false, answered: false, answer_sent: false, received: 7 };
         let lost = Evidence { answered: false, nic_received: 0, seen, ..PASSED };
         assert_eq!(lost.blame(), Some(Blame::Wire));
-        let deaf = Evidence { seen: DrillSeen { received: 0, ..seen }, ..lost };
+        let quiet = Evidence { seen: DrillSeen { received: 0, ..seen }, ..lost };
+        assert_eq!(quiet.blame(), Some(Blame::Wire), "a quiet millisecond is not deafness");
+        let deaf = Evidence { active_hears: false, ..quiet };
         assert_eq!(deaf.blame(), Some(Blame::Active));
     }
 

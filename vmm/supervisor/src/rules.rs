@@ -26,6 +26,18 @@ pub enum Link {
     Unknown,
 }
 
+/// What drills have shown of a domain. It outlives the lives of the domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing speaks against it: it passed its last drill, or does not need one to count.
+    Given,
+    /// It must pass a drill before it counts as a spare: its NIC is hardware, and the switch port
+    /// behind a link that came up may forward nothing; or the last drill was not answered.
+    Missing,
+    /// It failed its last drill.
+    Failed,
+}
+
 /// A domain as the rules see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DomainView {
@@ -35,8 +47,8 @@ pub struct DomainView {
     pub link: Link,
     /// Its link was lost too often, and does not count before it has stayed up for a while.
     pub held_down: bool,
-    /// It passed its last drill, or had none in this life.
-    pub drill_passed: bool,
+    /// What drills have shown of it.
+    pub proof: Proof,
     /// Paused, or in a debugger.
     pub aside: bool,
 }
@@ -46,6 +58,8 @@ pub struct DomainView {
 pub enum Health {
     /// Nothing speaks against it.
     Healthy,
+    /// Nothing is known against it, and no drill has shown yet that the network reaches it.
+    Unproven,
     /// Its link is up, but flaps.
     HeldDown,
     /// An operator has put it aside: it is paused or in a debugger. It is let go when it has to
@@ -63,17 +77,20 @@ impl DomainView {
         state: RoleState::Failed,
         link: Link::Unknown,
         held_down: false,
-        drill_passed: true,
+        proof: Proof::Given,
         aside: false,
     };
 
     /// How good the domain is as a standby.
     pub fn health(&self) -> Health {
+        // What drills have shown is about a standby: a domain that serves shows more by that.
+        let serves = self.state == RoleState::Active;
         match self {
             Self { link: Link::Down, .. } => Health::LinkDown,
-            Self { drill_passed: false, .. } => Health::DrillFailed,
+            Self { proof: Proof::Failed, .. } if !serves => Health::DrillFailed,
             Self { aside: true, .. } => Health::Aside,
             Self { held_down: true, .. } => Health::HeldDown,
+            Self { proof: Proof::Missing, .. } if !serves => Health::Unproven,
             _ => Health::Healthy,
         }
     }
@@ -84,7 +101,7 @@ impl DomainView {
 pub enum Need {
     /// It cannot go on.
     CannotStay,
-    /// It could go on, so only a healthy successor is worth the switch.
+    /// It could go on, so only a successor that nothing speaks against is worth the switch.
     CanStay,
     /// It has had no link for a while: any successor with a link is worth the switch, since nothing
     /// is lost by it.
@@ -98,10 +115,16 @@ pub(super) fn successor(domains: &[DomainView], need: Need) -> Option<usize> {
     let (index, best) = standbys.min_by_key(|(_, domain)| domain.health())?;
     let fit = match need {
         Need::CannotStay => true,
-        Need::CanStay => best.health() == Health::Healthy,
+        Need::CanStay => matches!(best.health(), Health::Healthy | Health::Unproven),
         Need::NeedsLink => best.health() != Health::LinkDown,
     };
     fit.then_some(index)
+}
+
+/// Returns true if a domain serves and a standby that nothing is missing of could take over.
+pub(super) fn is_redundant(domains: &[DomainView]) -> bool {
+    let standby = |d: &DomainView| d.state == RoleState::Standby && d.health() == Health::Healthy;
+    domains.iter().any(|d| d.state == RoleState::Active) && domains.iter().any(standby)
 }
 
 /// The state of the service as a whole.
@@ -194,7 +217,7 @@ mod tests {
     use RoleState::{Active, Failed, Quarantined, Restarting, Standby};
 
     fn domain(state: RoleState) -> DomainView {
-        DomainView { state, link: Link::Up, held_down: false, drill_passed: true, aside: false }
+        DomainView { state, link: Link::Up, held_down: false, proof: Proof::Given, aside: false }
     }
 
     fn standby(health: Health) -> DomainView {
@@ -203,7 +226,8 @@ mod tests {
             Health::Healthy => good,
             Health::HeldDown => DomainView { held_down: true, ..good },
             Health::Aside => DomainView { aside: true, ..good },
-            Health::DrillFailed => DomainView { drill_passed: false, ..good },
+            Health::Unproven => DomainView { proof: Proof::Missing, ..good },
+            Health::DrillFailed => DomainView { proof: Proof::Failed, ..good },
             Health::LinkDown => DomainView { link: Link::Down, ..good },
         }
     }
@@ -213,6 +237,24 @@ mod tests {
         let domains = [domain(Failed), standby(Health::LinkDown), domain(Standby), domain(Standby)];
         assert_eq!(successor(&domains, Need::CannotStay), Some(2));
         assert_eq!(successor(&domains, Need::CanStay), Some(2));
+    }
+
+    #[test]
+    fn a_standby_that_no_drill_has_proved_takes_over_and_is_no_redundancy() {
+        let domains = [domain(Active), standby(Health::Unproven)];
+        assert_eq!(successor(&domains, Need::CannotStay), Some(1));
+        assert_eq!(successor(&domains, Need::CanStay), Some(1), "from a lost link, too");
+        assert!(!is_redundant(&domains));
+        assert!(is_redundant(&[domain(Active), standby(Health::Healthy)]));
+        let better = [domain(Active), standby(Health::Unproven), standby(Health::Healthy)];
+        assert_eq!(successor(&better, Need::CannotStay), Some(2));
+    }
+
+    #[test]
+    fn a_domain_that_serves_is_not_judged_by_its_drills() {
+        for proof in [Proof::Missing, Proof::Failed] {
+            assert_eq!(DomainView { proof, ..domain(Active) }.health(), Health::Healthy);
+        }
     }
 
     #[test]

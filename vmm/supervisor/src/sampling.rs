@@ -99,6 +99,7 @@ impl Sampling {
         let mut outcomes = Outcomes::default();
         let mut next = Next { idle: true, in_ns: self.rare_ns() };
         let failover = self.failover.clone();
+        self.note_hearing();
         for (domain, outcome) in failover.domains.iter().zip(&mut outcomes) {
             let Some(of_domain) = self.sample_domain(domain, outcome) else { continue };
             next.idle &= of_domain.idle;
@@ -106,6 +107,15 @@ impl Sampling {
         }
         self.sleep(&next);
         outcomes
+    }
+
+    /// Notes whether the domain that serves hears anything, for drills.
+    fn note_hearing(&self) {
+        let Some(active) = self.failover.active() else { return };
+        let counters = self.failover.switchboard.counters();
+        let received = counters.received() + counters.rx_probes.get();
+        let life = (active, self.failover.state(active).1);
+        self.failover.hearing.note(life, received, monotonic_ns());
     }
 
     /// A life whose NIC the bus reports broken or gone has failed, whatever else is known of it.
@@ -118,7 +128,8 @@ impl Sampling {
         if role.is_down() {
             return None;
         }
-        let sample = domain.sample(&self.sampler, &life);
+        // The NIC is not read: it may not answer, and the verdict would wait for it.
+        let sample = domain.sample_blindly(&self.sampler, &life);
         Some((life, Finding::reported(Detector::Device, symptom, &sample)))
     }
 

@@ -122,6 +122,13 @@ impl SupervisorThread {
     }
 }
 
+impl SupervisorThread {
+    /// Returns true if the thread has ended, which it does only by a defect as long as this lives.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
 impl Drop for SupervisorThread {
     fn drop(&mut self) {
         let _ = self.stop.write(1);

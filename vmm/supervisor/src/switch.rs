@@ -121,6 +121,7 @@ impl Failover {
         let result = self.switch_pair(pair);
         self.part(pair);
         self.notify();
+        self.notify_drills();
         let (waited_ns, switched_ns) = result?;
         let duplicates = self.switchboard.counters().rx_twice.get() - duplicates_before;
         let (from, to, done_ns) = (pair.from.id, pair.to.id, monotonic_ns());
@@ -171,7 +172,7 @@ impl Failover {
             return Err(SwitchError::NotAttached { name: name(to_domain) });
         }
         let health = views::with_views(&self.domains, table, |views| views[to].health());
-        if !matches!(health, Health::Healthy | Health::HeldDown) {
+        if !matches!(health, Health::Healthy | Health::Unproven | Health::HeldDown) {
             return Err(SwitchError::Unhealthy { name: name(to_domain), health });
         }
         if table[from].debugged {

@@ -17,17 +17,35 @@ use microvm::kvm::Image;
 use switchboard::Switchboard;
 use switchboard::vhost_user::VhostUserServer;
 
+/// How often the two threads without which there is no service have shown that they go on. Each
+/// number rises within a tenth of a second of a question, see [`System::pulse`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Samples that the supervisor has taken.
+    pub samplings: u64,
+    /// Questions for a turn that the switchboard has answered.
+    pub turns: u64,
+}
+
+impl Pulse {
+    /// Returns true if both threads have gone on since `before`.
+    pub fn beats_since(&self, before: &Self) -> bool {
+        self.samplings != before.samplings && self.turns != before.turns
+    }
+}
+
 /// A running system. Dropping it stops everything.
 pub struct System {
     pub(super) slots: Vec<Arc<DomainSlot>>,
-    pub(super) periodic_threads: Vec<PeriodicThread>,
+    pub(super) probes: Option<PeriodicThread>,
     pub(super) context: Arc<RebuildContext>,
     pub(super) jobs: Vec<JobSender>,
-    pub(super) notices: SyncSender<Notice>,
+    /// The monitor's and the drill thread's.
+    pub(super) notices: [SyncSender<Notice>; 2],
     pub(super) events: Receiver<Event>,
     pub(super) servers: Vec<VhostUserServer>,
     pub(super) supervisor: Option<SupervisorThread>,
-    /// The monitor's and the rebuild threads.
+    /// The monitor, the drill thread and the rebuild threads.
     pub(super) threads: Vec<JoinHandle<()>>,
 }
 
@@ -59,6 +77,34 @@ impl System {
         self.context.event_sink.samplings.load(Ordering::Relaxed)
     }
 
+    /// Asks the switchboard for a turn, and returns how far both vital threads have come. A thread
+    /// that stands still shows the same number again.
+    pub fn pulse(&self) -> Pulse {
+        Pulse { samplings: self.samplings(), turns: self.switchboard().ping() }
+    }
+
+    /// The thread that has ended although the system runs, if one has. Without it the system is not
+    /// what it seems, and has to be started anew. A thread that has been replaced is not one.
+    pub fn broken(&self) -> Option<&str> {
+        if !self.switchboard().is_running() {
+            return Some("switchboard");
+        }
+        if self.supervisor.as_ref().is_some_and(SupervisorThread::has_ended) {
+            return Some("supervisor");
+        }
+        if self.context.event_sink.broken.load(Ordering::Acquire) {
+            return Some("vcpu");
+        }
+        if self.servers.iter().any(VhostUserServer::has_ended) {
+            return Some("vhost");
+        }
+        let helper = self.threads.iter().find(|thread| thread.is_finished());
+        if let Some(helper) = helper {
+            return Some(helper.thread().name().unwrap_or("monitor"));
+        }
+        self.probes.as_ref().is_some_and(PeriodicThread::has_ended).then_some("probe")
+    }
+
     /// Roles and failovers.
     pub fn failover(&self) -> &Arc<Failover> {
         &self.context.failover
@@ -78,14 +124,16 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
-        self.periodic_threads.clear();
+        self.probes = None;
         self.context.stopped.store(true, Ordering::Release);
         for jobs in &self.jobs {
             // A thread whose queue is full is awake, and reads the flag next.
             jobs.send(Job::Stop);
         }
-        // The monitor takes a notice that is in its place soon, so this does not wait for long.
-        let _ = self.notices.send(Notice::Stop);
+        // Both threads take a notice that is in its place soon, so this does not wait for long.
+        for notices in &self.notices {
+            let _ = notices.send(Notice::Stop);
+        }
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

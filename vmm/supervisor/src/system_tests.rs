@@ -11,7 +11,7 @@ use super::*;
 use crate::topology::{Limits, Topology};
 use microvm::domain::{DomainId, Fault};
 use nic::emulated::EmulatedNic;
-use nic::wire::EthernetSwitch;
+use nic::wire::{EthernetSwitch, Port};
 use nic::{BarAccess, DmaArea, Nic, NicError, registers as reg};
 use platform::budget::{BUILD_ATTEMPTS, REBUILD_YIELD};
 
@@ -25,12 +25,18 @@ struct StubbornNic {
     nic: Arc<EmulatedNic>,
     restless: AtomicBool,
     refused: AtomicU32,
+    /// A reset makes it fall silent again.
+    mended_by_reset: AtomicBool,
+    /// How often it was reset.
+    resets: AtomicU32,
     /// Stamps nothing, as hardware does.
     stampless: AtomicBool,
     /// Stamps, but has sent nothing yet.
     mute: AtomicBool,
     /// How often somebody asked for its stamp.
     asked: AtomicU32,
+    /// The thread whose next call panics; the name's beginning.
+    ends: Mutex<Option<&'static str>>,
     /// When it was last told to fall silent.
     quieted: Mutex<Option<Instant>>,
 }
@@ -40,6 +46,20 @@ impl StubbornNic {
         self.refused.fetch_add(1, Ordering::SeqCst);
         let source = std::io::ErrorKind::TimedOut.into();
         NicError::System { name: self.nic.name().to_owned(), what: "fall silent", source }
+    }
+}
+
+impl StubbornNic {
+    /// Panics if this is the thread that is to end, once.
+    fn perhaps_panic(&self) {
+        let mut ends = self.ends.lock().unwrap();
+        let here = std::thread::current();
+        let named = |end: &&str| here.name().is_some_and(|name| name.starts_with(*end));
+        if ends.filter(named).is_some() {
+            *ends = None;
+            drop(ends);
+            panic!("the defect of this test");
+        }
     }
 }
 
@@ -54,6 +74,7 @@ impl Nic for StubbornNic {
         self.nic.open_filters();
     }
     fn take_sent(&self) -> u32 {
+        self.perhaps_panic();
         self.nic.take_sent()
     }
     fn take_received(&self) -> u32 {
@@ -81,6 +102,7 @@ impl Nic for StubbornNic {
         self.nic.map_dma(areas)
     }
     fn quiesce(&self) -> Result<(), NicError> {
+        self.perhaps_panic();
         *self.quieted.lock().unwrap() = Some(Instant::now());
         match self.restless.load(Ordering::SeqCst) {
             true => Err(self.refuse()),
@@ -91,6 +113,10 @@ impl Nic for StubbornNic {
         self.nic.enable_bus_master()
     }
     fn reset(&self) -> Result<(), NicError> {
+        self.resets.fetch_add(1, Ordering::SeqCst);
+        if self.mended_by_reset.load(Ordering::SeqCst) {
+            self.restless.store(false, Ordering::SeqCst);
+        }
         self.nic.reset()
     }
     fn bar(&self) -> BarAccess<'_> {
@@ -110,6 +136,7 @@ impl Nic for StubbornNic {
         self.nic.progress()
     }
     fn peek(&self, register: u32) -> u32 {
+        self.perhaps_panic();
         self.nic.peek(register)
     }
     fn poke(&self, register: u32, value: u32) {
@@ -120,12 +147,21 @@ impl Nic for StubbornNic {
 struct Stage {
     system: System,
     nics: [Arc<StubbornNic>; 2],
+    ports: [Arc<Port>; 2],
     folder: PathBuf,
 }
 
 impl Stage {
     /// Two domains, one serving and one standing by.
     fn new() -> Self {
+        let stage = Self::on(false, |_| {});
+        stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+        stage
+    }
+
+    /// Two domains on NICs that look like hardware or not, with their ports as `prepare` leaves
+    /// them. They come up after this has returned.
+    fn on(hardware: bool, prepare: impl FnOnce(&[Arc<Port>; 2])) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("warmspare-stage-{}-{number}", std::process::id());
@@ -135,23 +171,27 @@ impl Stage {
         topology.limits = Limits { quarantine_s: 1, quarantine_max_s: 1, ..topology.limits };
         let lan = EthernetSwitch::new();
         let mac = topology.apps[0].mac.0;
-        let nics = ["nic-a", "nic-b"].map(|name| {
-            let nic = EmulatedNic::new(name, mac, lan.attach(name).unwrap()).unwrap();
+        let names = ["nic-a", "nic-b"];
+        let ports = names.map(|name| lan.attach(name).unwrap());
+        prepare(&ports);
+        let nics = [0, 1].map(|n: usize| {
+            let nic = EmulatedNic::new(names[n], mac, ports[n].clone()).unwrap();
             Arc::new(StubbornNic {
                 nic,
                 restless: false.into(),
                 refused: 0.into(),
-                stampless: false.into(),
+                mended_by_reset: false.into(),
+                resets: 0.into(),
+                stampless: hardware.into(),
                 mute: false.into(),
                 asked: 0.into(),
+                ends: Mutex::default(),
                 quieted: Mutex::default(),
             })
         });
         let on = nics.iter().map(|nic| nic.clone() as Arc<dyn Nic>).collect();
         let system = System::start_on(&topology, on).unwrap();
-        let stage = Self { system, nics, folder };
-        stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
-        stage
+        Self { system, nics, ports, folder }
     }
 
     fn wait(&self, what: &str, holds: impl Fn(&Self) -> bool) {
@@ -175,11 +215,29 @@ impl Stage {
 
     /// Ends a domain's life as its vCPU thread would.
     fn fail(&self, id: DomainId) {
+        self.condemn(id, Verdict::Crash(Fault::Shutdown));
+    }
+
+    fn condemn(&self, id: DomainId, verdict: Verdict) {
         let failover = self.system.failover();
         let life = failover.life(id).unwrap();
         life.force_out();
         assert!(life.wait_until_out(Instant::now() + PATIENCE));
-        failover.verdict(id, life.epoch(), Verdict::Crash(Fault::Shutdown), 0);
+        failover.verdict(id, life.epoch(), verdict, 0);
+    }
+
+    /// Has a domain fail, and waits until it stands by again.
+    fn fail_and_recover(&self, id: DomainId, verdict: Verdict) {
+        let (_, before) = self.system.failover().state(id);
+        self.condemn(id, verdict);
+        self.wait("a new life", |stage| {
+            let (role, epoch) = stage.system.failover().state(id);
+            role == RoleState::Standby && epoch > before
+        });
+    }
+
+    fn resets(&self, id: DomainId) -> u32 {
+        self.nics[id.index()].resets.load(Ordering::SeqCst)
     }
 
     fn state(&self, id: DomainId) -> RoleState {
@@ -209,7 +267,8 @@ fn a_domain_whose_nic_does_not_fall_silent_is_not_built_on_its_memory() {
     });
 
     assert_eq!(domain, A);
-    assert_eq!(stage.nics[0].refused.load(Ordering::SeqCst), BUILD_ATTEMPTS);
+    // Once in the first attempt; before and after a reset in each of the others.
+    assert_eq!(stage.nics[0].refused.load(Ordering::SeqCst), 2 * BUILD_ATTEMPTS - 1);
     assert_eq!(stage.state(A), RoleState::Quarantined);
     let mut after = vec![0; 4096];
     ram.read(shared_ring::layout::CONTROL_BASE, &mut after).unwrap();
@@ -341,4 +400,106 @@ fn a_masked_vector_does_not_hide_a_lost_link() {
     stage.wait("B to serve", |stage| stage.state(B) == RoleState::Active);
     stage.wait("A to be built anew", |stage| stage.state(A) == RoleState::Standby);
     stage.wait("its link", |stage| stage.nics[A.index()].link_up());
+}
+
+#[test]
+fn a_switchboard_that_panics_is_told_as_the_end_of_the_system() {
+    let stage = Stage::new();
+    assert_eq!(stage.system.broken(), None);
+    *stage.nics[0].ends.lock().unwrap() = Some("switchboard");
+    stage.fail(A);
+    stage.wait("the end", |stage| stage.system.broken() == Some("switchboard"));
+    let turns = stage.system.pulse().turns;
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(stage.system.pulse().turns, turns, "it answers nothing more");
+}
+
+#[test]
+fn a_supervisor_that_panics_is_told_as_the_end_of_the_system() {
+    let stage = Stage::new();
+    let before = stage.system.pulse();
+    stage.wait("a pulse", |stage| stage.system.pulse().beats_since(&before));
+    *stage.nics[0].ends.lock().unwrap() = Some("supervisor");
+    stage.wait("the end", |stage| stage.system.broken() == Some("supervisor"));
+}
+
+#[test]
+fn a_rebuild_that_panics_is_a_failed_attempt_and_another_follows() {
+    let stage = Stage::new();
+    *stage.nics[0].ends.lock().unwrap() = Some("build-");
+    stage.fail(A);
+    let reason = stage.wait_event(|event| match event {
+        Event::BuildFailed { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(reason.contains("panicked"), "{reason}");
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    assert_eq!((stage.state(A), stage.system.broken()), (RoleState::Standby, None));
+}
+
+#[test]
+fn a_nic_that_only_a_reset_makes_fall_silent_is_reset() {
+    let stage = Stage::new();
+    stage.nics[0].mended_by_reset.store(true, Ordering::SeqCst);
+    stage.nics[0].restless.store(true, Ordering::SeqCst);
+    stage.fail(A);
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    assert_eq!(stage.nics[0].refused.load(Ordering::SeqCst), 2, "once in each of two attempts");
+}
+
+#[test]
+fn a_nic_is_reset_after_the_second_verdict_that_blames_it_and_not_before() {
+    let stage = Stage::new();
+    let blamed = Verdict::Drill(Blame::Wire);
+    stage.fail_and_recover(B, blamed);
+    stage.fail_and_recover(B, Verdict::Crash(Fault::Shutdown));
+    assert_eq!(stage.resets(B), 0);
+    stage.fail_and_recover(B, blamed);
+    assert_eq!(stage.resets(B), 1);
+    stage.fail_and_recover(B, blamed);
+    assert_eq!(stage.resets(B), 1, "it was as new");
+}
+
+#[test]
+fn a_nic_is_reset_after_the_quarantine_of_its_domain() {
+    let stage = Stage::new();
+    let limit = Limits::default().failures;
+    for _ in 0..limit - 1 {
+        stage.fail_and_recover(B, Verdict::Unready);
+    }
+    assert_eq!(stage.resets(B), 0);
+    stage.fail_and_recover(B, Verdict::Unready);
+    assert_eq!(stage.resets(B), 1);
+}
+
+/// A system on hardware whose standby is attached, and whose switch port forwards nothing.
+fn blocked_standby() -> Stage {
+    let stage = Stage::on(true, |ports| ports[1].set_dead(true));
+    stage.wait("B to stand by", |stage| stage.state(B) == RoleState::Standby);
+    stage
+}
+
+#[test]
+fn hardware_behind_a_port_that_forwards_nothing_is_no_redundancy() {
+    let stage = blocked_standby();
+    let blame = stage.wait_event(|event| match event {
+        Event::Drilled(report) => Some(report.blame),
+        _ => None,
+    });
+    assert!(blame.is_some());
+    let failover = stage.system.failover();
+    assert!(failover.views()[1].link == Link::Up && !failover.is_redundant());
+
+    stage.ports[1].set_dead(false);
+
+    stage.wait("redundancy", |stage| stage.system.failover().is_redundant());
+    assert_eq!(stage.system.broken(), None);
+}
+
+#[test]
+fn a_takeover_does_not_wait_for_proof() {
+    let stage = blocked_standby();
+    stage.wait("A to serve", |stage| stage.state(A) == RoleState::Active);
+    stage.fail(A);
+    assert_eq!(stage.state(B), RoleState::Active);
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::detect::Finding;
+use super::detect::{Detector, Finding, Symptom};
 use super::reports::Blame;
 use super::rules::Health;
 use microvm::domain::{DomainId, Fault};
@@ -54,6 +54,34 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// Returns true if the NIC may not answer: what comes before the successor serves does not read
+    /// it, because a read of a NIC that is gone lasts as long as the bus allows.
+    pub(super) fn suspects_nic(&self) -> bool {
+        let Self::Detected(finding) = self else { return false };
+        matches!(finding.symptom, Symptom::AllOnes | Symptom::BusError | Symptom::TakenAway)
+            || finding.detector == Detector::SilentTransmit
+    }
+
+    /// Returns true if the registers of the NIC may be to blame, which a driver that attaches again
+    /// does not write all of.
+    pub(super) fn blames_registers(&self) -> bool {
+        match self {
+            Self::Detected(finding) => matches!(
+                finding.detector,
+                Detector::Device | Detector::SilentTransmit | Detector::SilentReceive
+            ),
+            Self::Drill(_) => true,
+            Self::Crash(_)
+            | Self::Protocol(_)
+            | Self::Link
+            | Self::LinkAtLast(_)
+            | Self::Port
+            | Self::Unready => false,
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -77,6 +105,7 @@ impl fmt::Display for Verdict {
 fn shortcoming(health: Health) -> &'static str {
     match health {
         Health::Healthy => "it was not healthy before",
+        Health::Unproven => "it has yet to pass a drill",
         Health::HeldDown => "that link flaps",
         Health::Aside => "it was put aside",
         Health::DrillFailed => "it failed its last drill",

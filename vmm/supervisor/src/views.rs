@@ -22,7 +22,7 @@ pub(super) fn with_views<T>(
             state: entry.role(),
             link: link(domain, entry.role()),
             held_down: entry.link.held_until_ns(now_ns).is_some(),
-            drill_passed: entry.standing.drill_passed,
+            proof: entry.standing.proof,
             aside: entry.is_aside(),
         };
     }
@@ -41,7 +41,7 @@ pub(super) fn published_views(domains: &[Domain], table: &DomainTable) -> Vec<Do
         state: published.role,
         link: link(domain, published.role),
         held_down: now_ns < published.held_until_ns,
-        drill_passed: published.drill_passed,
+        proof: published.proof,
         aside: published.aside,
     };
     domains.iter().zip(table.all_published()).map(view).collect()

@@ -86,6 +86,11 @@ impl Confirmations {
         Ok(())
     }
 
+    /// Ends with a NIC that is not asked any more.
+    pub(crate) fn abandon(&mut self) {
+        *self = Self::default();
+    }
+
     /// Asks a NIC whose domain failed, for the last time. Returns how many frames that confirmed.
     /// Frames that were counted before the driver was `attached` are another life's.
     pub(crate) fn finish(

@@ -166,6 +166,14 @@ impl Switchboard {
         quarantine.unwrap_or_else(PoisonError::into_inner).copy()
     }
 
+    /// Asks the thread for a turn of its loop, and returns how many such questions it has answered so
+    /// far. Does not wait: a thread that is alive has answered when the caller asks again.
+    pub fn ping(&self) -> u64 {
+        let answered = self.shared.ping.ask();
+        self.shared.wake();
+        answered
+    }
+
     /// Returns true while the thread is running.
     pub fn is_running(&self) -> bool {
         !self.shared.commands.has_ended()

@@ -1,7 +1,7 @@
 //! What the switchboard's thread and all others share: the order box, the commands, the figures.
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -11,6 +11,32 @@ use crate::error::SwitchboardError;
 use crate::port::PortEvents;
 use crate::quarantine::Quarantine;
 use crate::takeover_order::{OrderBox, ReportCell};
+
+/// Whether the thread still makes turns: asked now and then, answered at the next loop boundary.
+/// Invariant: `answered` follows `asked`, and only the thread writes it.
+#[derive(Debug, Default)]
+pub(crate) struct Ping {
+    asked: AtomicU64,
+    answered: AtomicU64,
+}
+
+impl Ping {
+    /// Asks, unless the last question still waits. Returns how many were answered so far.
+    pub(crate) fn ask(&self) -> u64 {
+        let answered = self.answered.load(Ordering::Acquire);
+        self.asked.store(answered + 1, Ordering::Release);
+        answered
+    }
+
+    /// The thread answers what was asked.
+    #[inline]
+    pub(crate) fn answer(&self) {
+        let asked = self.asked.load(Ordering::Relaxed);
+        if self.answered.load(Ordering::Relaxed) != asked {
+            self.answered.store(asked, Ordering::Release);
+        }
+    }
+}
 
 pub(crate) struct Shared {
     /// Wakes the switchboard. Edge-triggered, so never read.
@@ -25,6 +51,7 @@ pub(crate) struct Shared {
     /// Since the ring changed hands in a planned switch, the announcements of all guests have come
     /// round to the port that was left.
     pub(crate) settled: AtomicBool,
+    pub(crate) ping: Ping,
     /// The thread is to end.
     pub(crate) stop: AtomicBool,
 }
@@ -40,6 +67,7 @@ impl Shared {
             quarantine: Mutex::new(Quarantine::new()),
             port_events: (0..guests).map(|_| PortEvents::new()).collect::<Result<_, _>>()?,
             settled: AtomicBool::new(false),
+            ping: Ping::default(),
             stop: AtomicBool::new(false),
         })
     }

@@ -14,6 +14,9 @@ pub struct TakeOver {
     pub epoch: u32,
     /// When the verdict over the other domain fell, `CLOCK_MONOTONIC` nanoseconds; for the report.
     pub verdict_ns: u64,
+    /// The NIC of the other domain may not answer. A read of it could last tens of milliseconds, so
+    /// it is not asked what it has sent: every frame that it has not confirmed is sent again.
+    pub nic_suspected: bool,
 }
 
 macro_rules! report {
@@ -111,18 +114,20 @@ impl ReportCell {
 /// The box for one order: written from any thread without a lock, emptied at each loop boundary.
 #[derive(Debug, Default)]
 pub(crate) struct OrderBox {
-    /// `to` in bits 0-7, bit 8 set when full, epoch in bits 32-63.
+    /// `to` in bits 0-7, bit 8 set when full, bit 9 when the NIC is suspected, epoch in bits 32-63.
     order: AtomicU64,
     verdict_ns: AtomicU64,
 }
 
 impl OrderBox {
     const FULL: u64 = 1 << 8;
+    const SUSPECTED: u64 = 1 << 9;
 
     /// Puts an order in. It replaces one that was not taken yet.
     pub(crate) fn put(&self, order: &TakeOver) {
         self.verdict_ns.store(order.verdict_ns, Ordering::Relaxed);
-        let word = u64::from(order.to.0) | Self::FULL | u64::from(order.epoch) << 32;
+        let suspected = if order.nic_suspected { Self::SUSPECTED } else { 0 };
+        let word = u64::from(order.to.0) | Self::FULL | suspected | u64::from(order.epoch) << 32;
         self.order.store(word, Ordering::Release);
     }
 
@@ -141,6 +146,7 @@ impl OrderBox {
             to: DomainId(word as u8),
             epoch: (word >> 32) as u32,
             verdict_ns: self.verdict_ns.load(Ordering::Relaxed),
+            nic_suspected: word & Self::SUSPECTED != 0,
         })
     }
 }
@@ -152,12 +158,14 @@ mod tests {
     #[test]
     fn an_order_is_taken_once() {
         let orders = OrderBox::default();
-        let order = TakeOver { to: DomainId(0), epoch: u32::MAX, verdict_ns: 7 };
-        orders.put(&order);
-        assert!(orders.is_full());
-        assert_eq!(orders.take(), Some(order));
-        assert!(!orders.is_full());
-        assert_eq!(orders.take(), None);
+        for nic_suspected in [false, true] {
+            let order = TakeOver { to: DomainId(0), epoch: u32::MAX, verdict_ns: 7, nic_suspected };
+            orders.put(&order);
+            assert!(orders.is_full());
+            assert_eq!(orders.take(), Some(order));
+            assert!(!orders.is_full());
+            assert_eq!(orders.take(), None);
+        }
     }
 
     #[test]

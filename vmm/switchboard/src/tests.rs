@@ -55,7 +55,7 @@ impl Running {
 
     fn take_over(&self, to: u8, epoch: u32) -> TakeOverReport {
         let sequence = self.switchboard.report().sequence;
-        let order = TakeOver { to: DomainId(to), epoch, verdict_ns: 1 };
+        let order = TakeOver { to: DomainId(to), epoch, verdict_ns: 1, nic_suspected: false };
         self.switchboard.take_over(order);
         wait_for("the takeover", || self.switchboard.report().sequence > sequence);
         self.switchboard.report()

@@ -310,16 +310,22 @@ impl TxPath {
     }
 
     /// Settles the frames of a domain that serves no more, whose claims were read: asks its NIC for
-    /// the last time and notes which frames were in the domain's hand. Poison leaves the line.
+    /// the last time, if it may be asked, and notes which frames were in the domain's hand. Poison leaves the line.
     pub(crate) fn settle(
         &mut self,
         slot: &DomainSlot,
         pair: Option<&QueuePair>,
+        ask_nic: bool,
         counters: &Counters,
     ) -> Settled {
         let attached = pair.is_some_and(|pair| slot.is_attached(pair.epoch()));
         let ledger = &mut self.pool.ledger;
-        let confirmed_late = self.confirmations.finish(&*slot.nic, attached, ledger, counters);
+        let confirmed_late = if ask_nic {
+            self.confirmations.finish(&*slot.nic, attached, ledger, counters)
+        } else {
+            self.confirmations.abandon();
+            0
+        };
         let oldest_ns = ledger.oldest_posted_ns();
         let Some(pair) = pair else { return Settled { confirmed_late, poisoned: 0, oldest_ns } };
         // A cursor that is impossible proves nothing: everything may have been in hand.

@@ -97,6 +97,7 @@ impl Worker {
     }
 
     fn cycle(&mut self) {
+        self.shared.ping.answer();
         if let Some(order) = self.shared.orders.take() {
             self.engine.take_over(&order);
         }

@@ -42,7 +42,8 @@ impl Engine {
         }
     }
 
-    /// Runs until the device is told to stop. If it breaks, the device looks unplugged afterwards.
+    /// Runs until the device is told to stop. If it breaks, the device looks unplugged until a reset
+    /// replaces the engine.
     pub(super) fn run(mut self, name: &str) {
         let device = self.device.clone();
         match catch_unwind(AssertUnwindSafe(|| self.serve())) {

@@ -47,8 +47,8 @@ mod stored;
 mod tx;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -84,7 +84,7 @@ pub struct EmulatedNic {
     name: String,
     device: Arc<Device>,
     pristine: Pristine,
-    engine: Option<JoinHandle<()>>,
+    engine: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EmulatedNic {
@@ -102,13 +102,9 @@ impl EmulatedNic {
         let device = Device::new(mac, wire).map_err(failed("create its eventfds"))?;
         let device = Arc::new(device);
         let pristine = Pristine::of(&*device);
-        let engine = Engine::new(device.clone());
-        let thread_name = format!("nic-{name}");
-        let engine_name = name.to_owned();
-        let engine =
-            realtime::spawn(&thread_name, Some(Priority::Nic), move || engine.run(&engine_name))
-                .map_err(failed("start its engine"))?;
-        Ok(Arc::new(Self { name: name.to_owned(), device, pristine, engine: Some(engine) }))
+        let engine = start_engine(name, &device).map_err(failed("start its engine"))?;
+        let engine = Mutex::new(Some(engine));
+        Ok(Arc::new(Self { name: name.to_owned(), device, pristine, engine }))
     }
 
     /// What its drivers did wrong so far.
@@ -138,6 +134,28 @@ impl EmulatedNic {
         if answered { Ok(()) } else { Err(self.error(what, io::ErrorKind::TimedOut)) }
     }
 
+    /// Replaces an engine that broke. A new one knows nothing of what the old one was at, and a
+    /// reset follows, so nothing that was left half done is relied on.
+    fn revive(&self) -> Result<(), NicError> {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.device.dead.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if engine.as_ref().is_some_and(|engine| !engine.is_finished()) {
+            // It is about to end; the next reset finds that it has.
+            return Ok(());
+        }
+        let started = start_engine(&self.name, &self.device);
+        let failed = |source| NicError::System {
+            name: self.name.clone(),
+            what: "start its engine again",
+            source,
+        };
+        *engine = Some(started.map_err(failed)?);
+        self.device.dead.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
     /// Gives the queues the time to send what they had fetched.
     fn drain(&self) {
         let device = &self.device;
@@ -149,6 +167,14 @@ impl EmulatedNic {
             std::thread::sleep(EMULATED_DRAIN_POLL);
         }
     }
+}
+
+/// Starts the thread "nic-NAME".
+fn start_engine(name: &str, device: &Arc<Device>) -> io::Result<JoinHandle<()>> {
+    let engine = Engine::new(device.clone());
+    let own_name = name.to_owned();
+    let thread_name = format!("nic-{name}");
+    realtime::spawn(&thread_name, Some(Priority::Nic), move || engine.run(&own_name))
 }
 
 impl Nic for EmulatedNic {
@@ -241,8 +267,10 @@ impl Nic for EmulatedNic {
     }
 
     /// A function-level reset: every register is as after power-on. The link survives if the PHY was
-    /// at work, and so do the memory window and bus mastering.
+    /// at work, and so do the memory window and bus mastering. An engine that broke is replaced.
     fn reset(&self) -> Result<(), NicError> {
+        self.revive()?;
+        self.device.semaphore.store(0, Ordering::Release);
         let ticket = self.device.reset(Reset::Function);
         self.wait_for(ticket, "reset")
     }
@@ -309,7 +337,8 @@ impl Drop for EmulatedNic {
     fn drop(&mut self) {
         self.device.stop.store(true, Ordering::Release);
         self.device.doorbell.ring();
-        if let Some(engine) = self.engine.take() {
+        let engine = self.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = engine.take() {
             // The engine ends within one turn of its loop; its panics were caught inside.
             let _ = engine.join();
         }

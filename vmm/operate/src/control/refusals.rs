@@ -54,7 +54,9 @@ impl From<DrillError> for ApiError {
         let code = match &error {
             DrillError::NoStandby => ErrorCode::NoStandby,
             DrillError::NotAttached => ErrorCode::NotAttached,
-            DrillError::LinkDown | DrillError::Aside => ErrorCode::Unhealthy,
+            DrillError::LinkDown | DrillError::ActiveLinkDown | DrillError::Aside => {
+                ErrorCode::Unhealthy
+            }
             DrillError::NobodyServes => ErrorCode::NoActive,
             DrillError::Busy => ErrorCode::Busy,
             DrillError::Abandoned => ErrorCode::Overtaken,

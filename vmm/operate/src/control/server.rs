@@ -64,7 +64,7 @@ impl ControlServer {
             let router = routes::router(app.clone(), AccessControl::Local);
             socket.serve(router, config.connections)
         });
-        tokio::spawn(feed(app));
+        tokio::spawn(keep_feeding(app));
         drop(entered);
         Ok(Self { _thread: ServerThread::spawn("control", runtime, file)?, dashboard })
     }
@@ -94,6 +94,14 @@ fn serve_dashboard(
     let control = AccessControl::at(config.listen, token.clone(), config.hosts.clone());
     listen::serve_network(listener, routes::router(app, control), connections);
     Ok(Dashboard { address, token })
+}
+
+/// Feeds until the end. A panic ends one task and not the dashboard's rates: another takes over.
+async fn keep_feeding(app: AppState) {
+    while tokio::spawn(feed(app.clone())).await.is_err() {
+        tracing::error!("the samples for the dashboard have panicked: they begin anew");
+        tokio::time::sleep(sampler::PERIOD).await;
+    }
 }
 
 /// Takes the samples. While somebody follows the live feed, also makes its states: one a second, and

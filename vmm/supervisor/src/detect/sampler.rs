@@ -63,13 +63,25 @@ impl Sampler {
     /// its driver has the NIC, all of its registers are compared: a host that slept, or a reset
     /// behind our back, leaves a NIC that looks alive and takes no frame.
     pub fn sample_standby(&self, slot: &DomainSlot, life: &Life) -> Sample {
-        let vcpu = life.state();
-        let (heartbeat, waits) = beats(slot, life);
         let status = slot.nic.peek(reg::STATUS);
         let gone = status == reg::ALL_ONES;
         let mismatch = (!gone && life.is_attached())
             .then(|| self.registers.standby(&*slot.nic, slot.dma_iova()))
             .flatten();
+        let nic = NicView {
+            gone,
+            link_up: !gone && status & reg::status::LU != 0,
+            speed: LinkSpeed::of(status),
+            mismatch,
+            ..NicView::default()
+        };
+        Sample { nic, ..self.sample_blindly(slot, life) }
+    }
+
+    /// Samples a domain without its rings and without reading its NIC.
+    pub fn sample_blindly(&self, slot: &DomainSlot, life: &Life) -> Sample {
+        let vcpu = life.state();
+        let (heartbeat, waits) = beats(slot, life);
         Sample {
             now_ns: monotonic_ns(),
             epoch: life.epoch(),
@@ -82,13 +94,7 @@ impl Sampler {
             rx_completed: false,
             switchboard_asleep: false,
             cursors: Cursors::default(),
-            nic: NicView {
-                gone,
-                link_up: !gone && status & reg::status::LU != 0,
-                speed: LinkSpeed::of(status),
-                mismatch,
-                ..NicView::default()
-            },
+            nic: NicView::default(),
             confirmations: Confirmations::default(),
         }
     }

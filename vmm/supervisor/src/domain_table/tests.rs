@@ -58,13 +58,13 @@ fn a_change_is_published_when_the_lock_is_released() {
     for event in [Rebuild, Ready, TakeOver] {
         locked.step(1, event).unwrap();
     }
-    locked[1].standing.drill_passed = false;
+    locked[1].standing.proof = Proof::Failed;
     assert_eq!(table.published(1), table.published(0));
     drop(locked);
     let expected = Published {
         role: RoleState::Active,
         epoch: 1,
-        drill_passed: false,
+        proof: Proof::Failed,
         aside: false,
         held_until_ns: 0,
     };
@@ -73,19 +73,46 @@ fn a_change_is_published_when_the_lock_is_released() {
 }
 
 #[test]
-fn each_life_has_an_epoch_of_its_own_and_no_drill_behind_it() {
+fn each_life_has_an_epoch_of_its_own_and_owes_a_drill() {
     let table = table();
     let mut locked = table.lock();
     for epoch in 1..4 {
-        locked[0].standing.drill_passed = false;
+        locked[0].standing.drilled(None);
         locked.step(0, Rebuild).unwrap();
         assert_eq!(locked[0].epoch(), epoch);
-        assert!(locked[0].standing.drill_passed);
+        assert!(locked[0].standing.owes_drill);
         for event in [Ready, TakeOver, Retire, Fault, GiveUp] {
             locked.step(0, event).unwrap();
             assert_eq!(locked[0].epoch(), epoch, "{event:?} begins no life");
         }
     }
+}
+
+#[test]
+fn a_drill_that_failed_stays_known_through_every_life_until_one_passes() {
+    let mut standing = Standing::NEW;
+    standing.drilled(Some(Blame::Wire));
+    for event in [Rebuild, Ready, TakeOver, Fault, Rebuild, Ready] {
+        standing.step(event).unwrap();
+        assert_eq!(standing.proof, Proof::Failed, "{event:?}");
+    }
+    standing.drilled(Some(Blame::Active));
+    assert_eq!(standing.proof, Proof::Failed, "nobody was there to answer");
+    assert!(standing.drilled(None));
+    assert_eq!(standing.proof, Proof::Given);
+    standing.drilled(Some(Blame::Active));
+    assert_eq!(standing.proof, Proof::Missing);
+}
+
+#[test]
+fn hardware_has_to_prove_itself_in_each_life_and_after_each_loss_of_its_link() {
+    let mut standing = Standing { must_prove: true, ..Standing::NEW };
+    standing.step(Rebuild).unwrap();
+    assert_eq!(standing.proof, Proof::Missing);
+    standing.drilled(None);
+    assert_eq!((standing.proof, standing.owes_drill), (Proof::Given, false));
+    standing.owe_drill();
+    assert_eq!((standing.proof, standing.owes_drill), (Proof::Missing, true));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The takeover, and the other ways in which a domain begins or ceases to serve.
 //!
 //! A takeover, at a loop boundary:
-//! 1. *Settle* the failed life: read its last claims, ask its NIC for the last time, and note which
-//!    frames were in its hand. Poison leaves the line.
+//! 1. *Settle* the failed life: read its last claims, ask its NIC for the last time (unless it is
+//!    suspected not to answer), and note which frames were in its hand. Poison leaves the line.
 //! 2. *Publish* the announcement and all unconfirmed frames, in order, to the other domain.
 //! 3. *Salvage* what the failed life received: hand on what it had published, then what its NIC had
 //!    completed and it had not published; forget its rings.
@@ -48,7 +48,7 @@ pub(super) fn detach(
     let overlaps = serving.overlap().is_some_and(|overlap| overlap.partner(domain).is_some());
     let serves = serving.serves(domain);
     if serves {
-        path.settle(serving, domain);
+        path.settle(serving, domain, true);
     }
     if serves || overlaps {
         path.salvage(domain);
@@ -87,7 +87,8 @@ pub(super) fn take_over(
     // Copies of what both received in a handover are recognised for a while yet.
     path.end_overlap(now_ns);
     if let (Some(failed), false) = (failed, serves) {
-        let Settled { confirmed_late, poisoned, oldest_ns } = path.settle(serving, failed);
+        let ask_nic = !order.nic_suspected;
+        let Settled { confirmed_late, poisoned, oldest_ns } = path.settle(serving, failed, ask_nic);
         (report.confirmed_late, report.poisoned) = (confirmed_late, poisoned);
         report.oldest_ns = oldest_ns.unwrap_or(0);
     }

@@ -116,7 +116,18 @@ impl Rig {
     }
 
     pub(crate) fn take_over(&mut self, to: u8, epoch: u32) -> TakeOverReport {
-        self.engine.take_over(&TakeOver { to: DomainId(to), epoch, verdict_ns: 1 });
+        self.take_over_from(false, to, epoch)
+    }
+
+    /// Takes over from a domain whose NIC may be suspected not to answer.
+    pub(crate) fn take_over_from(
+        &mut self,
+        nic_suspected: bool,
+        to: u8,
+        epoch: u32,
+    ) -> TakeOverReport {
+        let order = TakeOver { to: DomainId(to), epoch, verdict_ns: 1, nic_suspected };
+        self.engine.take_over(&order);
         self.shared.report.read()
     }
 

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use platform::budget::ACCEPT_RETRY_PAUSE;
-use platform::realtime;
+use platform::realtime::{self, guarded};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::error::VhostUserError;
@@ -63,6 +63,13 @@ impl VhostUserServer {
     }
 }
 
+impl VhostUserServer {
+    /// Returns true if the thread has ended, which it does only by a defect as long as this lives.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
 impl Drop for VhostUserServer {
     fn drop(&mut self) {
         // Full means readable.
@@ -92,7 +99,15 @@ struct Server {
 }
 
 impl Server {
+    /// Serves until told to stop. A panic ends the connection in which it happened: what it had of
+    /// the guest goes with it, and the front-end connects again.
     fn run(mut self) {
+        while guarded("vhost", || self.handle_events()).is_none() {
+            self.connection = None;
+        }
+    }
+
+    fn handle_events(&mut self) {
         loop {
             let late = self.connection.as_ref().and_then(|it| it.inbox.deadline());
             let again = self.accept_again.filter(|at| *at > Instant::now());

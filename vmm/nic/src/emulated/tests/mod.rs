@@ -2,6 +2,7 @@
 
 mod bench;
 mod control;
+mod engine;
 mod hostile;
 mod link;
 mod offload;

@@ -31,14 +31,19 @@ impl DataPath {
 
     /// The domain that serves does so no more: its last claims are read, its NIC is asked for the
     /// last time, and all that is not confirmed waits to be posted again.
-    pub(in crate::engine) fn settle(&mut self, serving: &mut Serving, domain: usize) -> Settled {
+    pub(in crate::engine) fn settle(
+        &mut self,
+        serving: &mut Serving,
+        domain: usize,
+        ask_nic: bool,
+    ) -> Settled {
         let mut claims = 0;
         // A violation in its last claims does not matter now: the domain has failed.
         let _ = self.read_claims(serving, &mut claims);
         serving.end();
         self.announcer.stop();
         let pair = self.domains.peek(domain);
-        self.tx.settle(self.domains.slot(domain), pair, &self.shared.counters)
+        self.tx.settle(self.domains.slot(domain), pair, ask_nic, &self.shared.counters)
     }
 
     /// Posts everything that waits to the domain that just began to serve, and wakes it. Returns

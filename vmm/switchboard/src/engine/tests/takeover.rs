@@ -1,5 +1,7 @@
 //! Takeovers.
 
+use nic::Nic;
+
 use super::*;
 
 /// All frames posted to a domain, the announcement left out.
@@ -33,6 +35,20 @@ fn exactly_the_unconfirmed_frames_are_sent_again_in_order() {
     rig.nics[1].send(11);
     rig.tick();
     assert_eq!(rig.shared.counters.tx_unconfirmed.get(), 0);
+}
+
+#[test]
+fn a_takeover_does_not_ask_a_nic_that_may_not_answer() {
+    let (mut rig, mut failed) = Rig::new();
+    let mut spare = rig.install(1, 2);
+    rig.send(0..4);
+    failed.take_posted(4);
+    failed.claim(3);
+    rig.nics[0].send(3);
+    let report = rig.take_over_from(true, 1, 2);
+    assert_eq!((report.confirmed_late, report.resent), (0, 4), "all is sent again");
+    assert_eq!(posted(&mut spare), [0, 1, 2, 3]);
+    assert_eq!(rig.nics[0].take_sent(), 3, "nobody has read its counter");
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn anything_that_a_standby_publishes() {
 fn a_released_spare_may_be_faster_than_its_takeover() {
     let (mut rig, _domain) = Rig::new();
     let mut standby = rig.install(1, 2);
-    let order = TakeOver { to: DomainId(1), epoch: 2, verdict_ns: 1 };
+    let order = TakeOver { to: DomainId(1), epoch: 2, verdict_ns: 1, nic_suspected: false };
     rig.shared.orders.put(&order);
     standby.receive(&frame(false, 1, 100));
     rig.turn();
