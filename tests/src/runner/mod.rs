@@ -66,6 +66,8 @@ fn left_out(kvm: bool) -> Vec<String> {
     let by_name = [
         "linux-guest step pulls: takes 100 s; `cargo xtask linux-guest --step pulls`".to_owned(),
         "bench groups peers, peers-path, peers-loss: `cargo xtask bench`".to_owned(),
+        "bad-day: ten minutes of it, and the incident that sets the clock; `cargo xtask bad-day`"
+            .to_owned(),
         "ignored tests, which print what a VM exit and a signal cost: `cargo test -- --ignored`"
             .to_owned(),
     ];
@@ -111,6 +113,7 @@ fn kvm_parts() -> Vec<Part> {
         xtask("bench", minutes(3), &["bench"])
             .with(&["--runs", "1", "--millis", "100", "--faults", "1"])
             .with(&["--group", "data-path", "--group", "cost", "--group", "interruption"]),
+        xtask("bad-day", minutes(3), &["bad-day", "--short"]),
         xtask("linux-guest", minutes(5), &["linux-guest"]),
     ]
 }
