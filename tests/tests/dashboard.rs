@@ -153,6 +153,17 @@ fn what_an_operator_does_is_in_the_list() {
 #[test]
 fn a_lost_connection_is_said_and_nothing_is_claimed() {
     let mut stage = Stage::set("lost");
+    stage.wait_redundant();
+    let good = "return document.getElementById('verdict').dataset.state === 'good'";
+    stage.browser.wait("a good word on its ground", good);
+    // What the word stands on at the very moment at which it changes.
+    stage.browser.run(
+        "const [word, ground] = ['word', 'verdict'].map((id) => document.getElementById(id)); \
+         const look = () => getComputedStyle(ground).backgroundColor; \
+         window.grounds = [look()]; \
+         const note = () => word.textContent === 'Unknown' && window.grounds.push(look()); \
+         new MutationObserver(note).observe(word, { childList: true });",
+    );
     drop(stage.plane.take());
     stage.browser.wait(
         "the connection-lost state",
@@ -162,8 +173,9 @@ fn a_lost_connection_is_said_and_nothing_is_claimed() {
     // Neither the word nor what it stands on is in a colour that says how things are.
     let colours = "const at = (it) => getComputedStyle(document.querySelector(it)); \
         const plain = at('#path').color; const card = at('section:not(#verdict)').backgroundColor; \
-        return [at('#verdict').backgroundColor === card, at('#word').color === plain].join()";
-    assert_eq!(stage.browser.run(colours), "true,true");
+        const [before, after] = window.grounds; \
+        return [before === card, after === card, at('#word').color === plain].join()";
+    assert_eq!(stage.browser.run(colours), "false,true,true");
     assert!(stage.text("title").starts_with("unknown"), "{}", stage.text("title"));
     assert!(stage.text("#lost").contains("No connection to warmspare"));
 }

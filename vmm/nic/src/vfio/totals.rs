@@ -27,13 +27,17 @@ pub(super) struct RegisterTotals {
     totals: Totals,
     /// Packets of any kind (TPR).
     seen: AtomicU64,
+    /// The most of them that no other register had counted. The registers are not read at one
+    /// moment, and a total never falls.
+    filtered: AtomicU64,
     /// Received ones at the last [`Self::take_received`].
     taken: AtomicU64,
 }
 
 impl RegisterTotals {
     pub(super) fn new() -> Self {
-        Self { totals: Totals::new(), seen: AtomicU64::new(0), taken: AtomicU64::new(0) }
+        let [seen, filtered, taken] = [0; 3].map(AtomicU64::new);
+        Self { totals: Totals::new(), seen, filtered, taken }
     }
 
     /// Good frames sent since the last call.
@@ -64,7 +68,8 @@ impl RegisterTotals {
         }
         let counters = self.totals.counters();
         let known = counters.received + counters.lost();
-        let filtered = self.seen.load(Ordering::Relaxed).saturating_sub(known);
+        let others = self.seen.load(Ordering::Relaxed).saturating_sub(known);
+        let filtered = self.filtered.fetch_max(others, Ordering::Relaxed).max(others);
         NicCounters { filtered, ..counters }
     }
 
