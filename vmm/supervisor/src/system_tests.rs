@@ -17,6 +17,8 @@ use platform::budget::{BUILD_ATTEMPTS, REBUILD_YIELD};
 
 const A: DomainId = DomainId(0);
 const B: DomainId = DomainId(1);
+/// Failures that lead to a quarantine.
+const FAILURES: u32 = 6;
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -168,7 +170,9 @@ impl Stage {
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut topology = Topology::demo(&folder.join("app.sock"));
-        topology.limits = Limits { quarantine_s: 1, quarantine_max_s: 1, ..topology.limits };
+        let failures = FAILURES;
+        topology.limits =
+            Limits { failures, quarantine_s: 1, quarantine_max_s: 1, ..topology.limits };
         let lan = EthernetSwitch::new();
         let mac = topology.apps[0].mac.0;
         let names = ["nic-a", "nic-b"];
@@ -463,8 +467,7 @@ fn a_nic_is_reset_after_the_second_verdict_that_blames_it_and_not_before() {
 #[test]
 fn a_nic_is_reset_after_the_quarantine_of_its_domain() {
     let stage = Stage::new();
-    let limit = Limits::default().failures;
-    for _ in 0..limit - 1 {
+    for _ in 0..FAILURES - 1 {
         stage.fail_and_recover(B, Verdict::Unready);
     }
     assert_eq!(stage.resets(B), 0);
