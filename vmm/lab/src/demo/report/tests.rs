@@ -73,8 +73,12 @@ fn a_run_with_nothing_to_judge_does_not_pass() {
     assert_eq!(nothing.stall_free_median_us, None);
     let longest = Limits { max_interruption_ms: Some(10.0), ..Limits::default() };
     let median = Limits { max_median_interruption_ms: Some(4.0), ..Limits::default() };
+    let too_little = report([false, true, true, true].map(|stalled| row(1.0, stalled)).into());
     for limits in [longest, median] {
-        assert!(nothing.failure(limits).unwrap().contains("none to judge"));
+        let why = nothing.failure(limits).unwrap();
+        assert_eq!(why, "the machine stood still in 2 of 2 interruptions");
+        let why = too_little.failure(limits).unwrap();
+        assert_eq!(why, "the machine stood still in 3 of 4 interruptions");
     }
     assert_eq!(nothing.failure(Limits::default()), None);
 }
