@@ -44,6 +44,8 @@ pub(crate) fn init(format: LogFormat) {
         LogFormat::Json => json_loss_line,
     });
     std::panic::set_hook(Box::new(tell_panic));
+    // A log or an event file that reaches a limit of sizes costs lines, like a full disk.
+    platform::signals::ignore_file_size_signal();
     let wanted = std::env::var(LEVELS).unwrap_or_default();
     let (levels, mistake) = match filter(&wanted) {
         Ok(levels) => (levels, None),
