@@ -83,7 +83,7 @@ impl Engine {
             wire.begin_receive();
         }
         // A wire without a link may have lost its other end, and looks for one.
-        if link_changed || !wire.link_up() {
+        if link_changed || !wire.is_settled() {
             wire.follow_link();
         }
         Ok(doorbell)
