@@ -168,6 +168,10 @@ pub const RESET_DEADLINE: Duration = Duration::from_secs(1);
 /// even where nothing happens.
 pub const NIC_HEARTBEAT: Duration = Duration::from_millis(100);
 
+/// How long a TAP may be out of its bridge, or its port not forward, before its link counts as down:
+/// several commands of whoever changes the bridge. The spanning tree takes seconds.
+pub const TAP_PORT_GRACE: Duration = Duration::from_millis(250);
+
 /// How often a TAP that is not there is looked for, beside the times when the kernel tells of one:
 /// for what it does not tell, such as a right that is granted. An attempt takes a few system calls.
 pub const TAP_RETRY: Duration = Duration::from_secs(1);

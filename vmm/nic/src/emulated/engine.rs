@@ -92,7 +92,7 @@ impl Engine {
             self.coalescing.arrived(monotonic_ns(), device.settings.coalescing_ns());
         }
         // A wire without a link may have lost its other end, and looks for one.
-        if link_changed || !wire.link_up() {
+        if link_changed || !wire.is_settled() {
             wire.follow_link();
         }
         Ok(doorbell)

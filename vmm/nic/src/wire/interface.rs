@@ -31,9 +31,14 @@ pub trait Wire: Send + Sync {
     /// receiver sleeps on it and calls [`Self::follow_link`] when it is ready.
     fn link_changed(&self) -> Option<BorrowedFd<'_>>;
 
-    /// Brings [`Self::link_up`] up to date. While the link is down, the receiver calls this now and
-    /// then, too.
+    /// Brings [`Self::link_up`] up to date.
     fn follow_link(&self);
+
+    /// Returns true if the link is up and nothing is known that will take it down. The receiver
+    /// calls [`Self::follow_link`] now and then while it is not.
+    fn is_settled(&self) -> bool {
+        self.link_up()
+    }
 
     /// What is known to keep the link from working, in one line for people; none if nothing is
     /// known, or the link works.

@@ -17,6 +17,7 @@ use super::tally::Tally;
 use super::view::SystemView;
 use super::wall_clock;
 use platform::clock::monotonic_ns;
+use supervisor::topology::Policy;
 
 /// Events that are kept for subscribers that come later.
 const KEPT_EVENTS: usize = 1000;
@@ -35,6 +36,8 @@ struct State {
 pub(crate) struct Recorder {
     view: Arc<dyn SystemView>,
     began_ns: u64,
+    /// The policy has a spare.
+    expects_spare: bool,
     state: Mutex<State>,
     bus: EventBus,
 }
@@ -57,7 +60,9 @@ impl Recorder {
             redundancy: Redundancy::none(began_ns),
             records: Records::default(),
         };
-        Self { view, began_ns, state: Mutex::new(state), bus: EventBus::default() }
+        let expects_spare = view.policy() != Policy::Reboot.name();
+        let (state, bus) = (Mutex::new(state), EventBus::default());
+        Self { view, began_ns, expects_spare, state, bus }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -89,8 +94,13 @@ impl Recorder {
         // Sampled under the lock, so that nobody records a state that is older than the newest one.
         let domains = self.view.domains();
         let redundant = is_redundant(domains.iter());
-        let change = state.redundancy.update(redundant, monotonic_ns());
+        let now_ns = monotonic_ns();
+        let change = state.redundancy.update(redundant, now_ns);
         self.publish_change(&mut state, change);
+        if self.expects_spare {
+            let lacking = state.redundancy.never_gained(now_ns);
+            self.publish_change(&mut state, lacking);
+        }
         DomainSample { domains, redundant }
     }
 

@@ -13,12 +13,18 @@ use supervisor::RoleState;
 pub(super) struct Redundancy {
     redundant: bool,
     since_ns: u64,
+    /// Whether an event has told of the state.
+    told: bool,
 }
+
+/// How long a service may take after its start to become redundant before an event says that it is
+/// not: a copper link takes some seconds, a port under spanning tree half a minute.
+const START_GRACE_NS: u64 = 40_000_000_000;
 
 impl Redundancy {
     /// Not redundant since then.
     pub(super) fn none(since_ns: u64) -> Self {
-        Self { redundant: false, since_ns }
+        Self { redundant: false, since_ns, told: false }
     }
 
     /// Takes a newer state. Returns the change to publish, if there is one.
@@ -29,6 +35,7 @@ impl Redundancy {
         let before_ns = self.since_ns;
         self.since_ns = at_ns.max(before_ns);
         self.redundant = redundant;
+        self.told = true;
         let occurrence = match redundant {
             true => {
                 let after_us = micros_between(before_ns, self.since_ns);
@@ -37,6 +44,16 @@ impl Redundancy {
             false => Occurrence::RedundancyLost,
         };
         Some(TimedOccurrence { at_ns: self.since_ns, occurrence })
+    }
+
+    /// Returns the change to publish if the service has not been redundant since its start, and so
+    /// long that whoever waits for an event must be told.
+    pub(super) fn never_gained(&mut self, now_ns: u64) -> Option<TimedOccurrence> {
+        if self.told || now_ns.saturating_sub(self.since_ns) < START_GRACE_NS {
+            return None;
+        }
+        self.told = true;
+        Some(TimedOccurrence { at_ns: now_ns, occurrence: Occurrence::RedundancyLost })
     }
 
     /// A domain that redundancy rested on failed at that moment. Ignored if a newer state is known.
@@ -72,6 +89,17 @@ mod tests {
         assert_eq!(regained, Some(TimedOccurrence { at_ns: 35_020, occurrence }));
         // The domains were sampled before the failure was reported: both changes were told.
         assert!(redundancy.lost_at(30).is_none());
+    }
+
+    #[test]
+    fn a_start_without_a_spare_is_told_once_and_late() {
+        let mut redundancy = Redundancy::none(5);
+        assert!(redundancy.never_gained(START_GRACE_NS).is_none());
+        assert_eq!(redundancy.never_gained(START_GRACE_NS + 5), lost(START_GRACE_NS + 5));
+        assert!(redundancy.never_gained(2 * START_GRACE_NS).is_none());
+        let mut redundancy = Redundancy::none(5);
+        assert!(redundancy.update(true, 6).is_some() && redundancy.update(false, 7).is_some());
+        assert!(redundancy.never_gained(2 * START_GRACE_NS).is_none(), "told already");
     }
 
     #[test]

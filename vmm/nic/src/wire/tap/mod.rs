@@ -13,8 +13,8 @@
 //! |---|---|
 //! | is switched on, has a carrier, and is no bridge's port, or one that forwards | up |
 //! | is switched off (`ip link set NAME down` is what pulling the cable is) | down |
-//! | is a port that its bridge blocks (spanning tree) | down |
-//! | was a bridge's port and is none any more | down |
+//! | is a port that its bridge blocks (spanning tree) | down, after a grace if it was up |
+//! | was a bridge's port and is none any more | down, after a grace |
 //! | is deleted, in another namespace, or not there yet | down |
 //!
 //! A TAP is followed by its name. One that is renamed is kept while no other has the name; one that
@@ -68,6 +68,8 @@ pub struct Tap {
     device: Device,
     socket: LinkSocket,
     link_up: AtomicBool,
+    /// The link is about to go down.
+    closing: AtomicBool,
     /// Changed by the receiver only.
     state: Mutex<State>,
     counters: AtomicCounters,
@@ -117,6 +119,7 @@ impl Tap {
             // Listening comes before the first look: a change in between is heard.
             socket: LinkSocket::open().map_err(failed("be watched"))?,
             link_up: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             state: Mutex::default(),
             counters: AtomicCounters::default(),
         })
@@ -154,8 +157,9 @@ impl Tap {
 
     fn learn(&self, link: LinkState) {
         let mut state = self.state();
-        state.learn(link);
-        self.link_up.store(state.passes(), Ordering::Release);
+        state.learn(link, Instant::now());
+        self.link_up.store(state.is_up(), Ordering::Release);
+        self.closing.store(state.is_closing(), Ordering::Release);
     }
 
     /// The TAP is gone, or cannot be attached to.
@@ -168,6 +172,7 @@ impl Tap {
     /// Lets go of the TAP. Returns true if that, or the reason, is new.
     fn forget(&self, why: &TapError) -> bool {
         self.link_up.store(false, Ordering::Release);
+        self.closing.store(false, Ordering::Release);
         self.device.detach();
         self.state().lose(one_line(why), Instant::now())
     }
@@ -253,6 +258,10 @@ impl Wire for Tap {
                 }
             }
         }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.link_up() && !self.closing.load(Ordering::Acquire)
     }
 
     fn trouble(&self) -> Option<String> {
