@@ -108,8 +108,8 @@ impl Settings {
     pub(super) fn is_for_first_queue(&self, frame: &[u8]) -> bool {
         let kind = frame.get(12..14).map_or(0, |kind| u32::from(kind[0]) << 8 | u32::from(kind[1]));
         let on = etqf::FILTER_ENABLE | etqf::QUEUE_ENABLE;
-        let chosen = self.ethertypes.iter().map(|filter| filter.load(Ordering::Acquire));
-        let chosen = chosen.into_iter().find(|f| f & (on | etqf::ETHERTYPE) == on | kind);
+        let mut filters = self.ethertypes.iter().map(|filter| filter.load(Ordering::Acquire));
+        let chosen = filters.find(|filter| filter & (on | etqf::ETHERTYPE) == on | kind);
         let spread = self.get(Spread);
         match chosen {
             Some(filter) => filter >> etqf::QUEUE_SHIFT & 7 == 0,
