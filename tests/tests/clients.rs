@@ -253,7 +253,7 @@ fn what_cannot_be_done_is_one_line_and_changes_nothing() {
         (&["switch", "a"], "does not stand by"),
         (&["drill", "a"], "no domain stands by"),
         (&["upgrade", "/etc/passwd"], "new driver cannot be read"),
-        (&["upgrade", "/dev/zero"], "not a file with the program"),
+        (&["upgrade", "/dev/zero"], "a device, not a regular file"),
     ] {
         let output = service.ask(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
