@@ -17,8 +17,7 @@ pub const PATIENT: Thresholds = Thresholds {
     second_look_us: 3_000,
     wall_cap_us: 1_000_000,
     spin_cpu_us: 40_000,
-    // Longer than for silence: frames that are not published also leave a ring unattended.
-    stall_us: 60_000,
+    stall_us: 40_000,
     silent_transmit_us: 40_000,
     silent_receive_us: 40_000,
     masked_us: 100_000,

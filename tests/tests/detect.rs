@@ -88,8 +88,10 @@ fn a_loop_that_beats_and_serves_nothing_is_found() {
     let rig = Rig::start();
     for variant in 0..2 {
         let (detector, symptom) = detected(&break_active(&rig, Cause::Stall, variant));
-        // If no frame arrives in time, the domain only spins.
-        assert!(matches!(detector, Detector::RingStall | Detector::Spin), "{symptom:?}");
+        // If no frame arrives in time, the domain only spins. What arrives is also a frame that the
+        // NIC counted and the domain does not publish; the two thresholds are equal.
+        let stalled = matches!(detector, Detector::RingStall | Detector::Spin);
+        assert!(stalled || symptom == Symptom::ReceiveUnseen, "{symptom:?}");
     }
     rig.assert_service_whole();
 }

@@ -10,8 +10,7 @@
 //! After each incident the service must come back by itself, redundancy too, and no domain may have
 //! failed that the incident gives no reason for. At the end no datagram may be damaged, every line
 //! of the event file must parse, and memory and descriptors must be what they were after the first
-//! round. NICs that are unbound need a machine with VFIO: that is the step `removal` of
-//! `cargo xtask nested`.
+//! round. NICs that are unbound need a machine with VFIO, so that this leaves them out.
 
 mod incidents;
 mod mount;
