@@ -89,7 +89,7 @@ fn a_loop_that_beats_and_serves_nothing_is_found() {
     for variant in 0..2 {
         let (detector, symptom) = detected(&break_active(&rig, Cause::Stall, variant));
         // If no frame arrives in time, the domain only spins. What arrives is also a frame that the
-        // NIC counted and the domain does not publish; the two thresholds are equal.
+        // NIC counted and the domain does not publish, for which the threshold is shorter.
         let stalled = matches!(detector, Detector::RingStall | Detector::Spin);
         assert!(stalled || symptom == Symptom::ReceiveUnseen, "{symptom:?}");
     }
