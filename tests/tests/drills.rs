@@ -42,10 +42,13 @@ fn a_standby_that_the_network_does_not_reach_is_no_redundancy_until_a_drill_pass
     let spare = spare(&rig);
     let failover = rig.system.failover().clone();
     rig.set_port_dead(spare, true);
-    rig.system.operator().drill(Some(spare)).unwrap();
+    // One drill may fail for another reason, the second counts.
+    for _ in 0..2 {
+        rig.system.operator().drill(Some(spare)).unwrap();
+    }
     // It is rebuilt twice, and each new life is drilled at once, although nobody is drilled by the
     // clock.
-    for _ in 0..3 {
+    for _ in 0..4 {
         let report = next_drill(&rig);
         assert_eq!(report.blame, Some(Blame::Wire), "{report:?}");
     }

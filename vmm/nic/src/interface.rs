@@ -201,6 +201,14 @@ pub trait Nic: Send + Sync {
     /// Increases with every sign of life of the NIC's engine; 0 where the NIC is hardware.
     fn progress(&self) -> u64;
 
+    /// Reads one of the registers that no driver writes and a wild store can spoil; `number` counts
+    /// them in turn. Returns the register, what a reset leaves there and what it holds, if these
+    /// differ. Takes no lock that is held for long.
+    fn spoilt_register(&self, number: usize) -> Option<(u32, u32, u32)> {
+        let _ = number;
+        None
+    }
+
     /// Reads a register for the detectors. Never one whose reading has an effect: neither the
     /// statistics nor ICR, EICR and SWSM (i210 datasheet §8.8, §8.18).
     fn peek(&self, register: u32) -> u32;

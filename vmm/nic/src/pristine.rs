@@ -28,6 +28,18 @@ impl Pristine {
         Self(values.filter(|(_, value)| *value != ALL_ONES).collect())
     }
 
+    /// Compares one of them. Returns the register, what a reset leaves there and what it holds, if
+    /// these differ.
+    pub(crate) fn compare(
+        &self,
+        bar: &impl BarRegisters,
+        number: usize,
+    ) -> Option<(u32, u32, u32)> {
+        let (register, expected) = *self.0.get(number % self.0.len())?;
+        let found = bar.read(register);
+        (found != expected).then_some((register, expected, found))
+    }
+
     /// Puts back what has changed. Off the path, while the units are off.
     pub(crate) fn restore(&self, bar: &impl BarRegisters, name: &str) {
         for (register, value) in &self.0 {

@@ -71,8 +71,8 @@ pub(super) enum DrillNeed {
     Owed,
 }
 
-/// Rebuilds in a row of a standby that drills find cut off. The first may mend its NIC, the second
-/// comes with a reset; after that it is the network's turn.
+/// Rebuilds in a row of a standby that drills find cut off, from the second drill on. The first may
+/// mend its NIC, the second comes with a reset; after that it is the network's turn.
 const WIRE_REBUILDS: u32 = 2;
 
 impl Failover {
@@ -116,6 +116,10 @@ impl Failover {
             let attempts = report.attempts + 1;
             report = DrillReport { attempts, ..self.attempt(&life, answers)? };
         }
+        if report.blame.is_some() {
+            // A link that was lost meanwhile is the reason, and is judged elsewhere.
+            self.require_links(life.id(), answers)?;
+        }
         self.remember(&report);
         if let Some(blame) = self.rebuilds_for(&report) {
             self.condemn(&life, Verdict::Drill(blame));
@@ -136,7 +140,9 @@ impl Failover {
         let useful = match report.blame? {
             Blame::Active => false,
             Blame::Spare => true,
-            Blame::Wire => *failed <= WIRE_REBUILDS,
+            // The active domain may have gone deaf in this moment, which its detectors find: a
+            // standby that is being built could not take over then.
+            Blame::Wire => (2..2 + WIRE_REBUILDS).contains(failed),
         };
         report.blame.filter(|_| useful)
     }
@@ -163,8 +169,14 @@ impl Failover {
             return Err(DrillError::Aside);
         }
         let answers = &self.domains[active];
-        match (self.domain(life.id()).link_is_up(), answers.link_is_up()) {
-            (true, true) => Ok((life, answers.id())),
+        self.require_links(life.id(), answers.id())?;
+        Ok((life, answers.id()))
+    }
+
+    /// Refuses a drill without a link.
+    fn require_links(&self, standby: DomainId, answers: DomainId) -> Result<(), DrillError> {
+        match (self.domain(standby).link_is_up(), self.domain(answers).link_is_up()) {
+            (true, true) => Ok(()),
             (false, _) => Err(DrillError::LinkDown),
             (true, false) => Err(DrillError::ActiveLinkDown),
         }

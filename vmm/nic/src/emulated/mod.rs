@@ -305,6 +305,10 @@ impl Nic for EmulatedNic {
         self.device.arrivals.oldest_ns(published, head.into())
     }
 
+    fn spoilt_register(&self, number: usize) -> Option<(u32, u32, u32)> {
+        self.pristine.compare(&*self.device, number)
+    }
+
     fn progress(&self) -> u64 {
         self.device.progress.load(Ordering::Relaxed)
     }

@@ -389,6 +389,12 @@ impl Nic for VfioNic {
         None
     }
 
+    fn spoilt_register(&self, number: usize) -> Option<(u32, u32, u32)> {
+        // Whoever opens or closes the device holds the lock for long.
+        let device = self.device.try_lock().ok()?;
+        device.as_ref()?.pristine.compare(&self.bar, number)
+    }
+
     fn progress(&self) -> u64 {
         0
     }
