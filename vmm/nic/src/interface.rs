@@ -189,12 +189,12 @@ pub trait Nic: Send + Sync {
     /// `None` if none did, or the NIC cannot tell.
     fn first_sent_ns(&self) -> Option<u64>;
 
-    /// When the oldest frame arrived that nobody got: it is in a descriptor behind the `published`
-    /// ones (modulo 2^32) that the driver has passed on, or the NIC could not take it in since it
-    /// last took one. `CLOCK_MONOTONIC` nanoseconds; `None` if there is none, or the NIC cannot
-    /// tell: hardware keeps no such stamps. On the failover path: a few loads.
-    fn unpublished_since_ns(&self, published: u32) -> Option<u64> {
-        let _ = published;
+    /// When the oldest frame arrived that nobody got: it is in the descriptor `next` (modulo the
+    /// ring), which the driver looks at next, or the NIC could not take it in since it last took
+    /// one. `CLOCK_MONOTONIC` nanoseconds; `None` if there is none, or the NIC cannot tell: hardware
+    /// keeps no such stamps. On the failover path: a few loads.
+    fn unpublished_since_ns(&self, next: u32) -> Option<u64> {
+        let _ = next;
         None
     }
 

@@ -118,8 +118,8 @@ impl Domain {
     /// When the oldest received frame arrived that the domain has not published, if its NIC can
     /// tell. `CLOCK_MONOTONIC` nanoseconds.
     pub(super) fn unpublished_since_ns(&self) -> Option<u64> {
-        let published = self.slot.status().rx_done_published.0.load(Ordering::Acquire);
-        self.slot.nic.unpublished_since_ns(published)
+        let next = self.slot.status().rx_next.load(Ordering::Acquire);
+        self.slot.nic.unpublished_since_ns(next)
     }
 
     pub(super) fn nic_name(&self) -> &str {

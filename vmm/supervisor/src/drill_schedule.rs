@@ -26,7 +26,7 @@ const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// Longest such pause, unless the clock's is shorter.
 const AGAIN_LONGEST: Duration = Duration::from_secs(60);
 /// How long the thread sleeps at most: not every change that makes a drill possible is told.
-const LOOK: Duration = Duration::from_secs(1);
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// When one domain is drilled next. Pure.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +101,7 @@ impl DrillSchedule {
     /// Holds the drills that are due. Returns for how long nothing is.
     fn drill_due(&mut self) -> Duration {
         let operator = self.operator.clone();
-        let mut pause = LOOK;
+        let mut pause = LONGEST_SLEEP;
         for (domain, plan) in operator.failover().domains.iter().zip(&mut self.plans) {
             let Some(due) = plan.due(operator.failover().drill_need(domain.id())) else { continue };
             let left = due.saturating_duration_since(Instant::now());

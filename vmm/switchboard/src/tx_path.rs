@@ -310,7 +310,8 @@ impl TxPath {
     }
 
     /// Settles the frames of a domain that serves no more, whose claims were read: asks its NIC for
-    /// the last time, if it may be asked, and notes which frames were in the domain's hand. Poison leaves the line.
+    /// the last time, if it may be asked, and notes which frames were in the domain's hand. Poison
+    /// leaves the line.
     pub(crate) fn settle(
         &mut self,
         slot: &DomainSlot,

@@ -7,7 +7,7 @@
 use anyhow::{Result, ensure};
 use lab::fault::Cause;
 use lab::traffic::{Gap, Ledger, percentile};
-use operate::observe::Stall;
+use operate::observe::{Stall, stalled_ns};
 use serde_json::{Value, json};
 use supervisor::FailoverReport;
 use supervisor::topology::Policy;
@@ -213,16 +213,4 @@ impl Outcomes {
 
 fn micros(from_ns: u64, to_ns: u64) -> f64 {
     to_ns.saturating_sub(from_ns) as f64 / 1000.0
-}
-
-/// Returns for how much of a span at least one processor stood still. The stalls must be in order
-/// of their beginnings.
-fn stalled_ns(stalls: &[Stall], from_ns: u64, to_ns: u64) -> u64 {
-    let (mut total_ns, mut until_ns) = (0, from_ns);
-    for stall in stalls.iter().filter(|stall| stall.overlaps(from_ns, to_ns)) {
-        let (begin, end) = (stall.due_ns.max(until_ns), stall.woke_ns.min(to_ns));
-        total_ns += end.saturating_sub(begin);
-        until_ns = until_ns.max(end);
-    }
-    total_ns
 }

@@ -46,10 +46,11 @@ impl Arrivals {
         self.refused_ns.store(0, Ordering::Release);
     }
 
-    /// When the oldest frame arrived that was refused or is not published: `published` descriptors
-    /// were in all, and the NIC finishes that at `head` next.
-    pub(super) fn oldest_ns(&self, published: u32, head: u32) -> Option<u64> {
-        let next = published as usize % NIC_RX_DESCRIPTORS;
+    /// When the oldest frame arrived that was refused or is not published: the driver looks at the
+    /// descriptor `next` next, and the NIC finishes that at `head` next. Both are taken modulo the
+    /// ring, since a driver may write anything.
+    pub(super) fn oldest_ns(&self, next: u32, head: u32) -> Option<u64> {
+        let next = next as usize % NIC_RX_DESCRIPTORS;
         let unpublished = (head as usize != next).then(|| &self.stamps[next]);
         let stamps = unpublished.into_iter().chain([&self.refused_ns]);
         stamps.map(|stamp| stamp.load(Ordering::Acquire)).filter(|&at_ns| at_ns != 0).min()

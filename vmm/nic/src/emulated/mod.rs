@@ -300,9 +300,9 @@ impl Nic for EmulatedNic {
         Some(self.device.first_sent_ns.load(Ordering::Acquire)).filter(|&stamp_ns| stamp_ns != 0)
     }
 
-    fn unpublished_since_ns(&self, published: u32) -> Option<u64> {
+    fn unpublished_since_ns(&self, next: u32) -> Option<u64> {
         let head = self.device.rx.position().head;
-        self.device.arrivals.oldest_ns(published, head.into())
+        self.device.arrivals.oldest_ns(next, head.into())
     }
 
     fn spoilt_register(&self, number: usize) -> Option<(u32, u32, u32)> {

@@ -261,7 +261,7 @@ impl Plane {
 
     /// Records an event for each socket at which more front-ends wait than before.
     pub fn watch_front_ends(&self) {
-        let events = self.front_ends.look(&self.observer.view.apps(), Instant::now());
+        let events = self.front_ends.sample(&self.observer.view.apps(), Instant::now());
         events.into_iter().for_each(|event| self.observer.recorder.record(event));
     }
 

@@ -22,15 +22,15 @@ struct Seen {
 
 impl FrontEndWatch {
     /// The events that follow from what the sockets are now.
-    pub(crate) fn look(&self, apps: &[AppView], now: Instant) -> Vec<ReceivedEvent> {
+    pub(crate) fn sample(&self, apps: &[AppView], now: Instant) -> Vec<ReceivedEvent> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.resize(apps.len(), Seen::default());
-        seen.iter_mut().zip(apps).filter_map(|(seen, app)| seen.look(app, now)).collect()
+        seen.iter_mut().zip(apps).filter_map(|(seen, app)| seen.sample(app, now)).collect()
     }
 }
 
 impl Seen {
-    fn look(&mut self, app: &AppView, now: Instant) -> Option<ReceivedEvent> {
+    fn sample(&mut self, app: &AppView, now: Instant) -> Option<ReceivedEvent> {
         if app.waiting <= self.waiting {
             self.waiting = app.waiting;
             return None;
@@ -54,7 +54,7 @@ mod tests {
         let began = Instant::now();
         let told = |waiting, after_ms| {
             let app = AppView { socket: "/run/a.sock".into(), connected: true, waiting };
-            !watch.look(&[app], began + Duration::from_millis(after_ms)).is_empty()
+            !watch.sample(&[app], began + Duration::from_millis(after_ms)).is_empty()
         };
         let seen = [(0, 0), (1, 10), (1, 20), (0, 30), (1, 40), (1, 1020), (2, 3000), (1, 3010)];
         let events = seen.map(|(waiting, after_ms)| told(waiting, after_ms));

@@ -51,7 +51,7 @@ impl Sampler {
             interruptions: life.exits().interruptions,
             heartbeat,
             signalled: vcpu == VcpuState::Parked && life.is_signalled(),
-            rx_completed: is_completed(slot, cursors.rx_returned),
+            rx_completed: is_completed(slot),
             switchboard_asleep: slot.control().switchboard_asleep.0.load(Ordering::Acquire) != 0,
             cursors,
             nic: self.nic_view(slot),
@@ -173,11 +173,11 @@ fn cursors(slot: &DomainSlot) -> Cursors {
     }
 }
 
-/// Returns true if the NIC has filled the descriptor that the domain publishes next. Descriptors
-/// and entries both count from zero, one entry for each descriptor. A descriptor without a buffer
-/// still shows its last use.
-fn is_completed(slot: &DomainSlot, returned: u32) -> bool {
-    let index = returned as usize % NIC_RX_DESCRIPTORS;
+/// Returns true if the NIC has filled the descriptor that the driver looks at next. It is not the
+/// number of entries that were published: the answer to a drill takes a descriptor and no entry. A
+/// descriptor without a buffer still shows its last use.
+fn is_completed(slot: &DomainSlot) -> bool {
+    let index = slot.status().rx_next.load(Ordering::Acquire) as usize % NIC_RX_DESCRIPTORS;
     slot.rx_write_back(index) & DESCRIPTOR_DONE != 0
         && slot.rx_slot(index).load(Ordering::Relaxed) != RX_SLOT_EMPTY
 }
