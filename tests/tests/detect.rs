@@ -20,6 +20,7 @@ const FOUND: Duration = Duration::from_secs(3);
 const TAIL_ATTEMPTS: usize = 8;
 const LOST_WAKEUPS: usize = 5;
 const IDLE_HANGS: usize = 5;
+const DRILLED_STALLS: usize = 10;
 /// Limit on the median time in which a dead domain that sleeps is found. It is found at the next
 /// proof of life, of which there are ten a second; the limit is two and a half times that interval.
 const IDLE_LIMIT: Duration = Duration::from_millis(250);
@@ -103,14 +104,13 @@ fn a_loop_that_beats_and_serves_nothing_is_found() {
 fn a_domain_that_was_drilled_as_a_standby_is_judged_by_the_descriptor_that_it_looks_at() {
     let _alone = alone();
     let rig = Rig::start_with(|topology| topology.drill.every_s = 0);
-    let spare = DomainId(1 - rig.active().0);
-    for _ in 0..3 {
+    // Without a frame that arrives in the right moment a stall shows nothing of this: one in two.
+    for variant in (0..2).cycle().take(DRILLED_STALLS) {
+        let spare = DomainId(1 - rig.active().0);
         assert!(rig.system.operator().drill(Some(spare)).unwrap().passed());
+        let (detector, symptom) = detected(&break_active(&rig, Cause::Stall, variant));
+        assert!(matches!(detector, Detector::RingStall | Detector::Spin), "{symptom:?}");
     }
-    break_active(&rig, Cause::Crash, 0);
-    assert_eq!(rig.active(), spare);
-    let (detector, symptom) = detected(&break_active(&rig, Cause::Stall, 0));
-    assert!(matches!(detector, Detector::RingStall | Detector::Spin), "{symptom:?}");
     rig.assert_service_whole();
 }
 
