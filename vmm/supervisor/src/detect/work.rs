@@ -50,25 +50,17 @@ pub(super) struct Case {
     pub(super) symptom: Symptom,
 }
 
-/// The state at the moment from which the domain could have acted.
-#[derive(Clone, Copy, Debug, Default)]
-struct Start {
+/// A domain at the moment from which it had all that it needed to do its work.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
     waits: u64,
     heartbeat: u64,
     was_parked: bool,
-    progress: u64,
-    turns: u64,
 }
 
-impl Start {
-    fn of(s: &Sample) -> Self {
-        Self {
-            waits: s.waits,
-            heartbeat: s.heartbeat,
-            was_parked: s.vcpu == VcpuState::Parked,
-            progress: s.nic.progress,
-            turns: s.confirmations.turns,
-        }
+impl Ready {
+    fn at(s: &Sample) -> Self {
+        Self { waits: s.waits, heartbeat: s.heartbeat, was_parked: s.vcpu == VcpuState::Parked }
     }
 
     /// Returns true if the domain has checked everything since: two heartbeats enclose a whole turn
@@ -77,24 +69,72 @@ impl Start {
         let parks = if self.was_parked { 1 } else { 2 };
         s.heartbeat.wrapping_sub(self.heartbeat) >= 2 || s.waits.wrapping_sub(self.waits) >= parks
     }
+}
 
-    /// Turns of the NIC's engine that began since. Hardware is always running.
+/// What the domain's wakers have done since the work appeared.
+#[derive(Clone, Copy, Debug)]
+struct Wakers {
+    /// Signs of life of the NIC's engine when frames for it to send appeared.
+    engine: u64,
+    /// The last sample showed none.
+    engine_was_idle: bool,
+    /// Turns of the switchboard when the work appeared.
+    switchboard: u64,
+}
+
+impl Wakers {
+    fn at(s: &Sample) -> Self {
+        Self { engine: s.nic.progress, engine_was_idle: true, switchboard: s.confirmations.turns }
+    }
+
+    /// Follows the frames that the engine is to send. Returns true if it has checked all of them:
+    /// two beginnings enclose a turn.
+    fn engine_could_act(&mut self, s: &Sample) -> bool {
+        let is_idle = s.nic.tx_head == s.nic.tx_tail;
+        if self.engine_was_idle && !is_idle {
+            self.engine = s.nic.progress;
+        }
+        self.engine_was_idle = is_idle;
+        is_idle || self.engine_turns(s) >= 2
+    }
+
+    /// Turns that the engine has begun since. Hardware is always running.
     fn engine_turns(&self, s: &Sample) -> u64 {
-        if s.nic.progress == 0 { u64::MAX } else { s.nic.progress.wrapping_sub(self.progress) }
+        if s.nic.progress == 0 { u64::MAX } else { s.nic.progress.wrapping_sub(self.engine) }
     }
 
-    /// Returns true if the NIC's engine has checked everything since: two beginnings enclose a
-    /// turn.
-    fn engine_could_act(&self, s: &Sample) -> bool {
-        s.nic.tx_head == s.nic.tx_tail || self.engine_turns(s) >= 2
+    /// Returns true if the waker did not stand still between the work and the wakeup. A turn that
+    /// it began since is enough, unless the work comes from such a turn.
+    fn went_on(&self, case: &Case, s: &Sample) -> bool {
+        match case.waker {
+            Waker::Engine => self.engine_turns(s) >= if case.needs_engine { 2 } else { 1 },
+            Waker::Switchboard => s.confirmations.turns != self.switchboard,
+        }
+    }
+}
+
+/// A watch on work that is undone.
+#[derive(Clone, Copy, Debug)]
+struct Undone {
+    wakers: Wakers,
+    /// Since when the domain has had all that it needs; `None` while it waits for the engine.
+    ready: Option<Ready>,
+    /// The domain was woken since then; whether its waker had gone on.
+    woken: Option<bool>,
+    age: Age,
+}
+
+impl Undone {
+    fn at(s: &Sample) -> Self {
+        Self { wakers: Wakers::at(s), ready: None, woken: None, age: Age::default() }
     }
 
-    /// Returns true if the waker did not stand still between the work and the wakeup: it began
-    /// another turn since.
-    fn waker_went_on(&self, waker: Waker, s: &Sample) -> bool {
-        match waker {
-            Waker::Engine => self.engine_turns(s) >= 1,
-            Waker::Switchboard => s.confirmations.turns != self.turns,
+    /// A domain that had its turns before the engine had its own could not have acted.
+    fn follow(&mut self, case: &Case, s: &Sample) {
+        if case.needs_engine && !self.wakers.engine_could_act(s) {
+            (self.ready, self.woken) = (None, None);
+        } else if self.ready.is_none() {
+            self.ready = Some(Ready::at(s));
         }
     }
 }
@@ -102,12 +142,8 @@ impl Start {
 /// Watches one kind of work.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    undone: Stretch<Cursor>,
-    start: Start,
-    woken: bool,
-    /// Whether the waker was running when the domain was woken.
-    waker_went_on: bool,
-    last: Age,
+    stretch: Stretch<Cursor>,
+    undone: Option<Undone>,
 }
 
 impl Watch {
@@ -123,43 +159,38 @@ impl Watch {
             self.forget();
             return Opinion::Fine;
         }
-        let moved = self.undone.key().is_some_and(|cursor| cursor != case.cursor);
+        let moved = self.stretch.key().is_some_and(|cursor| cursor != case.cursor);
         if moved || !case.pending {
-            // A waker that was only preempted on its way would have woken the domain too.
-            let healed = self.woken && self.waker_went_on;
-            let lasted_ns = self.last.wall_ns;
+            let was = self.undone;
             self.forget();
-            if healed {
-                return Opinion::Healed(lasted_ns);
+            // A waker that was only preempted on its way would have woken the domain too.
+            if let Some(Undone { woken: Some(true), age, .. }) = was {
+                return Opinion::Healed(age.wall_ns);
             }
         }
         if !case.pending {
             return Opinion::Fine;
         }
-        let age = self.undone.age(case.cursor, now);
-        if age.wall_ns == 0 {
-            self.start = Start::of(s);
-        }
-        self.last = age;
-        self.judge(case, s, age, t)
+        let undone = self.undone.get_or_insert_with(|| Undone::at(s));
+        undone.age = self.stretch.age(case.cursor, now);
+        undone.follow(case, s);
+        Self::judge(undone, case, s, t)
     }
 
-    fn judge(&mut self, case: &Case, s: &Sample, age: Age, t: &Thresholds) -> Opinion {
-        let half_ns = case.limit_ns / 2;
+    fn judge(undone: &mut Undone, case: &Case, s: &Sample, t: &Thresholds) -> Opinion {
+        let (age, half_ns) = (undone.age, case.limit_ns / 2);
         if age.wall_ns < half_ns {
             return Opinion::Suspect(half_ns - age.wall_ns);
         }
-        if !self.woken && s.sleeps() {
-            self.woken = true;
-            self.waker_went_on = self.start.waker_went_on(case.waker, s);
-            self.start = Start::of(s);
+        if undone.ready.is_some() && undone.woken.is_none() && s.sleeps() {
+            undone.woken = Some(undone.wakers.went_on(case, s));
+            undone.ready = Some(Ready::at(s));
             return Opinion::Wake(half_ns);
         }
         if age.wall_ns < case.limit_ns {
             return Opinion::Suspect(case.limit_ns - age.wall_ns);
         }
-        let could_act = self.start.domain_could_act(s)
-            && (!case.needs_engine || self.start.engine_could_act(s));
+        let could_act = undone.ready.is_some_and(|ready| ready.domain_could_act(s));
         if could_act || age.wall_ns >= ns(t.wall_cap_us) {
             return Opinion::Failed(Finding::new(case.detector, case.symptom, age, s));
         }
@@ -167,9 +198,8 @@ impl Watch {
     }
 
     fn forget(&mut self) {
-        self.undone.forget();
-        self.woken = false;
-        self.last = Age::default();
+        self.stretch.forget();
+        self.undone = None;
     }
 }
 

@@ -150,6 +150,68 @@ fn an_engine_that_was_not_run_keeps_the_domain_innocent() {
     world.assert_fails(Detector::RingStall, 6, wake_in_vain);
 }
 
+/// The domain is woken while the NIC's engine is stopped, and then the engine sends the frame: the
+/// interrupt is on its way when the domain is sampled.
+#[test]
+fn a_domain_that_had_its_turn_before_the_engine_keeps_its_innocence() {
+    for engine_stopped_ms in 1..20 {
+        let mut world = World::with(|s| {
+            s.cursors.tx_posted += 1;
+            s.cursors.tx_taken += 1;
+            s.nic.tx_tail += 1;
+        });
+        world.assert_silent(engine_stopped_ms, wake_in_vain);
+        world.s.nic.progress += 2;
+        world.s.nic.tx_head = world.s.nic.tx_tail;
+        world.s.signalled = true;
+        world.assert_silent(10, |_, _, _| ());
+        world.s.signalled = false;
+        world.s.waits += 1;
+        world.s.heartbeat += 1;
+        world.s.cursors.tx_claimed = world.s.cursors.tx_taken;
+        world.assert_silent(90, wake_in_vain);
+        assert_eq!(world.healed, 0);
+    }
+}
+
+/// The engine sends the frame and is stopped before it interrupts, again and again.
+#[test]
+fn an_interrupt_that_is_only_late_is_not_counted_as_lost() {
+    let mut world = World::with(|_| ());
+    world.assert_silent(90, |s, _, order| {
+        if s.cursors.tx_taken == s.cursors.tx_claimed {
+            s.cursors.tx_posted += 1;
+            s.cursors.tx_taken += 1;
+            s.nic.tx_tail += 1;
+        } else if s.nic.tx_head != s.nic.tx_tail {
+            s.nic.progress += 1;
+            s.nic.tx_head = s.nic.tx_tail;
+        }
+        if order == Order::Wake {
+            wake_in_vain(s, 0, order);
+            s.cursors.tx_claimed = s.cursors.tx_taken;
+        }
+    });
+    assert_eq!(world.healed, 0);
+}
+
+/// The frame is sent and the interrupt lost, and everybody but the domain goes on.
+#[test]
+fn a_lost_interrupt_of_a_sent_frame_heals_once() {
+    let mut world = World::with(|s| {
+        s.cursors.tx_posted += 1;
+        s.cursors.tx_taken += 1;
+    });
+    world.assert_silent(90, |s, _, order| {
+        s.nic.progress += 1;
+        if order == Order::Wake {
+            wake_in_vain(s, 0, order);
+            s.cursors.tx_claimed = s.cursors.tx_taken;
+        }
+    });
+    assert_eq!(world.healed, 1);
+}
+
 #[test]
 fn a_wakeup_that_is_only_late_is_not_counted_as_lost() {
     // The NIC's engine is stopped between the write-back and the interrupt, again and again.
