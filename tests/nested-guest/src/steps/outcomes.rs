@@ -24,12 +24,13 @@ const UNDER_WAY_NS: u64 = 5_000_000;
 
 /// Verdicts that an injected fault may lead to. A hang in the transmit path also leaves the ring
 /// untaken, and which of the two is seen first depends on the machine.
-const VERDICTS: [(&str, &[&str]); 6] = [
+const VERDICTS: [(&str, &[&str]); 7] = [
     ("crash", &["crash"]),
     ("hang", &["hang", "spin", "ring-stall"]),
     ("silent-tx", &["silent-transmit"]),
     ("silent-rx", &["silent-receive"]),
     ("link", &["link"]),
+    ("removal", &["device"]),
     ("leak", &["hang", "spin", "ring-stall"]),
 ];
 
