@@ -10,6 +10,7 @@ mod frames;
 mod isolation;
 mod leak;
 mod outcomes;
+mod removal;
 mod scene;
 mod service;
 mod tests;
@@ -32,7 +33,7 @@ type OwnStep = fn(&Report) -> Result<Value>;
 /// Any step: one of this crate, or a test program.
 type Step = Box<dyn Fn(&Report) -> Result<Value>>;
 
-const STEPS: [(&str, OwnStep); 19] = [
+const STEPS: [(&str, OwnStep); 20] = [
     ("modules", basics::modules),
     ("kvm", basics::kvm),
     ("devices", devices::list_and_refuse),
@@ -49,6 +50,7 @@ const STEPS: [(&str, OwnStep); 19] = [
     ("causes", failover::causes),
     ("policies", failover::policies),
     ("shared", failover::shared),
+    ("removal", removal::removal),
     ("aim", aim::aim),
     ("leak", leak::leak),
     ("campaign", campaign::campaign),
@@ -107,7 +109,9 @@ pub(crate) fn run_all(report: &Arc<Report>, names: &[String]) -> Result<(usize, 
 /// Returns how long a step may take: a few times what it takes on two busy processors.
 fn deadline_of(step: &str) -> Duration {
     let own = Duration::from_secs(match step {
-        "failover" | "causes" | "policies" | "shared" | "aim" | "leak" | "campaign" => 240,
+        "failover" | "causes" | "policies" | "shared" | "removal" | "aim" | "leak" | "campaign" => {
+            240
+        }
         _ => 60,
     });
     match tests::program_of(step) {

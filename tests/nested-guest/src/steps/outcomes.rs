@@ -25,12 +25,13 @@ const UNDER_WAY_NS: u64 = 5_000_000;
 /// Verdicts that an injected fault may lead to. A domain that hangs or publishes nothing also leaves a
 /// ring unattended. The thresholds are equal here, so that it depends on the machine which is seen
 /// first.
-const VERDICTS: [(&str, &[&str]); 6] = [
+const VERDICTS: [(&str, &[&str]); 7] = [
     ("crash", &["crash"]),
     ("hang", &["hang", "spin", "ring-stall"]),
     ("silent-tx", &["silent-transmit"]),
     ("silent-rx", &["silent-receive", "ring-stall"]),
     ("link", &["link"]),
+    ("removal", &["device"]),
     ("leak", &["hang", "spin", "ring-stall"]),
 ];
 
