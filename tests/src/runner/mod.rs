@@ -70,6 +70,9 @@ fn left_out(kvm: bool) -> Vec<String> {
             .to_owned(),
         "ignored tests, which print what a VM exit and a signal cost: `cargo test -- --ignored`"
             .to_owned(),
+        "the unit under systemd, which needs cgroups that can be written: `cargo test --release -p \
+         warmspare-tests --test service_manager -- --ignored`"
+            .to_owned(),
     ];
     let parts = kvm_parts().into_iter().map(|part| format!("part {}: KVM", part.name));
     let without_kvm = parts.chain(left_out::lines());

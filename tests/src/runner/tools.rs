@@ -1,14 +1,15 @@
-//! Programs that some tests run: a browser, a debugger, and the parser of Prometheus itself.
+//! Programs that some tests run: a browser, a debugger, and the parsers of Prometheus and systemd.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 /// Each program, and the Debian packages that provide it.
-const TOOLS: [(&str, &[&str]); 3] = [
+const TOOLS: [(&str, &[&str]); 4] = [
     ("chromedriver", &["chromium", "chromium-driver"]),
     ("gdb", &["gdb"]),
     ("promtool", &["prometheus"]),
+    ("systemd-analyze", &["systemd"]),
 ];
 
 /// Installs the programs that are missing.
