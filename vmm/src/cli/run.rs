@@ -13,6 +13,7 @@ use microvm::domain::{DomainId, SlotError};
 use operate::control::{Plane, PlaneOptions, Reloaded};
 use operate::service::Service;
 use platform::one_line::one_line;
+use platform::process_limits;
 use platform::signals::{Reload, Termination};
 use supervisor::topology::Topology;
 use supervisor::{System, SystemError, Wires};
@@ -48,6 +49,7 @@ pub(super) fn system_failure(error: &SystemError) -> Failure {
 
 /// Runs a topology until SIGINT or SIGTERM.
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
+    process_limits::return_large_blocks();
     let mut topology = Topology::load(&args.topology).map_err(|error| Failure::mistake(&error))?;
     args.plane.check(&topology).map_err(|error| Failure::mistake(&error))?;
     machine::check_open_files(&topology)?;
