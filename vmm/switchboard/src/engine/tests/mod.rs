@@ -1,3 +1,4 @@
+mod cost;
 mod guest_drain;
 mod guests;
 mod handover;
