@@ -133,7 +133,7 @@ impl Inbound<'_> {
         while *moved < TURN_FRAMES && !pair.backlog.is_blocked() {
             // Without chains a single guest's frames stay in the ring: the NIC runs out of buffers,
             // and transmission goes on.
-            if pair.has_received() && self.must_wait() {
+            if self.must_wait() && pair.has_received() {
                 blocked = GuestSet::of(0);
                 break;
             }
