@@ -57,6 +57,11 @@ impl RxPath {
 
     /// Only one NIC receives from now on; copies may still come for a while.
     pub(crate) fn end_overlap(&mut self, now_ns: u64) {
+    /// The ring has changed hands in a planned switch.
+    pub(crate) fn change_hands(&mut self, now_ns: u64) {
+        self.dedup.change_hands(now_ns);
+    }
+
         self.dedup.fade(now_ns);
     }
 
