@@ -329,12 +329,7 @@ impl TxPath {
         };
         let oldest_ns = ledger.oldest_posted_ns();
         let Some(pair) = pair else { return Settled { confirmed_late, poisoned: 0, oldest_ns } };
-        // A cursor that is impossible proves nothing: everything may have been in hand.
-        let taken = pair.taken();
-        let failed = ledger.fail(|cursor| match taken {
-            Some(taken) => taken.wrapping_sub(cursor.wrapping_add(1)) as i32 >= 0,
-            None => true,
-        });
+        let failed = ledger.fail(pair.taken());
         counters.tx_poisoned.add(failed.poisoned);
         counters.tx_left_behind.add(failed.left_behind);
         Settled { confirmed_late, poisoned: failed.poisoned, oldest_ns }
