@@ -166,6 +166,12 @@ impl CommandQueue {
         self.waiting.try_lock().ok()?.pop_front()
     }
 
+    /// Commands that wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Ends the queue: nothing is carried out any more, and the callers that wait are told.
     pub(crate) fn end(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

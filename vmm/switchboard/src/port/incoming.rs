@@ -52,11 +52,17 @@ impl Incoming {
     ) -> Delivery {
         let rest_bytes: usize = rest.iter().map(VolatileSlice::len).sum();
         let need = vring.header_bytes + head.len() + rest_bytes;
+        if vring.is_spent() || vring.is_short_of(need) {
+            return Delivery::NoRoom;
+        }
         self.segments.clear();
         let (chains, enough) = match gather(vring, &mut self.segments, &mut self.spans, need) {
             Gathered::Enough(chains) => (chains, true),
             Gathered::TooSmall(chains) => (chains, false),
-            Gathered::NotYet if vring.is_intact() => return Delivery::NoRoom,
+            Gathered::NotYet if vring.is_intact() => {
+                vring.note_short_of(need);
+                return Delivery::NoRoom;
+            }
             Gathered::NotYet => return Delivery::NoGuest,
         };
         let spans = &self.spans[..chains];

@@ -5,7 +5,7 @@ use vm_memory::VolatileSlice;
 
 use super::header::{self, Asked, MAX_HEADER_BYTES};
 use super::offloads::Checksum;
-use super::scatter::{MalformedChain, Scatter, Segments};
+use super::scatter::{MalformedChain, Position, Scatter, Segments};
 use super::segmentation::{MAX_HEADERS_BYTES, MAX_UNCUT_BYTES, Segmenter};
 use super::vring::{Popped, Vring};
 use crate::limits::ETHERNET_HEADER_BYTES;
@@ -59,8 +59,8 @@ impl GuestFrame<'_> {
 struct Current {
     head: u16,
     checksum: Option<Checksum>,
-    /// Where the rest begins, bytes from the chain's start.
-    at: usize,
+    /// Where the rest begins.
+    at: Position,
     rest: Rest,
 }
 
@@ -90,6 +90,9 @@ impl Outgoing {
     pub(super) fn take_chain(&mut self, vring: &mut Vring) -> Taken {
         let Self { segments, segmenter, current } = self;
         segments.clear();
+        if vring.is_spent() {
+            return Taken::Nothing;
+        }
         let (head, bytes) = match vring.pop(segments, false) {
             Popped::Empty => return Taken::Nothing,
             Popped::Chain { head, bytes } => (head, bytes),
@@ -104,10 +107,12 @@ impl Outgoing {
             vring.push_used(head, 0);
             return Taken::Rejected;
         };
-        let at = match rest {
+        let mut scatter = Scatter::new(&vring.memory, segments.all());
+        scatter.skip(match rest {
             Rest::Segments => header_bytes + segmenter.headers().len(),
             Rest::Frame(_) | Rest::Nothing => header_bytes,
-        };
+        });
+        let at = scatter.position(segments.all());
         *current = Some(Current { head, checksum, at, rest });
         Taken::Chain(frames)
     }
@@ -126,9 +131,14 @@ impl Outgoing {
                 (self.segmenter.headers(), payload_bytes)
             }
         };
-        let mut scatter = Scatter::new(&vring.memory, self.segments.all());
-        scatter.skip(current.at);
-        current.at += body_bytes;
+        let all = self.segments.all();
+        let scatter = Scatter::resume(&vring.memory, all, current.at);
+        if matches!(current.rest, Rest::Segments) {
+            // From here on, so that a chain of many pieces is not passed over for each segment.
+            let mut next = Scatter::resume(&vring.memory, all, current.at);
+            next.skip(body_bytes);
+            current.at = next.position(all);
+        }
         let bytes = headers.len() + body_bytes;
         Some(GuestFrame { headers, scatter, bytes, checksum: current.checksum })
     }
