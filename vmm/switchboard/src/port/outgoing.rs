@@ -103,17 +103,11 @@ impl Outgoing {
         };
         let header_bytes = vring.header_bytes.min(MAX_HEADER_BYTES);
         let begun = begin(vring, segments, segmenter, (header_bytes, bytes));
-        let Some((checksum, rest, frames)) = begun else {
+        let Some((begun, frames)) = begun else {
             vring.push_used(head, 0);
             return Taken::Rejected;
         };
-        let mut scatter = Scatter::new(&vring.memory, segments.all());
-        scatter.skip(match rest {
-            Rest::Segments => header_bytes + segmenter.headers().len(),
-            Rest::Frame(_) | Rest::Nothing => header_bytes,
-        });
-        let at = scatter.position(segments.all());
-        *current = Some(Current { head, checksum, at, rest });
+        *current = Some(Current { head, ..begun });
         Taken::Chain(frames)
     }
 
@@ -159,22 +153,24 @@ impl Outgoing {
 }
 
 /// Reads the virtio-net header of a chain, `(header_bytes, bytes)` long, and prepares what it asks
-/// for; `None` if that makes no sense.
+/// for; `None` if that makes no sense. The chain's head is left to fill in.
 fn begin(
     vring: &Vring,
     segments: &Segments,
     segmenter: &mut Segmenter,
     (header_bytes, bytes): (usize, usize),
-) -> Option<(Option<Checksum>, Rest, Frames)> {
+) -> Option<(Current, Frames)> {
     let frame_bytes = bytes.checked_sub(header_bytes)?;
     let mut scatter = Scatter::new(&vring.memory, segments.all());
     let mut header = [0; MAX_HEADER_BYTES];
     scatter.read(&mut header[..header_bytes]).ok()?;
+    let at = scatter.position(segments.all());
     let Asked { checksum, cut } = header::read(&header, frame_bytes, vring.offloads).ok()?;
     let Some(cut) = cut else {
         let sized = (ETHERNET_HEADER_BYTES..=MAX_FRAME_BYTES).contains(&frame_bytes);
         let frames = Frames { count: 1, longest_bytes: frame_bytes };
-        return sized.then_some((checksum, Rest::Frame(frame_bytes), frames));
+        let current = Current { head: 0, checksum, at, rest: Rest::Frame(frame_bytes) };
+        return sized.then_some((current, frames));
     };
     if frame_bytes > MAX_UNCUT_BYTES {
         return None;
@@ -184,5 +180,8 @@ fn begin(
     scatter.read(start).ok()?;
     segmenter.begin(cut, checksum?, start, frame_bytes).ok()?;
     let frames = Frames { count: segmenter.left(), longest_bytes: segmenter.segment_bytes() };
-    Some((checksum, Rest::Segments, frames))
+    let mut scatter = Scatter::resume(&vring.memory, segments.all(), at);
+    scatter.skip(segmenter.headers().len());
+    let at = scatter.position(segments.all());
+    Some((Current { head: 0, checksum, at, rest: Rest::Segments }, frames))
 }

@@ -1,6 +1,8 @@
 //! The buffers of a descriptor chain, checked once, and a cursor that copies through them.
 
-use vm_memory::{Bytes, GuestAddress, VolatileSlice};
+use std::sync::atomic::Ordering;
+
+use vm_memory::{Bytes, VolatileSlice};
 
 use super::chain::Chain;
 use super::memory::GuestMemory;
@@ -182,9 +184,8 @@ impl<'a> Scatter<'a> {
 }
 
 /// Reads once a little-endian word that both sides use.
+#[inline]
 pub(crate) fn load_u16(memory: &GuestMemory, address: u64) -> Result<u16, MalformedChain> {
-    memory
-        .load(GuestAddress(address), std::sync::atomic::Ordering::Acquire)
-        .map(u16::from_le)
-        .map_err(|_| MalformedChain)
+    let piece = memory.piece(address, size_of::<u16>()).ok_or(MalformedChain)?;
+    piece.load(0, Ordering::Acquire).map(u16::from_le).map_err(|_| MalformedChain)
 }

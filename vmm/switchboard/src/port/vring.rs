@@ -322,13 +322,17 @@ impl Vring {
         let element = u64::from(head) | (bytes as u64) << 32;
         let offset = 4 + 8 * u64::from(self.used & (self.queue.size() - 1));
         let address = GuestAddress(self.queue.used_ring() + offset);
-        // One store of eight bytes only if aligned, which it need not be: the index makes it
-        // visible.
-        let written = self.memory.write_obj(element.to_le(), address);
-        self.marks.used(offset, 8);
-        if written.is_err() {
-            self.break_off();
+        // Not one store, for it need not be aligned: the index makes it visible.
+        match self.memory.piece(address.0, 8) {
+            Some(piece) if piece.len() == 8 => piece.copy_from(&element.to_le_bytes()),
+            // Across two regions, or nowhere.
+            _ => {
+                if self.memory.write_obj(element.to_le(), address).is_err() {
+                    self.break_off();
+                }
+            }
         }
+        self.marks.used(offset, 8);
         self.used = self.used.wrapping_add(1);
     }
 
