@@ -123,8 +123,7 @@ impl Worker {
             }
             command => {
                 let answer = self.carry_out(command);
-                // A caller that gave up waiting needs no answer.
-                let _ = reply.try_send(answer);
+                self.shared.commands.answer(&reply, answer);
             }
         }
     }
@@ -227,6 +226,26 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::fakes::rig::Rig;
+
+    #[test]
+    fn rings_are_stopped_even_if_the_caller_has_given_up_and_never_started() {
+        let (rig, _domain) = Rig::new();
+        let [rx, tx] = rig.guest.vrings();
+        let shared = rig.shared.clone();
+        let mut worker = Worker::new(rig.engine, shared.clone()).unwrap();
+        // Nobody turns the worker while the callers wait.
+        let call = |changes| shared.call(Command::SetRings { guest: 0, changes });
+        std::thread::scope(|scope| {
+            let start = [RingChange::Start(rx), RingChange::Start(tx)];
+            let callers = [start, [RingChange::Keep, RingChange::Stop]];
+            let callers = callers.map(|changes| scope.spawn(|| call(changes)));
+            assert!(callers.into_iter().all(|caller| caller.join().unwrap().is_err()));
+        });
+        assert_eq!(shared.commands.len(), 1);
+        worker.cycle();
+        let present = [0, 1].map(|ring| worker.engine.ring(0, ring).is_some());
+        assert_eq!(present, [true, false]);
+    }
 
     #[test]
     fn one_command_is_carried_out_between_two_turns() {
