@@ -36,11 +36,10 @@ fn sends(bytes: usize) {
     }
 }
 
-fn receives(bytes: usize) {
+fn receives(received: &[u8]) {
     let (mut rig, mut domain) = Rig::new();
-    let received = frame(false, 1, bytes);
     for _ in 0..FRAMES / BATCH {
-        (0..BATCH).for_each(|_| domain.receive(&received));
+        (0..BATCH).for_each(|_| domain.receive(received));
         counted_turn(&mut rig);
         assert_eq!(rig.guest.rx.drain_used(), BATCH);
         (0..BATCH).for_each(|_| drop(rig.guest.rx.add(&[(2048, true)])));
@@ -62,11 +61,20 @@ fn sends_1500() {
 #[test]
 #[ignore = "for an instruction counter"]
 fn receives_64() {
-    receives(64);
+    receives(&frame(false, 1, 64));
 }
 
 #[test]
 #[ignore = "for an instruction counter"]
 fn receives_1500() {
-    receives(1514);
+    receives(&frame(false, 1, 1514));
+}
+
+/// A multicast stream, say.
+#[test]
+#[ignore = "for an instruction counter"]
+fn receives_groups_1500() {
+    let mut received = frame(false, 1, 1514);
+    received[..6].copy_from_slice(&[1, 0, 0x5e, 1, 2, 3]);
+    receives(&received);
 }
