@@ -128,8 +128,8 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
     /// # Errors
     /// The VMM's cursor is impossible.
     #[inline(always)]
-    pub fn has_frames_to_send(&self) -> Result<bool, DomainError> {
-        Ok(self.rings.tx_post.available()? > 0 && self.nic.tx.has_room())
+    pub fn has_frames_to_send(&mut self) -> Result<bool, DomainError> {
+        Ok(self.rings.tx_post.has_entry()? && self.nic.tx.has_room())
     }
 
     /// Publishes what the NIC has received.
@@ -241,7 +241,7 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         let done = &mut self.rings.tx_done;
         let mut any = false;
         for _ in 0..budget::BATCH_FRAMES {
-            if done.free()? < MAX_PARTS {
+            if !done.has_room(MAX_PARTS)? {
                 break;
             }
             let mut outcome = Ok(());
@@ -341,8 +341,8 @@ impl<'m, R: Registers, H: Hypercalls> Domain<'m, R, H> {
         Ok(())
     }
 
-    fn has_work(&self) -> Result<bool, DomainError> {
-        let buffers = self.rings.rx_provide.available()? > 0 && self.nic.rx.room() > 0;
+    fn has_work(&mut self) -> Result<bool, DomainError> {
+        let buffers = self.rings.rx_provide.has_entry()? && self.nic.rx.room() > 0;
         Ok(buffers
             || self.has_received()
             || self.nic.tx.is_completed()

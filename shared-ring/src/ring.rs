@@ -13,6 +13,11 @@
 //! end ever reads its own cursor back from memory: it keeps the truth in a local, because the page
 //! may be writable for a side that is not trusted. The other side's cursor is checked: more than a
 //! ring's worth in flight is a [`CursorViolation`].
+//!
+//! The other's cursor is a cache line that the other's processor writes. So each end keeps a copy
+//! of what it read last, works on that, and reads again when the copy says full, or empty. The
+//! other only ever adds to its cursor, so an old copy promises too little and never too much; and
+//! what is acquired with the copy holds for all entries that the copy counts.
 
 use core::ptr::NonNull;
 
@@ -83,6 +88,8 @@ fn in_flight(published: u32, consumed: u32) -> Option<u32> {
 pub struct Producer {
     memory: RingMemory,
     next: u32,
+    /// The consumer's cursor when it was last read and checked; at most a ring behind `next`.
+    consumed: u32,
 }
 
 // SAFETY: the pointers lead to atomics in memory that the builder keeps alive; an end is used by
@@ -96,31 +103,45 @@ impl Producer {
     /// The memory must stay mapped and readable, `slots` and `published` writable, for the life of
     /// this value, and there may be no other producer on it.
     pub unsafe fn new(memory: RingMemory) -> Self {
-        Self { memory, next: 0 }
+        Self { memory, next: 0, consumed: 0 }
     }
 
-    /// Free slots.
+    /// Free slots, as the consumer's cursor says now.
     ///
     /// # Errors
     /// The consumer's cursor is impossible.
     #[inline]
-    pub fn free(&self) -> Result<u32, CursorViolation> {
-        let other = self.memory.consumed().load(Ordering::Acquire);
-        in_flight(self.next, other)
-            .map(|n| RING_ENTRIES as u32 - n)
-            .ok_or(CursorViolation { own: self.next, other })
+    pub fn free(&mut self) -> Result<u32, CursorViolation> {
+        self.consumed = self.consumed()?;
+        Ok(self.known_free())
+    }
+
+    /// Returns true if there are so many free slots. The consumer's cursor is read only if there
+    /// were fewer when it was read last.
+    ///
+    /// # Errors
+    /// It was read, and is impossible.
+    #[inline]
+    pub fn has_room(&mut self, slots: u32) -> Result<bool, CursorViolation> {
+        Ok(self.known_free() >= slots || self.free()? >= slots)
+    }
+
+    /// Free slots when the consumer's cursor was last read.
+    #[inline]
+    fn known_free(&self) -> u32 {
+        RING_ENTRIES as u32 - self.next.wrapping_sub(self.consumed)
     }
 
     /// Writes one entry; the consumer sees it after [`Self::publish`].
     ///
     /// # Errors
-    /// No free slot, or the consumer's cursor is impossible.
+    /// No free slot, or the consumer's cursor was read and is impossible.
     #[inline]
     pub fn push(&mut self, entry: Entry) -> Result<(), PushError> {
-        match self.free() {
+        match self.has_room(1) {
             Err(violation) => Err(PushError::Violation(violation)),
-            Ok(0) => Err(PushError::Full),
-            Ok(_) => {
+            Ok(false) => Err(PushError::Full),
+            Ok(true) => {
                 self.memory.slot(self.next).store(entry);
                 self.next = self.next.wrapping_add(1);
                 Ok(())
@@ -140,13 +161,17 @@ impl Producer {
         self.next
     }
 
-    /// Entries ever taken by the consumer, as it says, modulo 2^32.
+    /// Entries ever taken by the consumer, as it says now, modulo 2^32.
     ///
     /// # Errors
     /// The consumer's cursor is impossible.
     #[inline]
     pub fn consumed(&self) -> Result<u32, CursorViolation> {
-        self.free().map(|free| self.next.wrapping_sub(RING_ENTRIES as u32 - free))
+        let other = self.memory.consumed().load(Ordering::Acquire);
+        match in_flight(self.next, other) {
+            Some(_) => Ok(other),
+            None => Err(CursorViolation { own: self.next, other }),
+        }
     }
 }
 
@@ -155,6 +180,8 @@ impl Producer {
 pub struct Consumer {
     memory: RingMemory,
     next: u32,
+    /// The producer's cursor when it was last read and checked; at most a ring before `next`.
+    published: u32,
 }
 
 // SAFETY: as for `Producer`.
@@ -167,10 +194,10 @@ impl Consumer {
     /// The memory must stay mapped and readable, `consumed` writable, for the life of this value,
     /// and there may be no other consumer on it.
     pub unsafe fn new(memory: RingMemory) -> Self {
-        Self { memory, next: 0 }
+        Self { memory, next: 0, published: 0 }
     }
 
-    /// Entries that can be popped.
+    /// Entries that can be popped, as the producer's cursor says now.
     ///
     /// # Errors
     /// The producer's cursor is impossible.
@@ -180,13 +207,26 @@ impl Consumer {
         in_flight(other, self.next).ok_or(CursorViolation { own: self.next, other })
     }
 
+    /// Returns true if an entry can be popped. The producer's cursor is read only if all entries
+    /// were popped that it counted when it was read last.
+    ///
+    /// # Errors
+    /// It was read, and is impossible.
+    #[inline]
+    pub fn has_entry(&mut self) -> Result<bool, CursorViolation> {
+        if self.published == self.next {
+            self.published = self.next.wrapping_add(self.available()?);
+        }
+        Ok(self.published != self.next)
+    }
+
     /// Takes the next entry, read once into a local. The slot goes back with [`Self::release`].
     ///
     /// # Errors
-    /// The producer's cursor is impossible.
+    /// The producer's cursor was read, and is impossible.
     #[inline]
     pub fn pop(&mut self) -> Result<Option<Entry>, CursorViolation> {
-        if self.available()? == 0 {
+        if !self.has_entry()? {
             return Ok(None);
         }
         let entry = self.memory.slot(self.next).load();

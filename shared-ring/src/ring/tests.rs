@@ -72,8 +72,70 @@ mod plain {
         let other = RING_ENTRIES as u32 + 1;
         assert_eq!(consumer.pop(), Err(CursorViolation { own: 0, other }));
         memory.consumed.store(1, Ordering::Relaxed);
-        let violation = CursorViolation { own: 0, other: 1 };
+        assert_eq!(producer.free(), Err(CursorViolation { own: 0, other: 1 }));
+    }
+
+    #[test]
+    fn the_others_cursor_is_read_when_the_copy_of_it_is_used_up() {
+        let memory = Memory::new();
+        let (mut producer, mut consumer) = memory.ends();
+        for n in 0..4 {
+            producer.push(numbered(n)).unwrap();
+        }
+        producer.publish();
+        assert_eq!(consumer.pop(), Ok(Some(numbered(0))));
+        // While entries are left that were counted before, nobody looks.
+        memory.published.store(u32::MAX / 2, Ordering::Relaxed);
+        memory.consumed.store(u32::MAX / 2, Ordering::Relaxed);
+        for n in 1..4 {
+            assert_eq!(consumer.pop(), Ok(Some(numbered(n))));
+        }
+        for n in 4..RING_ENTRIES as u64 {
+            producer.push(numbered(n)).unwrap();
+        }
+        let other = u32::MAX / 2;
+        assert_eq!(consumer.pop(), Err(CursorViolation { own: 4, other }));
+        let violation = CursorViolation { own: RING_ENTRIES as u32, other };
         assert_eq!(producer.push(numbered(0)), Err(PushError::Violation(violation)));
+    }
+
+    /// A consumer that goes back behind what it has said, when the ring is full; a producer that
+    /// goes back behind what was popped.
+    #[test]
+    fn a_cursor_that_goes_backwards_is_a_violation() {
+        let memory = Memory::new();
+        let (mut producer, mut consumer) = memory.ends();
+        for n in 0..RING_ENTRIES as u64 {
+            producer.push(numbered(n)).unwrap();
+        }
+        producer.publish();
+        for _ in 0..3 {
+            consumer.pop().unwrap();
+        }
+        consumer.release();
+        for n in 0..3 {
+            producer.push(numbered(n)).unwrap();
+        }
+        memory.consumed.store(2, Ordering::Relaxed);
+        assert!(matches!(producer.push(numbered(9)), Err(PushError::Violation(_))));
+        while consumer.pop().unwrap().is_some() {}
+        memory.published.store(RING_ENTRIES as u32 - 1, Ordering::Relaxed);
+        assert!(consumer.pop().is_err());
+    }
+
+    #[test]
+    fn room_for_several_is_asked_for_anew_when_the_copy_promises_too_little() {
+        let memory = Memory::new();
+        let (mut producer, mut consumer) = memory.ends();
+        let all = RING_ENTRIES as u32;
+        assert_eq!((producer.has_room(all), producer.has_room(all + 1)), (Ok(true), Ok(false)));
+        for n in 0..u64::from(all) {
+            producer.push(numbered(n)).unwrap();
+        }
+        producer.publish();
+        consumer.pop().unwrap();
+        consumer.release();
+        assert_eq!((producer.has_room(1), producer.has_room(2)), (Ok(true), Ok(false)));
     }
 
     /// How far one cursor is ahead of the other: on both sides of what a ring holds, and anything.

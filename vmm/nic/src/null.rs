@@ -13,6 +13,8 @@ use crate::interface::{BarAccess, DmaArea, Nic};
 #[derive(Debug)]
 pub struct NullNic {
     sent: AtomicU32,
+    /// How often its count of sent frames was read.
+    asked: AtomicU32,
     link: AtomicBool,
     event: EventFd,
 }
@@ -24,12 +26,22 @@ impl NullNic {
     /// The operating system refuses an eventfd.
     pub fn new() -> io::Result<Arc<Self>> {
         let event = EventFd::new(EFD_NONBLOCK)?;
-        Ok(Arc::new(Self { sent: AtomicU32::new(0), link: AtomicBool::new(true), event }))
+        Ok(Arc::new(Self {
+            sent: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
+            link: AtomicBool::new(true),
+            event,
+        }))
     }
 
     /// Counts that many more frames as sent.
     pub fn send(&self, frames: u32) {
         self.sent.fetch_add(frames, Ordering::AcqRel);
+    }
+
+    /// How often it was asked what it has sent.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Plugs its cable in (`true`), or pulls it.
@@ -45,6 +57,7 @@ impl Nic for NullNic {
     fn shut_units(&self) {}
     fn open_filters(&self) {}
     fn take_sent(&self) -> u32 {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.sent.swap(0, Ordering::AcqRel)
     }
     fn link_up(&self) -> bool {

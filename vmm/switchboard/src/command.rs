@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use platform::budget::BOUNDARY_DEADLINE;
 
@@ -84,7 +84,16 @@ impl Command {
     /// Returns true if the command ends something. Such a one is carried out even after its caller
     /// has given up: nothing could go on from where it was left out.
     fn ends_something(&self) -> bool {
-        matches!(self, Self::EndHandover | Self::EndDrill)
+        match self {
+            Self::EndHandover | Self::EndDrill => true,
+            // Its front-end has gone, or will take the memory away.
+            Self::SetRings { changes, .. } => {
+                let starts = changes.iter().any(|change| matches!(change, RingChange::Start(_)));
+                let stops = changes.iter().any(|change| matches!(change, RingChange::Stop));
+                stops && !starts
+            }
+            _ => false,
+        }
     }
 }
 
@@ -116,6 +125,9 @@ pub(crate) struct Envelope {
 #[derive(Default)]
 pub(crate) struct CommandQueue {
     waiting: Mutex<VecDeque<Envelope>>,
+    /// Answers that nobody waited for any more. The next caller drops them: that can take long,
+    /// with the descriptors and the memory of a front-end in them.
+    unclaimed: Mutex<Vec<Reply>>,
     /// Commands so far.
     numbers: AtomicU64,
     /// Nothing is carried out any more.
@@ -130,6 +142,8 @@ impl CommandQueue {
         command: Command,
         wake: impl FnOnce(),
     ) -> Result<Reply, SwitchboardError> {
+        let unclaimed = std::mem::take(&mut *self.unclaimed());
+        drop(unclaimed);
         let (reply, answer) = sync_channel(1);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         {
@@ -164,6 +178,26 @@ impl CommandQueue {
     /// switchboard after letting go.
     pub(crate) fn next(&self) -> Option<Envelope> {
         self.waiting.try_lock().ok()?.pop_front()
+    }
+
+    /// Answers a caller, who may have given up waiting.
+    pub(crate) fn answer(&self, reply: &SyncSender<Reply>, answer: Reply) {
+        if let Err(TrySendError::Disconnected(answer) | TrySendError::Full(answer)) =
+            reply.try_send(answer)
+        {
+            self.unclaimed().push(answer);
+        }
+    }
+
+    /// Held for a moment only, by callers and by the switchboard.
+    fn unclaimed(&self) -> MutexGuard<'_, Vec<Reply>> {
+        self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commands that wait.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Ends the queue: nothing is carried out any more, and the callers that wait are told.

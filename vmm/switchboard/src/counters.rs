@@ -72,7 +72,7 @@ counters! {
     tx_local,
     /// Sent again after a failover or a link that was down.
     tx_resent,
-    /// Dropped: in hand at two failures in a row.
+    /// Dropped: two domains were at the frame when they failed, or four had it in hand.
     tx_poisoned,
     /// Malformed chains of the guest, thrown away.
     tx_malformed,

@@ -8,13 +8,25 @@
 //! that received them. For [`DEDUP_WINDOW`] the other NIC's copy is recognised by that and dropped.
 //! One record stands for one copy, so a frame that was really sent twice comes twice.
 //!
-//! Two equal frames that were sent within one such moment, and of which each NIC received one, are
-//! taken for copies, and so are two frames that differ only past the bytes that are hashed: here
-//! "at most once" goes before "at least once".
+//! A unicast frame that is like an earlier one is more often a repeat than a copy: a switch that
+//! knows the guest sends such frames to the port that was left, and from the guest's first word on
+//! the other one to that. What tells the two apart is whether the network floods:
+//!
+//! ```text
+//!                   overlap            the ring changes hands          DEDUP_WINDOW after the end
+//!   one NIC receives ──▶ both: what the successor gets ──▶ both: what either gets is its own, ──▶
+//!                        can only have been flooded        unless a copy was seen before
+//! ```
+//! Until the ring changes hands no frame of the guests has left by the successor's port, so no
+//! switch sends theirs there alone.
+//!
+//! Two equal broadcasts that were sent within one such moment, and of which each NIC received one,
+//! are taken for copies, and so are two that differ only past the bytes that are hashed: here "at
+//! most once" goes before "at least once".
 //!
 //! Invariant: a record is used up by at most one copy, and never by a frame of its own domain.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 
 use microvm::domain::DomainSlot;
 use platform::budget::DEDUP_WINDOW;
@@ -24,7 +36,8 @@ use crate::domains::{RxFrame, body};
 /// Frames remembered: as many as a gigabit link brings of full size in six milliseconds, twice what
 /// a switch takes; the oldest makes room.
 const FRAMES: usize = 512;
-/// Bytes behind a frame's head that are hashed. They bound the cost of a broadcast.
+/// Bytes behind a broadcast's head that are hashed. They bound its cost, for there is one at all
+/// times; of a unicast frame all bytes are hashed.
 const HASHED_BYTES: usize = 256;
 
 /// One frame that was handed on.
@@ -33,6 +46,8 @@ struct Record {
     hash: u64,
     domain: usize,
     at_ns: u64,
+    /// It is a broadcast or a multicast.
+    group: bool,
     /// The other copy has come.
     used: bool,
 }
@@ -44,13 +59,18 @@ pub(crate) struct Dedup {
     everything: bool,
     /// Time until which copies of unicast frames are still looked for.
     everything_until_ns: u64,
+    /// When the ring changed hands in this planned switch; what came up to then was sent before.
+    changed_ns: Option<u64>,
+    /// In this planned switch both NICs have received one unicast frame.
+    flooded: bool,
     /// Domain whose frame was looked at last.
     domain: usize,
     /// Time until which copies from the other domain are looked for.
     mixed_until_ns: u64,
     seen: Vec<Record>,
     oldest: usize,
-    keys: RandomState,
+    /// Drawn at the start: who does not know them cannot make frames that pass for others' copies.
+    keys: [u64; 2],
 }
 
 /// How a frame is remembered; `None` inside for one that cannot come twice.
@@ -65,11 +85,13 @@ impl Dedup {
             now_ns: 0,
             everything: false,
             everything_until_ns: 0,
+            changed_ns: None,
+            flooded: false,
             domain: 0,
             mixed_until_ns: 0,
             seen: Vec::with_capacity(FRAMES),
             oldest: 0,
-            keys: RandomState::new(),
+            keys: [0, 1].map(|n| RandomState::new().hash_one(n)),
         }
     }
 
@@ -81,15 +103,30 @@ impl Dedup {
     /// Both NICs receive everything from now on, so unicast frames are remembered too.
     pub(crate) fn start(&mut self) {
         self.everything = true;
+        self.changed_ns = None;
+        self.flooded = false;
     }
 
-    /// Only one NIC receives again. A frame that its domain had received before, but not published
+    /// The ring has changed hands: from here on the network sends the guests' frames to the
+    /// successor alone.
+    pub(crate) fn change_hands(&mut self, now_ns: u64) {
+        self.changed_ns = Some(now_ns);
+    }
+
+    /// Only one NIC receives again, in a takeover perhaps another than before. A frame that its domain had received before, but not published
     /// yet, may still be the other's copy.
     pub(crate) fn fade(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
         if std::mem::take(&mut self.everything) {
             self.everything_until_ns = self.now_ns + AFTER_NS;
+            self.changed_ns.get_or_insert(now_ns);
         }
+    }
+
+    /// Returns true if a unicast frame that comes now may be a copy.
+    fn may_be_flooded(&self) -> bool {
+        let in_switch = self.everything || self.now_ns < self.everything_until_ns;
+        in_switch && (self.flooded || self.changed_ns.is_none_or(|at_ns| self.now_ns <= at_ns))
     }
 
     /// The key by which a frame is remembered.
@@ -97,10 +134,10 @@ impl Dedup {
         if std::mem::replace(&mut self.domain, domain) != domain {
             self.mixed_until_ns = self.now_ns + AFTER_NS;
         }
-        let fading = self.now_ns < self.everything_until_ns;
-        let counts = frame.head[0] & 1 != 0 || self.everything || fading;
-        let at_ns = self.now_ns;
-        Key(counts.then(|| Record { hash: self.hash(slot, frame), domain, at_ns, used: false }))
+        let counts = frame.is_for_group() || self.may_be_flooded();
+        let (group, at_ns) = (frame.is_for_group(), self.now_ns);
+        let record = |hash| Record { hash, domain, at_ns, group, used: false };
+        Key(counts.then(|| record(self.hash(slot, frame))))
     }
 
     /// Returns true if the other NIC's copy was handed on, and uses its record up.
@@ -111,7 +148,9 @@ impl Dedup {
             let is_other = seen.hash == key.hash && seen.domain != key.domain;
             is_other && !seen.used && key.at_ns <= seen.at_ns + AFTER_NS
         });
-        first.map(|seen| seen.used = true).is_some()
+        let found = first.map(|seen| seen.used = true).is_some();
+        self.flooded |= found && !key.group;
+        found
     }
 
     /// Remembers a frame that was handed on.
@@ -126,16 +165,35 @@ impl Dedup {
     }
 
     fn hash(&self, slot: &DomainSlot, frame: &RxFrame) -> u64 {
-        let mut hasher = self.keys.build_hasher();
-        hasher.write_usize(frame.len);
-        hasher.write(frame.head());
         let rest = body(slot, frame);
+        let most = if frame.is_for_group() { HASHED_BYTES } else { rest.len() };
+        let mut hash = self.mix(frame.len as u64, frame.head());
         let mut bytes = [0; HASHED_BYTES];
-        let len = rest.len().min(HASHED_BYTES);
-        if let Ok(part) = rest.subslice(0, len) {
-            part.copy_to(&mut bytes[..len]);
+        for from in (0..rest.len().min(most)).step_by(HASHED_BYTES) {
+            let len = (rest.len() - from).min(HASHED_BYTES);
+            if let Ok(part) = rest.subslice(from, len) {
+                part.copy_to(&mut bytes[..len]);
+            }
+            hash = self.mix(hash, &bytes[..len]);
         }
-        hasher.write(&bytes[..len]);
-        hasher.finish()
+        hash
+    }
+
+    /// Mixes bytes into a hash, 16 at a time: a multiplication whose halves are folded. It is a
+    /// fraction of what the standard hasher costs, which a stream of multicasts would pay for each
+    /// frame.
+    fn mix(&self, hash: u64, bytes: &[u8]) -> u64 {
+        let [first, second] = self.keys;
+        let fold = |hash: u64, piece: [u8; 16]| {
+            let word = u128::from_le_bytes(piece);
+            let (low, high) = (word as u64 ^ first, (word >> 64) as u64 ^ hash ^ second);
+            let product = u128::from(low) * u128::from(high);
+            product as u64 ^ (product >> 64) as u64
+        };
+        let (pieces, tail) = bytes.as_chunks::<16>();
+        let hash = pieces.iter().fold(hash, |hash, piece| fold(hash, *piece));
+        let mut last = [0; 16];
+        last[..tail.len()].copy_from_slice(tail);
+        fold(hash ^ bytes.len() as u64, last)
     }
 }

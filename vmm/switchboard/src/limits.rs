@@ -12,9 +12,15 @@ pub(crate) const MIN_FRAME_BYTES: usize = 60;
 /// Transmit buffers of the longest frame.
 pub(crate) const MAX_FRAME_BUFFERS: usize = MAX_FRAME_BYTES.div_ceil(BUFFER_BYTES);
 
-/// Frames moved each way in one turn, so that a takeover never waits for more than a few hundred
-/// copies.
+/// Work of one turn each way, so that a takeover never waits for more than a few hundred copies. An
+/// ordinary frame counts one; a longer one counts its buffers, and a frame for several guests each
+/// of its copies. The last thing that is begun may go beyond that: a frame that is cut, for
+/// instance.
 pub(crate) const TURN_FRAMES: usize = 256;
+
+/// Descriptors of one virtqueue that are read in one turn before it has to wait for the next. A
+/// turn of ordinary frames, of one to three descriptors each, never gets there.
+pub(crate) const TURN_DESCRIPTORS: u32 = 4096;
 
 /// Frames taken from one guest before the next guest has its turn.
 pub(crate) const VISIT_FRAMES: usize = 32;

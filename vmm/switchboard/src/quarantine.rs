@@ -5,7 +5,7 @@ use nic::wire::MAX_FRAME_BYTES;
 /// Frames that are kept; the oldest makes room.
 const QUARANTINE_FRAMES: usize = 8;
 
-/// A frame that was in hand at two failures in a row.
+/// A frame that two domains were at when they failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantinedFrame {
     /// Number of takeovers when it was recognised, that one included.

@@ -37,12 +37,14 @@ pub(crate) struct RxPath {
     left_port: Option<LeftPort>,
     /// Guests that received frames wait for.
     blocked: GuestSet,
+    /// Copies that were made of the frame that is being handed on.
+    copies: usize,
 }
 
 impl RxPath {
     pub(crate) fn new() -> Self {
         let (dedup, blocked) = (Dedup::new(), GuestSet::NONE);
-        Self { dedup, question: None, left_port: None, blocked }
+        Self { dedup, question: None, left_port: None, blocked, copies: 0 }
     }
 
     /// Sets the time of the frames that follow, `CLOCK_MONOTONIC` nanoseconds.
@@ -53,6 +55,11 @@ impl RxPath {
     /// Both NICs receive from now on.
     pub(crate) fn begin_overlap(&mut self) {
         self.dedup.start();
+    }
+
+    /// The ring has changed hands in a planned switch.
+    pub(crate) fn change_hands(&mut self, now_ns: u64) {
+        self.dedup.change_hands(now_ns);
     }
 
     /// Only one NIC receives from now on; copies may still come for a while.
@@ -116,7 +123,7 @@ pub(crate) struct Inbound<'a> {
 }
 
 impl Inbound<'_> {
-    /// Hands on what the domain received, counting frames in `moved`, to [`TURN_FRAMES`] at most.
+    /// Hands on what the domain received, counting it in `moved`, until that is [`TURN_FRAMES`].
     /// Returns the guests for whom frames wait.
     ///
     /// # Errors
@@ -133,13 +140,14 @@ impl Inbound<'_> {
         while *moved < TURN_FRAMES && !pair.backlog.is_blocked() {
             // Without chains a single guest's frames stay in the ring: the NIC runs out of buffers,
             // and transmission goes on.
-            if pair.has_received() && self.must_wait() {
+            if self.must_wait() && pair.has_received() {
                 blocked = GuestSet::of(0);
                 break;
             }
             let Some(frame) = pair.next_received(self.slot)? else { break };
+            self.state.copies = 0;
             self.dispose(pair, &frame)?;
-            *moved += 1;
+            *moved += self.state.copies.max(1);
         }
         pair.release_received();
         Ok(blocked.with(pair.backlog.waiting()))
@@ -293,6 +301,7 @@ impl Inbound<'_> {
         counters.rx_malformed.add(malformed);
         match delivery {
             Delivery::Done => {
+                self.state.copies += 1;
                 counters.rx_frames.add(1);
                 counters.copies.add(1);
                 counters.rx_bytes.add(frame.len as u64);

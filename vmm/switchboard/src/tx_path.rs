@@ -64,6 +64,8 @@ pub(crate) struct TxPath {
     visits: Vec<Visit>,
     /// Guest whose ring is visited next.
     next_guest: usize,
+    /// The NIC was asked in this turn: its answer would be the same, and costs accesses to it.
+    asked: bool,
 }
 
 impl TxPath {
@@ -74,6 +76,7 @@ impl TxPath {
             confirmations: Confirmations::default(),
             visits: (0..guests).map(|_| visit()).collect(),
             next_guest: 0,
+            asked: false,
         }
     }
 
@@ -100,8 +103,8 @@ impl TxPath {
         discarded
     }
 
-    /// Visits the guests in turn until none has anything, or enough was taken. Returns how many
-    /// frames were.
+    /// Visits the guests in turn until none has anything, or enough was done. Returns how much, as
+    /// [`TURN_FRAMES`] counts.
     pub(crate) fn take_in_turn(&mut self, side: &mut GuestSide<'_>) -> usize {
         let count = self.visits.len();
         // Frames that could not be posted keep others out: the order is the guests'.
@@ -121,7 +124,8 @@ impl TxPath {
         taken
     }
 
-    /// Takes frames of a guest while there are buffers; the rest stays in the guest's ring.
+    /// Takes frames of a guest while there are buffers; the rest stays in the guest's ring. Returns
+    /// how much that was.
     fn take_frames(
         &mut self,
         side: &mut GuestSide<'_>,
@@ -132,12 +136,12 @@ impl TxPath {
         let mut taken = 0;
         let mut blocked = stuck;
         while !blocked && taken < most {
-            let frames = if self.has_room(guest) { self.take_chain(side, guest) } else { 0 };
-            if frames == 0 {
+            let done = if self.has_room(guest) { self.take_chain(side, guest) } else { 0 };
+            if done == 0 {
                 blocked = !self.has_room(guest);
                 break;
             }
-            taken += frames;
+            taken += done;
         }
         if blocked && !self.visits[guest].blocked {
             side.counters.tx_backpressure.add(1);
@@ -157,8 +161,8 @@ impl TxPath {
         self.has_room(guest) && !self.pool.ledger.is_waiting()
     }
 
-    /// Takes the next chain of a guest. Returns how many frames it was; 0 if there is none, or no
-    /// room for it.
+    /// Takes the next chain of a guest. Returns how much that was; 0 if there is none, or no room
+    /// for it.
     fn take_chain(&mut self, side: &mut GuestSide<'_>, guest: usize) -> usize {
         let port = &mut side.guests[guest].port;
         let frames = match port.take_chain() {
@@ -178,15 +182,17 @@ impl TxPath {
             return 0;
         }
         self.visits[guest].needs_buffers = MAX_FRAME_BUFFERS;
-        let sent = is_possible && self.send_frames(side, guest);
+        let mut local = 0;
+        let sent = is_possible && self.send_frames(side, guest, &mut local);
         side.guests[guest].port.return_chain();
         side.counters.tx_malformed.add(u64::from(!sent));
         side.counters.tx_cut.add(u64::from(sent && frames.count > 1));
-        frames.count
+        buffers + local
     }
 
-    /// Sends the frames of the chain that was taken. Returns false if one cannot be read.
-    fn send_frames(&mut self, side: &mut GuestSide<'_>, guest: usize) -> bool {
+    /// Sends the frames of the chain that was taken, counting copies for other guests in `local`.
+    /// Returns false if one cannot be read.
+    fn send_frames(&mut self, side: &mut GuestSide<'_>, guest: usize, local: &mut usize) -> bool {
         while let Some(mut frame) = side.guests[guest].port.next_frame() {
             let (bytes, checksum) = (frame.bytes, frame.checksum);
             let Ok(staged) = self.pool.stage(bytes, checksum, |slice| frame.copy_to(slice)) else {
@@ -195,13 +201,14 @@ impl TxPath {
             side.counters.tx_frames.add(1);
             side.counters.tx_bytes.add(bytes as u64);
             side.counters.copies.add(1);
-            self.send(side, guest, staged);
+            *local += self.send(side, guest, staged);
         }
         true
     }
 
-    /// Sends a staged frame to the guests and the wire that its destination names.
-    fn send(&mut self, side: &mut GuestSide<'_>, guest: usize, mut staged: Staged) {
+    /// Sends a staged frame to the guests and the wire that its destination names. Returns how many
+    /// guests that are.
+    fn send(&mut self, side: &mut GuestSide<'_>, guest: usize, mut staged: Staged) -> usize {
         let glance = self.pool.staged_head::<GLANCE_BYTES>(&staged);
         let rest = || self.pool.staged_head::<LEARN_BYTES>(&staged);
         side.announcer.addresses(guest).learn(&glance, rest);
@@ -216,6 +223,7 @@ impl TxPath {
         } else {
             side.counters.tx_local.add(1);
         }
+        targets.count() as usize
     }
 
     fn send_local(&self, side: &mut GuestSide<'_>, targets: GuestSet, staged: &Staged) {
@@ -273,8 +281,9 @@ impl TxPath {
     }
 
     /// Confirms what new claims make confirmable, and sees to it that the NIC is asked for the
-    /// rest.
+    /// rest. A turn begins with this.
     pub(crate) fn note_claims(&mut self, claims: u64, now_ns: u64, counters: &Counters) {
+        self.asked = false;
         if claims > 0 {
             // The NIC may have been asked before the domain said its part.
             counters.tx_confirmed.add(self.pool.ledger.confirm(0));
@@ -291,7 +300,7 @@ impl TxPath {
         due || self.pool.ledger.is_low() && self.pool.ledger.has_claimed()
     }
 
-    /// Asks the NIC that serves what it has sent.
+    /// Asks the NIC that serves what it has sent; once in a turn.
     ///
     /// # Errors
     /// It sent more than it was given.
@@ -301,6 +310,9 @@ impl TxPath {
         now_ns: u64,
         counters: &Counters,
     ) -> Result<(), Violation> {
+        if std::mem::replace(&mut self.asked, true) {
+            return Ok(());
+        }
         self.confirmations.ask(nic, &mut self.pool.ledger, now_ns, counters)
     }
 
@@ -329,12 +341,7 @@ impl TxPath {
         };
         let oldest_ns = ledger.oldest_posted_ns();
         let Some(pair) = pair else { return Settled { confirmed_late, poisoned: 0, oldest_ns } };
-        // A cursor that is impossible proves nothing: everything may have been in hand.
-        let taken = pair.taken();
-        let failed = ledger.fail(|cursor| match taken {
-            Some(taken) => taken.wrapping_sub(cursor.wrapping_add(1)) as i32 >= 0,
-            None => true,
-        });
+        let failed = ledger.fail(pair.taken());
         counters.tx_poisoned.add(failed.poisoned);
         counters.tx_left_behind.add(failed.left_behind);
         Settled { confirmed_late, poisoned: failed.poisoned, oldest_ns }

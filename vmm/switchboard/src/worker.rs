@@ -14,7 +14,7 @@ use platform::clock::monotonic_ns;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::timerfd::TimerFd;
 
-use crate::command::{Command, Reply, RingChange, RingsDone};
+use crate::command::{Command, Envelope, Reply, RingChange, RingsDone};
 use crate::engine::Engine;
 use crate::port::{Kick, RINGS};
 use crate::shared::Shared;
@@ -101,28 +101,31 @@ impl Worker {
         if let Some(order) = self.shared.orders.take() {
             self.engine.take_over(&order);
         }
-        while let Some(envelope) = self.shared.commands.next() {
-            let (now_ns, reply) = (monotonic_ns(), envelope.reply);
-            match envelope.command {
-                Command::HandOver => self.engine.hand_over(now_ns, reply),
-                Command::SetRings { guest, changes } => {
-                    let done = self.set_rings(guest, changes);
-                    self.engine.answer_rings(guest, now_ns, done, reply);
-                }
-                command => {
-                    let answer = self.carry_out(command);
-                    // A caller that gave up waiting needs no answer.
-                    let _ = reply.try_send(answer);
-                }
-            }
-        }
-        if self.engine.turn(monotonic_ns()) {
+        // One, so that whoever gives many holds up neither the frames nor an order.
+        let commanded = self.shared.commands.next().map(|envelope| self.obey(envelope)).is_some();
+        // Another command may be waiting, whose signal has ended an earlier sleep: no sleep now.
+        if self.engine.turn(monotonic_ns()) || commanded {
             return;
         }
         if self.engine.arm() {
             self.sleep();
         }
         self.engine.disarm();
+    }
+
+    fn obey(&mut self, envelope: Envelope) {
+        let (now_ns, reply) = (monotonic_ns(), envelope.reply);
+        match envelope.command {
+            Command::HandOver => self.engine.hand_over(now_ns, reply),
+            Command::SetRings { guest, changes } => {
+                let done = self.set_rings(guest, changes);
+                self.engine.answer_rings(guest, now_ns, done, reply);
+            }
+            command => {
+                let answer = self.carry_out(command);
+                self.shared.commands.answer(&reply, answer);
+            }
+        }
     }
 
     fn sleep(&mut self) {
@@ -216,5 +219,52 @@ impl Worker {
             }
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::rig::Rig;
+
+    #[test]
+    fn rings_are_stopped_even_if_the_caller_has_given_up_and_never_started() {
+        let (rig, _domain) = Rig::new();
+        let [rx, tx] = rig.guest.vrings();
+        let shared = rig.shared.clone();
+        let mut worker = Worker::new(rig.engine, shared.clone()).unwrap();
+        // Nobody turns the worker while the callers wait.
+        let call = |changes| shared.call(Command::SetRings { guest: 0, changes });
+        std::thread::scope(|scope| {
+            let start = [RingChange::Start(rx), RingChange::Start(tx)];
+            let callers = [start, [RingChange::Keep, RingChange::Stop]];
+            let callers = callers.map(|changes| scope.spawn(|| call(changes)));
+            assert!(callers.into_iter().all(|caller| caller.join().unwrap().is_err()));
+        });
+        assert_eq!(shared.commands.len(), 1);
+        worker.cycle();
+        let present = [0, 1].map(|ring| worker.engine.ring(0, ring).is_some());
+        assert_eq!(present, [true, false]);
+    }
+
+    #[test]
+    fn one_command_is_carried_out_between_two_turns() {
+        let (rig, _domain) = Rig::new();
+        let shared = rig.shared.clone();
+        let mut worker = Worker::new(rig.engine, shared.clone()).unwrap();
+        let turns = || shared.counters.turns.get();
+        std::thread::scope(|scope| {
+            let call = || shared.call(Command::EndDrill).unwrap();
+            let callers = [0; 3].map(|_| scope.spawn(call));
+            while shared.commands.len() < callers.len() {
+                std::thread::yield_now();
+            }
+            let before = turns();
+            for left in [2, 1, 0] {
+                worker.cycle();
+                assert_eq!(shared.commands.len(), left);
+            }
+            assert_eq!(turns() - before, 3, "and no sleep between them");
+        });
     }
 }

@@ -339,7 +339,7 @@ mod tests {
         let (mut announcer, mut tx) = announcer();
         announcer.start(0);
         announcer.lead(&mut tx.reserved());
-        tx.ledger.fail(|_| false);
+        tx.ledger.fail(Some(0));
         announcer.start(MS);
         announcer.lead(&mut tx.reserved());
         assert_eq!(announcer.written.iter().flatten().count(), 1);

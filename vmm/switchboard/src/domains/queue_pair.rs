@@ -85,6 +85,13 @@ impl QueuePair {
         let record =
             QueueRecord { epoch, trusted: true, posted: 0, provided: 0, released: 0, owned };
         let mut pair = Self { record, rings, backlog: Backlog::new(guests) };
+        let ends = [
+            (RingName::TxPost, &mut pair.rings.tx_post),
+            (RingName::RxProvide, &mut pair.rings.rx_provide),
+        ];
+        for (ring, end) in ends {
+            end.free().map_err(|v| Violation::cursor(ring, v))?;
+        }
         for buffer in 0..RX_BUFFERS as u16 {
             pair.provide(slot, buffer)?;
         }
@@ -114,7 +121,7 @@ impl QueuePair {
     /// The domain sees it after [`Self::publish`].
     ///
     /// # Errors
-    /// The domain's cursor is impossible.
+    /// The domain's cursor was read, because the ring seemed full, and is impossible.
     #[inline]
     pub(crate) fn post(&mut self, entry: Entry) -> Result<Option<u32>, Violation> {
         let ring = &mut self.rings.tx_post;
@@ -168,6 +175,8 @@ impl QueuePair {
     pub(crate) fn publish(&mut self, slot: &DomainSlot) -> Result<bool, Violation> {
         let mut wake = false;
         if self.record.posted != self.rings.tx_post.cursor() {
+            // Once for each batch, whether or not the room is needed: nonsense is found at once.
+            self.rings.tx_post.free().map_err(|v| Violation::cursor(RingName::TxPost, v))?;
             self.rings.tx_post.publish();
             self.record.posted = self.rings.tx_post.cursor();
             wake = true;
@@ -301,8 +310,8 @@ impl QueuePair {
         Ok(())
     }
 
-    /// Returns true if the domain has published a received frame, as far as that shows without
-    /// taking it.
+    /// Returns true if the domain has published a received frame by now, as far as that shows
+    /// without taking it.
     #[inline]
     pub(crate) fn has_received(&self) -> bool {
         self.rings.rx_done.available() != Ok(0)

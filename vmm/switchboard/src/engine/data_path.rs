@@ -16,10 +16,11 @@ mod sleep;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
 
 use super::serving::Serving;
 use crate::announce::Announcer;
-use crate::command::{RingChange, RingsDone};
+use crate::command::{Reply, RingChange, RingsDone};
 use crate::counters::Counters;
 use crate::domains::Domains;
 use crate::guest_set::GuestSet;
@@ -209,6 +210,11 @@ impl DataPath {
             self.tx.guest_started(guest);
         }
         done
+    }
+
+    /// Answers the caller of a command.
+    pub(super) fn answer(&self, reply: &SyncSender<Reply>, answer: Reply) {
+        self.shared.commands.answer(reply, answer);
     }
 
     /// A guest may be at another machine from now on.

@@ -52,8 +52,7 @@ impl GuestDrains {
             self.0[guest] = Some(Drain { until_ns, done, reply });
             self.finish(serving, path, now_ns);
         } else {
-            // A caller that gave up waiting needs no answer.
-            let _ = reply.try_send(Reply::Rings(done));
+            path.answer(&reply, Reply::Rings(done));
         }
     }
 
@@ -88,6 +87,6 @@ impl GuestDrains {
         if !path.is_connected(guest) {
             path.guest_stopped(guest);
         }
-        let _ = drain.reply.try_send(Reply::Rings(drain.done));
+        path.answer(&drain.reply, Reply::Rings(drain.done));
     }
 }

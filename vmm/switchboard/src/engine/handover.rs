@@ -143,6 +143,7 @@ fn change_hands(
     debug_assert!(begun, "looked at by the caller");
     path.set_settled(false);
     path.publish_announced(to, now_ns);
+    path.note_changed_hands(now_ns);
     serving.end_draining();
     path.watch_left_port(from);
     path.counters().handovers.add(1);

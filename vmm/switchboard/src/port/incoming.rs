@@ -1,5 +1,6 @@
 //! What a guest receives: frames copied into its chains.
 
+use shared_ring::layout::CLEARED_HEADER_BYTES;
 use vm_memory::VolatileSlice;
 
 use super::header::MAX_HEADER_BYTES;
@@ -26,7 +27,7 @@ pub(crate) enum Delivery {
 #[derive(Clone, Copy, Default)]
 struct Span {
     head: u16,
-    /// Zero for a malformed chain, which is only given back.
+    /// Zero for a malformed or an empty chain, which is only given back.
     bytes: usize,
 }
 
@@ -52,44 +53,58 @@ impl Incoming {
     ) -> Delivery {
         let rest_bytes: usize = rest.iter().map(VolatileSlice::len).sum();
         let need = vring.header_bytes + head.len() + rest_bytes;
+        if vring.is_spent() || vring.is_short_of(need) {
+            return Delivery::NoRoom;
+        }
         self.segments.clear();
-        let (chains, enough) = match gather(vring, &mut self.segments, &mut self.spans, need) {
-            Gathered::Enough(chains) => (chains, true),
-            Gathered::TooSmall(chains) => (chains, false),
-            Gathered::NotYet if vring.is_intact() => return Delivery::NoRoom,
+        let gathered = gather(vring, &mut self.segments, &mut self.spans, need);
+        let (chains, spoilt, enough) = match gathered {
+            Gathered::Enough(chains, spoilt) => (chains, spoilt, true),
+            Gathered::TooSmall(chains, spoilt) => (chains, spoilt, false),
+            Gathered::NotYet if vring.is_intact() => {
+                vring.note_short_of(need);
+                return Delivery::NoRoom;
+            }
             Gathered::NotYet => return Delivery::NoGuest,
         };
-        let spans = &self.spans[..chains];
-        *malformed += spans.iter().filter(|span| span.bytes == 0).count() as u64;
-        let buffers = spans.iter().filter(|span| span.bytes != 0).count() as u16;
-        let mut scatter = Scatter::new(&vring.memory, self.segments.all());
-        let copied = enough
-            && write_header(&mut scatter, vring.header_bytes, buffers)
-                .and_then(|()| scatter.write(head))
+        *malformed += spoilt as u64;
+        let copied = enough && {
+            let mut scatter = Scatter::new(&vring.memory, self.segments.all());
+            write_heads(&mut scatter, vring.header_bytes, chains - spoilt, head)
                 .and_then(|()| rest.iter().try_for_each(|part| scatter.copy_from(part)))
-                .is_ok();
+                .is_ok()
+        };
         if enough {
             // Copied or not: what was begun is written.
             vring.marks.frame(self.segments.all(), need);
         }
-        let mut left = if copied { need } else { 0 };
-        for span in spans.iter().filter(|span| span.bytes == 0) {
-            vring.push_used(span.head, 0);
-        }
-        for span in spans.iter().filter(|span| span.bytes != 0) {
-            let here = span.bytes.min(left);
-            vring.push_used(span.head, here);
-            left -= here;
-        }
+        give_back(vring, &self.spans[..chains], if copied { need } else { 0 });
         if copied { Delivery::Done } else { Delivery::TooLarge }
     }
 }
 
+/// Gives all spans back, the malformed ones first, with so many bytes written to the others.
+fn give_back(vring: &mut Vring, spans: &[Span], written: usize) {
+    if let [span] = spans {
+        vring.push_used(span.head, written.min(span.bytes));
+        return;
+    }
+    let mut left = written;
+    for span in spans.iter().filter(|span| span.bytes == 0) {
+        vring.push_used(span.head, 0);
+    }
+    for span in spans.iter().filter(|span| span.bytes != 0) {
+        let here = span.bytes.min(left);
+        vring.push_used(span.head, here);
+        left -= here;
+    }
+}
+
 enum Gathered {
-    /// So many spans hold the frame.
-    Enough(usize),
-    /// So many spans do not hold it, and no more of them will.
-    TooSmall(usize),
+    /// So many spans hold the frame; so many of them are malformed.
+    Enough(usize, usize),
+    /// So many spans, of which so many are malformed, do not hold it, and no more of them will.
+    TooSmall(usize, usize),
     /// All chains were left in the guest's ring, which has too few.
     NotYet,
 }
@@ -106,15 +121,12 @@ fn gather(
     need: usize,
 ) -> Gathered {
     let most = MAX_MERGED.min(usize::from(vring.size()));
-    let (mut count, mut total, mut malformed) = (0, 0, 0);
+    let (mut count, mut total, mut spoilt) = (0, 0, 0);
     loop {
         let (head, bytes) = match vring.pop(segments, true) {
             Popped::Chain { head, bytes } => (head, bytes),
             // It goes back unused, and the frame takes the next chain.
-            Popped::Malformed { head } => {
-                malformed += 1;
-                (head, 0)
-            }
+            Popped::Malformed { head } => (head, 0),
             Popped::Empty => {
                 vring.unpop(count);
                 return Gathered::NotYet;
@@ -122,23 +134,37 @@ fn gather(
         };
         spans[count] = Span { head, bytes };
         count += 1;
+        spoilt += usize::from(bytes == 0);
         total += bytes;
         if total >= need {
-            return Gathered::Enough(count);
+            return Gathered::Enough(count, spoilt);
         }
-        if count == most || malformed == MALFORMED || !vring.mergeable && bytes > 0 {
-            return Gathered::TooSmall(count);
+        if count == most || spoilt == MALFORMED || !vring.mergeable && bytes > 0 {
+            return Gathered::TooSmall(count, spoilt);
         }
     }
 }
 
-/// Writes the virtio-net header: no offload, and how many chains the frame takes.
-fn write_header(
+/// Writes what stands before the frame's body: the virtio-net header, which says that there is no
+/// offload and how many chains the frame takes, and the frame's checked head.
+fn write_heads(
     scatter: &mut Scatter<'_>,
-    bytes: usize,
-    buffers: u16,
+    header_bytes: usize,
+    buffers: usize,
+    head: &[u8],
 ) -> Result<(), MalformedChain> {
-    let mut header = [0; MAX_HEADER_BYTES];
-    header[10..].copy_from_slice(&buffers.to_le_bytes());
-    scatter.write(&header[..bytes.min(MAX_HEADER_BYTES)])
+    let header_bytes = header_bytes.min(MAX_HEADER_BYTES);
+    let mut both = [0; MAX_HEADER_BYTES + CLEARED_HEADER_BYTES];
+    both[10..MAX_HEADER_BYTES].copy_from_slice(&(buffers as u16).to_le_bytes());
+    let end = header_bytes + head.len();
+    match both.get_mut(header_bytes..end) {
+        Some(place) => {
+            place.copy_from_slice(head);
+            scatter.write(&both[..end])
+        }
+        None => {
+            scatter.write(&both[..header_bytes])?;
+            scatter.write(head)
+        }
+    }
 }

@@ -250,7 +250,9 @@ impl GuestMemory {
     /// Returns true if all of a range is memory.
     #[inline]
     pub(super) fn holds(&self, address: u64, bytes: usize) -> bool {
-        self.pieces(address, bytes).all(|piece| piece.is_ok())
+        // It nearly always lies in one region.
+        self.piece(address, bytes).is_some_and(|piece| piece.len() == bytes)
+            || self.pieces(address, bytes).all(|piece| piece.is_ok())
     }
 
     #[inline]

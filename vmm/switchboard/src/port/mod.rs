@@ -9,11 +9,12 @@
 //! | `numbers`, `offloads` | which ring is which; what a guest may leave to others |
 //! | `guard`, `memory`, `dirty` | the guest's memory, and marks of what was written there |
 //! | `doorbell`, `signal` | kicks and calls |
-//! | `scatter`, `vring` | chains of buffers, and the ring that they stand in |
+//! | `chain`, `scatter`, `vring` | chains of buffers, and the ring that they stand in |
 //! | `header`, `segmentation` | what a frame's header asks for |
 //! | `incoming`, `outgoing` | frames to the guest, and from it |
 //! | `guest_port`, `events` | all of a guest together, and what its connection hears of |
 
+mod chain;
 mod dirty;
 mod doorbell;
 mod events;

@@ -5,7 +5,7 @@ use vm_memory::VolatileSlice;
 
 use super::header::{self, Asked, MAX_HEADER_BYTES};
 use super::offloads::Checksum;
-use super::scatter::{MalformedChain, Scatter, Segments};
+use super::scatter::{MalformedChain, Position, Scatter, Segments};
 use super::segmentation::{MAX_HEADERS_BYTES, MAX_UNCUT_BYTES, Segmenter};
 use super::vring::{Popped, Vring};
 use crate::limits::ETHERNET_HEADER_BYTES;
@@ -59,8 +59,8 @@ impl GuestFrame<'_> {
 struct Current {
     head: u16,
     checksum: Option<Checksum>,
-    /// Where the rest begins, bytes from the chain's start.
-    at: usize,
+    /// Where the rest begins.
+    at: Position,
     rest: Rest,
 }
 
@@ -90,6 +90,9 @@ impl Outgoing {
     pub(super) fn take_chain(&mut self, vring: &mut Vring) -> Taken {
         let Self { segments, segmenter, current } = self;
         segments.clear();
+        if vring.is_spent() {
+            return Taken::Nothing;
+        }
         let (head, bytes) = match vring.pop(segments, false) {
             Popped::Empty => return Taken::Nothing,
             Popped::Chain { head, bytes } => (head, bytes),
@@ -100,15 +103,11 @@ impl Outgoing {
         };
         let header_bytes = vring.header_bytes.min(MAX_HEADER_BYTES);
         let begun = begin(vring, segments, segmenter, (header_bytes, bytes));
-        let Some((checksum, rest, frames)) = begun else {
+        let Some((begun, frames)) = begun else {
             vring.push_used(head, 0);
             return Taken::Rejected;
         };
-        let at = match rest {
-            Rest::Segments => header_bytes + segmenter.headers().len(),
-            Rest::Frame(_) | Rest::Nothing => header_bytes,
-        };
-        *current = Some(Current { head, checksum, at, rest });
+        *current = Some(Current { head, ..begun });
         Taken::Chain(frames)
     }
 
@@ -126,9 +125,14 @@ impl Outgoing {
                 (self.segmenter.headers(), payload_bytes)
             }
         };
-        let mut scatter = Scatter::new(&vring.memory, self.segments.all());
-        scatter.skip(current.at);
-        current.at += body_bytes;
+        let all = self.segments.all();
+        let scatter = Scatter::resume(&vring.memory, all, current.at);
+        if matches!(current.rest, Rest::Segments) {
+            // From here on, so that a chain of many pieces is not passed over for each segment.
+            let mut next = Scatter::resume(&vring.memory, all, current.at);
+            next.skip(body_bytes);
+            current.at = next.position(all);
+        }
         let bytes = headers.len() + body_bytes;
         Some(GuestFrame { headers, scatter, bytes, checksum: current.checksum })
     }
@@ -149,22 +153,24 @@ impl Outgoing {
 }
 
 /// Reads the virtio-net header of a chain, `(header_bytes, bytes)` long, and prepares what it asks
-/// for; `None` if that makes no sense.
+/// for; `None` if that makes no sense. The chain's head is left to fill in.
 fn begin(
     vring: &Vring,
     segments: &Segments,
     segmenter: &mut Segmenter,
     (header_bytes, bytes): (usize, usize),
-) -> Option<(Option<Checksum>, Rest, Frames)> {
+) -> Option<(Current, Frames)> {
     let frame_bytes = bytes.checked_sub(header_bytes)?;
     let mut scatter = Scatter::new(&vring.memory, segments.all());
     let mut header = [0; MAX_HEADER_BYTES];
     scatter.read(&mut header[..header_bytes]).ok()?;
+    let at = scatter.position(segments.all());
     let Asked { checksum, cut } = header::read(&header, frame_bytes, vring.offloads).ok()?;
     let Some(cut) = cut else {
         let sized = (ETHERNET_HEADER_BYTES..=MAX_FRAME_BYTES).contains(&frame_bytes);
         let frames = Frames { count: 1, longest_bytes: frame_bytes };
-        return sized.then_some((checksum, Rest::Frame(frame_bytes), frames));
+        let current = Current { head: 0, checksum, at, rest: Rest::Frame(frame_bytes) };
+        return sized.then_some((current, frames));
     };
     if frame_bytes > MAX_UNCUT_BYTES {
         return None;
@@ -174,5 +180,8 @@ fn begin(
     scatter.read(start).ok()?;
     segmenter.begin(cut, checksum?, start, frame_bytes).ok()?;
     let frames = Frames { count: segmenter.left(), longest_bytes: segmenter.segment_bytes() };
-    Some((checksum, Rest::Segments, frames))
+    let mut scatter = Scatter::resume(&vring.memory, segments.all(), at);
+    scatter.skip(segmenter.headers().len());
+    let at = scatter.position(segments.all());
+    Some((Current { head: 0, checksum, at, rest: Rest::Segments }, frames))
 }

@@ -1,8 +1,10 @@
 //! The buffers of a descriptor chain, checked once, and a cursor that copies through them.
 
-use virtio_queue::DescriptorChain;
-use vm_memory::{Bytes, GuestAddress, VolatileSlice};
+use std::sync::atomic::Ordering;
 
+use vm_memory::{Bytes, VolatileSlice};
+
+use super::chain::Chain;
 use super::memory::GuestMemory;
 
 /// Most buffers that one frame may be scattered over. Linux uses 19 at most, DPDK fewer.
@@ -40,10 +42,10 @@ impl Segments {
 
     /// Appends the buffers of a chain, all of which must be `writable` or none. Returns how many
     /// bytes they have. On an error the list is as before.
-    pub(crate) fn add(
+    pub(super) fn add(
         &mut self,
         memory: &GuestMemory,
-        chain: DescriptorChain<&GuestMemory>,
+        chain: &mut Chain<'_>,
         writable: bool,
     ) -> Result<usize, MalformedChain> {
         let before = self.len;
@@ -57,32 +59,39 @@ impl Segments {
     fn try_add(
         &mut self,
         memory: &GuestMemory,
-        chain: DescriptorChain<&GuestMemory>,
+        chain: &mut Chain<'_>,
         writable: bool,
     ) -> Result<usize, MalformedChain> {
         let mut bytes = 0;
-        // The iterator ends alike at the end of a chain, at a descriptor that cannot be read and
-        // after as many descriptors as the ring has (a loop): only the first has no next.
+        // The walk ends alike at the end of a chain, at a descriptor that cannot be read and after
+        // as many descriptors as the ring has (a loop): only the first has no next.
         let mut ended = false;
         for (n, descriptor) in chain.enumerate() {
             ended = !descriptor.has_next();
-            let len = descriptor.len() as usize;
+            let len = descriptor.len as usize;
             if descriptor.is_write_only() != writable
                 // Empty ones count too: a ring of them must not hold the loop up.
                 || n == MAX_SEGMENTS
                 || self.len == MAX_SEGMENTS
-                || !memory.holds(descriptor.addr().0, len)
+                || !memory.holds(descriptor.address, len)
             {
                 return Err(MalformedChain);
             }
             if len > 0 {
-                self.list[self.len] = Segment { address: descriptor.addr().0, len };
+                self.list[self.len] = Segment { address: descriptor.address, len };
                 self.len += 1;
                 bytes += len;
             }
         }
         if ended { Ok(bytes) } else { Err(MalformedChain) }
     }
+}
+
+/// Where a [`Scatter`] stands in its list.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Position {
+    segment: usize,
+    offset: usize,
 }
 
 /// A position in a list of segments.
@@ -95,6 +104,17 @@ pub(crate) struct Scatter<'a> {
 impl<'a> Scatter<'a> {
     pub(crate) fn new(memory: &'a GuestMemory, segments: &'a [Segment]) -> Self {
         Self { memory, segments, offset: 0 }
+    }
+
+    /// Goes on where another stood in the same list.
+    pub(crate) fn resume(memory: &'a GuestMemory, segments: &'a [Segment], at: Position) -> Self {
+        let segments = segments.get(at.segment..).unwrap_or_default();
+        Self { memory, segments, offset: at.offset }
+    }
+
+    /// Where it stands; `all` is the list that it began with.
+    pub(crate) fn position(&self, all: &[Segment]) -> Position {
+        Position { segment: all.len() - self.segments.len(), offset: self.offset }
     }
 
     /// Passes over the next bytes, as far as there are any.
@@ -164,9 +184,8 @@ impl<'a> Scatter<'a> {
 }
 
 /// Reads once a little-endian word that both sides use.
+#[inline]
 pub(crate) fn load_u16(memory: &GuestMemory, address: u64) -> Result<u16, MalformedChain> {
-    memory
-        .load(GuestAddress(address), std::sync::atomic::Ordering::Acquire)
-        .map(u16::from_le)
-        .map_err(|_| MalformedChain)
+    let piece = memory.piece(address, size_of::<u16>()).ok_or(MalformedChain)?;
+    piece.load(0, Ordering::Acquire).map(u16::from_le).map_err(|_| MalformedChain)
 }

@@ -1,27 +1,37 @@
 //! One virtqueue of a guest.
 //!
-//! The available side is `virtio-queue`'s: it knows descriptor tables, indirect ones, and where the
-//! guest's indices can deceive. The used side is written here, for two reasons: a frame that is
-//! merged from several chains must become visible whole (`virtio-queue` publishes each chain), and
-//! a batch needs one store of the index, not one for each frame.
+//! The addresses are `virtio-queue`'s, which knows how they may lie. Both sides of the ring are
+//! served here: a frame that is merged from several chains must become visible whole
+//! (`virtio-queue` publishes each chain), and a batch needs one store of the used index and one
+//! look at the available index, not one for each frame.
 //!
 //! Chains are used when they are copied, so between two turns of the loop `next_avail` and the used
 //! index agree, and nothing of the guest's is in flight.
+//!
+//! What a guest can cost is bounded: a ring of which [`TURN_DESCRIPTORS`] were read in a turn is
+//! looked at again in the next, chains that were too few for a frame are not walked again until
+//! there are more, and a ring that gives [`MOST_MALFORMED`] malformed chains in a row is stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::chain::Chain;
 use super::dirty::Marks;
 use super::doorbell::{Call, Kick};
 use super::memory::GuestMemory;
 use super::offloads::Offloads;
 use super::scatter::{MalformedChain, Segments, load_u16};
+use crate::limits::TURN_DESCRIPTORS;
 
 /// Largest virtqueue, in descriptors (virtio 1.3, 2.7).
 pub(crate) const MAX_QUEUE_SIZE: u16 = 32768;
+
+/// Malformed chains in a row at which a ring is stopped: no driver makes one. Frames that are too
+/// long, or ask for what was not offered, are not meant; a user of the guest may send those.
+const MOST_MALFORMED: u16 = 256;
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (virtio 1.3, 2.7.6).
 const AVAIL_NO_INTERRUPT: u16 = 1;
@@ -98,12 +108,20 @@ pub(crate) struct Vring {
     intact: bool,
     /// [`Self::newly_broken`] has told of it.
     told: bool,
+    /// Available index as it was read last; chains up to there can be taken.
+    available: u16,
     /// Available index up to which chains were looked at, whether or not they were taken.
     looked: u16,
     /// Used index after all chains that were given back.
     used: u16,
     /// Used index as it stands in the guest's memory.
     published: u16,
+    /// Descriptors read since the last [`Self::publish`].
+    read: u32,
+    /// Malformed chains since the last good one.
+    malformed: u16,
+    /// Bytes for which the chains up to `looked` were too few; 0 if that is not known.
+    short_of: usize,
 }
 
 impl Vring {
@@ -139,9 +157,13 @@ impl Vring {
             marks: config.marks,
             intact: true,
             told: false,
+            available: 0,
             looked: 0,
             used: 0,
             published: 0,
+            read: 0,
+            malformed: 0,
+            short_of: 0,
         };
         vring.find_position();
         Ok(vring)
@@ -158,9 +180,11 @@ impl Vring {
             Ok(position) => {
                 self.queue.set_next_avail(position.0);
                 self.queue.set_next_used(position.0);
+                self.available = position.0;
                 self.looked = position.0;
                 self.used = position.0;
                 self.published = position.0;
+                self.short_of = 0;
             }
             Err(_) => self.break_off(),
         }
@@ -193,14 +217,48 @@ impl Vring {
         !self.intact && !std::mem::replace(&mut self.told, true)
     }
 
-    /// Returns true if the guest has made chains available.
+    /// Returns true if the ring has cost so much in this turn that it is looked at in the next.
+    #[inline]
+    pub(super) fn is_spent(&self) -> bool {
+        self.read >= TURN_DESCRIPTORS
+    }
+
+    /// Returns true if the chains that there are were too few for a frame of no more bytes.
+    #[inline]
+    pub(super) fn is_short_of(&mut self, bytes: usize) -> bool {
+        self.short_of != 0 && bytes >= self.short_of && !self.has_new_chains()
+    }
+
+    /// Notes that all chains together are too few for so many bytes.
+    pub(super) fn note_short_of(&mut self, bytes: usize) {
+        self.short_of = bytes;
+    }
+
+    /// Returns true if there are chains that were not looked at.
+    fn has_new_chains(&mut self) -> bool {
+        // The index is read again, because all that it counted was looked at.
+        self.read_available() && self.available != self.looked
+    }
+
+    /// Returns true if the guest has made chains available, and this turn may look at them. The
+    /// guest's index is read only if there were none when it was read last.
+    #[inline]
     pub(crate) fn has_chains(&mut self) -> bool {
-        if !self.intact {
-            return false;
-        }
-        match self.queue.avail_idx(&*self.memory, Ordering::Acquire) {
-            Ok(index) => index.0 != self.queue.next_avail(),
-            Err(_) => {
+        let next = self.queue.next_avail();
+        let any = self.intact && (self.available != next || self.read_available());
+        any && self.available != next && !self.is_spent()
+    }
+
+    /// Reads the guest's available index, if the ring is intact. Returns false if it is impossible:
+    /// more chains than the ring has.
+    fn read_available(&mut self) -> bool {
+        let address = self.queue.avail_ring() + 2;
+        match load_u16(&self.memory, address) {
+            Ok(index) if index.wrapping_sub(self.queue.next_avail()) <= self.queue.size() => {
+                self.available = index;
+                true
+            }
+            Ok(_) | Err(MalformedChain) => {
                 self.break_off();
                 false
             }
@@ -209,24 +267,44 @@ impl Vring {
 
     /// Takes the next chain and appends its buffers to `segments`.
     pub(crate) fn pop(&mut self, segments: &mut Segments, writable: bool) -> Popped {
-        if !self.intact {
+        let next = self.queue.next_avail();
+        if !self.intact || (self.available == next && !self.read_available()) {
             return Popped::Empty;
         }
-        let memory = &*self.memory;
-        let popped = self.queue.iter(memory).map(|mut chains| chains.next());
-        self.looked = self.queue.next_avail();
-        match popped {
-            Ok(None) => Popped::Empty,
-            Ok(Some(chain)) if chain.head_index() < self.queue.size() => {
-                let head = chain.head_index();
-                match segments.add(memory, chain, writable) {
-                    Ok(bytes) => Popped::Chain { head, bytes },
-                    Err(MalformedChain) => Popped::Malformed { head },
-                }
+        if self.available == next {
+            self.looked = next;
+            return Popped::Empty;
+        }
+        // The size is a power of two.
+        let place = u64::from(next & (self.queue.size() - 1));
+        let head = load_u16(&self.memory, self.queue.avail_ring() + 4 + 2 * place);
+        let Some(head) = head.ok().filter(|head| *head < self.queue.size()) else {
+            self.break_off();
+            return Popped::Empty;
+        };
+        self.queue.set_next_avail(next.wrapping_add(1));
+        self.looked = next.wrapping_add(1);
+        self.short_of = 0;
+        self.walk(segments, head, writable)
+    }
+
+    /// Walks the chain that begins at a descriptor.
+    fn walk(&mut self, segments: &mut Segments, head: u16, writable: bool) -> Popped {
+        let (table, size) = (self.queue.desc_table(), self.queue.size());
+        let mut chain = Chain::new(&self.memory, table, size, head);
+        let added = segments.add(&self.memory, &mut chain, writable);
+        self.read = self.read.saturating_add(chain.read());
+        match added {
+            Ok(bytes) => {
+                self.malformed = 0;
+                Popped::Chain { head, bytes }
             }
-            Ok(Some(_)) | Err(_) => {
-                self.break_off();
-                Popped::Empty
+            Err(MalformedChain) => {
+                self.malformed = self.malformed.saturating_add(1);
+                if self.malformed >= MOST_MALFORMED {
+                    self.break_off();
+                }
+                Popped::Malformed { head }
             }
         }
     }
@@ -235,25 +313,32 @@ impl Vring {
     pub(crate) fn unpop(&mut self, chains: usize) {
         let next = self.queue.next_avail().wrapping_sub(chains as u16);
         self.queue.set_next_avail(next);
+        // Read again, and checked against this place.
+        self.available = next;
     }
 
     /// Gives a chain back with `bytes` written to it; the guest sees it after [`Self::publish`].
     pub(crate) fn push_used(&mut self, head: u16, bytes: usize) {
         let element = u64::from(head) | (bytes as u64) << 32;
-        let offset = 4 + 8 * u64::from(self.used % self.queue.size());
+        let offset = 4 + 8 * u64::from(self.used & (self.queue.size() - 1));
         let address = GuestAddress(self.queue.used_ring() + offset);
-        // One store of eight bytes only if aligned, which it need not be: the index makes it
-        // visible.
-        let written = self.memory.write_obj(element.to_le(), address);
-        self.marks.used(offset, 8);
-        if written.is_err() {
-            self.break_off();
+        // Not one store, for it need not be aligned: the index makes it visible.
+        match self.memory.piece(address.0, 8) {
+            Some(piece) if piece.len() == 8 => piece.copy_from(&element.to_le_bytes()),
+            // Across two regions, or nowhere.
+            _ => {
+                if self.memory.write_obj(element.to_le(), address).is_err() {
+                    self.break_off();
+                }
+            }
         }
+        self.marks.used(offset, 8);
         self.used = self.used.wrapping_add(1);
     }
 
     /// Shows the guest all chains that were given back. Returns true if it was interrupted.
     pub(crate) fn publish(&mut self) -> bool {
+        self.read = 0;
         if self.used == self.published || !self.intact {
             return false;
         }
@@ -339,3 +424,6 @@ impl Vring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

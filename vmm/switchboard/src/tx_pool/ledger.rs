@@ -28,8 +28,12 @@ use crate::port::Checksum;
 use crate::tx_buffers::{FIRST_RESERVED, is_for_guests};
 use crate::violation::{RingName, Violation};
 
-/// Failures at which a frame in hand is poison.
+/// Failures at which a frame that the domain was at is poison.
 const POISON_FAILURES: u8 = 2;
+
+/// Failures at which any frame in hand is poison: whatever kills domain after domain, and is never
+/// the frame that they were at, ends here.
+const MOST_FAILURES: u8 = 4;
 
 /// How frames fared at a failure of their domain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -340,24 +344,31 @@ impl TxLedger {
         again
     }
 
-    /// The domain that the frames were posted to is gone; `in_hand` tells whether it had taken the
-    /// entry at a cursor. All frames wait to be posted again, except announcements, poison, and
-    /// those of guests that are away.
-    pub(crate) fn fail(&mut self, in_hand: impl Fn(u32) -> bool) -> Failed {
+    /// The domain that the frames were posted to is gone; it had taken the entries before the
+    /// cursor `taken` (`None`: nobody knows). All frames wait to be posted again, except
+    /// announcements, poison, and those of guests that are away.
+    ///
+    /// Of the frames in its hand the domain was at two at most: the one that it took last, and the
+    /// oldest, whose end it and its NIC waited for. The others stood between.
+    pub(crate) fn fail(&mut self, taken: Option<u32>) -> Failed {
         let mut failed = Failed::default();
         let mut fate = State::Waiting;
+        let mut is_oldest = true;
         for _ in 0..self.line.len() {
             let Some(number) = self.line.pop_front() else { break };
             let buffer = &mut self.buffers[usize::from(number)];
             if buffer.first {
-                let taken = matches!(buffer.state, State::Posted | State::Claimed);
-                buffer.failures += u8::from(taken && in_hand(buffer.cursor));
+                if is_for_guests(number) {
+                    buffer.note_failure(taken, std::mem::take(&mut is_oldest));
+                }
                 let is_away = is_for_guests(number) && self.away.contains(buffer.guest.into());
-                fate = match buffer.failures {
-                    _ if !is_for_guests(number) => State::Free,
-                    POISON_FAILURES.. => State::Poison,
-                    _ if is_away => State::Free,
-                    _ => State::Waiting,
+                let is_poison =
+                    buffer.suspicions >= POISON_FAILURES || buffer.failures >= MOST_FAILURES;
+                fate = match () {
+                    () if !is_for_guests(number) => State::Free,
+                    () if is_poison => State::Poison,
+                    () if is_away => State::Free,
+                    () => State::Waiting,
                 };
                 failed.kept += u64::from(fate == State::Waiting);
                 failed.poisoned += u64::from(fate == State::Poison);

@@ -35,6 +35,8 @@ pub(super) struct Buffer {
     pub(super) frame_len: u32,
     /// Failures at which the frame was in hand, on its first buffer.
     pub(super) failures: u8,
+    /// Those among them at which the domain was at this frame, on its first buffer.
+    pub(super) suspicions: u8,
     /// The frame was posted before; on its first buffer.
     pub(super) again: bool,
     /// The guest that sent the frame; only for buffers that are for guests' frames.
@@ -46,6 +48,23 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
+    /// Notes, on a frame's first buffer, that its domain failed, which had taken the entries before
+    /// the cursor `taken`. The frame is the `oldest` of those that were not confirmed, or not.
+    pub(super) fn note_failure(&mut self, taken: Option<u32>, oldest: bool) {
+        if !matches!(self.state, State::Posted | State::Claimed) {
+            return;
+        }
+        let entries = self.frame_len.div_ceil(BUFFER_BYTES as u32).max(1);
+        let (in_hand, is_last) = match taken.map(|taken| taken.wrapping_sub(self.cursor) as i32) {
+            // Entries of this frame, and of those behind it, that were taken.
+            Some(behind) => (behind > 0, behind > 0 && behind <= entries as i32),
+            // A cursor that is impossible proves nothing.
+            None => (true, true),
+        };
+        self.failures += u8::from(in_hand);
+        self.suspicions += u8::from(in_hand && (oldest || is_last));
+    }
+
     /// The entry by which the buffer with this number is posted; the epoch is the life's to fill
     /// in.
     #[inline]

@@ -109,6 +109,11 @@ impl DataPath {
         self.rx.begin_overlap();
     }
 
+    /// The ring has changed hands in a planned switch.
+    pub(in crate::engine) fn note_changed_hands(&mut self, now_ns: u64) {
+        self.rx.change_hands(now_ns);
+    }
+
     /// Only one NIC receives from now on.
     pub(in crate::engine) fn end_overlap(&mut self, now_ns: u64) {
         self.rx.end_overlap(now_ns);

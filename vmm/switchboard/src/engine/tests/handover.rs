@@ -139,6 +139,87 @@ fn a_frame_that_was_sent_twice_comes_twice() {
     assert_eq!(received(&mut rig), [7, 7]);
 }
 
+/// A sender that sends the same bytes again and again, through a switch that knows the guest: what
+/// it sends comes to one port, then to the other.
+#[test]
+fn equal_unicast_frames_around_a_planned_switch_all_come() {
+    let (mut rig, mut first, mut successor) = overlapping();
+    (0..20).for_each(|_| first.receive(&frame(false, 7, 100)));
+    rig.turn();
+    let answer = hand_over(&mut rig);
+    assert!(handed_over(&answer).unwrap().is_ok());
+    rig.now += MS / 10;
+    (0..20).for_each(|_| successor.receive(&frame(false, 7, 100)));
+    rig.turn();
+    // What had waited on the way to the first comes late.
+    (0..3).for_each(|_| first.receive(&frame(false, 7, 100)));
+    rig.turn();
+    rig.engine.end_handover(rig.now);
+    (0..3).for_each(|_| successor.receive(&frame(false, 7, 100)));
+    rig.turn();
+    assert_eq!(received(&mut rig), [7; 46]);
+    assert_eq!(rig.shared.counters.rx_twice.get(), 0);
+    rig.assert_no_violation();
+}
+
+#[test]
+fn a_takeover_in_a_planned_switch_drops_no_equal_frames_either() {
+    let (mut rig, mut first, mut successor) = overlapping();
+    // A takeover goes by the clock.
+    rig.now = platform::clock::monotonic_ns();
+    (0..5).for_each(|_| first.receive(&frame(false, 7, 100)));
+    rig.turn();
+    rig.take_over(1, 2);
+    rig.now = rig.shared.report.read().done_ns + 1;
+    (0..5).for_each(|_| successor.receive(&frame(false, 7, 100)));
+    rig.turn();
+    assert_eq!(received(&mut rig), [7; 10]);
+}
+
+/// Through a switch that does not know the guest, all frames come to both.
+#[test]
+fn flooded_unicast_frames_come_once_each_before_the_ring_changes_hands_and_after() {
+    let (mut rig, mut first, mut successor) = overlapping();
+    for n in 0..4 {
+        first.receive(&frame(false, n / 2, 1514));
+        successor.receive(&frame(false, n / 2, 1514));
+    }
+    first.receive(&frame(false, 2, 100));
+    rig.turn();
+    let answer = hand_over(&mut rig);
+    assert!(handed_over(&answer).unwrap().is_ok());
+    rig.now += MS / 10;
+    successor.receive(&frame(false, 2, 100));
+    successor.receive(&frame(false, 3, 100));
+    rig.turn();
+    assert_eq!(received(&mut rig), [0, 0, 1, 1, 2, 3]);
+    assert_eq!(rig.shared.counters.rx_twice.get(), 5);
+}
+
+/// Published by the time at which the ring changes hands, the first copy of all included.
+#[test]
+fn a_copy_that_the_successor_had_before_the_ring_changed_hands_is_recognised() {
+    let (mut rig, mut first, mut successor) = overlapping();
+    first.receive(&frame(false, 1, 100));
+    rig.turn();
+    successor.receive(&frame(false, 1, 100));
+    let answer = hand_over(&mut rig);
+    assert!(handed_over(&answer).unwrap().is_ok());
+    assert_eq!(received(&mut rig), [1]);
+}
+
+/// Frames that differ in their last bytes only.
+#[test]
+fn unicast_frames_are_compared_to_their_ends() {
+    let (mut rig, mut first, mut successor) = overlapping();
+    let mut other = frame(false, 1, 1514);
+    other[1513] ^= 1;
+    first.receive(&frame(false, 1, 1514));
+    successor.receive(&other);
+    rig.turn();
+    assert_eq!(received(&mut rig).len(), 2);
+}
+
 #[test]
 fn a_copy_that_waits_for_room_is_still_a_copy() {
     let (mut rig, mut first, mut successor) = overlapping();

@@ -1,3 +1,4 @@
+mod cost;
 mod guest_drain;
 mod guests;
 mod handover;
@@ -18,4 +19,7 @@ use shared_ring::{Entry, EntryFlags};
 use super::*;
 use crate::fakes::rig::{MS, Rig, is_announcement, number, numbers};
 use crate::fakes::{FakeDomain, FakeGuest, MAC, QUEUE, frame};
+use crate::limits::TURN_FRAMES;
+use crate::port::TX_RING;
 use crate::violation::{RingName, Violation};
+use nic::wire::MAX_FRAME_BYTES;

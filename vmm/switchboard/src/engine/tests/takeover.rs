@@ -78,28 +78,70 @@ fn what_was_sent_on_a_dead_link_is_sent_again() {
     assert_eq!(posted(&mut spare), [0, 1, 2, 3]);
 }
 
+/// Copies of what is in the quarantine, by number.
+fn quarantined(rig: &mut Rig) -> Vec<Vec<u8>> {
+    rig.turn();
+    let mut kept: Vec<_> = rig.shared.quarantine.lock().unwrap().copy();
+    kept.sort_by_key(|frame| number(&frame.bytes));
+    kept.into_iter().map(|frame| frame.bytes).collect()
+}
+
 #[test]
-fn a_frame_in_hand_at_two_failures_is_poison() {
+fn a_frame_that_two_domains_were_at_when_they_failed_is_poison() {
     let (mut rig, mut first) = Rig::new();
     let mut second = rig.install(1, 2);
     rig.send(0..1);
     rig.guest.tx.send(&frame(true, 1, 3000)); // two buffers
     rig.send(2..5);
-    first.take_posted(3); // 0 and both parts of 1 in hand, 2 to 4 not
+    // In the middle of 1, with 0 in hand; 2 to 4 are not.
+    first.take_posted(2);
     rig.take_over(1, 2);
-    // The announcement, 0 and 1 in hand of the second domain too; 2 only there.
-    second.take_posted(1 + 1 + 2 + 1);
+    // The announcement, 0 and 1; it sends the first two, and fails at 1 again.
+    second.take_posted(1 + 1 + 2);
+    second.claim(2);
+    rig.nics[1].send(2);
     let mut third = rig.install(0, 3);
     let report = rig.take_over(0, 3);
-    assert_eq!((report.poisoned, report.resent), (2, 3));
+    assert_eq!((report.poisoned, report.resent), (1, 3));
     assert_eq!(posted(&mut third), [2, 3, 4]);
-    rig.turn();
-    let mut kept: Vec<_> = rig.shared.quarantine.lock().unwrap().copy();
-    kept.sort_by_key(|frame| number(&frame.bytes));
-    assert_eq!(kept[0].bytes, frame(true, 0, 100));
-    assert_eq!(kept[1].bytes, frame(true, 1, 3000));
-    assert_eq!(kept[1].takeover, 2);
-    assert_eq!(rig.shared.counters.tx_poisoned.get(), 2);
+    assert_eq!(quarantined(&mut rig), [frame(true, 1, 3000)]);
+    assert_eq!(rig.shared.quarantine.lock().unwrap().copy()[0].takeover, 2);
+    assert_eq!(rig.shared.counters.tx_poisoned.get(), 1);
+}
+
+/// Two hundred frames are in hand both times; the domains were at two of them.
+#[test]
+fn what_a_domain_had_been_given_besides_is_not_poison() {
+    let (mut rig, mut first) = Rig::new();
+    let mut second = rig.install(1, 2);
+    rig.send(0..200);
+    first.take_posted(200);
+    rig.take_over(1, 2);
+    second.take_posted(1 + 200);
+    let mut third = rig.install(0, 3);
+    let report = rig.take_over(0, 3);
+    assert_eq!((report.poisoned, report.resent), (2, 198));
+    assert_eq!(posted(&mut third), (1..199).collect::<Vec<_>>());
+    assert_eq!(quarantined(&mut rig), [frame(true, 0, 100), frame(true, 199, 100)]);
+}
+
+/// Different frames are the oldest and the last each time; that must end.
+#[test]
+fn what_is_in_hand_at_four_failures_is_poison_in_any_case() {
+    let (mut rig, mut domain) = Rig::new();
+    rig.send(0..9);
+    let mut poisoned = 0;
+    for epoch in 2..6 {
+        let to = (epoch % 2) as u8 ^ 1;
+        domain.take_posted(2000);
+        let next = rig.install(usize::from(to), epoch);
+        rig.send(9 * epoch..9 * epoch + 9);
+        poisoned += rig.take_over(to, epoch).poisoned;
+        domain = next;
+    }
+    let left = posted(&mut domain);
+    assert!(left.iter().all(|number| *number >= 9), "{left:?}");
+    assert!(poisoned >= 9 && left.len() as u64 + poisoned == 9 * 5);
 }
 
 #[test]

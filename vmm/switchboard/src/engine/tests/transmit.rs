@@ -313,6 +313,91 @@ fn needs_checksum(start: u16, offset: u16) -> [u8; 12] {
     header
 }
 
+/// Chains of a hundred descriptors, nearly all of them empty, as many as the ring takes.
+#[test]
+fn a_turn_reads_only_so_many_descriptors_of_a_ring() {
+    let (mut rig, mut domain) = Rig::new();
+    let mut parts = vec![(0, false); 100];
+    parts[0].0 = 12 + 60;
+    let head = rig.guest.tx.chain(&parts)[0];
+    let bytes = [&[0; 12][..], &frame(true, 1, 60)].concat();
+    let address = vm_memory::GuestAddress(rig.guest.tx.buffer(head));
+    vm_memory::Bytes::write_slice(&*rig.guest.memory, &bytes, address).unwrap();
+    (0..QUEUE).for_each(|_| rig.guest.tx.offer(head));
+    assert!(rig.engine.turn(rig.now));
+    let first = rig.guest.tx.drain_used();
+    assert!((1..64).contains(&first), "{first} chains in one turn");
+    assert!(!rig.engine.arm(), "the rest is not forgotten");
+    rig.engine.disarm();
+    rig.turn();
+    assert_eq!(first + rig.guest.tx.drain_used(), usize::from(QUEUE));
+    assert_eq!(domain.take_posted(2000).len(), usize::from(QUEUE));
+}
+
+/// Frames as long as the wire takes count their buffers.
+#[test]
+fn a_turn_copies_only_so_many_bytes() {
+    let (mut rig, _domain) = Rig::new();
+    let turn_bytes = TURN_FRAMES * BUFFER_BYTES;
+    let parts = [(4096, false), (4096, false), (1000, false)];
+    for _ in 0..80 {
+        let head = rig.guest.tx.chain(&parts)[0];
+        let header = vm_memory::GuestAddress(rig.guest.tx.buffer(head));
+        vm_memory::Bytes::write_slice(&*rig.guest.memory, &[0; 12], header).unwrap();
+        rig.guest.tx.offer(head);
+    }
+    assert!(rig.engine.turn(rig.now));
+    let bytes = rig.shared.counters.tx_bytes.get() as usize;
+    assert!(bytes > 0 && bytes <= turn_bytes + MAX_FRAME_BYTES, "{bytes} of {turn_bytes}");
+    rig.turn();
+    assert_eq!(rig.guest.tx.drain_used(), 80);
+}
+
+#[test]
+fn a_ring_of_malformed_chains_is_stopped() {
+    let (mut rig, mut domain) = Rig::new();
+    let bad = rig.guest.tx.chain(&[(100, true)])[0];
+    // Not by some among good ones.
+    for n in 0..5 {
+        (0..200).for_each(|_| rig.guest.tx.offer(bad));
+        rig.send(n..n + 1);
+        assert_eq!(rig.guest.tx.drain_used(), 201);
+    }
+    assert_eq!(domain.take_posted(9).len(), 5);
+    assert_eq!(rig.shared.counters.guest_rings_broken.get(), 0);
+    for _ in 0..2 {
+        (0..200).for_each(|_| rig.guest.tx.offer(bad));
+        rig.turn();
+    }
+    assert_eq!(rig.shared.counters.guest_rings_broken.get(), 1);
+    assert!(rig.shared.port_events[0].broken[TX_RING].load(Ordering::Relaxed));
+    assert!(rig.engine.arm(), "it keeps nobody awake");
+    rig.engine.disarm();
+    // The other ring goes on, and so does this one when it is started anew.
+    domain.receive(&frame(false, 1, 100));
+    rig.turn();
+    assert_eq!(rig.guest.rx.drain_used(), 1);
+}
+
+#[test]
+fn the_nic_is_asked_once_in_a_turn() {
+    let (mut rig, mut domain) = Rig::new();
+    rig.install(1, 2);
+    for n in 0..5 {
+        rig.send(n * 180..n * 180 + 180);
+        rig.guest.tx.drain_used();
+    }
+    rig.engine.overlap(1, 2).unwrap();
+    let (reply, _answer) = std::sync::mpsc::sync_channel(1);
+    rig.engine.hand_over(rig.now, reply);
+    domain.take_posted(2000);
+    domain.claim(100);
+    let before = rig.nics[0].asked();
+    rig.now += MS;
+    rig.engine.turn(rig.now);
+    assert_eq!(rig.nics[0].asked() - before, 1, "draining, due, and low on buffers at once");
+}
+
 #[test]
 fn a_tcp_checksum_is_left_to_the_nic_and_again_after_a_failure() {
     let (mut rig, mut domain) = Rig::new();

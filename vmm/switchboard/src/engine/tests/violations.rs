@@ -97,7 +97,7 @@ fn an_impossible_cursor() {
         domain.slot.status().tx_post_consumed.0.store(77, Ordering::SeqCst);
         rig.send(0..1);
     });
-    assert_eq!(violation, Violation::Cursor { ring: RingName::TxPost, own: 0, other: 77 });
+    assert_eq!(violation, Violation::Cursor { ring: RingName::TxPost, own: 1, other: 77 });
     let (_, violation) = after(|_, domain| {
         domain.slot.status().tx_done_published.0.store(u32::MAX, Ordering::SeqCst);
     });
