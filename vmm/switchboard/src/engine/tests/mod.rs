@@ -1,6 +1,7 @@
 mod guest_drain;
 mod guests;
 mod handover;
+mod jumbo;
 mod marks;
 mod notifications;
 mod receive;
