@@ -182,7 +182,7 @@ fn frames_of_full_size_with_three_tags_pass_by_default_and_no_longer_ones() {
     bench.rig.switch();
     bench.exchange(&mut number);
     bench.rig.run_for(Duration::from_millis(20));
-    (bench.at_station(), bench.at_guest());
+    drop((bench.at_station(), bench.at_guest()));
     bench.len += 1;
     for _ in 0..10 {
         number += 1;
