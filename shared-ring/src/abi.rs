@@ -1,7 +1,7 @@
 //! The version of everything in this crate, and how an image carries it.
 
 /// Raised with every change to a shape in this crate.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Name of the ELF section that holds an [`ImageNote`].
 pub const NOTE_SECTION: &str = ".note.warmspare";

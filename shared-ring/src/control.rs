@@ -1,6 +1,7 @@
 //! The control page: the VMM writes, the domain reads (its mapping is read-only).
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::frame;
 use crate::layout::MAX_GUESTS;
 
 /// First word of a control page, "WSCT" in memory.
@@ -92,6 +93,8 @@ pub struct ControlPage {
     pub other_macs: [AtomicU64; MAX_GUESTS - 1],
     /// Not zero: another domain drives the same NIC, and [`Role::Unattached`] means not a register.
     pub nic_is_shared: AtomicU32,
+    /// MTU of the network, which [`crate::frame`] turns into lengths.
+    pub mtu: AtomicU32,
 }
 
 #[cfg(not(loom))]
@@ -102,6 +105,7 @@ const _: () = {
     assert!(core::mem::offset_of!(ControlPage, switchboard_asleep) == 64);
     assert!(core::mem::offset_of!(ControlPage, rx_done_consumed) == 320);
     assert!(core::mem::offset_of!(ControlPage, other_macs) == 384);
+    assert!(core::mem::offset_of!(ControlPage, mtu) == 444);
     assert!(size_of::<ControlPage>() == 448);
 };
 
@@ -115,6 +119,14 @@ impl ControlPage {
     /// The first guest's MAC address.
     pub fn mac(&self) -> [u8; 6] {
         load_mac(&self.mac)
+    }
+
+    /// The MTU; one that makes no sense is Ethernet's.
+    pub fn mtu(&self) -> u16 {
+        match self.mtu.load(Ordering::Relaxed) {
+            mtu @ MIN..=MAX => mtu as u16,
+            _ => frame::DEFAULT_MTU,
+        }
     }
 
     /// The other guests' MAC addresses; zeroes for none.
@@ -131,6 +143,9 @@ impl ControlPage {
         }
     }
 }
+
+const MIN: u32 = frame::MIN_MTU as u32;
+const MAX: u32 = frame::MAX_MTU as u32;
 
 fn load_mac(cell: &AtomicU64) -> [u8; 6] {
     let [a, b, c, d, e, f, ..] = cell.load(Ordering::Relaxed).to_le_bytes();

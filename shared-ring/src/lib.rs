@@ -5,6 +5,7 @@
 //!
 //! - [`layout`]: where everything lies in a domain's address space, and how large it is;
 //! - [`entry`]: one descriptor of a shared ring;
+//! - [`frame`]: how long frames are;
 //! - [`ring`]: the single-producer, single-consumer ring and its two ends;
 //! - [`control`]: the page the VMM writes and the domain reads;
 //! - [`status`]: the page the domain writes and the VMM reads *and distrusts*;
@@ -22,6 +23,7 @@ pub mod abi;
 pub mod bar_map;
 pub mod control;
 pub mod entry;
+pub mod frame;
 pub mod hypercall;
 pub mod igb_registers;
 pub mod layout;

@@ -65,6 +65,7 @@ fn imbalances(rig: &Rig) -> Vec<String> {
     let dropped = [
         &c.rx_no_guest,
         &c.rx_too_large,
+        &c.rx_too_long,
         &c.rx_damaged,
         &c.rx_own,
         &c.rx_probes,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::igb::descriptor::rx;
 use crate::testing::{FakeCalls, FakeClock, ModelNic, Personality, TestMemory, VmmRings};
 use shared_ring::igb_registers as reg;
 use shared_ring::layout::{NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS, RX_SLOT_EMPTY};
@@ -198,6 +199,37 @@ fn a_frame_that_spans_buffers_says_so() {
     assert_eq!(parts, [(2048, EntryFlags::MORE.0), (2048, EntryFlags::MORE.0), (904, 0)]);
     let frames = bench.memory.domain.status.counters.rx_frames.load(Ordering::Relaxed);
     assert_eq!(frames, 1);
+}
+
+#[test]
+fn half_a_frame_is_not_published() {
+    let mut bench = Bench::new(600);
+    let ring = bench.memory.domain.nic.rx_ring;
+    let part = |n: usize, end: u64| ring[n].write_back(rx::DONE | end | 2048 << 32);
+    bench.nic.arrive(98);
+    bench.turn();
+    assert_eq!(bench.vmm.take_received().len(), 1);
+    part(1, 0);
+    part(2, 0);
+    assert!(!bench.turn(), "nothing to do: the domain may sleep until the NIC is done");
+    assert_eq!(bench.vmm.take_received(), []);
+    assert_eq!(bench.memory.domain.status.rx_next.load(Ordering::Relaxed), 1);
+    part(3, rx::END);
+    assert!(bench.turn());
+    assert_eq!(bench.vmm.take_received().len(), 3);
+    assert_eq!(bench.memory.domain.status.rx_next.load(Ordering::Relaxed), 4);
+}
+
+#[test]
+fn a_batch_ends_between_two_frames() {
+    let mut bench = Bench::new(600);
+    // Five buffers each: 128, a whole batch, would end in the middle of one.
+    (0..40).for_each(|_| bench.nic.arrive(9014));
+    while bench.turn() {
+        let received = bench.vmm.take_received();
+        assert!(received.len().is_multiple_of(5), "{} entries", received.len());
+    }
+    assert_eq!(bench.memory.domain.status.counters.rx_frames.load(Ordering::Relaxed), 40);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! last reset.
 
 use shared_ring::Role;
+use shared_ring::frame::longest_on_wire;
 use shared_ring::igb_registers::{
     self as reg, ctrl, ctrl_ext, dvmolr, eecd, guest_entries, icr, queue, receive_address, rfctl,
     status, tctl,
@@ -64,6 +65,8 @@ impl<R: Registers> Igb<'_, R> {
         self.program_general()?;
         let link_up = self.start_link(clock)?;
         self.program_receive_addresses(plan);
+        // Before the receive unit is on: how long a frame may be.
+        self.bar.write(reg::RLPML, longest_on_wire(plan.mtu));
         self.program_queues(plan);
         self.enable_queues(clock)?;
         self.start_units(plan.role);

@@ -55,6 +55,8 @@ pub struct AttachPlan {
     pub mac: [u8; 6],
     /// Further ones; zeroes for none.
     pub other_macs: [[u8; 6]; MAX_GUESTS - 1],
+    /// MTU of the network.
+    pub mtu: u16,
     /// Filters are open from the start only for [`Role::Active`].
     pub role: Role,
 }

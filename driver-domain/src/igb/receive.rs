@@ -9,6 +9,7 @@
 
 use core::sync::atomic::{AtomicU16, Ordering};
 
+use shared_ring::frame::MAX_RX_PARTS;
 use shared_ring::layout::{NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
 
 use super::descriptor::{Descriptor, rx};
@@ -16,6 +17,8 @@ use crate::budget::{RX_DOORBELL_BATCH, RX_LOW_WATER};
 
 const SIZE: u32 = NIC_RX_DESCRIPTORS as u32;
 const _: () = assert!(SIZE.is_power_of_two());
+/// A filled buffer in which a frame ends.
+const WHOLE: u64 = rx::DONE | rx::END;
 
 /// A buffer that the NIC has filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct ReceiveQueue<'m> {
     next: u32,
     rung: u32,
     filled: u32,
+    /// Parts of a frame were taken, and the rest was not.
+    open: bool,
 }
 
 fn index(cursor: u32) -> usize {
@@ -55,7 +60,7 @@ impl<'m> ReceiveQueue<'m> {
             descriptor.store(0, 0);
             slot.store(RX_SLOT_EMPTY, Ordering::Relaxed);
         }
-        Self { ring, slots, settled: 0, next: 0, rung: 0, filled: 0 }
+        Self { ring, slots, settled: 0, next: 0, rung: 0, filled: 0, open: false }
     }
 
     /// How many empty buffers can be given. One descriptor stays free: to the NIC, a full ring
@@ -89,25 +94,47 @@ impl<'m> ReceiveQueue<'m> {
         index(self.rung) as u32
     }
 
-    /// Returns true if the NIC has filled the next buffer.
+    /// Returns true if the NIC has filled the buffers of the next frame.
     #[inline(always)]
     pub fn is_completed(&self) -> bool {
-        self.next != self.rung && self.ring[index(self.next)].status() & rx::DONE != 0
+        self.completed().is_some()
     }
 
-    /// Takes the next filled buffer, if there is one.
+    /// What the NIC has written to the next descriptor, if the frame that it belongs to is whole.
     #[inline(always)]
-    pub fn take(&mut self) -> Option<Received> {
+    fn completed(&self) -> Option<u64> {
         if self.next == self.rung {
             return None;
         }
+        let status = self.ring[index(self.next)].status();
+        let is_whole = match status & (rx::DONE | rx::END) {
+            WHOLE => true,
+            // The rest of a frame that is being taken was seen with its first part.
+            rx::DONE => self.open || self.is_whole(),
+            _ => false,
+        };
+        is_whole.then_some(status)
+    }
+
+    /// Looks for the end of a frame that does not end in the next buffer. The NIC writes descriptors
+    /// in order, and raises its interrupt for the last one of a frame.
+    #[inline(never)]
+    fn is_whole(&self) -> bool {
+        let with_nic = self.rung.wrapping_sub(self.next);
+        let statuses = (1..with_nic.min(MAX_RX_PARTS as u32))
+            .map(|part| self.ring[index(self.next.wrapping_add(part))].status());
+        statuses.take_while(|status| status & rx::DONE != 0).any(|status| status & rx::END != 0)
+    }
+
+    /// Takes the next filled buffer, if there is one and its frame is whole: after one that says
+    /// that the frame goes on comes the one in which it does.
+    #[inline(always)]
+    pub fn take(&mut self) -> Option<Received> {
+        let status = self.completed()?;
         let at = index(self.next);
-        let status = self.ring[at].status();
-        if status & rx::DONE == 0 {
-            return None;
-        }
         let buffer = self.slots[at].load(Ordering::Relaxed);
         self.next = self.next.wrapping_add(1);
+        self.open = status & rx::END == 0;
         Some(Received {
             buffer,
             len: (status >> 32) as u16,

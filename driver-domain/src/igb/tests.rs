@@ -14,6 +14,7 @@ fn plan(role: Role) -> AttachPlan {
         tx_ring_iova: dma + 0x2000,
         mac: MAC,
         other_macs: [[0; 6]; MAX_GUESTS - 1],
+        mtu: 1500,
         role,
     }
 }
@@ -55,7 +56,7 @@ fn an_active_domain_opens_its_filters() {
     attach(&nic, &memory, Role::Active).unwrap();
     assert_eq!(nic.peek(reg::RAL0), 0x0100_5452);
     assert_eq!(nic.peek(reg::RAH0), reg::RAH_AV | 0x0302);
-    let open = rctl::EN | rctl::BAM | rctl::MPE | rctl::SECRC;
+    let open = rctl::EN | rctl::BAM | rctl::MPE | rctl::SECRC | rctl::LPE;
     assert_eq!(nic.peek(reg::RCTL), open);
 }
 
@@ -76,12 +77,22 @@ fn further_guests_have_receive_addresses_of_their_own() {
 }
 
 #[test]
+fn the_mtu_says_how_long_a_frame_may_be() {
+    for (mtu, longest) in [(576, 606), (1500, 1530), (9216, 9246)] {
+        let (nic, memory) = bench(Personality::Hardware);
+        let mut igb = Igb::new(nic.clone(), memory.domain.nic);
+        igb.attach(&AttachPlan { mtu, ..plan(Role::Active) }, &FakeClock::default()).unwrap();
+        assert_eq!(nic.peek(reg::RLPML), longest, "a header, three tags and the check sequence");
+    }
+}
+
+#[test]
 fn a_standby_is_ready_but_for_its_filters() {
     for personality in BOTH {
         let (nic, memory) = bench(personality);
         attach(&nic, &memory, Role::Standby).unwrap();
         assert_eq!(nic.peek(reg::RAH0), 0x0302, "address in place, not valid");
-        assert_eq!(nic.peek(reg::RCTL), rctl::EN | rctl::SECRC);
+        assert_eq!(nic.peek(reg::RCTL), rctl::EN | rctl::SECRC | rctl::LPE);
         assert_ne!(nic.peek(reg::TCTL) & tctl::EN, 0);
         assert!(nic.writes_to(reg::RAH0).iter().all(|high| high & reg::RAH_AV == 0));
     }
@@ -92,6 +103,7 @@ fn what_a_dead_driver_left_is_overwritten() {
     for personality in BOTH {
         let (nic, memory) = bench(personality);
         let spoilt = [reg::RCTL, reg::RXCSUM, reg::MRQC, reg::VT_CTL, reg::TDWBAL, reg::SRRCTL];
+        nic.set(reg::RLPML, 0x55);
         for register in spoilt.into_iter().chain([reg::RDT, reg::TDT, reg::RDH, reg::TDH]) {
             nic.set(register, 0x55);
         }
@@ -104,6 +116,7 @@ fn what_a_dead_driver_left_is_overwritten() {
             (reg::VT_CTL, 0),
             (reg::TDWBAL, 0),
             (reg::SRRCTL, values::SRRCTL),
+            (reg::RLPML, 1530),
             (reg::RDH, 0),
             (reg::RDT, 0),
             (reg::CTRL, ctrl::SLU),

@@ -7,11 +7,18 @@
 use super::{IVAR_VALID, queue, rctl, tctl};
 
 /// [`RCTL`](super::RCTL) with every filter shut: a standby.
-pub const RCTL: u32 = rctl::EN | rctl::SECRC;
+///
+/// With LPE, always: without it, a NIC takes a frame of 1,500 bytes with two tags for too long, and
+/// RLPML says how long is too long.
+pub const RCTL: u32 = rctl::EN | rctl::SECRC | rctl::LPE;
 /// The filters in it that are open where a domain serves: broadcast and multicast.
 pub const RCTL_FILTERS: u32 = rctl::BAM | rctl::MPE;
 /// All that is defined of it, §8.9.1.
 pub const RCTL_BITS: u32 = 0x04ff_b0fe;
+
+/// The length in [`RLPML`](super::RLPML), whose value is
+/// [`longest_on_wire`](crate::frame::longest_on_wire).
+pub const RLPML_BITS: u32 = 0x3fff;
 
 /// [`TCTL`](super::TCTL), §8.12.1. The slot time is written, and not what stood there: the VMM
 /// writes the whole register when it shuts a unit.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use microvm::domain::{DomainId, DomainRings, DomainSlot};
 use nic::NullNic;
+use shared_ring::frame::DEFAULT_MTU;
 use shared_ring::layout::{BUFFER_BYTES, RX_POOL_BASE};
 use shared_ring::{Entry, EntryFlags};
 use switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig, Violation, ViolationSink};
@@ -49,6 +50,7 @@ impl NullSlot {
             slots: vec![self.slot.clone()],
             tx_pool: self.slot.tx_pool.clone(),
             macs: vec![mac],
+            mtu: DEFAULT_MTU,
             announce: AnnounceConfig { again: Vec::new() },
             violations: Arc::new(Ignore),
         })?)

@@ -434,12 +434,13 @@ impl Rebuilder {
         // the switchboard counts what that life had in hand, and salvages what it had received.
         context.switchboard.detach(id).map_err(BuildError::Install)?;
         let (role, shares_nic) = (context.first_role, context.failover.shares_nic);
+        let (macs, mtu) = (context.macs.as_slice(), context.switchboard.mtu());
         // What a shared NIC received is several domains'.
         if !shares_nic {
             domain.end_accounts();
         }
         domain
-            .prepare(&PrepareConfig { epoch, role, shares_nic, macs: &context.macs })
+            .prepare(&PrepareConfig { epoch, role, shares_nic, macs, mtu })
             .map_err(BuildError::Prepare)?;
         context.switchboard.install(id, epoch).map_err(BuildError::Install)?;
         if user == NicUser::Free {

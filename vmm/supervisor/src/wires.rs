@@ -51,7 +51,7 @@ impl Wires {
             let earlier = topology.domains.iter().take(nics.len());
             let nic = match earlier.zip(&nics).find(|(other, _)| other.nic == domain.nic) {
                 Some((_, shared)) => shared.clone(),
-                None => self.open_nic(&domain.nic, mac)?,
+                None => self.open_nic(&domain.nic, mac, topology.mtu)?,
             };
             nics.push(nic);
         }
@@ -79,24 +79,29 @@ impl Wires {
         Ok(())
     }
 
-    fn open_nic(&mut self, spec: &NicSpec, mac: [u8; 6]) -> Result<Arc<dyn Nic>, SystemError> {
+    fn open_nic(
+        &mut self,
+        spec: &NicSpec,
+        mac: [u8; 6],
+        mtu: u16,
+    ) -> Result<Arc<dyn Nic>, SystemError> {
         match spec {
             NicSpec::Emulated(emulated) => {
-                let wire = self.plug(&emulated.name, &emulated.wire)?;
+                let wire = self.plug(&emulated.name, &emulated.wire, mtu)?;
                 Ok(EmulatedNic::new(&emulated.name, mac, wire)?)
             }
             NicSpec::Vfio(address) => Ok(VfioNic::open_or_await(*address).map_err(NicError::from)?),
         }
     }
 
-    fn plug(&mut self, nic: &str, wire: &WireSpec) -> Result<Arc<dyn Wire>, SystemError> {
+    fn plug(&mut self, nic: &str, wire: &WireSpec, mtu: u16) -> Result<Arc<dyn Wire>, SystemError> {
         match wire {
             WireSpec::Switch(name) => {
                 let port = self.switch(name).attach(nic)?;
                 self.ports.insert(nic.to_owned(), port.clone());
                 Ok(port)
             }
-            WireSpec::Tap(name) => Ok(Tap::open_or_await(name)?),
+            WireSpec::Tap(name) => Ok(Tap::open_or_await(name, mtu)?),
         }
     }
 }

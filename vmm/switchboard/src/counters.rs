@@ -76,6 +76,8 @@ counters! {
     tx_poisoned,
     /// Malformed chains of the guest, thrown away.
     tx_malformed,
+    /// Refused: the guest sent more than the MTU allows.
+    tx_too_long,
     /// Thrown away because the guest's ring is disabled.
     tx_discarded,
     /// Not sent, or not again, because the guest may be at another machine.
@@ -108,6 +110,8 @@ counters! {
     rx_own,
     /// Dropped: the NIC reported an error with them.
     rx_damaged,
+    /// Dropped: longer than the MTU allows. A NIC refuses most such frames, and counts them itself.
+    rx_too_long,
     /// Dropped: larger than what the guest offers.
     rx_too_large,
     /// Malformed chains of the guest, given back unused.

@@ -117,8 +117,22 @@ impl FakeDomain {
 
     /// Receives a frame and publishes it.
     pub(crate) fn receive(&mut self, frame: &[u8]) {
-        let buffer = self.dma(frame);
-        self.receive_raw(Entry { buffer, len: frame.len() as u16, ..self.entry() });
+        for entry in self.receive_parts(frame) {
+            self.rings.rx_done.push(entry).unwrap();
+        }
+        self.rings.rx_done.publish();
+    }
+
+    /// Has the NIC write a frame into as many buffers as it takes. Returns the entries of it.
+    pub(crate) fn receive_parts(&mut self, frame: &[u8]) -> Vec<Entry> {
+        let parts = frame.chunks(BUFFER_BYTES);
+        let last = parts.len() - 1;
+        let entry = |(n, part): (usize, &[u8])| {
+            let flags = if n < last { EntryFlags::MORE } else { EntryFlags::NONE };
+            let (buffer, len) = (self.dma(part), part.len() as u16);
+            Entry { buffer, len, flags, ..self.entry() }
+        };
+        parts.enumerate().map(entry).collect()
     }
 
     pub(crate) fn receive_raw(&mut self, entry: Entry) {
@@ -128,9 +142,15 @@ impl FakeDomain {
 
     /// Completes a receive descriptor without publishing it.
     pub(crate) fn complete(&mut self, descriptor: usize, frame: &[u8]) {
-        let buffer = self.dma(frame);
+        self.complete_part(descriptor, frame, true);
+    }
+
+    /// The same with a part of a frame.
+    pub(crate) fn complete_part(&mut self, descriptor: usize, part: &[u8], is_last: bool) {
+        let buffer = self.dma(part);
         self.slot.rx_slot(descriptor).store(buffer, Ordering::Relaxed);
-        self.write_back(descriptor, 0b11 | (frame.len() as u64) << 32);
+        let end = if is_last { 0b10 } else { 0 };
+        self.write_back(descriptor, 1 | end | (part.len() as u64) << 32);
     }
 
     pub(crate) fn write_back(&self, descriptor: usize, word: u64) {

@@ -27,8 +27,9 @@ pub(crate) struct Guest {
 pub(crate) struct Guests(Vec<Guest>);
 
 impl Guests {
-    pub(crate) fn new(macs: &[[u8; 6]]) -> Self {
-        let guest = |mac: &[u8; 6]| Guest { mac: *mac, port: GuestPort::new() };
+    /// Guests with these addresses, whose frames have at most so many bytes.
+    pub(crate) fn new(macs: &[[u8; 6]], longest_bytes: usize) -> Self {
+        let guest = |mac: &[u8; 6]| Guest { mac: *mac, port: GuestPort::new(longest_bytes) };
         Self(macs.iter().take(MAX_GUESTS).map(guest).collect())
     }
 
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn frames_of_the_wire_go_to_whom_they_are_for() {
-        let guests = Guests::new(&[A, B, C]);
+        let guests = Guests::new(&[A, B, C], 1526);
         let to = |mac: [u8; 6]| numbers(guests.of_wire(&mac));
         assert_eq!([to(A), to(C), to([2; 6])], [vec![0], vec![2], vec![]]);
         assert_eq!([to(GROUP), to([0xff; 6])], [vec![0, 1, 2], vec![0, 1, 2]]);
@@ -132,14 +133,14 @@ mod tests {
 
     #[test]
     fn a_single_guest_gets_what_its_nic_takes_in() {
-        let guests = Guests::new(&[A]);
+        let guests = Guests::new(&[A], 1526);
         assert_eq!(numbers(guests.of_wire(&[2; 6])), [0]);
         assert!(guests.of_guest(0, &[0xff; 6]).is_empty());
     }
 
     #[test]
     fn frames_of_a_guest_never_come_back_to_it() {
-        let guests = Guests::new(&[A, B, C]);
+        let guests = Guests::new(&[A, B, C], 1526);
         let to = |mac: [u8; 6]| numbers(guests.of_guest(1, &mac));
         assert_eq!([to(A), to(B), to([2; 6])], [vec![0], vec![], vec![]]);
         assert_eq!([to(GROUP), to([0xff; 6])], [vec![0, 2], vec![0, 2]]);
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn the_most_guests_there_can_be_are_a_set() {
         let macs: Vec<_> = (0..MAX_GUESTS as u8).map(|n| [2, 0, 0, 0, 0, n]).collect();
-        let all = Guests::new(&macs).of_wire(&[0xff; 6]);
+        let all = Guests::new(&macs, 1526).of_wire(&[0xff; 6]);
         assert_eq!(all.count() as usize, MAX_GUESTS);
     }
 }

@@ -34,6 +34,8 @@ pub struct SwitchboardConfig {
     /// The application guests' MAC addresses, at least one and at most
     /// [`shared_ring::layout::MAX_GUESTS`].
     pub macs: Vec<[u8; 6]>,
+    /// MTU of the network, see [`shared_ring::frame`]. Longer frames are refused both ways.
+    pub mtu: u16,
     /// How the guests are announced after a takeover.
     pub announce: AnnounceConfig,
     /// Hears of protocol violations.
@@ -67,7 +69,7 @@ impl Switchboard {
         }
         let pool_bytes = TX_BUFFERS * BUFFER_BYTES;
         config.tx_pool.slice(0, pool_bytes).map_err(SwitchboardError::Pool)?;
-        let shared = Arc::new(Shared::new(guests).map_err(SwitchboardError::Start)?);
+        let shared = Arc::new(Shared::new(guests, config.mtu).map_err(SwitchboardError::Start)?);
         let engine = Engine::new(
             config.slots.clone(),
             TxPath::new(config.tx_pool, guests),
@@ -153,6 +155,11 @@ impl Switchboard {
     /// What the last takeover did.
     pub fn report(&self) -> TakeOverReport {
         self.shared.report.read()
+    }
+
+    /// MTU of the network.
+    pub fn mtu(&self) -> u16 {
+        self.shared.mtu
     }
 
     /// The counters.

@@ -44,6 +44,11 @@ impl PortHandle {
         self.shared.call(Command::Announce).map(drop)
     }
 
+    /// MTU of the network.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.shared.mtu
+    }
+
     pub(crate) fn events(&self) -> &PortEvents {
         &self.shared.port_events[self.guest]
     }

@@ -5,7 +5,7 @@
 //! left. Frames that wait lie in the domains' own buffers, so their queues end with the life
 //! ([`QueuePair::backlog`]).
 //!
-//! Invariants: each frame is disposed of once; its buffer goes back to the domain once, when no
+//! Invariants: each frame is disposed of once; its buffers go back to the domain once, when no
 //! guest waits for it; a guest gets its frames in the order in which they came.
 
 use microvm::domain::DomainSlot;
@@ -14,7 +14,7 @@ use shared_ring::probe::{PROBE_ETHERTYPE, PROBE_HEAD_BYTES, Probe, ProbeKind, pr
 
 use crate::counters::Counters;
 use crate::dedup::Dedup;
-use crate::domains::{QueuePair, RxFrame, body};
+use crate::domains::{QueuePair, RxFrame, bodies, body};
 use crate::guest_set::GuestSet;
 use crate::guests::Guests;
 use crate::limits::TURN_FRAMES;
@@ -37,14 +37,16 @@ pub(crate) struct RxPath {
     left_port: Option<LeftPort>,
     /// Guests that received frames wait for.
     blocked: GuestSet,
-    /// Copies that were made of the frame that is being handed on.
+    /// Buffers that were copied of the frame that is being handed on.
     copies: usize,
+    /// Bytes of the longest frame that is handed on.
+    longest_bytes: usize,
 }
 
 impl RxPath {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(longest_bytes: usize) -> Self {
         let (dedup, blocked) = (Dedup::new(), GuestSet::NONE);
-        Self { dedup, question: None, left_port: None, blocked, copies: 0 }
+        Self { dedup, question: None, left_port: None, blocked, copies: 0, longest_bytes }
     }
 
     /// Sets the time of the frames that follow, `CLOCK_MONOTONIC` nanoseconds.
@@ -161,8 +163,8 @@ impl Inbound<'_> {
     /// once.
     pub(crate) fn take_last(&mut self, pair: &mut QueuePair) -> Result<(), Violation> {
         let (mut returned, slot) = (Ok(()), self.slot);
-        let [_, lost] = self.deliver_remaining(pair, |pair, buffer| {
-            returned = returned.and_then(|()| pair.provide(slot, buffer));
+        let [_, lost] = self.deliver_remaining(pair, |pair, frame| {
+            returned = returned.and_then(|()| pair.give_back(slot, frame));
         });
         self.counters.rx_lost.add(lost);
         returned?;
@@ -173,7 +175,7 @@ impl Inbound<'_> {
             };
             let waiting = self.forward(&frame, GuestSet::NONE);
             self.counters.rx_lost.add(u64::from(waiting.count()));
-            pair.provide(slot, frame.buffer)?;
+            pair.give_back(slot, &frame)?;
         }
         pair.release_received();
         // A domain that goes on publishing though it stands by.
@@ -181,19 +183,19 @@ impl Inbound<'_> {
     }
 
     /// Delivers everything that waits, for the last time: what still finds no room is lost. Returns
-    /// how many frames were delivered, and how many are lost; `free` gets the buffers.
+    /// how many frames were delivered, and how many are lost; `free` gets those that nobody waits for.
     pub(crate) fn deliver_remaining(
         &mut self,
         pair: &mut QueuePair,
-        mut free: impl FnMut(&mut QueuePair, u16),
+        mut free: impl FnMut(&mut QueuePair, &RxFrame),
     ) -> [u64; 2] {
         let mut counts = [0, 0];
         for guest in pair.backlog.waiting().each() {
             while let Some(frame) = pair.backlog.front(guest) {
                 let lost = self.deliver(guest, frame) == Delivery::NoRoom;
                 counts[usize::from(lost)] += 1;
-                if let Some(buffer) = pair.backlog.pop(guest) {
-                    free(pair, buffer);
+                if let Some(frame) = pair.backlog.pop(guest) {
+                    free(pair, &frame);
                 }
             }
         }
@@ -218,26 +220,26 @@ impl Inbound<'_> {
             && self.deliver(guest, frame) != Delivery::NoRoom
         {
             moved += 1;
-            if let Some(buffer) = pair.backlog.pop(guest) {
-                pair.provide(self.slot, buffer)?;
+            if let Some(frame) = pair.backlog.pop(guest) {
+                pair.give_back(self.slot, &frame)?;
             }
         }
         Ok(moved)
     }
 
-    /// Disposes of a frame: its buffer goes back, or the frame waits in it.
+    /// Disposes of a frame: its buffers go back, or the frame waits in them.
     ///
     /// # Errors
-    /// The buffer cannot go back.
+    /// A buffer cannot go back.
     fn dispose(&mut self, pair: &mut QueuePair, frame: &RxFrame) -> Result<(), Violation> {
         for guest in self.forward(frame, pair.backlog.waiting()).each() {
             let held = pair.backlog.hold(guest, frame);
             self.counters.rx_overrun.add(u64::from(!held));
         }
-        if pair.backlog.holds(frame.buffer) {
+        if pair.backlog.holds(frame) {
             return Ok(());
         }
-        pair.provide(self.slot, frame.buffer)
+        pair.give_back(self.slot, frame)
     }
 
     /// Hands a frame on, or drops it. Returns the guests for whom it must wait: those without room,
@@ -245,6 +247,10 @@ impl Inbound<'_> {
     pub(crate) fn forward(&mut self, frame: &RxFrame, queued: GuestSet) -> GuestSet {
         if frame.damaged {
             self.counters.rx_damaged.add(1);
+            return GuestSet::NONE;
+        }
+        if frame.len > self.state.longest_bytes {
+            self.counters.rx_too_long.add(1);
             return GuestSet::NONE;
         }
         if let Some(guest) = self.guests.owner(frame.source()) {
@@ -296,12 +302,17 @@ impl Inbound<'_> {
     fn deliver(&mut self, guest: usize, frame: &RxFrame) -> Delivery {
         let counters = self.counters;
         let mut malformed = 0;
-        let rest = [body(self.slot, frame)];
-        let delivery = self.guests.deliver(guest, frame.head(), &rest, &mut malformed);
+        let delivery = if let [_] = frame.buffers() {
+            let rest = [body(self.slot, frame)];
+            self.guests.deliver(guest, frame.head(), &rest, &mut malformed)
+        } else {
+            let (rest, count) = bodies(self.slot, frame);
+            self.guests.deliver(guest, frame.head(), &rest[..count], &mut malformed)
+        };
         counters.rx_malformed.add(malformed);
         match delivery {
             Delivery::Done => {
-                self.state.copies += 1;
+                self.state.copies += frame.buffers().len();
                 counters.rx_frames.add(1);
                 counters.copies.add(1);
                 counters.rx_bytes.add(frame.len as u64);

@@ -7,9 +7,10 @@
 use std::sync::atomic::Ordering;
 
 use microvm::domain::DomainSlot;
+use shared_ring::frame::MAX_RX_PARTS;
 use shared_ring::layout::{NIC_RX_DESCRIPTORS, RX_SLOT_EMPTY};
 
-use crate::domains::{QueuePair, RxFrame};
+use crate::domains::{QueuePair, RxFrame, RxPart};
 use crate::guest_set::GuestSet;
 use crate::rx_path::Inbound;
 use crate::violation::Violation;
@@ -85,26 +86,67 @@ impl Salvage<'_> {
         waiting.is_empty()
     }
 
-    /// Frames that its NIC had completed beyond those.
+    /// Frames that its NIC had completed beyond those. One whose end is not there yet was not
+    /// received.
     fn take_completed(&mut self) {
         let start = self.slot.status().rx_next.load(Ordering::Relaxed) as usize;
+        let (mut parts, mut count) = ([RxPart::default(); MAX_RX_PARTS], 0);
+        // What a wild store has made of the index may point into the middle of a frame.
+        let mut is_cut = self.completed(start.wrapping_sub(1)).is_some_and(|part| part.more);
         for n in 0..NIC_RX_DESCRIPTORS {
-            let index = start.wrapping_add(n) % NIC_RX_DESCRIPTORS;
-            let word = self.slot.rx_write_back(index);
-            let buffer = self.slot.rx_slot(index).load(Ordering::Relaxed);
-            if word & descriptor::DONE == 0 || buffer == RX_SLOT_EMPTY {
-                break;
+            let Some(part) = self.completed(start.wrapping_add(n)) else { break };
+            if let Some(place) = parts.get_mut(count) {
+                *place = part;
             }
-            let damaged = word & descriptor::DAMAGED != 0;
-            let taken = self.pair.take_buffer(self.slot, buffer, descriptor::len(word), damaged);
-            let whole = word & descriptor::END_OF_PACKET != 0;
-            let is_new = !matches!(taken, Err(Violation::NotOwned { .. }));
-            self.counts.found += u64::from(whole && is_new);
-            match taken {
-                Ok(frame) if whole => self.counts.salvaged += u64::from(self.hand_on(&frame)),
-                Err(Violation::NotOwned { .. }) => {}
-                Ok(_) | Err(_) => self.counts.lost += 1,
+            count += 1;
+            if part.more {
+                continue;
             }
+            if !std::mem::take(&mut is_cut) {
+                self.take_frame(parts.get(..count));
+            }
+            count = 0;
         }
+    }
+
+    /// What a NIC's receive descriptor says, if its buffer is filled and was not settled.
+    fn completed(&self, descriptor: usize) -> Option<RxPart> {
+        let index = descriptor % NIC_RX_DESCRIPTORS;
+        let word = self.slot.rx_write_back(index);
+        let buffer = self.slot.rx_slot(index).load(Ordering::Relaxed);
+        let is_filled = word & descriptor::DONE != 0 && buffer != RX_SLOT_EMPTY;
+        is_filled.then(|| RxPart {
+            buffer,
+            len: descriptor::len(word),
+            more: word & descriptor::END_OF_PACKET == 0,
+            damaged: word & descriptor::DAMAGED != 0,
+        })
+    }
+
+    /// Takes a whole frame, unless the domain had published it; `None` is one of too many buffers.
+    fn take_frame(&mut self, parts: Option<&[RxPart]>) {
+        let taken = match parts {
+            Some(parts) => self.assemble(parts),
+            None => Err(None),
+        };
+        if matches!(taken, Err(Some(Violation::NotOwned { .. }))) {
+            return;
+        }
+        self.counts.found += 1;
+        match taken {
+            Ok(frame) => self.counts.salvaged += u64::from(self.hand_on(&frame)),
+            Err(_) => self.counts.lost += 1,
+        }
+    }
+
+    /// Puts a frame together. Only of the first buffer that is not the domain's any more it can be
+    /// said that the domain had published the frame.
+    fn assemble(&mut self, parts: &[RxPart]) -> Result<RxFrame, Option<Violation>> {
+        let (first, rest) = parts.split_first().ok_or(None)?;
+        let mut frame = self.pair.begin_frame(self.slot, *first).map_err(Some)?;
+        for part in rest {
+            self.pair.extend_frame(&mut frame, *part).map_err(|_| None)?;
+        }
+        Ok(frame)
     }
 }

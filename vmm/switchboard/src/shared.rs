@@ -52,12 +52,14 @@ pub(crate) struct Shared {
     /// round to the port that was left.
     pub(crate) settled: AtomicBool,
     pub(crate) ping: Ping,
+    /// MTU of the network.
+    pub(crate) mtu: u16,
     /// The thread is to end.
     pub(crate) stop: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(guests: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(guests: usize, mtu: u16) -> std::io::Result<Self> {
         Ok(Self {
             wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             orders: OrderBox::default(),
@@ -68,6 +70,7 @@ impl Shared {
             port_events: (0..guests).map(|_| PortEvents::new()).collect::<Result<_, _>>()?,
             settled: AtomicBool::new(false),
             ping: Ping::default(),
+            mtu,
             stop: AtomicBool::new(false),
         })
     }

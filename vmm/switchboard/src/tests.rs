@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use microvm::domain::{DomainId, DomainSlot};
 use nic::NullNic;
+use shared_ring::frame::DEFAULT_MTU;
 
 use super::*;
 use crate::command::RingChange;
@@ -34,6 +35,7 @@ fn running() -> Running {
         slots: slots.clone(),
         tx_pool: slots[0].tx_pool.clone(),
         macs: vec![MAC],
+        mtu: DEFAULT_MTU,
         announce: AnnounceConfig::default(),
         violations: violations.clone(),
     })
@@ -137,6 +139,7 @@ fn slots_must_be_in_their_places() {
         slots,
         tx_pool,
         macs: vec![MAC],
+        mtu: DEFAULT_MTU,
         announce: AnnounceConfig::default(),
         violations,
     });
@@ -164,6 +167,7 @@ fn a_panic_ends_the_thread_and_is_told() {
         slots: slots.clone(),
         tx_pool: slots[0].tx_pool.clone(),
         macs: vec![MAC],
+        mtu: DEFAULT_MTU,
         announce: AnnounceConfig::default(),
         violations: Arc::new(Panics),
     })

@@ -92,7 +92,7 @@ impl TxPath {
             while taken < TURN_FRAMES {
                 match guest.port.take_chain() {
                     Taken::Nothing => break,
-                    Taken::Rejected => {}
+                    Taken::Rejected | Taken::TooLong => {}
                     Taken::Chain(_) => guest.port.return_chain(),
                 }
                 taken += 1;
@@ -169,6 +169,10 @@ impl TxPath {
             Taken::Nothing => return 0,
             Taken::Rejected => {
                 side.counters.tx_malformed.add(1);
+                return 1;
+            }
+            Taken::TooLong => {
+                side.counters.tx_too_long.add(1);
                 return 1;
             }
             Taken::Chain(frames) => frames,

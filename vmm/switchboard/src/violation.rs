@@ -66,13 +66,26 @@ pub enum Violation {
         /// The buffer.
         buffer: u16,
     },
-    /// A frame is shorter than an Ethernet header or longer than a buffer.
+    /// A frame is shorter than an Ethernet header, a part of one longer than a buffer, or one that is
+    /// not the last does not fill its buffer.
     #[error("RX_DONE: {len} bytes in buffer {buffer}")]
     BadLength {
         /// The buffer.
         buffer: u16,
         /// Bytes, as the entry says.
         len: u16,
+    },
+    /// A domain published the beginning of a frame without its end.
+    #[error("RX_DONE: the frame that goes on behind buffer {buffer} was published by halves")]
+    HalfFrame {
+        /// The last buffer that was published of it.
+        buffer: u16,
+    },
+    /// A frame has more buffers than the longest one takes.
+    #[error("RX_DONE: buffer {buffer} is one too many for a frame")]
+    EndlessFrame {
+        /// The buffer.
+        buffer: u16,
     },
     /// An entry has flags that have no meaning on this ring.
     #[error("{ring}: flags {flags:#06x}")]

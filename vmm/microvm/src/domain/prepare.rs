@@ -19,6 +19,8 @@ pub struct PrepareConfig<'a> {
     pub shares_nic: bool,
     /// MAC addresses of the application guests.
     pub macs: &'a [[u8; 6]],
+    /// MTU of the network.
+    pub mtu: u16,
 }
 
 /// What a life may leave behind, from and to; the image's own area is cleared and loaded anew with
@@ -51,6 +53,7 @@ impl DomainSlot {
         control.rx_pool_iova.store(self.rx_pool_iova(), Ordering::Relaxed);
         control.nic_is_shared.store(config.shares_nic.into(), Ordering::Relaxed);
         control.set_macs(config.macs);
+        control.mtu.store(config.mtu.into(), Ordering::Relaxed);
         control.magic.store(CONTROL_MAGIC, Ordering::Release);
         Ok(())
     }

@@ -11,12 +11,13 @@
 //! ```
 //! That is 16 whatever the number of guests; with one guest every register has been read after seven
 //! samples, with eight after fourteen. One that is found wrong is read by the next sample again,
-//! because a verdict takes two. Of a standby all are read, every 100 ms: 20, without the filters.
+//! because a verdict takes two. Of a standby all are read, every 100 ms: 21, without the filters.
 //!
 //! Never among them: what a read changes (statistics, ICR, EICR, SWSM), and the PHY behind MDIC.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use shared_ring::frame::longest_on_wire;
 use shared_ring::igb_registers::attached;
 use shared_ring::layout::{
     DMA_RX_RING_OFFSET, DMA_TX_RING_OFFSET, NIC_RX_DESCRIPTORS, NIC_TX_DESCRIPTORS,
@@ -29,7 +30,7 @@ use nic::registers::{self as reg, ctrl, dmacr, mrqc, queue};
 /// Registers that take turns, read by one sample.
 const EACH_SAMPLE: usize = 2;
 /// Registers that take turns, without the further guests' addresses.
-const IN_TURN: usize = 13;
+const IN_TURN: usize = 14;
 const DESCRIPTOR_BYTES: usize = 16;
 
 /// A register, the bits that count, and what they must be.
@@ -39,6 +40,7 @@ type Check = (u32, u32, u32);
 #[derive(Debug)]
 pub(super) struct RegisterCheck {
     macs: Vec<[u8; 6]>,
+    mtu: u16,
     /// The register that is next in its turn.
     next: AtomicUsize,
     /// The same of those that no driver writes.
@@ -46,9 +48,10 @@ pub(super) struct RegisterCheck {
 }
 
 impl RegisterCheck {
-    /// Of NICs that carry these guests' addresses, of which there is at least one.
-    pub(super) fn new(macs: Vec<[u8; 6]>) -> Self {
-        Self { macs, next: AtomicUsize::new(0), next_fixed: AtomicUsize::new(0) }
+    /// Of NICs that carry these guests' addresses, of which there is at least one, on a network with
+    /// this MTU.
+    pub(super) fn new(macs: Vec<[u8; 6]>, mtu: u16) -> Self {
+        Self { macs, mtu, next: AtomicUsize::new(0), next_fixed: AtomicUsize::new(0) }
     }
 
     /// The first register found wrong of a NIC that serves, with rings at `dma_iova`.
@@ -77,13 +80,13 @@ impl RegisterCheck {
         let vectors = (reg::EIMS, reg::VECTOR_OTHER, reg::VECTOR_OTHER);
         units(attached::RCTL, attached::RCTL_BITS & !attached::RCTL_FILTERS)
             .into_iter()
-            .chain(in_turn(dma_iova))
+            .chain(in_turn(dma_iova, self.mtu))
             .chain([vectors])
             .find_map(|check| compare(nic, check))
     }
 
     fn take_turns(&self, nic: &dyn Nic, dma_iova: u64) -> Option<Mismatch> {
-        let others = in_turn(dma_iova);
+        let others = in_turn(dma_iova, self.mtu);
         let all = IN_TURN + 2 * (self.macs.len() - 1);
         let first = self.next.load(Ordering::Relaxed) % all;
         for place in (first..first + EACH_SAMPLE).map(|place| place % all) {
@@ -127,7 +130,7 @@ fn units(rctl: u32, rctl_bits: u32) -> [Check; 5] {
 }
 
 /// What a driver sets up once, of any domain that has its NIC.
-fn in_turn(dma_iova: u64) -> [Check; IN_TURN] {
+fn in_turn(dma_iova: u64, mtu: u16) -> [Check; IN_TURN] {
     let bytes = |descriptors: usize| (descriptors * DESCRIPTOR_BYTES) as u32;
     let (rx, tx) = (dma_iova + DMA_RX_RING_OFFSET, dma_iova + DMA_TX_RING_OFFSET);
     let interval = reg::eitr::INTERVAL_MASK << reg::eitr::INTERVAL_SHIFT;
@@ -136,6 +139,7 @@ fn in_turn(dma_iova: u64) -> [Check; IN_TURN] {
         (reg::RDBAH, u32::MAX, (rx >> 32) as u32),
         (reg::RDLEN, queue::LENGTH_MASK, bytes(NIC_RX_DESCRIPTORS)),
         (reg::SRRCTL, attached::SRRCTL_BITS, attached::SRRCTL),
+        (reg::RLPML, attached::RLPML_BITS, longest_on_wire(mtu)),
         (reg::TDBAL, queue::BASE_MASK, tx as u32),
         (reg::TDBAH, u32::MAX, (tx >> 32) as u32),
         (reg::TDLEN, queue::LENGTH_MASK, bytes(NIC_TX_DESCRIPTORS)),

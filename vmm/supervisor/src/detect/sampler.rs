@@ -29,7 +29,8 @@ pub struct Sampler {
 impl Sampler {
     /// A sampler of domains that this switchboard serves, and whose NICs carry the guests' MACs.
     pub fn new(switchboard: Arc<Switchboard>, macs: Vec<[u8; 6]>) -> Self {
-        Self { switchboard, registers: RegisterCheck::new(macs) }
+        let registers = RegisterCheck::new(macs, switchboard.mtu());
+        Self { switchboard, registers }
     }
 
     /// Samples a domain that serves.

@@ -10,6 +10,7 @@ use super::policy::Policy;
 use super::spec::{AnnounceSpec, DumpSpec, MAX_DOMAINS, NicSpec, Topology, WireSpec};
 use nic::wire::TAP_NAME_BYTES;
 use platform::budget::MAX_ANNOUNCE_AGAIN;
+use shared_ring::frame::{MAX_MTU, MIN_MTU};
 
 /// Longest name in bytes: with `vcpu-` before it, it must fit into the 15 bytes of a thread's name.
 const NAME_BYTES: usize = 10;
@@ -35,6 +36,7 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
         .or_else(|| check_counts(topology))
         .or_else(|| check_domains(topology))
         .or_else(|| check_apps(topology))
+        .or_else(|| check_mtu(topology.mtu))
         .or_else(|| check_dashboard(topology))
         .or_else(|| check_notify(topology))
         .or_else(|| check_announce(&topology.announce))
@@ -44,6 +46,14 @@ pub(super) fn check(topology: &Topology) -> Option<Mistake> {
         .or_else(|| check_limits(&topology.limits))
         .or_else(|| topology.dumps.as_ref().and_then(check_dumps))
         .or_else(|| check_detect(topology))
+}
+
+fn check_mtu(mtu: u16) -> Option<Mistake> {
+    if (MIN_MTU..=MAX_MTU).contains(&mtu) {
+        return None;
+    }
+    let what = format!("{mtu} is no MTU that a network here can have");
+    mistake("mtu", what, "use 576 to 9216, or leave it out for 1500")
 }
 
 /// Latest repetition in milliseconds: within a minute every neighbour asks by itself.

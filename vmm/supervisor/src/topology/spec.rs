@@ -28,6 +28,11 @@ pub struct Topology {
     /// The application guests, 1 to 8. They share the NICs, reach each other, and fail over
     /// together.
     pub apps: Vec<AppSpec>,
+    /// MTU of the network, 576 to 9216: the longest frames are those of this length with an Ethernet
+    /// header and up to three VLAN tags. It must fit the switch, the guests and, where NICs are
+    /// emulated, the TAPs.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
     /// What happens when the active domain fails.
     #[serde(default)]
     pub policy: Policy,
@@ -59,6 +64,10 @@ pub struct Topology {
 
 fn default_name() -> String {
     "warmspare".into()
+}
+
+fn default_mtu() -> u16 {
+    shared_ring::frame::DEFAULT_MTU
 }
 
 /// One driver domain.
@@ -258,6 +267,7 @@ impl Topology {
                 socket.to_owned(),
                 MacAddress([0x52, 0x54, 0x00, 0x77, 0x73, 0x01]),
             )],
+            mtu: default_mtu(),
             policy: Policy::FastSpare,
             dashboard: None,
             notify: Vec::new(),

@@ -106,6 +106,19 @@ fn each_policy_is_known_by_its_name() {
 }
 
 #[test]
+fn the_mtu_has_bounds() {
+    assert_eq!(demo_with(|_| ()).unwrap().mtu, 1500);
+    for good in [576, 1500, 9000, 9216] {
+        assert_eq!(demo_with(|v| v["mtu"] = good.into()).unwrap().mtu, good);
+    }
+    for bad in [0, 575, 9217, 65535] {
+        let text = message(|v| v["mtu"] = bad.into());
+        assert!(text.contains("mtu: ") && text.contains("576 to 9216"), "{text}");
+    }
+    assert!(message(|v| v["mtu"] = 70_000.into()).contains("mtu"));
+}
+
+#[test]
 fn limits_that_cannot_work_are_refused() {
     for (limits, at) in [
         (serde_json::json!({ "failures": 0 }), "limits.failures"),

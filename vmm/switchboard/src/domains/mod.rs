@@ -9,4 +9,4 @@ mod rx_frame;
 
 pub(crate) use self::domain_queues::Domains;
 pub(crate) use self::queue_pair::QueuePair;
-pub(crate) use self::rx_frame::{RxFrame, body};
+pub(crate) use self::rx_frame::{RxFrame, RxPart, bodies, body};

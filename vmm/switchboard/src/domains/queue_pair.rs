@@ -26,7 +26,7 @@ use shared_ring::layout::{BUFFER_BYTES, CLEARED_HEADER_BYTES, RX_BUFFERS};
 use shared_ring::{Entry, EntryFlags, PushError};
 
 use super::backlog::Backlog;
-use super::rx_frame::{RxFrame, buffer_slice};
+use super::rx_frame::{RxFrame, RxPart, buffer_slice};
 use crate::limits::ETHERNET_HEADER_BYTES;
 use crate::violation::{RingName, Violation};
 
@@ -61,6 +61,8 @@ struct QueueRecord {
     provided: u32,
     /// RX_DONE as far as its slots went back.
     released: u32,
+    /// Frames that were taken from RX_DONE, modulo 2^32.
+    received: u32,
     owned: Owned,
 }
 
@@ -82,8 +84,9 @@ impl QueuePair {
         // SAFETY: a domain has one life at a time, and the one before is dropped first.
         let rings = unsafe { slot.host_rings() };
         let owned = Owned([0; RX_BUFFERS / 64]);
+        let [posted, provided, released, received] = [0; 4];
         let record =
-            QueueRecord { epoch, trusted: true, posted: 0, provided: 0, released: 0, owned };
+            QueueRecord { epoch, trusted: true, posted, provided, released, received, owned };
         let mut pair = Self { record, rings, backlog: Backlog::new(guests) };
         let ends = [
             (RingName::TxPost, &mut pair.rings.tx_post),
@@ -200,24 +203,44 @@ impl QueuePair {
         Ok(parked)
     }
 
-    /// The next frame that the domain received. The ring's slot goes back with
+    /// The next frame that the domain received. The ring's slots go back with
     /// [`Self::release_received`].
     ///
     /// # Errors
-    /// The entry does not check.
+    /// An entry does not check, or those of a frame do not make a whole one: a domain publishes
+    /// them together.
     pub(crate) fn next_received(
         &mut self,
         slot: &DomainSlot,
     ) -> Result<Option<RxFrame>, Violation> {
+        let Some(mut part) = self.next_part()? else { return Ok(None) };
+        let mut frame = self.begin_frame(slot, part)?;
+        while part.more {
+            let buffer = part.buffer;
+            part = self.next_part()?.ok_or(Violation::HalfFrame { buffer })?;
+            self.extend_frame(&mut frame, part)?;
+        }
+        self.record.received = self.record.received.wrapping_add(1);
+        Ok(Some(frame))
+    }
+
+    /// The next entry of RX_DONE.
+    #[inline]
+    fn next_part(&mut self) -> Result<Option<RxPart>, Violation> {
+        const MEANT: u16 = EntryFlags::MORE.0 | EntryFlags::ERROR.0;
         let ring = RingName::RxDone;
         let popped = self.rings.rx_done.pop().map_err(|v| Violation::cursor(ring, v))?;
         let Some(entry) = popped else { return Ok(None) };
         self.check_epoch(ring, &entry)?;
-        if entry.flags != EntryFlags::NONE && entry.flags != EntryFlags::ERROR {
+        if entry.flags.0 & !MEANT != 0 {
             return Err(Violation::UnknownFlags { ring, flags: entry.flags.0 });
         }
-        let damaged = entry.flags == EntryFlags::ERROR;
-        self.take_buffer(slot, entry.buffer, entry.len, damaged).map(Some)
+        Ok(Some(RxPart {
+            buffer: entry.buffer,
+            len: entry.len,
+            more: entry.flags.contains(EntryFlags::MORE),
+            damaged: entry.flags.contains(EntryFlags::ERROR),
+        }))
     }
 
     /// Gives the ring slots of all frames that were taken back to the domain.
@@ -231,37 +254,73 @@ impl QueuePair {
 
     /// Frames that the domain has published and the switchboard has taken, modulo 2^32.
     pub(crate) fn received(&self) -> u32 {
-        self.rings.rx_done.cursor()
+        self.record.received
     }
 
-    /// Takes a buffer back from the domain, with what was received into it.
+    /// Takes the buffer that a frame begins in back from the domain.
     ///
     /// # Errors
     /// The buffer is not the domain's, the length is impossible, or nothing was received.
-    pub(crate) fn take_buffer(
+    pub(crate) fn begin_frame(
         &mut self,
         slot: &DomainSlot,
-        buffer: u16,
-        len: u16,
-        damaged: bool,
+        part: RxPart,
     ) -> Result<RxFrame, Violation> {
+        self.take_buffer(part, ETHERNET_HEADER_BYTES)?;
+        let mut head = [0; CLEARED_HEADER_BYTES];
+        let len = usize::from(part.len).min(CLEARED_HEADER_BYTES);
+        buffer_slice(slot, part.buffer, 0, len).copy_to(&mut head[..len]);
+        if head == [0; CLEARED_HEADER_BYTES] {
+            return Err(Violation::StaleHeader { buffer: part.buffer });
+        }
+        Ok(RxFrame::new(part, head))
+    }
+
+    /// Takes the next buffer of a frame back, after one that said that there are more. What a frame
+    /// goes on with may well be zeroes, so its head tells nothing.
+    ///
+    /// # Errors
+    /// The buffer is not the domain's, the length is impossible, or the frame has more buffers than
+    /// the longest one.
+    pub(crate) fn extend_frame(
+        &mut self,
+        frame: &mut RxFrame,
+        part: RxPart,
+    ) -> Result<(), Violation> {
+        self.take_buffer(part, 1)?;
+        match frame.append(part) {
+            true => Ok(()),
+            false => Err(Violation::EndlessFrame { buffer: part.buffer }),
+        }
+    }
+
+    /// Takes a buffer back from the domain. It has a part of a frame, of at least so many bytes; one
+    /// behind which the frame goes on is full.
+    fn take_buffer(&mut self, part: RxPart, least_bytes: usize) -> Result<(), Violation> {
+        let RxPart { buffer, len, .. } = part;
         if usize::from(buffer) >= RX_BUFFERS {
             return Err(Violation::UnknownBuffer { ring: RingName::RxDone, buffer });
         }
         if !self.record.owned.take(buffer) {
             return Err(Violation::NotOwned { buffer });
         }
-        let bytes = usize::from(len);
-        if !(ETHERNET_HEADER_BYTES..=BUFFER_BYTES).contains(&bytes) {
-            return Err(Violation::BadLength { buffer, len });
+        let least_bytes = if part.more { BUFFER_BYTES } else { least_bytes };
+        match (least_bytes..=BUFFER_BYTES).contains(&usize::from(len)) {
+            true => Ok(()),
+            false => Err(Violation::BadLength { buffer, len }),
         }
-        let mut frame = RxFrame { buffer, len: bytes, head: [0; CLEARED_HEADER_BYTES], damaged };
-        let head = bytes.min(CLEARED_HEADER_BYTES);
-        buffer_slice(slot, buffer, 0, head).copy_to(&mut frame.head[..head]);
-        if frame.head == [0; CLEARED_HEADER_BYTES] {
-            return Err(Violation::StaleHeader { buffer });
-        }
-        Ok(frame)
+    }
+
+    /// Provides the buffers of a frame that was disposed of, as [`Self::provide`] does.
+    ///
+    /// # Errors
+    /// As for [`Self::provide`].
+    pub(crate) fn give_back(
+        &mut self,
+        slot: &DomainSlot,
+        frame: &RxFrame,
+    ) -> Result<(), Violation> {
+        frame.buffers().iter().try_for_each(|buffer| self.provide(slot, *buffer))
     }
 
     /// The next transmit buffer that the domain claims sent; the transmit pool knows whether it was
@@ -330,18 +389,22 @@ mod tests {
     use super::*;
     use crate::fakes::{FakeDomain, frame, slots};
 
+    fn part(buffer: u16) -> RxPart {
+        RxPart { buffer, len: 100, ..RxPart::default() }
+    }
+
     #[test]
     fn a_buffer_is_returned_once_for_each_time_it_is_provided() {
         let (slots, _) = slots();
         let mut pair = QueuePair::new(&slots[0], 1, 1).unwrap();
         let mut domain = FakeDomain::new(&slots[0], 1);
         let buffer = domain.dma(&frame(false, 1, 100));
-        assert_eq!(pair.take_buffer(&slots[0], buffer, 100, false).unwrap().len, 100);
-        let again = pair.take_buffer(&slots[0], buffer, 100, false);
+        assert_eq!(pair.begin_frame(&slots[0], part(buffer)).unwrap().len, 100);
+        let again = pair.begin_frame(&slots[0], part(buffer));
         assert_eq!(again.unwrap_err(), Violation::NotOwned { buffer });
         pair.provide(&slots[0], buffer).unwrap();
         domain.slot.ram.write(buffer_offset(buffer), &frame(false, 2, 100)).unwrap();
-        assert!(pair.take_buffer(&slots[0], buffer, 100, false).is_ok());
+        assert!(pair.begin_frame(&slots[0], part(buffer)).is_ok());
     }
 
     #[test]
@@ -350,7 +413,7 @@ mod tests {
         let mut pair = QueuePair::new(&slots[0], 1, 1).unwrap();
         let _domain = FakeDomain::new(&slots[0], 1);
         slots[0].ram.write(buffer_offset(5), &frame(false, 1, 100)).unwrap();
-        pair.take_buffer(&slots[0], 5, 100, false).unwrap();
+        pair.begin_frame(&slots[0], part(5)).unwrap();
         let refused = pair.provide(&slots[0], 5);
         assert_eq!(refused, Err(Violation::ReturnedUntaken { buffer: 5 }));
     }
@@ -362,12 +425,12 @@ mod tests {
         let mut domain = FakeDomain::new(&slots[0], 1);
         slots[0].status().parked.store(1, Ordering::SeqCst);
         let buffer = domain.dma(&frame(false, 1, 100)); // all are taken out of the ring here
-        pair.take_buffer(&slots[0], buffer, 100, false).unwrap();
+        pair.begin_frame(&slots[0], part(buffer)).unwrap();
         pair.provide(&slots[0], buffer).unwrap();
         assert_eq!(pair.publish(&slots[0]), Ok(true));
         let second = domain.buffers.pop_front().unwrap().buffer;
         slots[0].ram.write(buffer_offset(second), &frame(false, 1, 100)).unwrap();
-        pair.take_buffer(&slots[0], second, 100, false).unwrap();
+        pair.begin_frame(&slots[0], part(second)).unwrap();
         pair.provide(&slots[0], second).unwrap();
         assert_eq!(pair.publish(&slots[0]), Ok(false), "one is still waiting for it");
     }

@@ -47,11 +47,11 @@ impl DataPath {
     pub(super) fn new(
         domains: Domains,
         guests: Guests,
-        tx: TxPath,
+        (tx, rx): (TxPath, RxPath),
         announcer: Announcer,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { domains, guests, tx, rx: RxPath::new(), announcer, shared }
+        Self { domains, guests, tx, rx, announcer, shared }
     }
 
     /// Takes back what the serving domain claims sent. Returns true if it claimed anything.

@@ -35,6 +35,7 @@ use crate::command::{DrillSeen, Refused, Reply, RingChange, RingsDone};
 use crate::domains::{Domains, QueuePair};
 use crate::guests::Guests;
 use crate::port::{RINGS, Vring};
+use crate::rx_path::RxPath;
 use crate::shared::Shared;
 use crate::takeover_order::TakeOver;
 use crate::tx_path::TxPath;
@@ -61,9 +62,12 @@ impl Engine {
     ) -> Self {
         let domains = Domains::new(slots, sink);
         let announcer = Announcer::new(macs, announce);
+        let longest_bytes = shared_ring::frame::longest(shared.mtu);
+        let guests = Guests::new(macs, longest_bytes);
+        let rx = RxPath::new(longest_bytes);
         Self {
             serving: Serving::default(),
-            path: DataPath::new(domains, Guests::new(macs), tx, announcer, shared.clone()),
+            path: DataPath::new(domains, guests, (tx, rx), announcer, shared.clone()),
             handover: Handover::default(),
             drains: GuestDrains::new(macs.len()),
             drills: Drills::default(),

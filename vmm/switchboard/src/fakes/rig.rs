@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nic::NullNic;
+use shared_ring::frame::MAX_MTU;
 
 use super::*;
 use crate::announce::{AnnounceConfig, Announced, Announcement};
@@ -34,10 +35,15 @@ impl Rig {
     }
 
     fn with_others(guest: FakeGuest, others: usize) -> Self {
+        Self::of_mtu(guest, others, MAX_MTU)
+    }
+
+    /// Two slots without lives on a network with this MTU.
+    pub(crate) fn of_mtu(guest: FakeGuest, others: usize, mtu: u16) -> Self {
         let (slots, nics) = slots();
         let macs: Vec<_> = std::iter::once(MAC).chain((0..others).map(other_mac)).collect();
         let pool = slots[0].tx_pool.clone();
-        let shared = Arc::new(Shared::new(macs.len()).unwrap());
+        let shared = Arc::new(Shared::new(macs.len(), mtu).unwrap());
         let violations = Arc::new(Violations::default());
         let sink = violations.clone();
         let announce = AnnounceConfig::default();

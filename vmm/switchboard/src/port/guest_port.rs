@@ -21,11 +21,12 @@ pub(crate) struct GuestPort {
 }
 
 impl GuestPort {
-    pub(crate) fn new() -> Self {
+    /// A guest whose frames have at most so many bytes.
+    pub(crate) fn new(longest_bytes: usize) -> Self {
         Self {
             rings: [None, None],
             incoming: Incoming::new(),
-            outgoing: Outgoing::new(),
+            outgoing: Outgoing::new(longest_bytes),
             faults_seen: guard::faults(),
         }
     }

@@ -1,6 +1,5 @@
 //! What a guest sends: chain by chain, and of each the frames that it becomes.
 
-use nic::wire::MAX_FRAME_BYTES;
 use vm_memory::VolatileSlice;
 
 use super::header::{self, Asked, MAX_HEADER_BYTES};
@@ -17,6 +16,8 @@ pub(crate) enum Taken {
     Nothing,
     /// A chain without sense; it was given back.
     Rejected,
+    /// A chain whose frame, or a segment of it, is longer than the MTU allows; it was given back.
+    TooLong,
     /// A chain. Then come its frames, by [`Outgoing::next_frame`], and [`Outgoing::return_chain`].
     Chain(Frames),
 }
@@ -79,16 +80,20 @@ pub(super) struct Outgoing {
     segments: Segments,
     segmenter: Segmenter,
     current: Option<Current>,
+    /// Bytes of the longest frame.
+    longest_bytes: usize,
 }
 
 impl Outgoing {
-    pub(super) fn new() -> Self {
-        Self { segments: Segments::new(), segmenter: Segmenter::new(), current: None }
+    /// Of a guest whose frames have at most so many bytes.
+    pub(super) fn new(longest_bytes: usize) -> Self {
+        let (segments, segmenter) = (Segments::new(), Segmenter::new());
+        Self { segments, segmenter, current: None, longest_bytes }
     }
 
     /// Takes the next chain that the guest sends.
     pub(super) fn take_chain(&mut self, vring: &mut Vring) -> Taken {
-        let Self { segments, segmenter, current } = self;
+        let Self { segments, segmenter, current, longest_bytes } = self;
         segments.clear();
         if vring.is_spent() {
             return Taken::Nothing;
@@ -107,6 +112,10 @@ impl Outgoing {
             vring.push_used(head, 0);
             return Taken::Rejected;
         };
+        if frames.longest_bytes > *longest_bytes {
+            vring.push_used(head, 0);
+            return Taken::TooLong;
+        }
         *current = Some(Current { head, ..begun });
         Taken::Chain(frames)
     }
@@ -167,7 +176,7 @@ fn begin(
     let at = scatter.position(segments.all());
     let Asked { checksum, cut } = header::read(&header, frame_bytes, vring.offloads).ok()?;
     let Some(cut) = cut else {
-        let sized = (ETHERNET_HEADER_BYTES..=MAX_FRAME_BYTES).contains(&frame_bytes);
+        let sized = frame_bytes >= ETHERNET_HEADER_BYTES;
         let frames = Frames { count: 1, longest_bytes: frame_bytes };
         let current = Current { head: 0, checksum, at, rest: Rest::Frame(frame_bytes) };
         return sized.then_some((current, frames));

@@ -36,8 +36,10 @@ use crate::port_handle::PortHandle;
 /// Low bits of SET_VRING_KICK, CALL and ERR: the ring. Above: no descriptor follows.
 const RING_MASK: u64 = 0xff;
 const NO_DESCRIPTOR: u64 = 1 << 8;
-/// `struct virtio_net_config` up to `max_virtqueue_pairs` (virtio 1.3, 5.1.4).
-const CONFIG_BYTES: usize = 10;
+/// `struct virtio_net_config` up to `mtu` (virtio 1.3, 5.1.4).
+const CONFIG_BYTES: usize = 12;
+/// Least MTU that a device may tell (virtio 1.3, 5.1.4.1).
+const LEAST_GUEST_MTU: u64 = 68;
 /// `VIRTIO_NET_S_LINK_UP`.
 const LINK_UP: u16 = 1;
 
@@ -142,6 +144,7 @@ impl Session {
             R::SET_STATUS => self.set_status(message.value::<VhostUserU64>()?.value),
             R::GET_STATUS => reply(self.status),
             R::RESET_OWNER | R::RESET_DEVICE => self.reset(),
+            R::NET_SET_MTU => self.check_mtu(message.value::<VhostUserU64>()?.value),
             R::SEND_RARP => self.announce(message.value::<VhostUserU64>()?.value),
             _ => Err(refused("not offered")),
         }
@@ -165,6 +168,20 @@ impl Session {
         }
         self.port.announce().map_err(refused)?;
         Ok(Answer::Done)
+    }
+
+    /// The front-end tells its guest this MTU. A smaller one than the topology's is the guest's own
+    /// affair; of frames of a larger one the longest would be refused.
+    fn check_mtu(&self, mtu: u64) -> Outcome {
+        let most = self.port.mtu();
+        match mtu {
+            _ if mtu < LEAST_GUEST_MTU => Err(refused(format!("{mtu} is no MTU"))),
+            _ if mtu > u64::from(most) => Err(refused(format!(
+                "the guest is given an MTU of {mtu}, the topology {most}: set \"mtu\": {mtu} there, or \
+                 host_mtu={most} at the VMM"
+            ))),
+            _ => Ok(Answer::Done),
+        }
     }
 
     fn set_protocol(&mut self, features: u64) -> Outcome {
@@ -267,7 +284,8 @@ impl Session {
         let mut config = [0; CONFIG_BYTES];
         config[..6].copy_from_slice(&self.mac);
         config[6..8].copy_from_slice(&LINK_UP.to_le_bytes());
-        config[8..].copy_from_slice(&1u16.to_le_bytes());
+        config[8..10].copy_from_slice(&1u16.to_le_bytes());
+        config[10..].copy_from_slice(&self.port.mtu().to_le_bytes());
         let mut body = head.as_slice().to_vec();
         // Fields behind ours belong to features that were not offered: zeroes.
         body.extend((offset..offset + size).map(|at| config.get(at).copied().unwrap_or(0)));

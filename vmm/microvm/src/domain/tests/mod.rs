@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use shared_ring::Role;
 use shared_ring::abi::{ImageKind, ImageNote};
+use shared_ring::frame::DEFAULT_MTU;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{DomainEvents, DomainId, DomainSlot, Fault, Life, LifeError, PrepareConfig};
@@ -178,7 +179,8 @@ impl Stage {
     }
 
     fn prepare(&self, epoch: u32, role: Role) {
-        self.slot.prepare(&PrepareConfig { epoch, role, shares_nic: false, macs: &[MAC] }).unwrap();
+        let (shares_nic, macs, mtu) = (false, &[MAC][..], DEFAULT_MTU);
+        self.slot.prepare(&PrepareConfig { epoch, role, shares_nic, macs, mtu }).unwrap();
     }
 
     fn try_start(&self, image: Image, epoch: u32) -> Result<Life, LifeError> {

@@ -31,15 +31,17 @@ pub(super) struct Device {
     nothing: EventFd,
     /// Index of the interface; 0 if there is none.
     index: AtomicU32,
+    /// MTU of the network behind it.
+    mtu: u16,
 }
 
 impl Device {
-    /// A descriptor that is attached to nothing.
-    pub(super) fn detached() -> io::Result<Self> {
+    /// A descriptor that is attached to nothing, for TAPs on a network with this MTU.
+    pub(super) fn detached(mtu: u16) -> io::Result<Self> {
         let nothing = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         // SAFETY: a duplicate that was just made, and that nothing else owns.
         let file = unsafe { File::from_raw_fd(nothing.try_clone()?.into_raw_fd()) };
-        Ok(Self { file, nothing, index: AtomicU32::new(0) })
+        Ok(Self { file, nothing, index: AtomicU32::new(0), mtu })
     }
 
     /// Index of the interface that this is attached to.
@@ -69,14 +71,30 @@ impl Device {
         attach(&file, request).map_err(|source| refusal(name, found.is_some(), source))?;
         let index = index_of(&control, request).map_err(failed("be found"))?;
         if found.is_none() {
+            set_mtu(&control, request, self.mtu).map_err(failed("be given its MTU"))?;
             switch_on(&control, request).map_err(failed("be switched on"))?;
         } else if found != Some(index) && if_absent == IfAbsent::Fail {
             // It was deleted just now, and attaching has made another, which goes with `file`.
             return Err(absent());
         }
         self.replace(file.as_raw_fd()).map_err(failed("be attached to"))?;
+        self.check_mtu(name, &control, request);
         self.index.store(index, Ordering::Release);
         Ok(())
+    }
+
+    /// Says of a TAP whose MTU is too small how to mend that: the kernel drops what is longer without
+    /// a word. It is its owner's, so it is left as it is.
+    fn check_mtu(&self, name: &str, control: &OwnedFd, request: libc::ifreq) {
+        let needed = self.mtu;
+        if let Ok(found) = mtu_of(control, request)
+            && found < i32::from(needed)
+        {
+            tracing::warn!(
+                "the TAP {name} has an MTU of {found}, the topology {needed}: longer frames do not \
+                 pass; ip link set {name} mtu {needed}"
+            );
+        }
     }
 
     /// Lets go of the TAP.
@@ -134,6 +152,22 @@ fn index_of(control: &OwnedFd, mut request: libc::ifreq) -> io::Result<u32> {
     ioctl(control.as_raw_fd(), libc::SIOCGIFINDEX as c_ulong, &mut request)?;
     // SAFETY: SIOCGIFINDEX has filled this member, and it is a plain integer in any case.
     Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+}
+
+/// The MTU of an interface.
+fn mtu_of(control: &OwnedFd, mut request: libc::ifreq) -> io::Result<i32> {
+    ioctl(control.as_raw_fd(), libc::SIOCGIFMTU as c_ulong, &mut request)?;
+    // SAFETY: SIOCGIFMTU has filled this member, and it is a plain integer in any case.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu })
+}
+
+/// Gives an interface an MTU, unless it has that.
+fn set_mtu(control: &OwnedFd, mut request: libc::ifreq, mtu: u16) -> io::Result<()> {
+    if mtu_of(control, request)? == i32::from(mtu) {
+        return Ok(());
+    }
+    request.ifr_ifru.ifru_mtu = i32::from(mtu);
+    ioctl(control.as_raw_fd(), libc::SIOCSIFMTU as c_ulong, &mut request)
 }
 
 fn switch_on(control: &OwnedFd, mut request: libc::ifreq) -> io::Result<()> {

@@ -40,6 +40,7 @@ use self::link::{Followed, LinkSocket, LinkState, News};
 use self::state::State;
 use crate::wire::interface::{MAX_FRAME_BYTES, Wire};
 use platform::one_line::one_line;
+use shared_ring::frame::DEFAULT_MTU;
 
 /// Bytes of the longest name that an interface can have.
 pub const TAP_NAME_BYTES: usize = libc::IFNAMSIZ - 1;
@@ -83,19 +84,20 @@ impl Tap {
     /// # Errors
     /// See [`TapError`].
     pub fn open(name: &str) -> Result<Arc<Self>, TapError> {
-        let tap = Self::unplugged(name)?;
+        let tap = Self::unplugged(name, DEFAULT_MTU)?;
         tap.device.attach(name, IfAbsent::Create)?;
         tap.learn(tap.ask()?);
         Ok(Arc::new(tap))
     }
 
-    /// Does the same, except that a TAP that cannot be attached to now is one without a link. It is
-    /// attached to as soon as it can be.
+    /// Does the same on a network with this MTU, except that a TAP that cannot be attached to now is
+    /// one without a link. It is attached to as soon as it can be. One that is created gets the MTU;
+    /// of one that is there and whose MTU is smaller, a line in the log says how to change it.
     ///
     /// # Errors
     /// No TAP can have this name, or another kind of interface has it.
-    pub fn open_or_await(name: &str) -> Result<Arc<Self>, TapError> {
-        let tap = Self::unplugged(name)?;
+    pub fn open_or_await(name: &str, mtu: u16) -> Result<Arc<Self>, TapError> {
+        let tap = Self::unplugged(name, mtu)?;
         let opened = tap.device.attach(name, IfAbsent::Create).and_then(|()| tap.ask());
         match opened {
             Ok(state) => tap.learn(state),
@@ -108,14 +110,14 @@ impl Tap {
         Ok(Arc::new(tap))
     }
 
-    fn unplugged(name: &str) -> Result<Self, TapError> {
+    fn unplugged(name: &str, mtu: u16) -> Result<Self, TapError> {
         let failed = |what| {
             let name = name.to_owned();
             move |source| TapError::System { name, what, source }
         };
         Ok(Self {
             name: name.to_owned(),
-            device: Device::detached().map_err(failed("be given a descriptor"))?,
+            device: Device::detached(mtu).map_err(failed("be given a descriptor"))?,
             // Listening comes before the first look: a change in between is heard.
             socket: LinkSocket::open().map_err(failed("be watched"))?,
             link_up: AtomicBool::new(false),

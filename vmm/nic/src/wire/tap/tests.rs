@@ -200,7 +200,7 @@ fn a_tap_is_followed_by_its_name() {
 fn a_tap_that_cannot_be_had_yet_is_waited_for_and_a_mistake_is_not() {
     enter_namespace();
     let first = Tap::open("t9").unwrap();
-    let waiting = Tap::open_or_await("t9").unwrap();
+    let waiting = Tap::open_or_await("t9", DEFAULT_MTU).unwrap();
     assert!(!waiting.is_present() && waiting.trouble().unwrap().contains("in use"));
     drop(first);
     ip("tuntap add t9 mode tap");
@@ -208,8 +208,8 @@ fn a_tap_that_cannot_be_had_yet_is_waited_for_and_a_mistake_is_not() {
     wait_link(&waiting, true);
 
     ip("link add name br0 type bridge");
-    assert!(matches!(Tap::open_or_await("br0"), Err(TapError::NoTap { .. })));
-    assert!(matches!(Tap::open_or_await("with space"), Err(TapError::Name(_))));
+    assert!(matches!(Tap::open_or_await("br0", DEFAULT_MTU), Err(TapError::NoTap { .. })));
+    assert!(matches!(Tap::open_or_await("with space", DEFAULT_MTU), Err(TapError::Name(_))));
 }
 
 #[test]
@@ -253,4 +253,20 @@ fn a_persistent_tap_can_be_taken_again() {
         assert!(Instant::now() < end, "without us it has a carrier");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// MTU of an interface, as `ip` shows it: /sys is that of another network namespace.
+fn mtu(name: &str) -> String {
+    let shown = Command::new("ip").args(["-o", "link", "show", name]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    shown.split_whitespace().skip_while(|word| *word != "mtu").skip(1).take(1).collect()
+}
+
+#[test]
+fn a_tap_that_is_made_gets_the_mtu_and_one_that_is_there_keeps_its_own() {
+    enter_namespace();
+    let _made = Tap::open_or_await("t10", 9000).unwrap();
+    ip("tuntap add t11 mode tap");
+    let _found = Tap::open_or_await("t11", 9000).unwrap();
+    assert_eq!((mtu("t10").as_str(), mtu("t11").as_str()), ("9000", "1500"));
 }

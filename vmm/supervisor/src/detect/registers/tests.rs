@@ -21,7 +21,7 @@ fn attached_nic() -> (RegisterCheck, Arc<EmulatedNic>) {
     while !off() {
         std::thread::yield_now();
     }
-    for (register, bits, value) in in_turn(DMA_IOVA) {
+    for (register, bits, value) in in_turn(DMA_IOVA, 9000) {
         nic.poke(register, nic.peek(register) & !bits | value);
     }
     for (entry, mac) in [(0, MAC), (2, OTHER)] {
@@ -35,7 +35,7 @@ fn attached_nic() -> (RegisterCheck, Arc<EmulatedNic>) {
     nic.poke(reg::TCTL, attached::TCTL);
     nic.poke(reg::RCTL, attached::RCTL | attached::RCTL_FILTERS);
     nic.poke(reg::EIMS, 3);
-    (RegisterCheck::new(vec![MAC, OTHER]), nic)
+    (RegisterCheck::new(vec![MAC, OTHER], 9000), nic)
 }
 
 /// What samples of a NIC that serves find, until every register has been read.
@@ -80,7 +80,8 @@ fn every_other_register_is_found_in_its_turn_and_again_by_the_next_sample() {
     let second = [reg::RAL0 + 16, reg::RAH0 + 16];
     let queues =
         [reg::RDBAL, reg::RDBAH, reg::RDLEN, reg::SRRCTL, reg::TDBAL, reg::TDBAH, reg::TDLEN];
-    let rest = [reg::IVAR0, reg::IVAR_MISC, reg::EITR, reg::EITR + 4, reg::MRQC, reg::DMACR];
+    let rest =
+        [reg::RLPML, reg::IVAR0, reg::IVAR_MISC, reg::EITR, reg::EITR + 4, reg::MRQC, reg::DMACR];
     assert_eq!(queues.len() + rest.len(), IN_TURN);
     for register in rest.into_iter().chain(second) {
         let (check, nic) = attached_nic();

@@ -2,6 +2,7 @@ mod cost;
 mod guest_drain;
 mod guests;
 mod handover;
+mod jumbo;
 mod marks;
 mod notifications;
 mod receive;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
+use shared_ring::frame::DEFAULT_MTU;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -31,6 +32,7 @@ impl Bench {
             slots,
             tx_pool,
             macs: vec![MAC],
+            mtu: DEFAULT_MTU,
             announce: crate::AnnounceConfig::default(),
             violations,
         };
@@ -287,7 +289,15 @@ fn a_call_is_signalled_when_it_is_set() {
 }
 
 #[test]
-fn the_configuration_space_has_the_mac_and_ends_in_zeroes() {
+fn a_guest_may_be_given_a_smaller_mtu_and_no_larger_one() {
+    let mut bench = Bench::ready();
+    for (mtu, refused) in [(68, 0), (1400, 0), (1500, 0), (1501, 1), (67, 1), (u64::MAX, 1)] {
+        assert_eq!(bench.ask(FrontendReq::NET_SET_MTU, &number(mtu)), refused, "{mtu}");
+    }
+}
+
+#[test]
+fn the_configuration_space_has_mac_and_mtu_and_ends_in_zeroes() {
     let mut bench = Bench::ready();
     let ask = |offset: u32, size: u32| {
         let head = [offset, size, 0].into_iter().flat_map(|word| word.to_ne_bytes());
@@ -295,7 +305,8 @@ fn the_configuration_space_has_the_mac_and_ends_in_zeroes() {
     };
     let reply = bench.send(FrontendReq::GET_CONFIG, &ask(0, 16)).unwrap().unwrap();
     assert_eq!(reply[12..18], MAC);
-    assert_eq!(reply[18..], [1, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    let [low, high] = DEFAULT_MTU.to_le_bytes();
+    assert_eq!(reply[18..], [1, 0, 1, 0, low, high, 0, 0, 0, 0]);
     let reply = bench.send(FrontendReq::GET_CONFIG, &ask(u32::MAX, 4)).unwrap().unwrap();
     assert_eq!(reply[12..], [0; 4]);
     assert!(bench.send(FrontendReq::GET_CONFIG, &ask(0, 16)[..20]).is_err());
