@@ -16,6 +16,10 @@ pub(crate) const MAX_FRAME_BUFFERS: usize = MAX_FRAME_BYTES.div_ceil(BUFFER_BYTE
 /// copies.
 pub(crate) const TURN_FRAMES: usize = 256;
 
+/// Descriptors that take as long to read as a frame takes to move. An ordinary frame has fewer; one
+/// of more counts as several, so that the bounds of a turn hold whatever a guest puts into its rings.
+pub(crate) const FRAME_DESCRIPTORS: usize = 32;
+
 /// Frames taken from one guest before the next guest has its turn.
 pub(crate) const VISIT_FRAMES: usize = 32;
 

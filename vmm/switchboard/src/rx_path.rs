@@ -18,7 +18,7 @@ use crate::domains::{QueuePair, RxFrame, body};
 use crate::guest_set::GuestSet;
 use crate::guests::Guests;
 use crate::limits::TURN_FRAMES;
-use crate::port::Delivery;
+use crate::port::{Delivery, RX_RING};
 use crate::violation::{RingName, Violation};
 
 /// The port that a planned switch has left: an announcement that comes in there has gone all the
@@ -37,12 +37,14 @@ pub(crate) struct RxPath {
     left_port: Option<LeftPort>,
     /// Guests that received frames wait for.
     blocked: GuestSet,
+    /// What deliveries cost beyond ordinary ones, in frames; counted at the next frame.
+    extra: usize,
 }
 
 impl RxPath {
     pub(crate) fn new() -> Self {
         let (dedup, blocked) = (Dedup::new(), GuestSet::NONE);
-        Self { dedup, question: None, left_port: None, blocked }
+        Self { dedup, question: None, left_port: None, blocked, extra: 0 }
     }
 
     /// Sets the time of the frames that follow, `CLOCK_MONOTONIC` nanoseconds.
@@ -116,7 +118,8 @@ pub(crate) struct Inbound<'a> {
 }
 
 impl Inbound<'_> {
-    /// Hands on what the domain received, counting frames in `moved`, to [`TURN_FRAMES`] at most.
+    /// Hands on what the domain received, counting frames' worth of work in `moved`, to
+    /// [`TURN_FRAMES`] at most.
     /// Returns the guests for whom frames wait.
     ///
     /// # Errors
@@ -139,7 +142,7 @@ impl Inbound<'_> {
             }
             let Some(frame) = pair.next_received(self.slot)? else { break };
             self.dispose(pair, &frame)?;
-            *moved += 1;
+            *moved += 1 + std::mem::take(&mut self.state.extra);
         }
         pair.release_received();
         Ok(blocked.with(pair.backlog.waiting()))
@@ -199,17 +202,18 @@ impl Inbound<'_> {
         port.receives() && !port.has_room() && self.guests.is_single()
     }
 
-    /// Delivers what waits for a guest, as far as it has room now. Returns how many frames that
-    /// were.
+    /// Delivers what waits for a guest, as far as it has room now and a turn goes. Returns how many
+    /// frames' worth that was.
     ///
     /// # Errors
     /// A buffer cannot go back.
     fn catch_up(&mut self, pair: &mut QueuePair, guest: usize) -> Result<usize, Violation> {
         let mut moved = 0;
-        while let Some(frame) = pair.backlog.front(guest)
+        while moved < TURN_FRAMES
+            && let Some(frame) = pair.backlog.front(guest)
             && self.deliver(guest, frame) != Delivery::NoRoom
         {
-            moved += 1;
+            moved += 1 + std::mem::take(&mut self.state.extra);
             if let Some(buffer) = pair.backlog.pop(guest) {
                 pair.provide(self.slot, buffer)?;
             }
@@ -291,6 +295,7 @@ impl Inbound<'_> {
         let rest = [body(self.slot, frame)];
         let delivery = self.guests.deliver(guest, frame.head(), &rest, &mut malformed);
         counters.rx_malformed.add(malformed);
+        self.state.extra += self.guests[guest].port.extra(RX_RING);
         match delivery {
             Delivery::Done => {
                 counters.rx_frames.add(1);

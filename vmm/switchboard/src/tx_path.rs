@@ -25,7 +25,7 @@ use crate::domains::QueuePair;
 use crate::guest_set::GuestSet;
 use crate::guests::Guests;
 use crate::limits::{MAX_FRAME_BUFFERS, TURN_FRAMES, VISIT_FRAMES};
-use crate::port::{Delivery, Taken};
+use crate::port::{Delivery, TX_RING, Taken};
 use crate::quarantine::Quarantine;
 use crate::tx_pool::{Reserved, Staged, TxPool, buffers_of};
 use crate::violation::Violation;
@@ -85,14 +85,15 @@ impl TxPath {
             if guest.port.transmits() != Some(false) {
                 continue;
             }
-            let mut taken = 0;
-            while taken < TURN_FRAMES {
+            let (mut taken, mut work) = (0, 0);
+            while work < TURN_FRAMES {
                 match guest.port.take_chain() {
                     Taken::Nothing => break,
                     Taken::Rejected => {}
                     Taken::Chain(_) => guest.port.return_chain(),
                 }
                 taken += 1;
+                work += 1 + guest.port.extra(TX_RING);
             }
             side.counters.tx_discarded.add(taken as u64);
             discarded += taken;
@@ -101,7 +102,7 @@ impl TxPath {
     }
 
     /// Visits the guests in turn until none has anything, or enough was taken. Returns how many
-    /// frames were.
+    /// frames' worth that was.
     pub(crate) fn take_in_turn(&mut self, side: &mut GuestSide<'_>) -> usize {
         let count = self.visits.len();
         // Frames that could not be posted keep others out: the order is the guests'.
@@ -157,18 +158,19 @@ impl TxPath {
         self.has_room(guest) && !self.pool.ledger.is_waiting()
     }
 
-    /// Takes the next chain of a guest. Returns how many frames it was; 0 if there is none, or no
-    /// room for it.
+    /// Takes the next chain of a guest. Returns how many frames' worth of work it was; 0 if there is
+    /// none, or no room for it.
     fn take_chain(&mut self, side: &mut GuestSide<'_>, guest: usize) -> usize {
         let port = &mut side.guests[guest].port;
         let frames = match port.take_chain() {
             Taken::Nothing => return 0,
             Taken::Rejected => {
                 side.counters.tx_malformed.add(1);
-                return 1;
+                return 1 + port.extra(TX_RING);
             }
             Taken::Chain(frames) => frames,
         };
+        let extra = port.extra(TX_RING);
         let buffers = buffers_of(frames.count, frames.longest_bytes);
         // Segments so small that there are never buffers for all of them are refused like nonsense.
         let is_possible = buffers <= self.pool.ledger.quota();
@@ -182,7 +184,7 @@ impl TxPath {
         side.guests[guest].port.return_chain();
         side.counters.tx_malformed.add(u64::from(!sent));
         side.counters.tx_cut.add(u64::from(sent && frames.count > 1));
-        frames.count
+        frames.count + extra
     }
 
     /// Sends the frames of the chain that was taken. Returns false if one cannot be read.

@@ -3,7 +3,7 @@
 use vm_memory::VolatileSlice;
 
 use super::header::MAX_HEADER_BYTES;
-use super::scatter::{MalformedChain, Scatter, Segments};
+use super::scatter::{MalformedChain, Scatter};
 use super::vring::{Popped, Vring};
 
 /// Most chains that one frame is merged from.
@@ -32,13 +32,12 @@ struct Span {
 
 /// Copies frames, with memory of its own that is reused for each.
 pub(super) struct Incoming {
-    segments: Segments,
     spans: [Span; MAX_MERGED],
 }
 
 impl Incoming {
     pub(super) fn new() -> Self {
-        Self { segments: Segments::new(), spans: [Span::default(); MAX_MERGED] }
+        Self { spans: [Span::default(); MAX_MERGED] }
     }
 
     /// Copies a frame into chains of a virtqueue that runs: its checked head, then the `rest` from
@@ -52,8 +51,8 @@ impl Incoming {
     ) -> Delivery {
         let rest_bytes: usize = rest.iter().map(VolatileSlice::len).sum();
         let need = vring.header_bytes + head.len() + rest_bytes;
-        self.segments.clear();
-        let (chains, enough) = match gather(vring, &mut self.segments, &mut self.spans, need) {
+        vring.begin_frame();
+        let (chains, enough) = match gather(vring, &mut self.spans, need) {
             Gathered::Enough(chains) => (chains, true),
             Gathered::TooSmall(chains) => (chains, false),
             Gathered::NotYet if vring.is_intact() => return Delivery::NoRoom,
@@ -62,7 +61,7 @@ impl Incoming {
         let spans = &self.spans[..chains];
         *malformed += spans.iter().filter(|span| span.bytes == 0).count() as u64;
         let buffers = spans.iter().filter(|span| span.bytes != 0).count() as u16;
-        let mut scatter = Scatter::new(&vring.memory, self.segments.all());
+        let mut scatter = Scatter::new(&vring.memory, vring.segments.all());
         let copied = enough
             && write_header(&mut scatter, vring.header_bytes, buffers)
                 .and_then(|()| scatter.write(head))
@@ -70,7 +69,7 @@ impl Incoming {
                 .is_ok();
         if enough {
             // Copied or not: what was begun is written.
-            vring.marks.frame(self.segments.all(), need);
+            vring.marks.frame(vring.segments.all(), need);
         }
         let mut left = if copied { need } else { 0 };
         for span in spans.iter().filter(|span| span.bytes == 0) {
@@ -99,16 +98,11 @@ enum Gathered {
 const MALFORMED: usize = 3;
 
 /// Pops chains until they hold `need` bytes.
-fn gather(
-    vring: &mut Vring,
-    segments: &mut Segments,
-    spans: &mut [Span; MAX_MERGED],
-    need: usize,
-) -> Gathered {
+fn gather(vring: &mut Vring, spans: &mut [Span; MAX_MERGED], need: usize) -> Gathered {
     let most = MAX_MERGED.min(usize::from(vring.size()));
     let (mut count, mut total, mut malformed) = (0, 0, 0);
     loop {
-        let (head, bytes) = match vring.pop(segments, true) {
+        let (head, bytes) = match vring.pop(true) {
             Popped::Chain { head, bytes } => (head, bytes),
             // It goes back unused, and the frame takes the next chain.
             Popped::Malformed { head } => {

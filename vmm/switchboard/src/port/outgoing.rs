@@ -5,7 +5,7 @@ use vm_memory::VolatileSlice;
 
 use super::header::{self, Asked, MAX_HEADER_BYTES};
 use super::offloads::Checksum;
-use super::scatter::{MalformedChain, Scatter, Segments};
+use super::scatter::{MalformedChain, Scatter};
 use super::segmentation::{MAX_HEADERS_BYTES, MAX_UNCUT_BYTES, Segmenter};
 use super::vring::{Popped, Vring};
 use crate::limits::ETHERNET_HEADER_BYTES;
@@ -76,21 +76,20 @@ enum Rest {
 
 /// The chain that is being sent, if one is. Every method gets the same virtqueue.
 pub(super) struct Outgoing {
-    segments: Segments,
     segmenter: Segmenter,
     current: Option<Current>,
 }
 
 impl Outgoing {
     pub(super) fn new() -> Self {
-        Self { segments: Segments::new(), segmenter: Segmenter::new(), current: None }
+        Self { segmenter: Segmenter::new(), current: None }
     }
 
     /// Takes the next chain that the guest sends.
     pub(super) fn take_chain(&mut self, vring: &mut Vring) -> Taken {
-        let Self { segments, segmenter, current } = self;
-        segments.clear();
-        let (head, bytes) = match vring.pop(segments, false) {
+        let Self { segmenter, current } = self;
+        vring.begin_frame();
+        let (head, bytes) = match vring.pop(false) {
             Popped::Empty => return Taken::Nothing,
             Popped::Chain { head, bytes } => (head, bytes),
             Popped::Malformed { head } => {
@@ -99,7 +98,7 @@ impl Outgoing {
             }
         };
         let header_bytes = vring.header_bytes.min(MAX_HEADER_BYTES);
-        let begun = begin(vring, segments, segmenter, (header_bytes, bytes));
+        let begun = begin(vring, segmenter, (header_bytes, bytes));
         let Some((checksum, rest, frames)) = begun else {
             vring.push_used(head, 0);
             return Taken::Rejected;
@@ -126,7 +125,7 @@ impl Outgoing {
                 (self.segmenter.headers(), payload_bytes)
             }
         };
-        let mut scatter = Scatter::new(&vring.memory, self.segments.all());
+        let mut scatter = Scatter::new(&vring.memory, vring.segments.all());
         scatter.skip(current.at);
         current.at += body_bytes;
         let bytes = headers.len() + body_bytes;
@@ -152,12 +151,11 @@ impl Outgoing {
 /// for; `None` if that makes no sense.
 fn begin(
     vring: &Vring,
-    segments: &Segments,
     segmenter: &mut Segmenter,
     (header_bytes, bytes): (usize, usize),
 ) -> Option<(Option<Checksum>, Rest, Frames)> {
     let frame_bytes = bytes.checked_sub(header_bytes)?;
-    let mut scatter = Scatter::new(&vring.memory, segments.all());
+    let mut scatter = Scatter::new(&vring.memory, vring.segments.all());
     let mut header = [0; MAX_HEADER_BYTES];
     scatter.read(&mut header[..header_bytes]).ok()?;
     let Asked { checksum, cut } = header::read(&header, frame_bytes, vring.offloads).ok()?;

@@ -5,8 +5,9 @@ use vm_memory::{Bytes, GuestAddress, VolatileSlice};
 
 use super::memory::GuestMemory;
 
-/// Most buffers that one frame may be scattered over. Linux uses 19 at most, DPDK fewer.
-pub(crate) const MAX_SEGMENTS: usize = 128;
+/// Buffers that a frame may be scattered over however short its ring is: Linux makes indirect chains
+/// that are longer than their ring, of 19 buffers at most.
+const LEAST_SEGMENTS: usize = 128;
 
 /// A part of a chain that lies in the guest's memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,23 +20,39 @@ pub(crate) struct Segment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MalformedChain;
 
-/// A list of segments with room for [`MAX_SEGMENTS`], reused for every frame.
+/// The segments of one frame, in a list that is reused for every frame.
+///
+/// A frame may take as many descriptors as its ring has (virtio 1.3, 2.7.5.3.1): Windows hands its
+/// packets over in hundreds of pieces. Empty ones count too, so that a frame costs a bounded time.
+#[derive(Debug)]
 pub(crate) struct Segments {
-    list: [Segment; MAX_SEGMENTS],
-    len: usize,
+    /// Never longer than the capacity that it was made with.
+    list: Vec<Segment>,
+    /// Most descriptors of one frame.
+    most: usize,
+    /// Descriptors read for the frame at hand.
+    read: usize,
 }
 
 impl Segments {
-    pub(crate) fn new() -> Self {
-        Self { list: [Segment::default(); MAX_SEGMENTS], len: 0 }
+    /// Room for the frames of a ring of this size.
+    pub(crate) fn for_ring(size: u16) -> Self {
+        let most = usize::from(size).max(LEAST_SEGMENTS);
+        Self { list: Vec::with_capacity(most), most, read: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.len = 0;
+        self.list.clear();
+        self.read = 0;
     }
 
     pub(crate) fn all(&self) -> &[Segment] {
-        &self.list[..self.len]
+        &self.list
+    }
+
+    /// Descriptors read since [`Self::clear`], of malformed chains too.
+    pub(crate) fn read(&self) -> usize {
+        self.read
     }
 
     /// Appends the buffers of a chain, all of which must be `writable` or none. Returns how many
@@ -46,10 +63,10 @@ impl Segments {
         chain: DescriptorChain<&GuestMemory>,
         writable: bool,
     ) -> Result<usize, MalformedChain> {
-        let before = self.len;
+        let before = self.list.len();
         let bytes = self.try_add(memory, chain, writable);
         if bytes.is_err() {
-            self.len = before;
+            self.list.truncate(before);
         }
         bytes
     }
@@ -64,20 +81,18 @@ impl Segments {
         // The iterator ends alike at the end of a chain, at a descriptor that cannot be read and
         // after as many descriptors as the ring has (a loop): only the first has no next.
         let mut ended = false;
-        for (n, descriptor) in chain.enumerate() {
+        for descriptor in chain {
             ended = !descriptor.has_next();
             let len = descriptor.len() as usize;
+            self.read += 1;
             if descriptor.is_write_only() != writable
-                // Empty ones count too: a ring of them must not hold the loop up.
-                || n == MAX_SEGMENTS
-                || self.len == MAX_SEGMENTS
+                || self.read > self.most
                 || !memory.holds(descriptor.addr().0, len)
             {
                 return Err(MalformedChain);
             }
             if len > 0 {
-                self.list[self.len] = Segment { address: descriptor.addr().0, len };
-                self.len += 1;
+                self.list.push(Segment { address: descriptor.addr().0, len });
                 bytes += len;
             }
         }

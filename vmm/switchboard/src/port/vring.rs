@@ -19,6 +19,7 @@ use super::doorbell::{Call, Kick};
 use super::memory::GuestMemory;
 use super::offloads::Offloads;
 use super::scatter::{MalformedChain, Segments, load_u16};
+use crate::limits::FRAME_DESCRIPTORS;
 
 /// Largest virtqueue, in descriptors (virtio 1.3, 2.7).
 pub(crate) const MAX_QUEUE_SIZE: u16 = 32768;
@@ -75,9 +76,9 @@ pub(crate) struct VringConfig {
 pub(crate) enum Popped {
     /// No chain.
     Empty,
-    /// A chain; its buffers are in the list.
+    /// A chain; its buffers are among the segments.
     Chain { head: u16, bytes: usize },
-    /// A chain without sense; nothing was added to the list.
+    /// A chain without sense; nothing was added to the segments.
     Malformed { head: u16 },
 }
 
@@ -94,6 +95,8 @@ pub(crate) struct Vring {
     pub(crate) header_bytes: usize,
     pub(crate) offloads: Offloads,
     pub(super) marks: Marks,
+    /// The buffers of the chains that were popped for the frame at hand.
+    pub(super) segments: Segments,
     /// Cleared when the guest's indices make no sense, until the ring is started anew.
     intact: bool,
     /// [`Self::newly_broken`] has told of it.
@@ -137,6 +140,7 @@ impl Vring {
             header_bytes: config.header_bytes,
             offloads: config.offloads,
             marks: config.marks,
+            segments: Segments::for_ring(size),
             intact: true,
             told: false,
             looked: 0,
@@ -207,8 +211,19 @@ impl Vring {
         }
     }
 
-    /// Takes the next chain and appends its buffers to `segments`.
-    pub(crate) fn pop(&mut self, segments: &mut Segments, writable: bool) -> Popped {
+    /// Begins with another frame: its segments are none yet.
+    pub(super) fn begin_frame(&mut self) {
+        self.segments.clear();
+    }
+
+    /// What the frame at hand, or the last one, cost beyond an ordinary one: its descriptors in
+    /// frames' worth.
+    pub(super) fn extra(&self) -> usize {
+        self.segments.read() / FRAME_DESCRIPTORS
+    }
+
+    /// Takes the next chain and appends its buffers to the frame's segments.
+    pub(crate) fn pop(&mut self, writable: bool) -> Popped {
         if !self.intact {
             return Popped::Empty;
         }
@@ -219,7 +234,7 @@ impl Vring {
             Ok(None) => Popped::Empty,
             Ok(Some(chain)) if chain.head_index() < self.queue.size() => {
                 let head = chain.head_index();
-                match segments.add(memory, chain, writable) {
+                match self.segments.add(memory, chain, writable) {
                     Ok(bytes) => Popped::Chain { head, bytes },
                     Err(MalformedChain) => Popped::Malformed { head },
                 }

@@ -1,3 +1,4 @@
+mod chains;
 mod guest_drain;
 mod guests;
 mod handover;
