@@ -101,7 +101,8 @@ impl Worker {
         if let Some(order) = self.shared.orders.take() {
             self.engine.take_over(&order);
         }
-        while let Some(envelope) = self.shared.commands.next() {
+        // One a turn: many callers at once must not keep the frames waiting.
+        if let Some(envelope) = self.shared.commands.next() {
             let (now_ns, reply) = (monotonic_ns(), envelope.reply);
             match envelope.command {
                 Command::HandOver => self.engine.hand_over(now_ns, reply),
@@ -116,7 +117,7 @@ impl Worker {
                 }
             }
         }
-        if self.engine.turn(monotonic_ns()) {
+        if self.engine.turn(monotonic_ns()) || self.shared.commands.has_more() {
             return;
         }
         if self.engine.arm() {
@@ -181,8 +182,8 @@ impl Worker {
                 Reply::Drill(self.engine.begin_drill(number, standby))
             }
             Command::EndDrill => Reply::DrillSeen(self.engine.end_drill(monotonic_ns())),
-            Command::Announce => {
-                self.engine.announce_now(monotonic_ns());
+            Command::Announce { guest } => {
+                self.engine.announce_guest(guest, monotonic_ns());
                 Reply::Done
             }
             Command::Reannounce => {
