@@ -82,7 +82,7 @@ impl Rig {
         let guest = |topology: &Topology| {
             let app = &topology.apps[0];
             let config = AppConfig {
-                socket: app.socket.clone(),
+                socket: app.socket.path.clone(),
                 mac: app.mac.to_string().parse().expect("a MAC address"),
                 address: Addresses::DEFAULT_GUEST_NET.parse().expect("an address"),
                 udp_port: Addresses::DEFAULT.guest_port,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use microvm::domain::DomainId;
-use switchboard::vhost_user::{SocketRights, VhostUserConfig, VhostUserServer};
+use switchboard::vhost_user::{SocketConfig, SocketRights, VhostUserConfig, VhostUserServer};
 use switchboard::{Counters, Switchboard};
 
 use super::ends::EPOCH;
@@ -28,11 +28,9 @@ impl Alone {
         let switchboard = null.switchboard(GUEST_MAC)?;
         let socket = format!("warmspare-bench-{}.sock", std::process::id());
         let socket = std::env::temp_dir().join(socket);
-        let config = VhostUserConfig {
-            socket: socket.clone(),
-            mac: GUEST_MAC,
-            rights: SocketRights::OWNER_ONLY,
-        };
+        let listen =
+            SocketConfig::Listen { path: socket.clone(), rights: SocketRights::OWNER_ONLY };
+        let config = VhostUserConfig { socket: listen, mac: GUEST_MAC };
         let server = VhostUserServer::spawn(config, switchboard.port(0).context("no port")?)?;
         switchboard.install(DomainId(0), EPOCH)?;
         let domain = null.start(source)?;

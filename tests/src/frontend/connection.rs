@@ -44,7 +44,7 @@ impl Connection {
         let offered = frontend.get_features().expect("GET_FEATURES");
         assert_eq!(offered & FEATURES, FEATURES, "features offered: {offered:#x}");
         let protocol = frontend.get_protocol_features().expect("GET_PROTOCOL_FEATURES");
-        let wanted = Protocol::REPLY_ACK | Protocol::CONFIG | Protocol::MQ;
+        let wanted = Protocol::REPLY_ACK | Protocol::CONFIG;
         assert!(protocol.contains(wanted), "{protocol:?}");
         frontend.set_protocol_features(wanted).expect("SET_PROTOCOL_FEATURES");
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);

@@ -2,12 +2,14 @@
 //! speak vhost-user correctly ([`Connection`]) or as incorrectly as a test wants ([`RawFrontend`]).
 
 mod connection;
+mod hanging;
 mod memory;
 mod raw;
 mod ring;
 mod station;
 
 pub use connection::Connection;
+pub use hanging::HangingFile;
 pub use memory::{GUEST_BASE, GuestRam, USER_BASE, memfd};
 pub use raw::{FEATURES, Fd, NEED_REPLY, RawFrontend, Reply, Request, body, open_fds};
 pub use ring::{DriverRing, NEXT, WRITE};

@@ -104,7 +104,14 @@ impl RawFrontend {
     /// # Panics
     /// Panics if nothing listens on the socket.
     pub fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).expect("the vhost-user socket");
+        Self::over(UnixStream::connect(socket).expect("the vhost-user socket"))
+    }
+
+    /// Speaks on a connection that the back-end has made.
+    ///
+    /// # Panics
+    /// Panics if the operating system refuses.
+    pub fn over(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Self { stream }
     }
@@ -114,7 +121,15 @@ impl RawFrontend {
     /// # Panics
     /// Panics if the back-end does not answer.
     pub fn negotiate(socket: &Path) -> Self {
-        let this = Self::connect(socket);
+        Self::connect(socket).negotiated()
+    }
+
+    /// The same on a connection that is there.
+    ///
+    /// # Panics
+    /// Panics if the back-end does not answer.
+    pub fn negotiated(self) -> Self {
+        let this = self;
         let offered = this.get(Request::GET_PROTOCOL_FEATURES, &[]).number();
         this.send(Request::SET_PROTOCOL_FEATURES, &body::number(offered), &[]);
         this.ask(Request::SET_OWNER, &[], &[]);
@@ -127,12 +142,19 @@ impl RawFrontend {
     /// # Panics
     /// Panics if the back-end refuses something.
     pub fn start(socket: &Path, guest: &TestGuest) -> Self {
-        let this = Self::negotiate(socket);
-        this.share(guest);
+        Self::negotiate(socket).started(guest)
+    }
+
+    /// Shares a guest's memory and starts both rings.
+    ///
+    /// # Panics
+    /// Panics if the back-end refuses something.
+    pub fn started(self, guest: &TestGuest) -> Self {
+        self.share(guest);
         for ring in guest.rings() {
-            this.start_ring(ring, Some(ring.kick_event().as_raw_fd()));
+            self.start_ring(ring, Some(ring.kick_event().as_raw_fd()));
         }
-        this
+        self
     }
 
     /// Shares all of a guest's memory.

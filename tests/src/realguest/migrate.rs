@@ -75,9 +75,9 @@ impl Bench<'_> {
     /// the network must find it at once.
     pub(super) fn migrate(&mut self) -> Result<Value> {
         let (there, file) = elsewhere(&self.parts.topology, &scratch()?)?;
-        let here = self.parts.topology.apps[0].socket.clone();
+        let here = self.parts.topology.apps[0].socket.path.clone();
         let _program = Program::start(self.lan.bridge(), &file)?;
-        let there = there.apps[0].socket.clone();
+        let there = there.apps[0].socket.path.clone();
         wait_for(&there)?;
         let before = Identity::of(self)?;
         let ping = self.ping()?;

@@ -78,7 +78,7 @@ impl Parts {
 
     /// Boots the guest of README's QEMU command line, on the topology's socket.
     pub(crate) fn boot(&self) -> Result<LinuxGuest> {
-        let socket = self.topology.apps[0].socket.clone();
+        let socket = self.topology.apps[0].socket.path.clone();
         self.boot_on(&Network::VhostUser { socket, mac: self.mac(), reconnect_ms: 10 })
     }
 
@@ -133,7 +133,7 @@ pub(crate) fn example(name: &str, folder: &Path) -> Result<(Topology, PathBuf)> 
     // The tests inject many faults, which must not use up the limits.
     topology.limits.failures = 1000;
     topology.limits.link_flaps = 1000;
-    topology.apps[0].socket = folder.join(format!("{name}.sock"));
+    topology.apps[0].socket = folder.join(format!("{name}.sock")).into();
     let file = folder.join(format!("{name}.json"));
     std::fs::write(&file, serde_json::to_string_pretty(&topology)?)?;
     Ok((topology, file))
@@ -149,7 +149,7 @@ pub(crate) fn elsewhere(topology: &Topology, folder: &Path) -> Result<(Topology,
     }
     let mut topology: Topology = serde_json::from_str(&text)?;
     topology.drill.every_s = 0;
-    topology.apps[0].socket = folder.join("elsewhere.sock");
+    topology.apps[0].socket = folder.join("elsewhere.sock").into();
     let file = folder.join("elsewhere.json");
     std::fs::write(&file, serde_json::to_string_pretty(&topology)?)?;
     Ok((topology, file))

@@ -2,9 +2,12 @@
 //! A front-end can break its own connection at most; the next one is served.
 
 mod connections;
+mod counting;
 mod descriptors;
 mod fuzz;
 mod habits;
+mod hanging;
+mod listening;
 mod memory;
 mod messages;
 mod migration;
@@ -13,6 +16,7 @@ mod rings;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use supervisor::topology::Topology;
 use warmspare_tests::frontend::{Connection, Station, TestGuest, wait};
 use warmspare_tests::rig::Rig;
 
@@ -43,8 +47,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// With a changed topology.
+    fn with(change: impl FnOnce(&mut Topology)) -> Self {
         let turn = turn();
-        let mut rig = Rig::start_without_app();
+        let mut rig = Rig::start_without_app_with(change);
         let lan = Station::new(&mut rig);
         Self { rig, lan, number: 1000, _turn: turn }
     }

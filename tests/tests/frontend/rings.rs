@@ -61,8 +61,12 @@ const CHAINS: [Malformed; 14] = [
         0
     }),
     ("of too many", |ring| {
-        for n in 0..200 {
-            ring.set_descriptor(n, ring.buffer(n), 1, if n < 199 { NEXT } else { 0 }, n + 1);
+        // One more than the ring has descriptors.
+        let table = ring.buffer(7);
+        ring.set_descriptor(0, table, 16 * 257, INDIRECT, 0);
+        for n in 0..257 {
+            let next = if n < 256 { NEXT } else { 0 };
+            ring.write_descriptor(table + 16 * u64::from(n), ring.buffer(10), 1, next, n + 1);
         }
         0
     }),

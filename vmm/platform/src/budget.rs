@@ -219,9 +219,17 @@ pub const RECONNECT_LONGEST: Duration = Duration::from_millis(100);
 /// Pause after a front-end that could not be accepted, for want of descriptors most likely.
 pub const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two attempts to connect to a VMM that listens itself. An attempt costs some
+/// microseconds, and each millisecond after the start of a VMM is lost traffic.
+pub const CONNECT_RETRY: Duration = Duration::from_millis(10);
+
 /// How long a front-end may take for the rest of a message it has begun, or to take a reply. Both
 /// are a few hundred bytes to a local socket; past it the connection ends and another can be made.
 pub const MESSAGE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Between two announcements that a front-end asks for (SEND_RARP): the repetitions of one take 20 ms,
+/// and QEMU asks every 50 ms at most.
+pub const RARP_PACE: Duration = Duration::from_millis(25);
 
 // ---- Dumps and debuggers ----
 

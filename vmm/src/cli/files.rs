@@ -24,6 +24,9 @@ pub(super) struct ImageArgs {
 pub(super) fn validate(path: &Path) -> Result<(), Failure> {
     let topology = Topology::load(path).map_err(|error| Failure::mistake(&error))?;
     print_line(&format!("{}: sound, {} domains", path.display(), topology.domains.len()))?;
+    for app in topology.apps.iter().filter(|app| app.socket.connects) {
+        print_line(&format!("{}: connected to, where the VMM listens", app.socket.display()))?;
+    }
     Ok(())
 }
 

@@ -61,7 +61,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let system = System::start(&topology, &mut wires).map_err(|error| system_failure(&error))?;
     notice!(
-        "{} domains; application guests connect to {}",
+        "{} domains; sockets of application guests: {}",
         topology.domains.len(),
         sockets(&topology)
     );
@@ -111,10 +111,13 @@ fn broken(thread: &str) -> Failure {
     Failure::Run(why)
 }
 
-/// Where application guests connect to, in the topology's order.
+/// The sockets of application guests, in the topology's order.
 fn sockets(topology: &Topology) -> String {
-    let paths = topology.apps.iter().map(|app| app.socket.display().to_string());
-    paths.collect::<Vec<_>>().join(", ")
+    let shown = topology.apps.iter().map(|app| match app.socket.connects {
+        true => format!("{} (where the VMM listens)", app.socket.display()),
+        false => app.socket.display().to_string(),
+    });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Reads the configuration files again, and tells the result.

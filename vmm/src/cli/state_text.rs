@@ -79,9 +79,12 @@ fn add_losses(out: &mut String, state: &Snapshot) {
     }
 }
 
-/// A guest is mentioned only if something is wrong with its socket.
+/// A guest is mentioned only if something is wrong with its socket, or it is awaited.
 fn add_app(out: &mut String, app: &AppView) {
-    let AppView { socket, waiting, .. } = app;
+    let AppView { socket, waiting, connects, connected } = app;
+    if *connects && !connected {
+        line(out, format_args!("{socket}: waits for the VMM that listens there"));
+    }
     if *waiting > 0 {
         let text = "beside the front-end that is served; give each guest a socket of its own";
         line(out, format_args!("{socket}: {waiting} waiting {text}"));

@@ -21,6 +21,7 @@ use super::error::SystemError;
 use super::event::Event;
 use super::event_sink::EventSink;
 use super::failover::{Failover, FailoverConfig, Notice};
+use super::guest_link::GuestLinkThread;
 use super::images::Images;
 use super::job_queue::{Job, JobReceiver, JobSender, job_queue};
 use super::monitor::Monitor;
@@ -36,14 +37,16 @@ use super::system::System;
 use super::wires::Wires;
 use crate::coredump::{DumpStore, DumpWriter};
 use crate::detect::Sampler;
-use crate::topology::{AppSpec, FailBackSpec, Policy, Topology};
+use crate::topology::{AppSpec, FailBackSpec, Policy, QmpSpec, Topology};
 use microvm::domain::{DomainId, DomainSlot};
 use microvm::kvm::Image;
 use nic::Nic;
 use platform::accounts;
 use platform::memory::SharedMemory;
 use platform::realtime::{self, Priority};
-use switchboard::vhost_user::{SocketRights, VhostUserConfig, VhostUserError, VhostUserServer};
+use switchboard::vhost_user::{
+    SocketConfig, SocketRights, VhostUserConfig, VhostUserError, VhostUserServer,
+};
 use switchboard::{AnnounceConfig, Switchboard, SwitchboardConfig};
 
 /// The queues between the threads: what is sent, and to whom.
@@ -117,6 +120,7 @@ impl System {
         let operator = Operator::new(context.clone());
         threads.extend(start_drills(topology, &operator, receivers.drill_notices)?);
         let probes = start_probes(topology, &operator)?;
+        let guest_links = start_guest_links(topology, &context)?;
         Ok(Self {
             slots,
             probes,
@@ -125,6 +129,7 @@ impl System {
             notices: [queues.notices, queues.drill_notices],
             events: receivers.events,
             servers,
+            guest_links,
             supervisor: Some(supervisor),
             threads,
         })
@@ -170,16 +175,22 @@ fn spawn_switchboard(
     })?))
 }
 
-/// Listens for the front-ends of all application guests.
+/// Listens for the front-ends of all application guests, or connects to them.
 fn serve_apps(
     topology: &Topology,
     switchboard: &Switchboard,
 ) -> Result<Vec<VhostUserServer>, VhostUserError> {
     let ports = (0..).map_while(|guest| switchboard.port(guest));
     let serve = |(app, port): (&AppSpec, _)| {
-        let rights = socket_rights(app).map_err(VhostUserError::Start)?;
-        let config = VhostUserConfig { socket: app.socket.clone(), mac: app.mac.0, rights };
-        VhostUserServer::spawn(config, port)
+        let path = app.socket.path.clone();
+        let socket = match app.socket.connects {
+            true => SocketConfig::Connect(path),
+            false => {
+                let rights = socket_rights(app).map_err(VhostUserError::Start)?;
+                SocketConfig::Listen { path, rights }
+            }
+        };
+        VhostUserServer::spawn(VhostUserConfig { socket, mac: app.mac.0 }, port)
     };
     topology.apps.iter().zip(ports).map(serve).collect()
 }
@@ -319,4 +330,18 @@ fn start_probes(
     }
     let mut probes = Probes::new(operator.clone());
     PeriodicThread::spawn("probe", millis(probe_ms), move || probes.ask()).map(Some)
+}
+
+/// Starts the threads that tell guests of a network that is gone, where the topology asks for that.
+fn start_guest_links(
+    topology: &Topology,
+    context: &RebuildContext,
+) -> std::io::Result<Vec<GuestLinkThread>> {
+    let apps = topology.apps.iter().enumerate();
+    let monitors = apps.filter_map(|(guest, app)| Some((guest, app.qmp.clone()?)));
+    let start = |(guest, QmpSpec { socket, name }): (usize, QmpSpec)| {
+        let (failover, switchboard) = (&context.failover, &context.switchboard);
+        GuestLinkThread::spawn(guest, (socket, name), failover, switchboard)
+    };
+    monitors.map(start).collect()
 }

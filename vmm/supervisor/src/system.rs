@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use super::event::Event;
 use super::failover::{Failover, Notice};
+use super::guest_link::GuestLinkThread;
 use super::job_queue::{Job, JobSender};
 use super::operator::Operator;
 use super::periodic::PeriodicThread;
@@ -44,6 +45,7 @@ pub struct System {
     pub(super) notices: [SyncSender<Notice>; 2],
     pub(super) events: Receiver<Event>,
     pub(super) servers: Vec<VhostUserServer>,
+    pub(super) guest_links: Vec<GuestLinkThread>,
     pub(super) supervisor: Option<SupervisorThread>,
     /// The monitor, the drill thread and the rebuild threads.
     pub(super) threads: Vec<JoinHandle<()>>,
@@ -124,6 +126,7 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.servers.clear();
+        self.guest_links.clear();
         self.probes = None;
         self.context.stopped.store(true, Ordering::Release);
         for jobs in &self.jobs {

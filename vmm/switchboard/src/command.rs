@@ -1,9 +1,9 @@
 //! Changes at a loop boundary that a caller waits for, off the failover path: the commands, their
 //! replies, and the queue between callers and the switchboard's thread.
 //!
-//! Invariant: a command is carried out once or never. One that its caller gave up waiting for
-//! before it was begun is never begun, because the caller has gone on without it; only a command
-//! that ends something is.
+//! Invariant: a command is carried out once or never. Of one that its caller gave up waiting for
+//! before it was begun, only what ends something is carried out ([`Command::what_stays`]), because
+//! the caller has gone on without the rest.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -76,23 +76,32 @@ pub(crate) enum Command {
     EndHandover,
     BeginDrill { number: u32, standby: usize },
     EndDrill,
-    Announce,
+    Announce { guest: usize },
     Reannounce,
 }
 
 impl Command {
-    /// Returns true if the command ends something. Such a one is carried out even after its caller
-    /// has given up: nothing could go on from where it was left out.
-    fn ends_something(&self) -> bool {
+    /// What is carried out of a command after its caller has given up: what ends something, because
+    /// nothing could go on from where that was left out. A guest's ring that was to change stops:
+    /// its front-end was told that it does not run as described, or has gone.
+    fn what_stays(self) -> Option<Self> {
         match self {
-            Self::EndHandover | Self::EndDrill => true,
-            // Its front-end has gone, or will take the memory away.
-            Self::SetRings { changes, .. } => {
-                let starts = changes.iter().any(|change| matches!(change, RingChange::Start(_)));
-                let stops = changes.iter().any(|change| matches!(change, RingChange::Stop));
-                stops && !starts
+            Self::EndHandover | Self::EndDrill => Some(self),
+            Self::SetRings { guest, changes } => {
+                let changes = changes.map(|change| match change {
+                    RingChange::Keep => RingChange::Keep,
+                    RingChange::Stop | RingChange::Start(_) => RingChange::Stop,
+                });
+                Some(Self::SetRings { guest, changes })
             }
-            _ => false,
+            Self::Install { .. }
+            | Self::Activate { .. }
+            | Self::Detach { .. }
+            | Self::Overlap { .. }
+            | Self::HandOver
+            | Self::BeginDrill { .. }
+            | Self::Announce { .. }
+            | Self::Reannounce => None,
         }
     }
 }
@@ -164,14 +173,19 @@ impl CommandQueue {
         })
     }
 
-    /// Takes a command back, unless it has begun or ends something.
+    /// Takes a command back unless it has begun, but for what stays of it, which keeps its place.
     fn withdraw(&self, number: u64) {
-        let is_it = |e: &Envelope| e.number == number && !e.command.ends_something();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = waiting.iter().position(is_it);
-        let withdrawn = place.and_then(|place| waiting.remove(place));
-        drop(waiting);
-        drop(withdrawn);
+        let place = waiting.iter().position(|e| e.number == number);
+        let Some((place, envelope)) = place.and_then(|at| Some((at, waiting.remove(at)?))) else {
+            return;
+        };
+        let Envelope { command, reply, .. } = envelope;
+        // What does not stay is dropped here, with rings and their memory: the queue's lock is held
+        // for as long, and the switchboard does not wait for it.
+        if let Some(command) = command.what_stays() {
+            waiting.insert(place, Envelope { number, command, reply });
+        }
     }
 
     /// The next command. The switchboard never waits for the lock: whoever holds it wakes the
@@ -210,5 +224,35 @@ impl CommandQueue {
     /// Returns true once the thread has ended, by request or by a panic.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::FakeGuest;
+
+    /// Gives up waiting for a command, and returns what the switchboard finds of it.
+    fn given_up(command: Command) -> Option<Command> {
+        let queue = CommandQueue::default();
+        let outcome = queue.call(command, || {});
+        assert!(matches!(outcome, Err(SwitchboardError::Deadline)));
+        queue.next().map(|envelope| envelope.command)
+    }
+
+    #[test]
+    fn of_a_late_change_of_rings_only_the_stop_stays() {
+        let [rx, _] = FakeGuest::new().vrings();
+        let changes = [RingChange::Start(rx), RingChange::Keep];
+        let left = given_up(Command::SetRings { guest: 3, changes });
+        let Some(Command::SetRings { guest: 3, changes }) = left else { panic!("it is forgotten") };
+        assert!(matches!(changes, [RingChange::Stop, RingChange::Keep]), "{changes:?}");
+    }
+
+    #[test]
+    fn what_begins_something_is_forgotten_and_what_ends_something_is_not() {
+        assert!(given_up(Command::BeginDrill { number: 1, standby: 1 }).is_none());
+        assert!(given_up(Command::Announce { guest: 0 }).is_none());
+        assert!(matches!(given_up(Command::EndDrill), Some(Command::EndDrill)));
     }
 }

@@ -18,7 +18,7 @@ use microvm::domain::{DomainId, DomainRings, DomainSlot};
 use nic::NullNic;
 
 use crate::port::{
-    Call, DirtyLog, GuestMemory, Kick, MappedRegion, Marks, Offloads, RegionSpec, Vring,
+    Call, DirtyLog, Foreign, GuestMemory, Kick, MappedRegion, Marks, Offloads, RegionSpec, Vring,
     VringConfig,
 };
 use crate::violation::{Violation, ViolationSink};
@@ -363,6 +363,11 @@ pub(crate) fn memfd(bytes: u64) -> File {
     file
 }
 
+/// The same file as a front-end passes it.
+pub(crate) fn foreign(file: &File) -> Foreign {
+    file.try_clone().unwrap().into()
+}
+
 /// The pages that are marked in a log that a whole file is.
 pub(crate) fn marked_pages(file: &File) -> Vec<usize> {
     let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
@@ -395,7 +400,7 @@ impl FakeGuest {
             user_address: 0x7000_0000,
             file_offset: 0,
         };
-        let region = Arc::new(MappedRegion::map(spec, &self.file).unwrap());
+        let region = Arc::new(MappedRegion::map(spec, &foreign(&self.file)).unwrap());
         Arc::new(GuestMemory::new(&[region]).unwrap())
     }
 
@@ -421,7 +426,7 @@ impl FakeGuest {
     /// Everything is marked once there is a log.
     fn marks(&self, ring: &FakeRing) -> Marks {
         let log = self.log.as_ref();
-        let log = log.map(|file| Arc::new(DirtyLog::map(LOG_BYTES, 0, file).unwrap()));
+        let log = log.map(|file| Arc::new(DirtyLog::map(LOG_BYTES, 0, &foreign(file)).unwrap()));
         let used = log.clone().map(|log| (log, ring.used()));
         Marks { frames: log, used, call: Call::new(duplicate(&self.logged)).unwrap() }
     }

@@ -36,12 +36,12 @@ impl PortHandle {
         }
     }
 
-    /// Announces the guests to the network, now and by the schedule, as after a takeover.
+    /// Announces this guest to the network, once.
     ///
     /// # Errors
     /// The switchboard does not answer.
     pub(crate) fn announce(&self) -> Result<(), SwitchboardError> {
-        self.shared.call(Command::Announce).map(drop)
+        self.shared.call(Command::Announce { guest: self.guest }).map(drop)
     }
 
     /// MTU of the network.

@@ -216,7 +216,8 @@ impl Inbound<'_> {
     /// A buffer cannot go back.
     fn catch_up(&mut self, pair: &mut QueuePair, guest: usize) -> Result<usize, Violation> {
         let mut moved = 0;
-        while let Some(frame) = pair.backlog.front(guest)
+        while moved < TURN_FRAMES
+            && let Some(frame) = pair.backlog.front(guest)
             && self.deliver(guest, frame) != Delivery::NoRoom
         {
             moved += 1;

@@ -184,8 +184,8 @@ impl Worker {
                 Reply::Drill(self.engine.begin_drill(number, standby))
             }
             Command::EndDrill => Reply::DrillSeen(self.engine.end_drill(monotonic_ns())),
-            Command::Announce => {
-                self.engine.announce_now(monotonic_ns());
+            Command::Announce { guest } => {
+                self.engine.announce_guest(guest, monotonic_ns());
                 Reply::Done
             }
             Command::Reannounce => {

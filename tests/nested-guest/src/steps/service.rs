@@ -114,7 +114,7 @@ impl<'a> Service<'a> {
         let system = System::start(&topology, &mut Wires::default())?;
         let app = &topology.apps[0];
         let app = App::start(&AppConfig {
-            socket: app.socket.clone(),
+            socket: app.socket.path.clone(),
             mac: app.mac.to_string().parse()?,
             address: Addresses::DEFAULT_GUEST_NET.parse()?,
             udp_port: Addresses::DEFAULT.guest_port,

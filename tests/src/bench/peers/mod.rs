@@ -160,7 +160,7 @@ impl Stage {
     }
 
     fn vhost_user(&self, reconnect_ms: u32) -> Network {
-        let socket = self.parts.topology.apps[0].socket.clone();
+        let socket = self.parts.topology.apps[0].socket.path.clone();
         Network::VhostUser { socket, mac: self.parts.mac(), reconnect_ms }
     }
 
@@ -222,7 +222,7 @@ impl Stage {
             Backend::Plain => {}
             Backend::Dpdk => testpmd::find_or_install()?,
         }
-        let (socket, mac) = (self.parts.topology.apps[0].socket.clone(), self.parts.mac());
+        let (socket, mac) = (self.parts.topology.apps[0].socket.path.clone(), self.parts.mac());
         let place = Place { backend, lan: &self.lan, socket, mac };
         let running = place.start_afresh()?;
         let _guest = self.boot(&self.vhost_user(reconnect_ms))?;

@@ -17,7 +17,7 @@ use platform::realtime::{self, Priority};
 use shared_ring::layout::{BUFFER_BYTES, RX_POOL_BASE};
 use shared_ring::{Entry, EntryFlags};
 use supervisor::topology::MacAddress;
-use switchboard::vhost_user::{SocketRights, VhostUserConfig, VhostUserServer};
+use switchboard::vhost_user::{SocketConfig, SocketRights, VhostUserConfig, VhostUserServer};
 
 use crate::bench::ends::{EPOCH, notify};
 use crate::bench::null::NullSlot;
@@ -43,11 +43,8 @@ pub fn run(args: &PlainArgs) -> Result<()> {
     let tap = Tap::open(&args.tap)?;
     let null = NullSlot::new()?;
     let switchboard = null.switchboard(args.mac.0)?;
-    let config = VhostUserConfig {
-        socket: args.socket.clone(),
-        mac: args.mac.0,
-        rights: SocketRights::OWNER_ONLY,
-    };
+    let (path, rights) = (args.socket.clone(), SocketRights::OWNER_ONLY);
+    let config = VhostUserConfig { socket: SocketConfig::Listen { path, rights }, mac: args.mac.0 };
     switchboard.install(DomainId(0), EPOCH)?;
     switchboard.activate(DomainId(0), EPOCH)?;
     let _server = VhostUserServer::spawn(config, switchboard.port(0).context("no port")?)?;

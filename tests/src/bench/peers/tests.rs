@@ -37,7 +37,8 @@ fn the_plain_back_end_and_one_without_a_spare_serve_again_after_they_were_killed
     std::fs::write(&file, serde_json::to_string(&ours::alone(&topology)).unwrap()).unwrap();
     let lan = Lan::new().unwrap();
     for backend in [Backend::Plain, Backend::Warmspare(file)] {
-        let (socket, mac) = (topology.apps[0].socket.clone(), topology.apps[0].mac.to_string());
+        let (socket, mac) =
+            (topology.apps[0].socket.path.clone(), topology.apps[0].mac.to_string());
         let place = Place { backend, lan: &lan, socket, mac };
         assert_eq!(place.tap(), TAPS[0]);
         serves_in_each_of_two_lives(&place, &topology);

@@ -175,7 +175,7 @@ impl SystemUnderTest {
 fn app_config(topology: &Topology) -> AppConfig {
     let (app, address) = (&topology.apps[0], Addresses::DEFAULT.guest_ip);
     AppConfig {
-        socket: app.socket.clone(),
+        socket: app.socket.path.clone(),
         mac: StationMac(app.mac.0),
         address: Ipv4Cidr { address, prefix_len: 24 },
         udp_port: Addresses::DEFAULT.guest_port,

@@ -101,6 +101,9 @@ impl DomainView {
 pub struct AppView {
     /// Its path.
     pub socket: String,
+    /// Whether the VMM listens there, and warmspare connects.
+    #[serde(default)]
+    pub connects: bool,
     /// Whether a front-end is served.
     pub connected: bool,
     /// How many front-ends have connected beside it, and wait until it ends.

@@ -23,7 +23,8 @@ use switchboard::{FrontEnds, Switchboard};
 pub(crate) struct SystemWatch {
     name: String,
     policy: Policy,
-    sockets: Vec<String>,
+    /// Path of each guest's socket, and whether the VMM listens there.
+    sockets: Vec<(String, bool)>,
     slots: Vec<Arc<DomainSlot>>,
     failover: Arc<Failover>,
     switchboard: Arc<Switchboard>,
@@ -35,7 +36,7 @@ impl SystemWatch {
         Observer::new(Arc::new(Self {
             name: topology.name.clone(),
             policy: topology.policy,
-            sockets: topology.apps.iter().map(|app| app.socket.display().to_string()).collect(),
+            sockets: sockets(topology),
             slots: system.slots().to_vec(),
             failover: system.failover().clone(),
             switchboard: system.switchboard().clone(),
@@ -90,8 +91,9 @@ impl SystemView for SystemWatch {
 
     fn apps(&self) -> Vec<AppView> {
         let front_ends = self.switchboard.front_ends();
-        let view = |(socket, it): (&String, FrontEnds)| AppView {
+        let view = |((socket, connects), it): (&(String, bool), FrontEnds)| AppView {
             socket: socket.clone(),
+            connects: *connects,
             connected: it.connected,
             waiting: it.waiting,
         };
@@ -110,6 +112,11 @@ impl SystemView for SystemWatch {
         let counters = self.switchboard.counters().each();
         counters.map(|(name, count)| (name.to_owned(), count)).collect()
     }
+}
+
+fn sockets(topology: &Topology) -> Vec<(String, bool)> {
+    let sockets = topology.apps.iter().map(|app| &app.socket);
+    sockets.map(|socket| (socket.display().to_string(), socket.connects)).collect()
 }
 
 fn nic_counters(slot: &DomainSlot) -> BTreeMap<String, u64> {

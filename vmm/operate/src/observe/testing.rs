@@ -156,7 +156,12 @@ impl SystemView for FakeSystem {
     }
 
     fn apps(&self) -> Vec<AppView> {
-        vec![AppView { socket: "/run/fake.sock".into(), connected: true, waiting: 1 }]
+        vec![AppView {
+            socket: "/run/fake.sock".into(),
+            connects: false,
+            connected: true,
+            waiting: 1,
+        }]
     }
 
     fn state(&self) -> SystemState {

@@ -6,7 +6,7 @@ use std::path::Path;
 use shared_ring::layout::MAX_GUESTS;
 
 use super::check::{Mistake, mistake};
-use super::spec::{AppSpec, Topology};
+use super::spec::{AppSpec, QmpSpec, Topology};
 use platform::accounts;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
@@ -37,13 +37,36 @@ fn check_app(at: &str, app: &AppSpec, others: &[AppSpec]) -> Option<Mistake> {
         let what = format!("{} is another guest's address", app.mac);
         return mistake(format!("{at}.mac"), what, "give each guest a MAC address of its own");
     }
-    if others.iter().any(|other| other.socket == app.socket) {
+    if others.iter().any(|other| other.socket.path == app.socket.path) {
         let what = format!("`{}` is another guest's socket", app.socket.display());
         return mistake(format!("{at}.socket"), what, "give each guest a socket of its own");
+    }
+    let rights = [("owner", app.owner.is_some()), ("group", app.group.is_some())];
+    let rights = rights.into_iter().chain([("mode", app.mode.is_some())]);
+    if let Some((key, _)) = rights.filter(|(_, is_set)| app.socket.connects && *is_set).next() {
+        let what = "the socket is the VMM's, which gives it its rights";
+        return mistake(format!("{at}.{key}"), what, "leave it out, or let warmspare listen");
     }
     check_socket(&format!("{at}.socket"), &app.socket)
         .or_else(|| check_account(&format!("{at}.owner"), "user", &app.owner, accounts::user_id))
         .or_else(|| check_account(&format!("{at}.group"), "group", &app.group, accounts::group_id))
+        .or_else(|| check_qmp(&format!("{at}.qmp"), app.qmp.as_ref()?, others))
+}
+
+fn check_qmp(at: &str, qmp: &QmpSpec, others: &[AppSpec]) -> Option<Mistake> {
+    if qmp.name.is_empty() || qmp.name.chars().any(char::is_control) {
+        let what = "this is no id of a -netdev";
+        return mistake(format!("{at}.name"), what, "name the one on QEMU's command line");
+    }
+    if others.iter().filter_map(|other| other.qmp.as_ref()).any(|it| it.socket == qmp.socket) {
+        let what = format!("`{}` is another guest's monitor", qmp.socket.display());
+        return mistake(
+            format!("{at}.socket"),
+            what,
+            "give each guest's QEMU a monitor of its own",
+        );
+    }
+    check_socket(&format!("{at}.socket"), &qmp.socket)
 }
 
 /// Checks that a user or group of this name exists.

@@ -16,6 +16,7 @@ mod load;
 mod mac;
 mod policy;
 mod socket_mode;
+mod socket_spec;
 mod spec;
 mod thresholds;
 
@@ -26,9 +27,10 @@ pub use load::TopologyError;
 pub use mac::MacAddress;
 pub use policy::Policy;
 pub use socket_mode::SocketMode;
+pub use socket_spec::SocketSpec;
 pub use spec::{
     AnnounceSpec, AppSpec, DashboardSpec, DomainSpec, DrillSpec, DumpSpec, EmulatedSpec,
-    MAX_DOMAINS, NicSpec, NotifySpec, Topology, WireSpec,
+    MAX_DOMAINS, NicSpec, NotifySpec, QmpSpec, Topology, WireSpec,
 };
 pub use thresholds::Thresholds;
 

@@ -10,6 +10,7 @@ use super::limits::{FailBackSpec, Limits};
 use super::mac::MacAddress;
 use super::policy::Policy;
 use super::socket_mode::SocketMode;
+use super::socket_spec::SocketSpec;
 use super::thresholds::Thresholds;
 use nic::pci::PciAddress;
 
@@ -114,8 +115,9 @@ pub enum WireSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppSpec {
-    /// Path of the vhost-user socket that its VMM connects to; at most 107 bytes.
-    pub socket: PathBuf,
+    /// Path of the vhost-user socket that its VMM connects to, at most 107 bytes; or, where the VMM
+    /// listens and warmspare connects, `{"connect": PATH}`.
+    pub socket: SocketSpec,
     /// Its MAC address, which both NICs carry; no other guest's.
     pub mac: MacAddress,
     /// The user that the socket is given to, by name or number; the one that runs warmspare if it is
@@ -129,12 +131,25 @@ pub struct AppSpec {
     /// is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<SocketMode>,
+    /// Its VMM's monitor, if the guest's link is to be down while no NIC has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qmp: Option<QmpSpec>,
+}
+
+/// The monitor of a guest's QEMU, by which the link of the guest's NIC is set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QmpSpec {
+    /// Path of a QMP socket that nobody else uses; at most 107 bytes.
+    pub socket: PathBuf,
+    /// The `id` of the guest's `-netdev`.
+    pub name: String,
 }
 
 impl AppSpec {
     /// A guest with a socket for its owner only.
     pub fn new(socket: PathBuf, mac: MacAddress) -> Self {
-        Self { socket, mac, owner: None, group: None, mode: None }
+        Self { socket: socket.into(), mac, owner: None, group: None, mode: None, qmp: None }
     }
 }
 

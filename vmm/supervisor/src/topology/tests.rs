@@ -358,3 +358,50 @@ fn comments_are_named_as_such() {
     let error = Topology::parse("{,}", "t.json").unwrap_err().to_string();
     assert!(!error.contains("comments"), "{error}");
 }
+
+#[test]
+fn the_socket_of_a_vmm_that_listens_is_connected_to() {
+    let connect = |v: &mut serde_json::Value| {
+        v["apps"][0]["socket"] = serde_json::json!({ "connect": "/tmp/vmm.sock" });
+    };
+    let topology = demo_with(connect).unwrap();
+    let socket = &topology.apps[0].socket;
+    assert_eq!((&*socket.path, socket.connects), (Path::new("/tmp/vmm.sock"), true));
+    let text = serde_json::to_string(&topology).unwrap();
+    assert_eq!(Topology::parse(&text, "t.json").unwrap(), topology, "written as it was read");
+    for (key, value) in [("mode", "0660"), ("owner", "0"), ("group", "0")] {
+        let text = message(|v| {
+            connect(v);
+            v["apps"][0][key] = value.into();
+        });
+        assert!(text.contains(&format!("apps[0].{key}: the socket is the VMM's")), "{text}");
+    }
+    for (socket, told) in [
+        (serde_json::json!({ "listen": "/tmp/x" }), "unknown field `listen`"),
+        (serde_json::json!({}), "missing field `connect`"),
+        (serde_json::json!(7), "a path, or {\"connect\": PATH}"),
+        (serde_json::json!({ "connect": "/etc/passwd" }), "is not a socket"),
+    ] {
+        let text = message(|v| v["apps"][0]["socket"] = socket);
+        assert!(text.contains("apps[0].socket") && text.contains(told), "{text}");
+    }
+}
+
+#[test]
+fn each_guest_has_a_monitor_of_its_own() {
+    let qmp = |name: &str, socket: &str| serde_json::json!({ "socket": socket, "name": name });
+    assert!(demo_with(|v| v["apps"][0]["qmp"] = qmp("net0", "/tmp/qmp.sock")).is_ok());
+    let text = message(|v| v["apps"][0]["qmp"] = qmp("", "/tmp/qmp.sock"));
+    assert!(text.contains("apps[0].qmp.name"), "{text}");
+    let text = message(|v| v["apps"][0]["qmp"] = qmp("net0", "/no/such/folder/q.sock"));
+    assert!(text.contains("apps[0].qmp.socket"), "{text}");
+    let text = message(|v| {
+        v["apps"][0]["qmp"] = qmp("net0", "/tmp/qmp.sock");
+        let other = serde_json::json!({
+            "mac": "52:54:00:77:73:02", "socket": "/tmp/other.sock",
+            "qmp": qmp("net0", "/tmp/qmp.sock"),
+        });
+        v["apps"].as_array_mut().unwrap().push(other);
+    });
+    assert!(text.contains("apps[1].qmp.socket") && text.contains("another guest's"), "{text}");
+}

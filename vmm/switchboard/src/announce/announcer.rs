@@ -133,6 +133,16 @@ impl Announcer {
         self.pace_ns = now_ns;
     }
 
+    /// One guest is to be announced now. Whoever asks for that repeats it.
+    pub(crate) fn start_one(&mut self, guest: usize, now_ns: u64) {
+        let known = &mut self.guests[guest];
+        match known.is_here {
+            true => known.pending = known.all(),
+            false => known.owed = true,
+        }
+        self.pace_ns = self.pace_ns.max(now_ns);
+    }
+
     fn mark_all(&mut self) {
         for guest in &mut self.guests {
             match guest.is_here {
@@ -310,6 +320,18 @@ mod tests {
         assert_eq!(announcer.due_ns(), Some(MS));
         let written: Vec<_> = announcer.written.iter().flatten().map(|w| w.guest).collect();
         assert_eq!(written, [0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_guest_that_is_announced_alone_is_announced_once() {
+        let macs = [MAC, [2, 0, 0, 0, 0, 10]];
+        let (_, mut tx) = announcer();
+        let mut announcer = Announcer::new(&macs, &AnnounceConfig::default());
+        (0..2).for_each(|guest| announcer.set_here(guest, true));
+        announcer.start_one(1, MS);
+        assert_eq!(announcer.tick(&mut tx.reserved(), MS), 1);
+        let written: Vec<_> = announcer.written.iter().flatten().map(|w| w.guest).collect();
+        assert_eq!((written, announcer.due_ns()), (vec![1], None));
     }
 
     #[test]

@@ -172,6 +172,13 @@ impl Engine {
         }
     }
 
+    /// Announces one guest, once, if a domain serves it.
+    pub(crate) fn announce_guest(&mut self, guest: usize, now_ns: u64) {
+        if self.serving.path().is_some() && !self.serving.is_draining() {
+            self.path.announce_guest(guest, now_ns);
+        }
+    }
+
     /// Announces the guests once more, unless that is to come anyway. A failed NIC is silent: a
     /// frame that it sent last may have come after the last announcement, and have drawn the
     /// guests' addresses to its port.

@@ -9,11 +9,11 @@
 //! That the log covers all of the guest's addresses is the front-end's duty. Where it does not, a
 //! mark is dropped: there is no place for it.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::doorbell::Call;
+use super::foreign::Foreign;
 use super::memory::{GuestMemoryError, MappedRegion, RegionSpec};
 use super::scatter::Segment;
 
@@ -33,9 +33,18 @@ impl DirtyLog {
     ///
     /// # Errors
     /// See [`GuestMemoryError`].
-    pub(crate) fn map(bytes: u64, file_offset: u64, file: &File) -> Result<Self, GuestMemoryError> {
+    pub(crate) fn map(
+        bytes: u64,
+        file_offset: u64,
+        file: &Foreign,
+    ) -> Result<Self, GuestMemoryError> {
         let spec = RegionSpec { guest_address: 0, bytes, user_address: 0, file_offset };
         Ok(Self { region: MappedRegion::map(spec, file)? })
+    }
+
+    /// Its length.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.region.spec().bytes
     }
 
     /// Guest-physical address at which it ends.
@@ -113,11 +122,12 @@ impl Marks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fakes::{marked_pages, memfd};
+    use crate::fakes::{foreign, marked_pages, memfd};
+    use std::fs::File;
 
     fn log(bytes: u64) -> (DirtyLog, File) {
         let file = memfd(bytes);
-        (DirtyLog::map(bytes, 0, &file).unwrap(), file)
+        (DirtyLog::map(bytes, 0, &foreign(&file)).unwrap(), file)
     }
 
     #[test]
@@ -161,7 +171,7 @@ mod tests {
     #[test]
     fn a_log_may_begin_anywhere_in_its_file() {
         let file = memfd(3 * 4096);
-        let log = DirtyLog::map(16, 4096 + 100, &file).unwrap();
+        let log = DirtyLog::map(16, 4096 + 100, &foreign(&file)).unwrap();
         log.mark(0, 1);
         log.mark(127 * 4096, 4096);
         assert_eq!(marked_pages(&file), [8 * (4096 + 100), 8 * (4096 + 100) + 127]);
@@ -171,7 +181,7 @@ mod tests {
     fn only_memory_that_is_there_can_be_a_log() {
         use GuestMemoryError as E;
         let file = memfd(4096);
-        let map = |bytes, offset| DirtyLog::map(bytes, offset, &file);
+        let map = |bytes, offset| DirtyLog::map(bytes, offset, &foreign(&file));
         assert!(matches!(map(0, 0), Err(E::Impossible(_))));
         assert!(matches!(map(8, u64::MAX), Err(E::Impossible(_))));
         assert!(matches!(map(u64::MAX, 0), Err(E::LargerThanFile { .. })));
@@ -179,7 +189,7 @@ mod tests {
         assert!(matches!(map(8, 4096), Err(E::LargerThanFile { .. })));
         assert!(matches!(map(8, 1 << 62), Err(E::LargerThanFile { .. })));
         for path in ["/dev/zero", "/proc/self/exe", "/proc/self"] {
-            let refused = DirtyLog::map(8, 0, &File::open(path).unwrap());
+            let refused = DirtyLog::map(8, 0, &File::open(path).unwrap().into());
             assert!(matches!(refused, Err(E::NotMemory)), "{path}");
         }
     }

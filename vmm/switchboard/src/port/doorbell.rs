@@ -13,31 +13,11 @@
 //! [`budget::SILENT_KICK_POLL`]: platform::budget::SILENT_KICK_POLL
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
+use super::foreign::{Foreign, Kind};
 use super::signal;
-
-/// What a descriptor is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    EventFd,
-    Pipe,
-    Deaf,
-}
-
-fn kind_of(file: &File) -> Kind {
-    // The only way to tell an eventfd from other anonymous inodes.
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    if link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]") {
-        return Kind::EventFd;
-    }
-    match file.metadata() {
-        Ok(metadata) if metadata.file_type().is_fifo() => Kind::Pipe,
-        _ => Kind::Deaf,
-    }
-}
 
 fn set_nonblocking(file: &File) {
     // SAFETY: plain integers and an open descriptor. Failure leaves the flags as they are.
@@ -50,42 +30,47 @@ fn set_nonblocking(file: &File) {
 /// How a guest says that its ring has something new.
 #[derive(Clone, Debug)]
 pub(crate) struct Kick {
-    file: Option<Arc<File>>,
-    kind: Kind,
+    /// `None` or of another kind than an eventfd and a pipe: deaf.
+    file: Option<Arc<Foreign>>,
 }
 
 impl Kick {
     /// From what a front-end passed.
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        let file = File::from(fd);
-        let kind = kind_of(&file);
-        if kind != Kind::Deaf {
-            set_nonblocking(&file);
+    pub(crate) fn new(fd: impl Into<Foreign>) -> Self {
+        let kick = Self { file: Some(Arc::new(fd.into())) };
+        if let Some((_, file)) = kick.audible() {
+            set_nonblocking(file);
         }
-        Self { file: Some(Arc::new(file)), kind }
+        kick
     }
 
     /// The front-end passed none: the ring is to be polled.
     pub(crate) fn none() -> Self {
-        Self { file: None, kind: Kind::Deaf }
+        Self { file: None }
     }
 
     /// Returns true if no event will ever come from it.
     pub(crate) fn is_deaf(&self) -> bool {
-        self.kind == Kind::Deaf
+        self.audible().is_none()
+    }
+
+    /// The file and its kind, unless it is deaf.
+    fn audible(&self) -> Option<(Kind, &File)> {
+        let foreign = self.file.as_deref()?;
+        match foreign.kind() {
+            kind @ (Kind::EventFd | Kind::Pipe) => Some((kind, foreign.file()?)),
+            Kind::Memory | Kind::Unknown => None,
+        }
     }
 
     /// The descriptor for epoll, unless it is deaf.
     pub(crate) fn pollable(&self) -> Option<RawFd> {
-        match (&self.file, self.kind) {
-            (Some(file), Kind::EventFd | Kind::Pipe) => Some(file.as_raw_fd()),
-            _ => None,
-        }
+        self.audible().map(|(_, file)| file.as_raw_fd())
     }
 
     /// Empties a pipe, so that it can be written to again. An edge-triggered eventfd needs none.
     pub(crate) fn drain(&self) {
-        let (Some(file), Kind::Pipe) = (&self.file, self.kind) else { return };
+        let Some((Kind::Pipe, file)) = self.audible() else { return };
         let mut bytes = [0u8; 4096];
         let to = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         // SAFETY: `to` describes `bytes`, which outlives the call. Errors and ends are ignored:
@@ -97,23 +82,23 @@ impl Kick {
 /// How the switchboard tells a guest something: the call and the error descriptor of a ring.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Call {
-    file: Option<Arc<File>>,
+    file: Option<Arc<Foreign>>,
 }
 
 impl Call {
     /// From what a front-end passed; `None` if it is not an eventfd.
-    pub(crate) fn new(fd: OwnedFd) -> Option<Self> {
-        let file = File::from(fd);
-        if kind_of(&file) != Kind::EventFd {
+    pub(crate) fn new(fd: impl Into<Foreign>) -> Option<Self> {
+        let foreign = fd.into();
+        if foreign.kind() != Kind::EventFd {
             return None;
         }
         signal::prepare();
-        Some(Self { file: Some(Arc::new(file)) })
+        Some(Self { file: Some(Arc::new(foreign)) })
     }
 
     /// Signals, if there is anything to signal.
     pub(crate) fn signal(&self) {
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.as_ref().and_then(|foreign| foreign.file()) {
             signal::signal(file.as_raw_fd());
         }
     }
@@ -127,7 +112,7 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::FromRawFd;
+    use std::os::fd::{FromRawFd, OwnedFd};
 
     use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -143,8 +128,8 @@ mod tests {
     #[test]
     fn only_eventfds_and_pipes_are_polled() {
         let file = File::open("/proc/self/exe").unwrap();
-        assert!(Kick::new(file.into()).is_deaf());
-        assert!(Kick::new(File::open("/dev/zero").unwrap().into()).is_deaf());
+        assert!(Kick::new(file).is_deaf());
+        assert!(Kick::new(File::open("/dev/zero").unwrap()).is_deaf());
         assert!(Kick::none().pollable().is_none());
         assert!(Kick::new(pipe().0).pollable().is_some());
         // SAFETY: the descriptor of a fresh eventfd, given away.

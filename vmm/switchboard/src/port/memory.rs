@@ -17,6 +17,7 @@ use vm_memory::{
     guest_memory::GuestMemorySliceIterator,
 };
 
+use super::foreign::{Foreign, Kind};
 use super::guard::Registration;
 
 /// Where mappings begin.
@@ -24,6 +25,10 @@ const PAGE_BYTES: usize = 4096;
 
 /// Most regions of one guest.
 pub(crate) const MAX_REGIONS: usize = 32;
+
+/// Most bytes of memory and log that are mapped for one guest. Eight guests have that twice while
+/// they change their memory, and half of a process's addresses is left.
+pub(crate) const MAX_MAPPED_BYTES: u64 = 4 << 40;
 
 /// Why memory that a front-end offers is refused.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +53,9 @@ pub(crate) enum GuestMemoryError {
     /// An operating system call failed.
     #[error("cannot map guest memory")]
     Map(#[source] std::io::Error),
+    /// More than [`MAX_MAPPED_BYTES`].
+    #[error("more than 4 TiB of memory and log for one guest")]
+    TooMuch,
     /// The regions of one guest overlap, or are too many.
     #[error("guest memory regions overlap or are too many")]
     Table,
@@ -95,16 +103,15 @@ impl MappedRegion {
     ///
     /// # Errors
     /// See [`GuestMemoryError`].
-    pub(crate) fn map(spec: RegionSpec, file: &File) -> Result<Self, GuestMemoryError> {
+    pub(crate) fn map(spec: RegionSpec, foreign: &Foreign) -> Result<Self, GuestMemoryError> {
         if !spec.is_possible() {
             return Err(GuestMemoryError::Impossible(spec));
         }
-        let metadata = file.metadata().map_err(GuestMemoryError::Map)?;
-        let file_system = file_system_of(file);
-        let is_memory = matches!(file_system, TMPFS | libc::HUGETLBFS_MAGIC | RAMFS);
-        if !metadata.is_file() || !is_memory {
+        // Nothing of another kind is asked anything: its file system might never answer.
+        let Some(file) = foreign.file().filter(|_| foreign.kind() == Kind::Memory) else {
             return Err(GuestMemoryError::NotMemory);
-        }
+        };
+        let metadata = file.metadata().map_err(GuestMemoryError::Map)?;
         if spec.file_offset + spec.bytes > metadata.len() {
             return Err(GuestMemoryError::LargerThanFile {
                 bytes: spec.bytes,
@@ -114,7 +121,7 @@ impl MappedRegion {
         }
         // The offset of a mapping must be a multiple of the file's page, which on hugetlbfs is
         // its block size; elsewhere a block size beyond a page means nothing.
-        let is_huge = file_system == libc::HUGETLBFS_MAGIC;
+        let is_huge = file_system_of(file) == libc::HUGETLBFS_MAGIC;
         let page_bytes = if is_huge { metadata.blksize() } else { 4096 };
         let lead = spec.file_offset % page_bytes;
         let mapping_bytes = (lead + spec.bytes).next_multiple_of(page_bytes) as usize;
@@ -177,10 +184,6 @@ impl Drop for MappedRegion {
         unsafe { libc::munmap(self.mapping.as_ptr(), self.mapping_bytes) };
     }
 }
-
-/// Magic numbers of file systems (statfs(2)), beside hugetlbfs.
-const TMPFS: libc::__fsword_t = libc::TMPFS_MAGIC;
-const RAMFS: libc::__fsword_t = 0x8584_58f6;
 
 /// Magic number of the file system that a file lies on; 0 if that cannot be said.
 fn file_system_of(file: &File) -> libc::__fsword_t {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `numbers`, `offloads` | which ring is which; what a guest may leave to others |
 //! | `guard`, `memory`, `dirty` | the guest's memory, and marks of what was written there |
+//! | `foreign` | descriptors of the front-end's, which may be anything |
 //! | `doorbell`, `signal` | kicks and calls |
 //! | `chain`, `scatter`, `vring` | chains of buffers, and the ring that they stand in |
 //! | `header`, `segmentation` | what a frame's header asks for |
@@ -18,6 +19,7 @@ mod chain;
 mod dirty;
 mod doorbell;
 mod events;
+mod foreign;
 mod guard;
 mod guest_port;
 mod header;
@@ -35,9 +37,12 @@ pub(crate) use self::dirty::{DirtyLog, Marks};
 pub(crate) use self::doorbell::{Call, Kick};
 pub use self::events::FrontEnds;
 pub(crate) use self::events::PortEvents;
+pub(crate) use self::foreign::{Closer, Foreign};
 pub(crate) use self::guest_port::GuestPort;
 pub(crate) use self::incoming::Delivery;
-pub(crate) use self::memory::{GuestMemory, MAX_REGIONS, MappedRegion, RegionSpec};
+pub(crate) use self::memory::{
+    GuestMemory, GuestMemoryError, MAX_MAPPED_BYTES, MAX_REGIONS, MappedRegion, RegionSpec,
+};
 pub(crate) use self::numbers::{RINGS, RX_RING, TX_RING};
 #[cfg(test)]
 pub(crate) use self::offloads::Internet;

@@ -6,9 +6,11 @@ use vm_memory::{Bytes, VolatileSlice};
 
 use super::chain::Chain;
 use super::memory::GuestMemory;
+use super::vring::MAX_QUEUE_SIZE;
 
-/// Most buffers that one frame may be scattered over. Linux uses 19 at most, DPDK fewer.
-pub(crate) const MAX_SEGMENTS: usize = 128;
+/// Descriptors that a frame may take however short its ring is: Linux makes indirect chains that are
+/// longer than their ring, of 19 buffers at most.
+const LEAST_DESCRIPTORS: usize = 128;
 
 /// A part of a chain that lies in the guest's memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,37 +23,46 @@ pub(crate) struct Segment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MalformedChain;
 
-/// A list of segments with room for [`MAX_SEGMENTS`], reused for every frame.
+/// The segments of one frame, in a list that is reused for every frame.
+///
+/// A frame may take as many descriptors as its ring has (virtio 1.3, 2.7.5.3.1): Windows hands its
+/// packets over in hundreds of pieces. Empty ones count too, so that a frame costs a bounded time.
 pub(crate) struct Segments {
-    list: [Segment; MAX_SEGMENTS],
-    len: usize,
+    /// Never longer than the capacity that it was made with.
+    list: Vec<Segment>,
+    /// Descriptors of the frame's chains.
+    descriptors: usize,
 }
 
 impl Segments {
+    /// Room for the longest chain of the largest ring. Pages of it that no frame needs stay unused.
     pub(crate) fn new() -> Self {
-        Self { list: [Segment::default(); MAX_SEGMENTS], len: 0 }
+        Self { list: Vec::with_capacity(usize::from(MAX_QUEUE_SIZE)), descriptors: 0 }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.len = 0;
+        self.list.clear();
+        self.descriptors = 0;
     }
 
     pub(crate) fn all(&self) -> &[Segment] {
-        &self.list[..self.len]
+        &self.list
     }
 
-    /// Appends the buffers of a chain, all of which must be `writable` or none. Returns how many
-    /// bytes they have. On an error the list is as before.
+    /// Appends the buffers of a chain, all of which must be `writable` or none, of a ring of so many
+    /// descriptors. Returns how many bytes they have. On an error the list is as before.
     pub(super) fn add(
         &mut self,
         memory: &GuestMemory,
         chain: &mut Chain<'_>,
         writable: bool,
+        ring_size: u16,
     ) -> Result<usize, MalformedChain> {
-        let before = self.len;
-        let bytes = self.try_add(memory, chain, writable);
+        let before = self.list.len();
+        let most = usize::from(ring_size).max(LEAST_DESCRIPTORS);
+        let bytes = self.try_add(memory, chain, writable, most);
         if bytes.is_err() {
-            self.len = before;
+            self.list.truncate(before);
         }
         bytes
     }
@@ -61,25 +72,24 @@ impl Segments {
         memory: &GuestMemory,
         chain: &mut Chain<'_>,
         writable: bool,
+        most: usize,
     ) -> Result<usize, MalformedChain> {
         let mut bytes = 0;
         // The walk ends alike at the end of a chain, at a descriptor that cannot be read and after
         // as many descriptors as the ring has (a loop): only the first has no next.
         let mut ended = false;
-        for (n, descriptor) in chain.enumerate() {
+        for descriptor in chain {
             ended = !descriptor.has_next();
             let len = descriptor.len as usize;
+            self.descriptors += 1;
             if descriptor.is_write_only() != writable
-                // Empty ones count too: a ring of them must not hold the loop up.
-                || n == MAX_SEGMENTS
-                || self.len == MAX_SEGMENTS
+                || self.descriptors > most
                 || !memory.holds(descriptor.address, len)
             {
                 return Err(MalformedChain);
             }
             if len > 0 {
-                self.list[self.len] = Segment { address: descriptor.address, len };
-                self.len += 1;
+                self.list.push(Segment { address: descriptor.address, len });
                 bytes += len;
             }
         }

@@ -292,7 +292,7 @@ impl Vring {
     fn walk(&mut self, segments: &mut Segments, head: u16, writable: bool) -> Popped {
         let (table, size) = (self.queue.desc_table(), self.queue.size());
         let mut chain = Chain::new(&self.memory, table, size, head);
-        let added = segments.add(&self.memory, &mut chain, writable);
+        let added = segments.add(&self.memory, &mut chain, writable, size);
         self.read = self.read.saturating_add(chain.read());
         match added {
             Ok(bytes) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum VhostUserError {
     /// Another program listens on it.
-    #[error("{}: another program listens on this socket: choose another path", .0.display())]
+    #[error("{}: another program listens on this socket: choose another path, or, if it is the guest's VMM, connect to it by \"socket\": {{\"connect\": PATH}}", .0.display())]
     InUse(PathBuf),
     /// It cannot be made.
     #[error("{}: the socket cannot be made: choose a path in a folder that you may write to", path.display())]

@@ -6,9 +6,8 @@
 //! Descriptors come with a message's first byte. Never more is read than the message at hand needs,
 //! so that descriptors cannot be taken for those of a neighbour.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -16,6 +15,7 @@ use platform::budget::MESSAGE_DEADLINE;
 use vm_memory::ByteValued;
 
 use super::ancillary::{self, MAX_DESCRIPTORS};
+use crate::port::{Closer, Foreign};
 
 /// Bytes before the body.
 const HEADER_BYTES: usize = 12;
@@ -44,6 +44,9 @@ pub(super) enum ConnectionError {
     /// Half a message has come, and then nothing; or the front-end does not read replies.
     #[error("the front-end is too slow in the middle of a message or reply")]
     Slow,
+    /// Descriptors of the front-end's file system, which hangs, cannot be closed.
+    #[error("the front-end passed descriptors whose file system does not answer")]
+    Unclosed,
     /// The guest's memory, or the log of its written pages, has become shorter than the front-end
     /// said.
     #[error("the guest's memory or its log was truncated")]
@@ -56,7 +59,7 @@ pub(super) struct Message {
     pub(super) request: u32,
     pub(super) wants_reply: bool,
     pub(super) body: Vec<u8>,
-    pub(super) files: Vec<File>,
+    pub(super) files: Vec<Foreign>,
 }
 
 impl Message {
@@ -74,11 +77,11 @@ impl Message {
     }
 
     /// The one descriptor, or none; a message with more is malformed.
-    pub(super) fn single_file(&mut self) -> Result<Option<OwnedFd>, ConnectionError> {
+    pub(super) fn single_file(&mut self) -> Result<Option<Foreign>, ConnectionError> {
         if self.files.len() > 1 {
             return Err(TOO_MANY);
         }
-        Ok(self.files.pop().map(OwnedFd::from))
+        Ok(self.files.pop())
     }
 }
 
@@ -92,12 +95,18 @@ const TOO_MANY: ConnectionError = ConnectionError::Malformed("too many descripto
 #[derive(Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
-    files: Vec<File>,
+    files: Vec<Foreign>,
+    closer: Closer,
     /// When its first byte came.
     begun: Option<Instant>,
 }
 
 impl Inbox {
+    /// An empty one; what comes is closed by `closer`.
+    pub(super) fn new(closer: Closer) -> Self {
+        Self { closer, ..Self::default() }
+    }
+
     /// Reads what there is. Returns a whole message, or `None` if it is not whole yet.
     pub(super) fn receive(
         &mut self,
@@ -143,7 +152,10 @@ impl Inbox {
     fn read(&mut self, stream: &UnixStream, missing: usize) -> Result<bool, ConnectionError> {
         let mut bytes = [0u8; HEADER_BYTES + MAX_BODY_BYTES];
         let missing = missing.min(bytes.len());
-        let received = match ancillary::receive(stream, &mut bytes[..missing], &mut self.files) {
+        let mut files = Vec::new();
+        let received = ancillary::receive(stream, &mut bytes[..missing], &mut files);
+        self.files.extend(files.into_iter().map(|file| Foreign::new(file, &self.closer)));
+        let received = match received {
             Ok(received) => received,
             Err(error) => {
                 return match error.kind() {

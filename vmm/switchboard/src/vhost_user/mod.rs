@@ -9,15 +9,17 @@
 //! - [`message`]: one message at a time from a non-blocking socket, bounded in size and time, with
 //!   its descriptors ([`ancillary`]);
 //! - [`session`]: what a front-end has said so far, and the rings that follow from it;
-//! - [`server`]: the thread that listens, and holds one connection at a time; [`waiting`] has those
-//!   whose turn comes later.
+//! - [`server`]: the thread that listens, or connects to a VMM that does ([`dialer`]), and holds one
+//!   connection at a time; [`waiting`] has those whose turn comes later.
 //!
 //! Nothing a front-end sends is trusted. A message without sense ends that connection, with one log
 //! line; the next one begins from nothing.
 
 mod ancillary;
+mod dialer;
 mod error;
 mod message;
+mod pace;
 mod peer;
 mod request;
 mod server;
@@ -27,5 +29,5 @@ mod sources;
 mod waiting;
 
 pub use self::error::VhostUserError;
-pub use self::server::{VhostUserConfig, VhostUserServer};
+pub use self::server::{SocketConfig, VhostUserConfig, VhostUserServer};
 pub use self::socket::SocketRights;

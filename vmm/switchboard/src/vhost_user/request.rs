@@ -36,9 +36,9 @@ pub(super) const FEATURES: u64 = VERSION_1
     | LOG_ALL
     | PROTOCOL_FEATURES;
 
-/// Protocol features that are offered.
-pub(super) const OFFERED_PROTOCOL: Protocol = Protocol::MQ
-    .union(Protocol::REPLY_ACK)
+/// Protocol features that are offered. MQ is not: front-ends disagree on whether GET_QUEUE_NUM, which
+/// it brings, counts queues or pairs of them. Without it all of them make a device of one pair.
+pub(super) const OFFERED_PROTOCOL: Protocol = Protocol::REPLY_ACK
     .union(Protocol::CONFIG)
     .union(Protocol::RESET_DEVICE)
     .union(Protocol::CONFIGURE_MEM_SLOTS)

@@ -1,5 +1,6 @@
 //! The thread of one vhost-user socket. It serves one connection at a time; the next front-end waits
-//! until the connection before has ended, and is told of meanwhile.
+//! until the connection before has ended, and is told of meanwhile. Where the VMM listens, it connects
+//! when no connection is left.
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -13,23 +14,42 @@ use platform::budget::ACCEPT_RETRY_PAUSE;
 use platform::realtime::{self, guarded};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::dialer::Dialer;
 use super::error::VhostUserError;
 use super::message::{ConnectionError, Inbox, reply};
+use super::pace::Pace;
 use super::session::Session;
 use super::socket::{Socket, SocketRights};
 use super::sources::Sources;
 use super::waiting::Waiting;
+use crate::port::Closer;
 use crate::port_handle::PortHandle;
+
+/// Most descriptors that may wait for their close. Beyond, the front-end's file system hangs, and
+/// its guest is not served until that answers: descriptors are what all guests share.
+const MAX_UNCLOSED: usize = 32;
 
 /// What a server is made of.
 #[derive(Clone, Debug)]
 pub struct VhostUserConfig {
-    /// Path of the socket.
-    pub socket: PathBuf,
+    /// The socket, and who makes it.
+    pub socket: SocketConfig,
     /// The guest's MAC address, told to front-ends that ask.
     pub mac: [u8; 6],
-    /// Who may connect.
-    pub rights: SocketRights,
+}
+
+/// A socket, and which side makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketConfig {
+    /// Front-ends connect to this path.
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// Who may connect.
+        rights: SocketRights,
+    },
+    /// The VMM listens at this path.
+    Connect(PathBuf),
 }
 
 /// A running server. Dropping it ends the connection and removes the socket's file.
@@ -39,21 +59,28 @@ pub struct VhostUserServer {
 }
 
 impl VhostUserServer {
-    /// Listens, and serves front-ends on a thread of normal priority.
+    /// Listens, or connects again and again, and serves front-ends on a thread of normal priority.
     ///
     /// # Errors
     /// The socket cannot be made, or no thread can be had.
     pub fn spawn(config: VhostUserConfig, port: PortHandle) -> Result<Self, VhostUserError> {
-        let socket = Socket::bind(&config.socket, config.rights)?;
+        let (origin, path) = match config.socket {
+            SocketConfig::Listen { path, rights } => {
+                (Origin::Socket(Socket::bind(&path, rights)?), path)
+            }
+            SocketConfig::Connect(path) => (Origin::Dialer(Dialer::new(path.clone())), path),
+        };
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(VhostUserError::Start);
         let stop = event()?;
         let server = Server {
-            socket,
-            path: config.socket,
+            origin,
+            path,
             port,
             mac: config.mac,
             waiting: Waiting::default(),
             accept_again: None,
+            closer: Closer::default(),
+            pace: Pace::new(),
             stop: stop.try_clone().map_err(VhostUserError::Start)?,
             connection: None,
         };
@@ -86,8 +113,14 @@ struct Connection {
     session: Session,
 }
 
+/// Where front-ends come from.
+enum Origin {
+    Socket(Socket),
+    Dialer(Dialer),
+}
+
 struct Server {
-    socket: Socket,
+    origin: Origin,
     path: PathBuf,
     port: PortHandle,
     mac: [u8; 6],
@@ -96,6 +129,10 @@ struct Server {
     waiting: Waiting,
     /// Where one could not be accepted: when to try again.
     accept_again: Option<Instant>,
+    /// Closes what front-ends passed.
+    closer: Closer,
+    /// Of lines about connections that begin and end.
+    pace: Pace,
 }
 
 impl Server {
@@ -109,10 +146,7 @@ impl Server {
 
     fn handle_events(&mut self) {
         loop {
-            let late = self.connection.as_ref().and_then(|it| it.inbox.deadline());
-            let again = self.accept_again.filter(|at| *at > Instant::now());
-            let deadline = [late, again].into_iter().flatten().min();
-            let woken = self.sources().wait(deadline);
+            let woken = self.sources().wait(self.deadline());
             if woken.stop {
                 return;
             }
@@ -124,11 +158,8 @@ impl Server {
                 self.advance();
             }
             self.end_if_late();
-            if self.connection.is_none()
-                && let Some(stream) = self.waiting.next()
-            {
-                self.serve(stream);
-            }
+            self.end_if_unclosed();
+            self.serve_next();
             if woken.listener {
                 self.accept(woken.hung_up);
             }
@@ -136,12 +167,49 @@ impl Server {
         }
     }
 
+    /// When to wake without an event.
+    fn deadline(&self) -> Option<Instant> {
+        let late = self.connection.as_ref().and_then(|it| it.inbox.deadline());
+        let again = self.accept_again.filter(|at| *at > Instant::now());
+        if self.hangs() {
+            let look = Instant::now() + ACCEPT_RETRY_PAUSE;
+            return Some(late.map_or(look, |late| late.min(look)));
+        }
+        let dial = match &self.origin {
+            Origin::Dialer(dialer) if self.connection.is_none() => Some(dialer.due()),
+            Origin::Dialer(_) | Origin::Socket(_) => None,
+        };
+        [late, again, dial].into_iter().flatten().min()
+    }
+
+    /// Returns true while too much of what front-ends passed cannot be closed.
+    fn hangs(&self) -> bool {
+        self.closer.waiting() > MAX_UNCLOSED
+    }
+
+    /// Serves another front-end, if there is none and one can be had.
+    fn serve_next(&mut self) {
+        if self.connection.is_some() || self.hangs() {
+            return;
+        }
+        let next = match &mut self.origin {
+            Origin::Socket(_) => self.waiting.next(),
+            Origin::Dialer(dialer) => dialer.dial(),
+        };
+        if let Some(stream) = next {
+            self.serve(stream);
+        }
+    }
+
     /// What to sleep on now.
     fn sources(&self) -> Sources {
         let connection = self.connection.as_ref().map(|it| it.stream.as_raw_fd());
         let accepts = self.accept_again.is_none_or(|at| at <= Instant::now());
-        let has_room = accepts && self.waiting.has_room();
-        let listener = has_room.then(|| self.socket.listener.as_raw_fd());
+        let has_room = accepts && self.waiting.has_room() && !self.hangs();
+        let listener = match &self.origin {
+            Origin::Socket(socket) if has_room => Some(socket.listener.as_raw_fd()),
+            Origin::Socket(_) | Origin::Dialer(_) => None,
+        };
         let damage = self.port.events().event.as_raw_fd();
         let mut sources = Sources::new(self.stop.as_raw_fd(), damage, connection, listener);
         self.waiting.descriptors().for_each(|fd| sources.add_waiting(fd));
@@ -164,10 +232,18 @@ impl Server {
         }
     }
 
+    /// Ends a connection that has passed too much of what cannot be closed.
+    fn end_if_unclosed(&mut self) {
+        if self.hangs() {
+            self.end(&ConnectionError::Unclosed);
+        }
+    }
+
     /// Takes the next front-end. If the one that is served has gone (`hung_up`), it is its successor,
     /// and not one too many.
     fn accept(&mut self, hung_up: bool) {
-        match self.socket.listener.accept() {
+        let Origin::Socket(socket) = &self.origin else { return };
+        match socket.listener.accept() {
             Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => {
                 self.accept_again = None;
                 match &self.connection {
@@ -192,11 +268,14 @@ impl Server {
     }
 
     fn serve(&mut self, stream: UnixStream) {
-        tracing::info!("a front-end has connected");
+        if let Some(untold) = self.pace.ask(Instant::now()) {
+            tracing::info!(untold, "a front-end has connected");
+        }
         // What was raised before is about rings of a connection that has ended.
         self.port.events().clear();
         let session = Session::new(self.port.clone(), self.mac);
-        self.connection = Some(Connection { stream, inbox: Inbox::default(), session });
+        self.connection =
+            Some(Connection { stream, inbox: Inbox::new(self.closer.clone()), session });
     }
 
     /// Acts on damage to the guest's memory or rings that the switchboard has found.
@@ -218,10 +297,12 @@ impl Server {
         if self.connection.take().is_none() {
             return;
         }
+        let Some(untold) = self.pace.ask(Instant::now()) else { return };
         match error {
-            ConnectionError::Closed => tracing::info!("{error}"),
+            ConnectionError::Closed => tracing::info!(untold, "{error}"),
             _ => {
-                tracing::warn!(cause = ?std::error::Error::source(error), "connection ended: {error}")
+                let cause = std::error::Error::source(error);
+                tracing::warn!(?cause, untold, "connection ended: {error}");
             }
         }
     }

@@ -16,7 +16,9 @@ mod ring;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use platform::budget::RARP_PACE;
 use vhost::vhost_user::message::{
     FrontendReq, VhostUserConfig as ConfigHead, VhostUserU64, VhostUserVringAddr,
     VhostUserVringState,
@@ -56,6 +58,10 @@ pub(super) struct Session {
     log: Log,
     /// Requests that were refused.
     refusals: u32,
+    /// A region that was left out was told.
+    told_left_out: bool,
+    /// When SEND_RARP was carried out last.
+    announced: Option<Instant>,
 }
 
 impl Session {
@@ -66,11 +72,13 @@ impl Session {
             features: 0,
             protocol: 0,
             status: 0,
-            regions: Vec::new(),
+            regions: Regions::default(),
             memory: None,
             rings: Default::default(),
             log: Log::default(),
             refusals: 0,
+            told_left_out: false,
+            announced: None,
         }
     }
 
@@ -121,11 +129,15 @@ impl Session {
             R::SET_FEATURES => self.set_features(message.value::<VhostUserU64>()?.value),
             R::GET_PROTOCOL_FEATURES => reply(OFFERED_PROTOCOL.bits()),
             R::SET_PROTOCOL_FEATURES => self.set_protocol(message.value::<VhostUserU64>()?.value),
-            R::GET_QUEUE_NUM => reply(1),
+            // In queues, as the document says, for front-ends that ask although MQ is not offered.
+            R::GET_QUEUE_NUM => reply(RINGS as u64),
             R::GET_MAX_MEM_SLOTS => reply(MAX_REGIONS as u64),
             R::SET_OWNER => Ok(Answer::Done),
-            R::SET_MEM_TABLE => self.use_regions(regions::table(message)?),
-            R::ADD_MEM_REG => self.use_regions(regions::with(self.regions.clone(), message)?),
+            R::SET_MEM_TABLE => self.use_regions(regions::table(message, self.log.bytes())?),
+            R::ADD_MEM_REG => {
+                let (before, log_bytes) = (self.regions.clone(), self.log.bytes());
+                self.use_regions(regions::with(before, message, log_bytes)?)
+            }
             R::REM_MEM_REG => self.use_regions(regions::without(self.regions.clone(), message)?),
             R::SET_LOG_BASE => self.set_log_base(message),
             R::SET_LOG_FD => {
@@ -161,12 +173,19 @@ impl Session {
 
     /// Announces the guest, which has moved here and does not say so itself: this is sent after a
     /// migration. The switchboard knows more than a MAC to announce.
-    fn announce(&self, mac: u64) -> Outcome {
+    ///
+    /// It never ends the connection: the guest works without it. One that follows too soon is left
+    /// out, because the announcements of the one before are still under way.
+    fn announce(&mut self, mac: u64) -> Outcome {
         let [a, b, c, d, e, f, ..] = mac.to_ne_bytes();
         if [a, b, c, d, e, f] != self.mac {
-            return Err(refused("that is not the guest's MAC address"));
+            self.note_refusal(FrontendReq::SEND_RARP as u32, "that is not the guest's MAC address");
+        } else if self.announced.is_none_or(|at| at.elapsed() >= RARP_PACE) {
+            self.announced = Some(Instant::now());
+            if let Err(error) = self.port.announce() {
+                self.note_refusal(FrontendReq::SEND_RARP as u32, &error.to_string());
+            }
         }
-        self.port.announce().map_err(refused)?;
         Ok(Answer::Done)
     }
 
@@ -316,10 +335,11 @@ impl Session {
     /// them. That is no refusal: a front-end may take a region away and add its successor right
     /// after.
     fn use_regions(&mut self, regions: Regions) -> Outcome {
-        self.memory = match regions.is_empty() {
-            true => None,
-            false => Some(Arc::new(GuestMemory::new(&regions).map_err(refused)?)),
+        self.memory = match regions.mapped() {
+            [] => None,
+            mapped => Some(Arc::new(GuestMemory::new(mapped).map_err(refused)?)),
         };
+        self.tell_left_out(&regions);
         self.regions = regions;
         let changes = [0, 1].map(|index| {
             self.build(index).unwrap_or_else(|why| {
@@ -328,6 +348,19 @@ impl Session {
             })
         });
         self.change(changes)
+    }
+
+    /// Tells once of memory that cannot be used.
+    fn tell_left_out(&mut self, regions: &Regions) {
+        let Some(region) = regions.left_out() else { return };
+        if !std::mem::replace(&mut self.told_left_out, true) {
+            tracing::warn!(
+                address = region.guest_address,
+                bytes = region.bytes,
+                "a region of the guest's memory is left out, because it is not a memfd or a file on \
+                 tmpfs or hugetlbfs: frames that lie in it are lost"
+            );
+        }
     }
 
     /// Takes a log of written pages into use. This is always answered: the front-end waits until
@@ -343,7 +376,7 @@ impl Session {
 
     /// Marks all that may have been written while there was no log.
     fn mark_everything(&self, log: &DirtyLog) {
-        for region in &self.regions {
+        for region in self.regions.mapped() {
             log.mark(region.spec().guest_address, region.spec().bytes);
         }
         for ring in &self.rings {
@@ -384,7 +417,7 @@ impl Drop for Session {
     /// Stops the rings: nothing of a front-end that is gone is touched any more.
     fn drop(&mut self) {
         if let Err(error) = self.port.set_rings([RingChange::Stop, RingChange::Stop]) {
-            tracing::warn!(%error, "the rings of a front-end that is gone could not be stopped");
+            tracing::warn!(%error, "the rings of a front-end that is gone are stopped late");
         }
     }
 }

@@ -152,6 +152,10 @@ impl DataPath {
         self.announcer.start(now_ns);
     }
 
+    pub(in crate::engine) fn announce_guest(&mut self, guest: usize, now_ns: u64) {
+        self.announcer.start_one(guest, now_ns);
+    }
+
     pub(in crate::engine) fn stop_announcing(&mut self) {
         self.announcer.stop();
     }

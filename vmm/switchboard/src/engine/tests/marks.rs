@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::*;
-use crate::fakes::{FakeDomain, GUEST_BASE, LOG_BYTES, marked_pages, memfd};
+use crate::fakes::{FakeDomain, GUEST_BASE, LOG_BYTES, foreign, marked_pages, memfd};
 use crate::port::{DirtyLog, Marks, VringConfig};
 
 const RX_USED: usize = (GUEST_BASE as usize + 0x2000) / 4096;
@@ -136,7 +136,7 @@ fn asking_for_kicks_marks_what_it_writes_to() {
 fn a_log_that_is_too_short_costs_its_marks_and_no_frame() {
     let (mut rig, mut domain, _) = logging();
     let file = memfd(4096);
-    let short = Arc::new(DirtyLog::map(1, 100, &file).unwrap());
+    let short = Arc::new(DirtyLog::map(1, 100, &foreign(&file)).unwrap());
     reconnect(&mut rig, |_, config| {
         let used = Some((short.clone(), u64::MAX - 3));
         config.marks = Marks { frames: Some(short.clone()), used, ..Marks::default() };

@@ -1,3 +1,4 @@
+mod chains;
 mod cost;
 mod guest_drain;
 mod guests;

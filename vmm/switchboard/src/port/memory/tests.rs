@@ -1,5 +1,5 @@
 use super::*;
-use crate::fakes::memfd;
+use crate::fakes::{foreign, memfd};
 use vm_memory::Bytes;
 
 const PAGE: u64 = 4096;
@@ -9,20 +9,21 @@ fn spec(bytes: u64, file_offset: u64) -> RegionSpec {
 }
 
 fn memory(file: &File, bytes: u64) -> GuestMemory {
-    GuestMemory::new(&[Arc::new(MappedRegion::map(spec(bytes, 0), file).unwrap())]).unwrap()
+    GuestMemory::new(&[Arc::new(MappedRegion::map(spec(bytes, 0), &foreign(file)).unwrap())])
+        .unwrap()
 }
 
 #[test]
 fn a_region_must_lie_within_its_file() {
     let file = memfd(4 * PAGE);
-    assert!(MappedRegion::map(spec(4 * PAGE, 0), &file).is_ok());
-    assert!(MappedRegion::map(spec(PAGE, 3 * PAGE), &file).is_ok());
+    assert!(MappedRegion::map(spec(4 * PAGE, 0), &foreign(&file)).is_ok());
+    assert!(MappedRegion::map(spec(PAGE, 3 * PAGE), &foreign(&file)).is_ok());
     for (bytes, offset) in [(4 * PAGE + 1, 0), (PAGE + 1, 3 * PAGE), (1, 4 * PAGE)] {
-        let refused = MappedRegion::map(spec(bytes, offset), &file);
+        let refused = MappedRegion::map(spec(bytes, offset), &foreign(&file));
         assert!(matches!(refused, Err(GuestMemoryError::LargerThanFile { .. })));
     }
     for (bytes, offset) in [(0, 0), (PAGE, u64::MAX - 5), (u64::MAX, 0)] {
-        let refused = MappedRegion::map(spec(bytes, offset), &file);
+        let refused = MappedRegion::map(spec(bytes, offset), &foreign(&file));
         assert!(matches!(refused, Err(GuestMemoryError::Impossible(_))), "{bytes} {offset}");
     }
 }
@@ -30,13 +31,13 @@ fn a_region_must_lie_within_its_file() {
 #[test]
 fn only_files_are_memory() {
     for path in ["/dev/zero", "/proc/self"] {
-        let refused = MappedRegion::map(spec(PAGE, 0), &File::open(path).unwrap());
+        let refused = MappedRegion::map(spec(PAGE, 0), &File::open(path).unwrap().into());
         assert!(matches!(refused, Err(GuestMemoryError::NotMemory)), "{path}");
     }
     // A file that may only be read cannot be guest memory either.
     let file = memfd(PAGE);
     let read_only = File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
-    let refused = MappedRegion::map(spec(PAGE, 0), &read_only);
+    let refused = MappedRegion::map(spec(PAGE, 0), &foreign(&read_only));
     assert!(matches!(refused, Err(GuestMemoryError::Map(_))));
 }
 
@@ -56,7 +57,7 @@ fn overlapping_and_too_many_regions_are_refused() {
     let file = memfd(64 * PAGE);
     let region = |guest_address| {
         let spec = RegionSpec { guest_address, ..spec(PAGE, 0) };
-        Arc::new(MappedRegion::map(spec, &file).unwrap())
+        Arc::new(MappedRegion::map(spec, &foreign(&file)).unwrap())
     };
     let table = |regions: &[Arc<MappedRegion>]| GuestMemory::new(regions).map(drop);
     assert!(table(&[region(2 * PAGE), region(0), region(PAGE)]).is_ok());
@@ -71,7 +72,7 @@ fn a_range_may_go_on_in_the_next_region_but_not_over_a_gap() {
     let file = memfd(8 * PAGE);
     let region = |page: u64| {
         let spec = RegionSpec { guest_address: page * PAGE, ..spec(PAGE, page * PAGE) };
-        Arc::new(MappedRegion::map(spec, &file).unwrap())
+        Arc::new(MappedRegion::map(spec, &foreign(&file)).unwrap())
     };
     let memory = GuestMemory::new(&[region(4), region(1), region(2)]).unwrap();
     let bytes: Vec<u8> = (0..=255).collect();
@@ -89,7 +90,7 @@ fn a_range_may_go_on_in_the_next_region_but_not_over_a_gap() {
 #[test]
 fn a_region_that_begins_within_a_page_is_no_memory() {
     let file = memfd(4 * PAGE);
-    let askew = Arc::new(MappedRegion::map(spec(PAGE, 512), &file).unwrap());
+    let askew = Arc::new(MappedRegion::map(spec(PAGE, 512), &foreign(&file)).unwrap());
     assert!(matches!(GuestMemory::new(&[askew]), Err(GuestMemoryError::Impossible(_))));
 }
 

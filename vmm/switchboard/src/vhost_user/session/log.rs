@@ -5,14 +5,14 @@
 //! rings anew as any other change does, so that when it is answered the switchboard marks in the
 //! new log, and touches the one before no more.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use vhost::vhost_user::VhostUserProtocolFeatures as Protocol;
 use vhost::vhost_user::message::{VhostUserLog, VhostUserVringAddr, VhostUserVringAddrFlags};
 
 use super::answer::{RequestError, refused};
-use crate::port::{Call, DirtyLog, MappedRegion, Marks};
+use super::regions::Regions;
+use crate::port::{Call, DirtyLog, GuestMemoryError, MAX_MAPPED_BYTES, MappedRegion, Marks};
 use crate::vhost_user::message::{ConnectionError, Message};
 
 /// What a front-end has said of its log.
@@ -27,6 +27,11 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// Bytes that are mapped for it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.base.as_ref().map_or(0, |log| log.bytes())
+    }
+
     /// Returns true if the log was truncated, as far as marks have shown.
     pub(super) fn is_truncated(&self) -> bool {
         self.base.as_ref().is_some_and(|log| log.is_truncated())
@@ -47,7 +52,7 @@ impl Log {
         &mut self,
         protocol: u64,
         message: &mut Message,
-        regions: &[Arc<MappedRegion>],
+        regions: &Regions,
     ) -> Result<Arc<DirtyLog>, RequestError> {
         if protocol & Protocol::LOG_SHMFD.bits() == 0 {
             return Err(refused("shared memory for logs was not negotiated"));
@@ -56,9 +61,12 @@ impl Log {
         let Some(file) = message.single_file()? else {
             return Err(malformed("a log without a descriptor"));
         };
-        let log = DirtyLog::map(log.mmap_size, log.mmap_offset, &File::from(file));
+        if log.mmap_size > MAX_MAPPED_BYTES - regions.mapped_bytes() {
+            return Err(refused(GuestMemoryError::TooMuch));
+        }
+        let log = DirtyLog::map(log.mmap_size, log.mmap_offset, &file);
         let log = Arc::new(log.map_err(refused)?);
-        self.warn_if_short(&log, regions);
+        self.warn_if_short(&log, regions.mapped());
         self.base = Some(log.clone());
         Ok(log)
     }

@@ -58,6 +58,7 @@ impl Bench {
         body: &[u8],
         files: Vec<File>,
     ) -> Result<Option<Vec<u8>>, ConnectionError> {
+        let files = files.into_iter().map(Into::into).collect();
         self.session.handle(Message { request, wants_reply, body: body.to_vec(), files })
     }
 
@@ -310,4 +311,104 @@ fn the_configuration_space_has_mac_and_mtu_and_ends_in_zeroes() {
     let reply = bench.send(FrontendReq::GET_CONFIG, &ask(u32::MAX, 4)).unwrap().unwrap();
     assert_eq!(reply[12..], [0; 4]);
     assert!(bench.send(FrontendReq::GET_CONFIG, &ask(0, 16)[..20]).is_err());
+}
+
+/// A region behind the guest's own.
+fn region_behind() -> Vec<u8> {
+    words(&[GUEST_BASE + GUEST_BYTES, 4096, USER_BASE + GUEST_BYTES, 0])
+}
+
+/// A file that is no memory, as an NVDIMM's on a disk.
+fn no_memory() -> File {
+    File::open("/proc/self/exe").unwrap()
+}
+
+#[test]
+fn a_region_that_is_no_memory_is_left_out_and_the_guest_is_served() {
+    let mut bench = Bench::ready();
+    bench.enable(1);
+    let request = FrontendReq::SET_MEM_TABLE as u32;
+    let both = [state(2, 0), region(), region_behind()].concat();
+    let files = vec![bench.guest.file.try_clone().unwrap(), no_memory()];
+    assert_eq!(bench.handle(request, true, &both, files).unwrap(), Some(number(0)));
+    bench.set_used(4);
+    bench.start_ring();
+    assert_eq!(bench.stop_ring(), 4, "it runs");
+    // A ring may not lie in it.
+    let mut addresses = addresses(&bench.guest.tx);
+    addresses[8..16].copy_from_slice(&(USER_BASE + GUEST_BYTES).to_ne_bytes());
+    bench.start_ring();
+    assert_eq!(bench.ask(FrontendReq::SET_VRING_ADDR, &addresses), 1);
+    // It goes as it came, once.
+    let single = [vec![0; 8], region_behind()].concat();
+    assert_eq!(bench.ask(FrontendReq::REM_MEM_REG, &single), 0);
+    assert_eq!(bench.ask(FrontendReq::REM_MEM_REG, &single), 1);
+    let add = FrontendReq::ADD_MEM_REG as u32;
+    assert_eq!(bench.handle(add, true, &single, vec![no_memory()]).unwrap(), Some(number(0)));
+}
+
+#[test]
+fn memory_of_which_nothing_is_memory_is_refused() {
+    let mut bench = Bench::ready();
+    let request = FrontendReq::SET_MEM_TABLE as u32;
+    let reply = bench.handle(request, true, &table(), vec![no_memory()]).unwrap();
+    assert_eq!(reply, Some(number(1)));
+}
+
+#[test]
+fn regions_that_are_left_out_take_slots_too() {
+    let mut bench = Bench::ready();
+    let request = FrontendReq::ADD_MEM_REG as u32;
+    for n in 1..MAX_REGIONS as u64 + 4 {
+        let region = words(&[n << 40, 4096, n << 40, 0]);
+        let body = [vec![0; 8], region].concat();
+        let reply = bench.handle(request, true, &body, vec![no_memory()]).unwrap();
+        assert_eq!(reply, Some(number(u64::from(n >= MAX_REGIONS as u64))), "{n}");
+    }
+}
+
+#[test]
+fn memory_and_log_of_a_guest_have_a_bound_together() {
+    const TIB: u64 = 1 << 40;
+    let mut bench = Bench::ready();
+    let large = memfd(5 * TIB);
+    let add = |bench: &mut Bench, at: u64, bytes: u64| {
+        let body = [vec![0; 8], words(&[at, bytes, at, 0])].concat();
+        let files = vec![large.try_clone().unwrap()];
+        bench.handle(FrontendReq::ADD_MEM_REG as u32, true, &body, files).unwrap()
+    };
+    assert_eq!(add(&mut bench, TIB, 4 * TIB), Some(number(1)));
+    assert_eq!(add(&mut bench, TIB, 3 * TIB), Some(number(0)));
+    assert_eq!(add(&mut bench, 5 * TIB, TIB), Some(number(1)));
+    let log = |bench: &mut Bench, bytes: u64| {
+        let files = vec![large.try_clone().unwrap()];
+        bench.handle(FrontendReq::SET_LOG_BASE as u32, true, &words(&[bytes, 0]), files).unwrap()
+    };
+    assert_eq!(log(&mut bench, TIB), Some(number(1)));
+    assert_eq!(log(&mut bench, TIB / 2), Some(number(0)));
+    assert_eq!(add(&mut bench, 5 * TIB, TIB / 2), Some(number(1)));
+    assert_eq!(add(&mut bench, 5 * TIB, TIB / 4), Some(number(0)));
+}
+
+#[test]
+fn announcements_that_are_asked_for_never_end_the_connection() {
+    let mut bench = Bench::ready();
+    let mut own = [0; 8];
+    own[..6].copy_from_slice(&MAC);
+    for _ in 0..100 {
+        assert_eq!(bench.send(FrontendReq::SEND_RARP, &[2, 0, 0, 0, 0, 9, 0, 0]).unwrap(), None);
+        assert_eq!(bench.send(FrontendReq::SEND_RARP, &own).unwrap(), None);
+    }
+    assert_eq!(bench.ask(FrontendReq::SEND_RARP, &own), 0);
+}
+
+#[test]
+fn one_pair_of_queues_is_offered_however_it_is_asked() {
+    let mut bench = Bench::new();
+    let mut ask = |request| {
+        let reply = bench.send(request, &[]).unwrap().unwrap();
+        u64::from_ne_bytes(reply.try_into().unwrap())
+    };
+    assert_eq!(ask(FrontendReq::GET_PROTOCOL_FEATURES) & 1, 0, "MQ");
+    assert_eq!(ask(FrontendReq::GET_QUEUE_NUM), 2);
 }
