@@ -205,6 +205,7 @@ impl DataPath {
             self.shared.port_events[guest].broken[ring].store(false, Ordering::Relaxed);
         }
         if self.is_connected(guest) {
+            self.guests.set_here(guest, true);
             self.announcer.set_here(guest, true);
             self.tx.guest_started(guest);
         }
@@ -213,6 +214,7 @@ impl DataPath {
 
     /// A guest may be at another machine from now on.
     pub(super) fn guest_stopped(&mut self, guest: usize) {
+        self.guests.set_here(guest, false);
         self.announcer.set_here(guest, false);
         self.tx.guest_stopped(guest, &self.shared.counters);
     }
