@@ -49,7 +49,7 @@ impl NullSlot {
             slots: vec![self.slot.clone()],
             tx_pool: self.slot.tx_pool.clone(),
             macs: vec![mac],
-            announce: AnnounceConfig { again: Vec::new() },
+            announce: AnnounceConfig { again: Vec::new(), probe_vlan: None },
             violations: Arc::new(Ignore),
         })?)
     }

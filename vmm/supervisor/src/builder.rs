@@ -164,7 +164,7 @@ fn spawn_switchboard(
         slots: slots.to_vec(),
         tx_pool,
         macs: macs(topology),
-        announce: AnnounceConfig { again },
+        announce: AnnounceConfig { again, probe_vlan: topology.drill.vlan },
         violations: event_sink.clone(),
     })?))
 }

@@ -122,9 +122,10 @@ impl DataPath {
     }
 
     fn receive_from(&mut self, domain: usize, moved: &mut usize) -> Result<GuestSet, Violation> {
-        let Self { domains, guests, rx, shared, .. } = self;
+        let Self { domains, guests, rx, announcer, shared, .. } = self;
         let Some((slot, pair)) = domains.trusted(domain) else { return Ok(GuestSet::NONE) };
-        rx.inbound(domain, slot, guests, &shared.counters).receive(pair, moved)
+        let side = GuestSide { guests, announcer, counters: &shared.counters };
+        rx.inbound(domain, slot, side).receive(pair, moved)
     }
 
     /// Checks that domains that do not serve publish nothing, but for what they receive in a

@@ -66,7 +66,7 @@ impl Engine {
             path: DataPath::new(domains, Guests::new(macs), tx, announcer, shared.clone()),
             handover: Handover::default(),
             drains: GuestDrains::new(macs.len()),
-            drills: Drills::default(),
+            drills: Drills::new(announce.probe_vlan),
             shared,
         }
     }

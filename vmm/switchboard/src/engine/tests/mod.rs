@@ -1,3 +1,4 @@
+mod announcements;
 mod guest_drain;
 mod guests;
 mod handover;
