@@ -99,8 +99,9 @@ impl<A: Copy + PartialEq> Table<A> {
         }
     }
 
-    fn unclaimed(&self) -> usize {
-        self.entries.iter().flatten().filter(|entry| !entry.claimed).count()
+    fn unclaimed(&self, now_s: u32) -> usize {
+        let is_counted = |entry: &&Entry<A>| !entry.claimed && entry.is_held(now_s);
+        self.entries.iter().flatten().filter(is_counted).count()
     }
 
     fn forget_unclaimed(&mut self) {
@@ -165,7 +166,7 @@ impl Addresses {
             return;
         }
         self.v4.note(address, claimed, now_s);
-        self.judge();
+        self.judge(now_s);
     }
 
     fn learn_v6(&mut self, address: [u8; 16], claimed: bool, now_s: u32) -> Option<[u8; 16]> {
@@ -174,7 +175,7 @@ impl Addresses {
             return None;
         }
         let is_new = self.v6.note(address, claimed, now_s);
-        self.judge();
+        self.judge(now_s);
         is_new.then_some(address)
     }
 
@@ -200,10 +201,10 @@ impl Addresses {
     }
 
     /// Takes a guest that uses many addresses which it never claimed for one that forwards.
-    fn judge(&mut self) {
+    fn judge(&mut self, now_s: u32) {
         // An IPv6 host uses its link-local and a few temporary addresses before it is asked for
         // one; IPv4 hosts claim theirs when they first resolve anything.
-        if self.v4.unclaimed() > UNCLAIMED || self.v6.unclaimed() > 2 * UNCLAIMED {
+        if self.v4.unclaimed(now_s) > UNCLAIMED || self.v6.unclaimed(now_s) > 2 * UNCLAIMED {
             self.forwards = true;
             self.v4.forget_unclaimed();
             self.v6.forget_unclaimed();

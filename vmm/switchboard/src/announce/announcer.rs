@@ -67,8 +67,9 @@ pub(crate) struct Announcer {
     pace_ns: u64,
     /// The guest that is next in turn.
     turn: usize,
-    /// Time of the frames that follow, milliseconds.
+    /// Time of the frames that follow, milliseconds and whole seconds.
     now_ms: u64,
+    now_s: u32,
     /// What each buffer holds, as a keyed hash.
     written: [Option<u64>; ANNOUNCE_BUFFERS],
     /// The buffer behind the one that was written last.
@@ -92,6 +93,7 @@ impl Announcer {
             pace_ns: 0,
             turn: 0,
             now_ms: 0,
+            now_s: 0,
             written: [None; ANNOUNCE_BUFFERS],
             next: 0,
             keys: RandomState::new(),
@@ -107,7 +109,7 @@ impl Announcer {
         glance: &[u8; GLANCE_BYTES],
         peek: impl Fn(&mut [u8]) -> usize,
     ) {
-        let now_s = self.now_s();
+        let now_s = self.now_s;
         self.guests[guest].stations.learn(glance, now_s, &peek);
         // Guests can take over each other's addresses, too.
         if self.guests.len() > 1 && glance[0] & 1 != 0 {
@@ -132,7 +134,7 @@ impl Announcer {
 
     fn hear_all_but(&mut self, speaker: Option<usize>, tags: Tags, frame: &[u8; LEARN_BYTES]) {
         let Some(heard) = Heard::read(frame) else { return };
-        let now_s = self.now_s();
+        let now_s = self.now_s;
         for (number, known) in self.guests.iter_mut().enumerate() {
             if speaker != Some(number) {
                 known.stations.hear_other(tags, &heard, now_s);
@@ -140,13 +142,9 @@ impl Announcer {
         }
     }
 
-    fn now_s(&self) -> u32 {
-        (self.now_ms / 1000) as u32
-    }
-
     /// Notes that a guest's rings run from now on, or do not any more.
     pub(crate) fn set_here(&mut self, guest: usize, is_here: bool) {
-        let now_s = self.now_s();
+        let now_s = self.now_s;
         let known = &mut self.guests[guest];
         known.is_here = is_here;
         if !is_here {
@@ -192,7 +190,7 @@ impl Announcer {
     }
 
     fn mark_all(&mut self) {
-        let now_s = self.now_s();
+        let now_s = self.now_s;
         for guest in &mut self.guests {
             match guest.is_here {
                 true => guest.stations.mark_all(now_s),
@@ -224,6 +222,7 @@ impl Announcer {
     pub(crate) fn tick(&mut self, buffers: &mut Reserved<'_>, now_ns: u64) -> u64 {
         let now_ms = now_ns / 1_000_000;
         if std::mem::replace(&mut self.now_ms, now_ms) != now_ms {
+            self.now_s = (now_ms / 1000) as u32;
             self.guests.iter_mut().for_each(|guest| guest.stations.refill());
         }
         if self.due_ns().is_none_or(|due| due > now_ns) {
@@ -252,7 +251,7 @@ impl Announcer {
 
     /// Queues the next announcement of a guest, unless all buffers are still on their way.
     fn queue_next(&mut self, guest: usize, buffers: &mut Reserved<'_>, first: bool) -> bool {
-        let now_s = self.now_s();
+        let now_s = self.now_s;
         let Some(announcement) = self.guests[guest].stations.next(now_s) else { return false };
         let content = self.keys.hash_one(announcement.bytes());
         let Some(copy) = self.find_buffer(buffers, content) else { return false };
