@@ -9,6 +9,8 @@
 //!  22  kind          0 question (from the spare), 1 answer (from the active domain)
 //!  23  zeroes
 //! ```
+//! Where the network between the NICs takes only tagged frames, a tag (IEEE 802.1Q) stands before
+//! the EtherType, and there are four zeroes less.
 
 /// Bytes of a probe: the shortest Ethernet frame.
 pub const PROBE_BYTES: usize = 60;
@@ -17,6 +19,12 @@ pub const PROBE_HEAD_BYTES: usize = 32;
 /// EtherType of probes, IEEE 802 local experimental 2 (IEEE 802-2014, 9.2.4).
 pub const PROBE_ETHERTYPE: u16 = 0x88b6;
 const MAGIC: [u8; 4] = *b"WSDR";
+/// EtherType of a tag.
+const TAG: u16 = 0x8100;
+/// Where the EtherType or a tag is.
+const ETHERTYPE_AT: usize = 12;
+/// Bytes of a tag.
+const TAG_BYTES: usize = 4;
 
 /// Which way a probe goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,30 +46,39 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The frame from one probe address to another.
-    pub fn frame(self, to: [u8; 6], from: [u8; 6]) -> [u8; PROBE_BYTES] {
+    /// The frame from one probe address to another, in this VLAN (1 to 4094) or without a tag.
+    pub fn frame(self, to: [u8; 6], from: [u8; 6], vlan: Option<u16>) -> [u8; PROBE_BYTES] {
         let mut frame = [0; PROBE_BYTES];
         frame[..6].copy_from_slice(&to);
         frame[6..12].copy_from_slice(&from);
-        frame[12..14].copy_from_slice(&PROBE_ETHERTYPE.to_be_bytes());
-        frame[14..18].copy_from_slice(&MAGIC);
-        frame[18..22].copy_from_slice(&self.number.to_le_bytes());
-        frame[22] = self.kind as u8;
+        let mut at = ETHERTYPE_AT;
+        if let Some(vlan) = vlan {
+            frame[at..at + 2].copy_from_slice(&TAG.to_be_bytes());
+            frame[at + 2..at + TAG_BYTES].copy_from_slice(&vlan.to_be_bytes());
+            at += TAG_BYTES;
+        }
+        frame[at..at + 2].copy_from_slice(&PROBE_ETHERTYPE.to_be_bytes());
+        frame[at + 2..at + 6].copy_from_slice(&MAGIC);
+        frame[at + 6..at + 10].copy_from_slice(&self.number.to_le_bytes());
+        frame[at + 10] = self.kind as u8;
         frame
     }
 
-    /// Reads the head of a frame; `None` if it is no probe.
+    /// Reads the head of a frame, with or without a tag; `None` if it is no probe.
     #[inline]
     pub fn parse(head: &[u8; PROBE_HEAD_BYTES]) -> Option<Self> {
-        if head[12..14] != PROBE_ETHERTYPE.to_be_bytes() || head[14..18] != MAGIC {
+        let is_tagged = head[ETHERTYPE_AT..ETHERTYPE_AT + 2] == TAG.to_be_bytes();
+        let at = if is_tagged { ETHERTYPE_AT + TAG_BYTES } else { ETHERTYPE_AT };
+        let says = head[at..].first_chunk::<11>()?;
+        if says[..2] != PROBE_ETHERTYPE.to_be_bytes() || says[2..6] != MAGIC {
             return None;
         }
-        let kind = match head[22] {
+        let kind = match says[10] {
             0 => ProbeKind::Question,
             1 => ProbeKind::Answer,
             _ => return None,
         };
-        let number = u32::from_le_bytes([head[18], head[19], head[20], head[21]]);
+        let number = u32::from_le_bytes([says[6], says[7], says[8], says[9]]);
         Some(Self { number, kind })
     }
 }
@@ -79,9 +96,14 @@ mod tests {
 
     #[test]
     fn a_probe_survives_its_frame() {
-        for kind in [ProbeKind::Question, ProbeKind::Answer] {
+        for (kind, vlan) in [
+            (ProbeKind::Question, None),
+            (ProbeKind::Answer, None),
+            (ProbeKind::Question, Some(1)),
+            (ProbeKind::Answer, Some(4094)),
+        ] {
             let probe = Probe { number: 0xdead_beef, kind };
-            let frame = probe.frame([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+            let frame = probe.frame([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], vlan);
             assert_eq!(Probe::parse(frame.first_chunk().unwrap()), Some(probe));
         }
         assert_eq!(Probe::parse(&[0; PROBE_HEAD_BYTES]), None);

@@ -234,6 +234,24 @@ fn a_healthy_standby_passes_its_drills_and_the_guest_hears_nothing_of_them() {
     assert_eq!(after.frames_in - before.frames_in, echoed, "datagrams and nothing else");
 }
 
+#[test]
+fn drills_pass_in_the_vlan_that_the_topology_names() {
+    use nic::wire::{MAX_FRAME_BYTES, Wire};
+    let mut rig = Rig::start_with(|topology| {
+        on_request(topology);
+        topology.drill.vlan = Some(100);
+    });
+    let port = rig.lan("listener");
+    let report = rig.system.operator().drill(None).unwrap();
+    assert_eq!(report.blame, None, "{report:?}");
+    let mut buffer = [0; MAX_FRAME_BYTES];
+    let mut heard =
+        std::iter::from_fn(|| port.receive(&mut buffer).map(|_| buffer[12..18].to_vec()));
+    // The first question floods: no switch knows its destination.
+    assert!(heard.any(|kind| kind == [0x81, 0, 0, 100, 0x88, 0xb6]));
+    assert_nothing_happened(&rig.finish_traffic());
+}
+
 /// Nobody is drilled who is not told to be.
 fn on_request(topology: &mut Topology) {
     topology.drill.every_s = 0;

@@ -227,7 +227,7 @@ fn drill(then: impl Fn(u32, &ModelNic, TestMemory) + 'static) -> (u32, TestMemor
 
 fn put_answer(memory: &TestMemory, buffer: usize, number: u32) {
     use shared_ring::probe::{Probe, ProbeKind};
-    let frame = Probe { number, kind: ProbeKind::Answer }.frame([2; 6], [6; 6]);
+    let frame = Probe { number, kind: ProbeKind::Answer }.frame([2; 6], [6; 6], None);
     for (bytes, word) in frame.chunks_exact(8).zip(&memory.domain.rx_pool[buffer]) {
         word.store(u64::from_le_bytes(bytes.try_into().unwrap()), Ordering::Relaxed);
     }

@@ -69,6 +69,22 @@ pub const SILENT_KICK_POLL: Duration = Duration::from_millis(1);
 /// 10 ms at worst, and QEMU grants a guest that moves 300 ms in all. 0.1 ms is usual.
 pub const GUEST_DRAIN_DEADLINE: Duration = Duration::from_millis(20);
 
+// ---- What is known of the guests' addresses ----
+
+/// How long an IP address that a guest uses no more is announced as its own: as long as switches
+/// remember by default (IEEE 802.1Q, 8.8.3). After that its MAC address alone is announced, which
+/// is what moves it.
+pub const ADDRESS_AGE: Duration = Duration::from_secs(300);
+
+/// How long a question for a guest's address may stay unanswered before the address is announced no
+/// more. The guest answers within milliseconds, and clocks here have whole seconds.
+pub const ADDRESS_ANSWER: Duration = Duration::from_secs(2);
+
+/// How much longer than its last frame a VLAN may be silent and still be one that the guest uses.
+/// An unused one costs a frame in each round of announcements, and 50 ms in a planned switch where
+/// the network does not have it any more.
+pub const VLAN_AGE: Duration = Duration::from_secs(3600);
+
 // ---- Planned switches ----
 
 /// How long the guest's frames wait at most for the serving domain to get rid of what it holds in a

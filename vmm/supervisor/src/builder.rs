@@ -170,7 +170,7 @@ fn spawn_switchboard(
         tx_pool,
         macs: macs(topology),
         mtu: topology.mtu,
-        announce: AnnounceConfig { again },
+        announce: AnnounceConfig { again, probe_vlan: topology.drill.vlan },
         violations: event_sink.clone(),
     })?))
 }

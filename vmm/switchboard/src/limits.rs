@@ -25,5 +25,9 @@ pub(crate) const TURN_DESCRIPTORS: u32 = 4096;
 /// Frames taken from one guest before the next guest has its turn.
 pub(crate) const VISIT_FRAMES: usize = 32;
 
-/// IP addresses remembered of each family and guest; the one that was learned first makes room.
+/// IP addresses remembered of each family and station; the one that was learned first makes room.
 pub(crate) const ADDRESSES: usize = 8;
+
+/// VLANs remembered of each guest, frames without tags among them; the one that was heard longest
+/// ago makes room.
+pub(crate) const STATIONS: usize = 64;

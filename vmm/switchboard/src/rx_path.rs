@@ -12,6 +12,7 @@ use microvm::domain::DomainSlot;
 use shared_ring::layout::RX_BUFFERS;
 use shared_ring::probe::{PROBE_ETHERTYPE, PROBE_HEAD_BYTES, Probe, ProbeKind, probe_mac};
 
+use crate::announce::{Announcer, LEARN_BYTES, TAGS_BYTES, Tags, may_say, untagged};
 use crate::counters::Counters;
 use crate::dedup::Dedup;
 use crate::domains::{QueuePair, RxFrame, bodies, body};
@@ -19,22 +20,17 @@ use crate::guest_set::GuestSet;
 use crate::guests::Guests;
 use crate::limits::TURN_FRAMES;
 use crate::port::Delivery;
+use crate::tx_path::GuestSide;
 use crate::violation::{RingName, Violation};
-
-/// The port that a planned switch has left: an announcement that comes in there has gone all the
-/// way from the other port, so the network has learned that.
-struct LeftPort {
-    domain: usize,
-    /// Guests of whom frames that the successor sent have come in through this port.
-    returned: GuestSet,
-}
 
 /// The receive path's state.
 pub(crate) struct RxPath {
     dedup: Dedup,
     /// Number of a drill whose question came in and was not answered yet.
     question: Option<u32>,
-    left_port: Option<LeftPort>,
+    /// The port that a planned switch has left, by its domain: an announcement that comes in there
+    /// has gone all the way from the other port, so the network has learned that, in its VLAN.
+    left_port: Option<usize>,
     /// Guests that received frames wait for.
     blocked: GuestSet,
     /// Buffers that were copied of the frame that is being handed on.
@@ -71,7 +67,7 @@ impl RxPath {
 
     /// Watches for the guests' own frames at the port of a domain that a planned switch has left.
     pub(crate) fn watch_left_port(&mut self, domain: usize) {
-        self.left_port = Some(LeftPort { domain, returned: GuestSet::NONE });
+        self.left_port = Some(domain);
     }
 
     /// The planned switch is over.
@@ -79,9 +75,9 @@ impl RxPath {
         self.left_port = None;
     }
 
-    /// Guests whose own frames have come in at the port that was left; `None` if none is watched.
-    pub(crate) fn returned(&self) -> Option<GuestSet> {
-        self.left_port.as_ref().map(|port| port.returned)
+    /// Returns true if a port that was left is watched.
+    pub(crate) fn watches_left_port(&self) -> bool {
+        self.left_port.is_some()
     }
 
     /// Forgets a drill's question that may have come in.
@@ -107,10 +103,10 @@ impl RxPath {
         &'a mut self,
         domain: usize,
         slot: &'a DomainSlot,
-        guests: &'a mut Guests,
-        counters: &'a Counters,
+        side: GuestSide<'a>,
     ) -> Inbound<'a> {
-        Inbound { state: self, domain, slot, guests, counters }
+        let GuestSide { guests, announcer, counters } = side;
+        Inbound { state: self, domain, slot, guests, announcer, counters }
     }
 }
 
@@ -121,6 +117,7 @@ pub(crate) struct Inbound<'a> {
     domain: usize,
     slot: &'a DomainSlot,
     guests: &'a mut Guests,
+    announcer: &'a mut Announcer,
     counters: &'a Counters,
 }
 
@@ -256,11 +253,15 @@ impl Inbound<'_> {
         }
         if let Some(guest) = self.guests.owner(frame.source()) {
             self.counters.rx_own.add(1);
-            self.note_own(guest);
+            self.note_own(guest, frame);
             return GuestSet::NONE;
         }
-        if frame.head[12..14] == PROBE_ETHERTYPE.to_be_bytes() && self.take_probe(frame) {
+        let (tags, at) = Tags::read(frame.head());
+        if frame.head[at..at + 2] == PROBE_ETHERTYPE.to_be_bytes() && self.take_probe(frame) {
             return GuestSet::NONE;
+        }
+        if may_say(frame.head(), at) {
+            self.hear(frame, tags, at);
         }
         let key = self.state.dedup.key(self.domain, self.slot, frame);
         if self.state.dedup.is_second(key) {
@@ -327,10 +328,23 @@ impl Inbound<'_> {
     }
 
     /// Notes that a frame came in which a guest had sent.
-    fn note_own(&mut self, guest: usize) {
-        if let Some(port) = self.state.left_port.as_mut().filter(|it| it.domain == self.domain) {
-            port.returned = port.returned.with(GuestSet::of(guest));
+    fn note_own(&mut self, guest: usize, frame: &RxFrame) {
+        if self.state.left_port == Some(self.domain) {
+            self.announcer.note_returned(guest, Tags::read(frame.head()).0);
         }
+    }
+
+    /// Learns who else has or wants an address; the frame's EtherType is at `at`.
+    fn hear(&mut self, frame: &RxFrame, tags: Tags, at: usize) {
+        let mut bytes = [0; LEARN_BYTES + TAGS_BYTES];
+        let head = frame.head().len();
+        bytes[..head].copy_from_slice(frame.head());
+        let rest = body(self.slot, frame);
+        let len = rest.len().min(bytes.len() - head);
+        if let Ok(part) = rest.subslice(0, len) {
+            part.copy_to(&mut bytes[head..head + len]);
+        }
+        self.announcer.hear(tags, &untagged(&bytes, at));
     }
 
     /// Takes a drill's frame out of the stream, and returns true: it is not the guests'. Other

@@ -8,13 +8,9 @@
 
 use shared_ring::layout::TX_BUFFERS;
 
-use crate::limits::ADDRESSES;
-
-/// Announcements that a guest can need: one for each address of both families, and the one without
-/// an address.
-pub(crate) const ANNOUNCEMENTS_EACH: usize = 2 * ADDRESSES + 1;
-/// Buffers for announcements: some are still unconfirmed when the next repetition is due.
-pub(crate) const ANNOUNCE_BUFFERS: usize = 4 * ANNOUNCEMENTS_EACH;
+/// Buffers for announcements: twenty go out in a millisecond, and some are still unconfirmed when
+/// the next repetition is due.
+pub(crate) const ANNOUNCE_BUFFERS: usize = 68;
 /// First buffer that is not for the guests' frames, and the first one for announcements.
 pub(crate) const FIRST_RESERVED: u16 = (TX_BUFFERS - ANNOUNCE_BUFFERS - 2) as u16;
 /// The frame that a drilled standby sends.

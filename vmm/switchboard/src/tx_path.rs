@@ -18,7 +18,7 @@ use microvm::domain::DomainSlot;
 use nic::Nic;
 use platform::memory::SharedMemory;
 
-use crate::announce::{Announcer, GLANCE_BYTES, LEARN_BYTES};
+use crate::announce::{Announcer, GLANCE_BYTES};
 use crate::confirmations::Confirmations;
 use crate::counters::Counters;
 use crate::domains::QueuePair;
@@ -214,8 +214,7 @@ impl TxPath {
     /// guests that are.
     fn send(&mut self, side: &mut GuestSide<'_>, guest: usize, mut staged: Staged) -> usize {
         let glance = self.pool.staged_head::<GLANCE_BYTES>(&staged);
-        let rest = || self.pool.staged_head::<LEARN_BYTES>(&staged);
-        side.announcer.addresses(guest).learn(&glance, rest);
+        side.announcer.learn(guest, &glance, |bytes| self.pool.copy_head(&staged, bytes));
         let targets = side.guests.of_guest(guest, &glance[..6]);
         if !targets.is_empty() {
             self.pool.complete(&mut staged);

@@ -80,7 +80,14 @@ fn check_announce(announce: &AnnounceSpec) -> Option<Mistake> {
 /// meanwhile.
 const ANSWER_WITHIN_MS: std::ops::RangeInclusive<u32> = 1..=100;
 
+/// VLANs that there are (IEEE 802.1Q, 9.6).
+const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
+
 fn check_drills(topology: &Topology) -> Option<Mistake> {
+    if let Some(vlan) = topology.drill.vlan.filter(|vlan| !VLANS.contains(vlan)) {
+        let what = format!("there is no VLAN {vlan}");
+        return mistake("drill.vlan", what, "use 1 to 4094, or leave it out for no tag");
+    }
     let limit_ms = topology.drill.answer_within_ms;
     if ANSWER_WITHIN_MS.contains(&limit_ms) {
         return None;

@@ -181,6 +181,10 @@ pub struct DrillSpec {
     /// Milliseconds, 3 to 1000, between two probes of the network between the NICs, which find a
     /// switch port that is dead while its link is up; 0 for none.
     pub probe_ms: u32,
+    /// VLAN of drills and probes, 1 to 4094: for NICs on a trunk that takes only tagged frames;
+    /// the trunk must carry it between the NICs. Without it they have no tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
 }
 
 impl Default for DrillSpec {
@@ -190,6 +194,7 @@ impl Default for DrillSpec {
             every_s: platform::budget::DRILL_EVERY.as_secs() as u32,
             answer_within_ms,
             probe_ms: 0,
+            vlan: None,
         }
     }
 }

@@ -179,6 +179,8 @@ fn drills_and_probes_have_time_for_their_answers() {
     for (drill, at) in [
         (serde_json::json!({ "answer_within_ms": 0 }), "drill.answer_within_ms"),
         (serde_json::json!({ "answer_within_ms": 101 }), "drill.answer_within_ms"),
+        (serde_json::json!({ "vlan": 0 }), "drill.vlan"),
+        (serde_json::json!({ "vlan": 4095 }), "drill.vlan"),
         (serde_json::json!({ "probe_ms": 2 }), "drill.probe_ms"),
         (serde_json::json!({ "probe_ms": 5, "answer_within_ms": 5 }), "drill.probe_ms"),
     ] {

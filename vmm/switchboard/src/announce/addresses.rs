@@ -1,4 +1,4 @@
-//! A guest's IP addresses, learned from what it sends.
+//! The IP addresses of one station, learned from what it sends: one MAC address in one VLAN.
 //!
 //! | heard | means |
 //! |---|---|
@@ -10,25 +10,26 @@
 //! A guest that routes sends packets with the sources of others, and announcing those would turn
 //! other hosts' caches to the guest. So a guest that uses more than a few addresses which it never
 //! claimed is taken for a router, and only the addresses that it claims count from then on.
+//!
+//! An address that has gone elsewhere must not be announced. So it is forgotten when another
+//! station claims it, and it is not announced while a question for it that came over the wire is
+//! unanswered, nor when the guest has not used it for long.
+
+use platform::budget::{ADDRESS_AGE, ADDRESS_ANSWER};
 
 use super::announcement::Announced;
+use super::neighbours::{ARP, ICMPV6, IPV4, IPV6, Ip, four, sixteen};
+use super::neighbours::{NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, ROUTER_ADVERTISEMENT};
 use crate::limits::ADDRESSES;
 
-/// Bytes of a frame that are enough to learn from any: up to the target of a neighbour
-/// advertisement.
+/// Bytes of a frame without tags that are enough to learn an address from any: up to the target of
+/// a neighbour advertisement.
 pub(crate) const LEARN_BYTES: usize = 78;
 /// Bytes that most frames need: up to an IPv6 source, or the sender of an ARP packet.
 pub(crate) const GLANCE_BYTES: usize = 42;
 /// Addresses that a guest may use without claiming them before it is taken for a router.
 const UNCLAIMED: usize = 2;
 
-const IPV4: [u8; 2] = 0x0800u16.to_be_bytes();
-const ARP: [u8; 2] = 0x0806u16.to_be_bytes();
-const IPV6: [u8; 2] = 0x86ddu16.to_be_bytes();
-const ICMPV6: u8 = 58;
-const ROUTER_ADVERTISEMENT: u8 = 134;
-const NEIGHBOUR_SOLICITATION: u8 = 135;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 /// "I am a router", in the flags of a neighbour advertisement (RFC 4861, 4.4).
 const ROUTER_FLAG: u8 = 0x80;
 
@@ -45,6 +46,19 @@ struct Table<A> {
 struct Entry<A> {
     address: A,
     claimed: bool,
+    /// When the guest used or claimed it last, seconds.
+    seen_s: u32,
+    /// When somebody asked for it first since then.
+    asked_s: Option<u32>,
+}
+
+impl<A> Entry<A> {
+    /// Returns true if the guest still seems to have the address.
+    fn is_held(&self, now_s: u32) -> bool {
+        let is_answered = |asked_s| now_s.saturating_sub(asked_s) < ADDRESS_ANSWER.as_secs() as u32;
+        let age_s = now_s.saturating_sub(self.seen_s);
+        self.asked_s.is_none_or(is_answered) && age_s < ADDRESS_AGE.as_secs() as u32
+    }
 }
 
 impl<A: Copy + PartialEq> Table<A> {
@@ -52,24 +66,42 @@ impl<A: Copy + PartialEq> Table<A> {
         Self { entries: [const { None }; ADDRESSES], next: 0, last: None }
     }
 
-    /// Takes an address in. Returns the place that changed, if one did.
-    fn note(&mut self, address: A, claimed: bool) -> Option<usize> {
+    /// Takes an address in. Returns true if it is new.
+    fn note(&mut self, address: A, claimed: bool, now_s: u32) -> bool {
         self.last = Some(address);
         if let Some(known) = self.entries.iter_mut().flatten().find(|e| e.address == address) {
             known.claimed |= claimed;
-            return None;
+            (known.seen_s, known.asked_s) = (now_s, None);
+            return false;
         }
         let free = self.entries.iter().position(Option::is_none);
         let place = free.unwrap_or_else(|| {
             self.next = (self.next + 1) % ADDRESSES;
             self.next
         });
-        self.entries[place] = Some(Entry { address, claimed });
-        Some(place)
+        self.entries[place] = Some(Entry { address, claimed, seen_s: now_s, asked_s: None });
+        true
     }
 
-    fn unclaimed(&self) -> usize {
-        self.entries.iter().flatten().filter(|entry| !entry.claimed).count()
+    /// Somebody asks for an address.
+    fn ask(&mut self, address: A, now_s: u32) {
+        // The answer may be what was sent last anyway.
+        if let Some(known) = self.entries.iter_mut().flatten().find(|e| e.address == address) {
+            known.asked_s = known.asked_s.or(Some(now_s));
+            self.last = self.last.filter(|last| *last != address);
+        }
+    }
+
+    fn forget(&mut self, address: A) {
+        self.last = self.last.filter(|last| *last != address);
+        for entry in &mut self.entries {
+            *entry = entry.filter(|entry| entry.address != address);
+        }
+    }
+
+    fn unclaimed(&self, now_s: u32) -> usize {
+        let is_counted = |entry: &&Entry<A>| !entry.claimed && entry.is_held(now_s);
+        self.entries.iter().flatten().filter(is_counted).count()
     }
 
     fn forget_unclaimed(&mut self) {
@@ -77,130 +109,149 @@ impl<A: Copy + PartialEq> Table<A> {
             *entry = entry.filter(|entry| entry.claimed);
         }
     }
+
+    fn held(&self, place: usize, now_s: u32) -> Option<A> {
+        let entry = self.entries.get(place).copied().flatten();
+        entry.filter(|entry| entry.is_held(now_s)).map(|entry| entry.address)
+    }
 }
 
-/// What is known of a guest's addresses: plain data, written by the transmit path. Places
+/// What is known of a station's addresses: plain data, written by the transmit path. Places
 /// `0..ADDRESSES` are IPv4, the next ones IPv6.
 #[derive(Clone, Debug)]
-pub(crate) struct Addresses {
-    mac: [u8; 6],
+pub(super) struct Addresses {
     v4: Table<[u8; 4]>,
     v6: Table<[u8; 16]>,
     /// Packets with sources that are not the guest's own pass through it.
     forwards: bool,
     /// The guest says of itself that it is a router.
     is_router: bool,
-    /// Grows with every change.
-    version: u32,
 }
 
 impl Addresses {
-    pub(crate) fn new(mac: [u8; 6]) -> Self {
-        let (v4, v6) = (Table::new(), Table::new());
-        Self { mac, v4, v6, forwards: false, is_router: false, version: 1 }
+    pub(super) const fn new() -> Self {
+        Self { v4: Table::new(), v6: Table::new(), forwards: false, is_router: false }
     }
 
-    /// Looks at a frame that the guest sends: `glance` is its head, zero-padded; `rest` gets more
-    /// of it for the few frames that need that.
-    pub(crate) fn learn(
+    /// Looks at a frame that the station sends: `glance` is its head without tags, zero-padded;
+    /// `rest` gets more of it for the few frames that need that. Returns an IPv6 address that is
+    /// new.
+    #[inline]
+    pub(super) fn learn(
         &mut self,
         glance: &[u8; GLANCE_BYTES],
+        now_s: u32,
         rest: impl FnOnce() -> [u8; LEARN_BYTES],
-    ) {
+    ) -> Option<[u8; 16]> {
         match [glance[12], glance[13]] {
             IPV4 if self.v4.last.is_none_or(|last| glance[26..30] != last) => {
-                self.learn_v4(glance, four(&glance[26..30]), false);
+                self.learn_v4(four(&glance[26..30]), false, now_s);
             }
             // Requests and replies alike: both say who the sender is (RFC 826).
-            ARP if glance[14..20] == [0, 1, 8, 0, 6, 4] && glance[22..28] == self.mac => {
-                self.learn_v4(glance, four(&glance[28..32]), true);
+            ARP if glance[14..20] == [0, 1, 8, 0, 6, 4] && glance[22..28] == glance[6..12] => {
+                self.learn_v4(four(&glance[28..32]), true, now_s);
             }
-            IPV6 if glance[20] == ICMPV6 => self.learn_neighbour(glance, &rest()),
+            IPV6 if glance[20] == ICMPV6 => return self.learn_neighbour(&rest(), now_s),
             IPV6 if self.v6.last.is_none_or(|last| glance[22..38] != last) => {
-                self.learn_v6(glance, sixteen(&glance[22..38]), false);
+                return self.learn_v6(sixteen(&glance[22..38]), false, now_s);
             }
             _ => {}
         }
+        None
     }
 
-    fn is_own(&self, glance: &[u8; GLANCE_BYTES]) -> bool {
-        glance[6..12] == self.mac
-    }
-
-    fn learn_v4(&mut self, glance: &[u8; GLANCE_BYTES], address: [u8; 4], claimed: bool) {
+    fn learn_v4(&mut self, address: [u8; 4], claimed: bool, now_s: u32) {
         let is_station = !matches!(address[0], 0 | 127 | 224..);
-        if !is_station || !self.is_own(glance) || self.forwards && !claimed {
+        if !is_station || self.forwards && !claimed {
             return;
         }
-        self.version += u32::from(self.v4.note(address, claimed).is_some());
-        self.judge();
+        self.v4.note(address, claimed, now_s);
+        self.judge(now_s);
     }
 
-    fn learn_v6(&mut self, glance: &[u8; GLANCE_BYTES], address: [u8; 16], claimed: bool) {
+    fn learn_v6(&mut self, address: [u8; 16], claimed: bool, now_s: u32) -> Option<[u8; 16]> {
         let is_station = address[0] != 0xff && address[..15] != [0; 15];
-        if !is_station || !self.is_own(glance) || self.forwards && !claimed {
-            return;
+        if !is_station || self.forwards && !claimed {
+            return None;
         }
-        self.version += u32::from(self.v6.note(address, claimed).is_some());
-        self.judge();
+        let is_new = self.v6.note(address, claimed, now_s);
+        self.judge(now_s);
+        is_new.then_some(address)
     }
 
-    fn learn_neighbour(&mut self, glance: &[u8; GLANCE_BYTES], frame: &[u8; LEARN_BYTES]) {
-        // Hop limit 255: it was not forwarded (RFC 4861, 7.1).
-        if frame[21] != 255 || !self.is_own(glance) {
-            return;
-        }
-        let was_router = self.is_router;
+    fn learn_neighbour(&mut self, frame: &[u8; LEARN_BYTES], now_s: u32) -> Option<[u8; 16]> {
         let source = sixteen(&frame[22..38]);
+        // Hop limit 255: it was not forwarded (RFC 4861, 7.1).
+        if frame[21] != 255 {
+            return self.learn_v6(source, false, now_s);
+        }
         match frame[54] {
             // Without a source the guest asks about a tentative address, which the check keeps out.
-            NEIGHBOUR_SOLICITATION => self.learn_v6(glance, source, true),
+            NEIGHBOUR_SOLICITATION => self.learn_v6(source, true, now_s),
             NEIGHBOUR_ADVERTISEMENT => {
                 self.is_router = frame[58] & ROUTER_FLAG != 0;
-                self.learn_v6(glance, sixteen(&frame[62..78]), true);
+                self.learn_v6(sixteen(&frame[62..78]), true, now_s)
             }
             ROUTER_ADVERTISEMENT => {
                 self.is_router = true;
-                self.learn_v6(glance, source, true);
+                self.learn_v6(source, true, now_s)
             }
-            _ => self.learn_v6(glance, source, false),
+            _ => self.learn_v6(source, false, now_s),
         }
-        self.version += u32::from(self.is_router != was_router);
     }
 
     /// Takes a guest that uses many addresses which it never claimed for one that forwards.
-    fn judge(&mut self) {
+    fn judge(&mut self, now_s: u32) {
         // An IPv6 host uses its link-local and a few temporary addresses before it is asked for
         // one; IPv4 hosts claim theirs when they first resolve anything.
-        if self.v4.unclaimed() > UNCLAIMED || self.v6.unclaimed() > 2 * UNCLAIMED {
+        if self.v4.unclaimed(now_s) > UNCLAIMED || self.v6.unclaimed(now_s) > 2 * UNCLAIMED {
             self.forwards = true;
             self.v4.forget_unclaimed();
             self.v6.forget_unclaimed();
-            self.version += 1;
         }
     }
 
-    /// Changes whenever something is to be announced differently.
-    pub(crate) fn version(&self) -> u32 {
-        self.version
+    /// The next frame is looked at closely even if it has the source of the one before, so that
+    /// its address does not age.
+    pub(super) fn look_again(&mut self) {
+        (self.v4.last, self.v6.last) = (None, None);
     }
 
-    /// The address at a place.
-    pub(crate) fn at(&self, place: usize) -> Option<Announced> {
+    /// Another station has this address.
+    pub(super) fn forget(&mut self, address: Ip) {
+        match address {
+            Ip::V4(address) => self.v4.forget(address),
+            Ip::V6(address) => self.v6.forget(address),
+        }
+    }
+
+    /// Somebody asks who has this address: the guest, if it answers.
+    pub(super) fn ask(&mut self, address: Ip, now_s: u32) {
+        match address {
+            Ip::V4(address) => self.v4.ask(address, now_s),
+            Ip::V6(address) => self.v6.ask(address, now_s),
+        }
+    }
+
+    /// The address at a place, if the guest still seems to have it.
+    pub(super) fn at(&self, place: usize, now_s: u32) -> Option<Announced> {
         if place < ADDRESSES {
-            return self.v4.entries[place].map(|entry| Announced::V4(entry.address));
+            return self.v4.held(place, now_s).map(Announced::V4);
         }
-        let entry = (*self.v6.entries.get(place - ADDRESSES)?)?;
-        Some(Announced::V6 { address: entry.address, is_router: self.is_router })
+        let address = self.v6.held(place - ADDRESSES, now_s)?;
+        Some(Announced::V6 { address, is_router: self.is_router })
     }
-}
 
-fn four(bytes: &[u8]) -> [u8; 4] {
-    bytes.first_chunk().copied().unwrap_or_default()
-}
+    /// An IPv4 address, for the source of a report.
+    pub(super) fn any_v4(&self, now_s: u32) -> Option<[u8; 4]> {
+        (0..ADDRESSES).find_map(|place| self.v4.held(place, now_s))
+    }
 
-fn sixteen(bytes: &[u8]) -> [u8; 16] {
-    bytes.first_chunk().copied().unwrap_or_default()
+    /// A link-local IPv6 address, for the source of a report.
+    pub(super) fn link_local(&self, now_s: u32) -> Option<[u8; 16]> {
+        let is_local = |address: &[u8; 16]| address[0] == 0xfe && address[1] & 0xc0 == 0x80;
+        (0..ADDRESSES).filter_map(|place| self.v6.held(place, now_s)).find(is_local)
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use platform::checksum::{fold, sum};
 
-/// Shortest Ethernet frame, bytes.
-const SHORT_BYTES: usize = 60;
-/// Longest announcement, bytes.
-pub(crate) const ANNOUNCEMENT_BYTES: usize = 86;
+use super::vlan::{TAGS_BYTES, Tags};
+use crate::limits::MIN_FRAME_BYTES;
+
+/// Longest announcement without tags, bytes.
+pub(super) const ANNOUNCEMENT_BYTES: usize = 512;
 
 /// What an announcement says beside "here is this MAC".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,20 +27,32 @@ pub(crate) enum Announced {
 /// A frame, ready to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Announcement {
-    bytes: [u8; ANNOUNCEMENT_BYTES],
+    bytes: [u8; ANNOUNCEMENT_BYTES + TAGS_BYTES],
     len: usize,
 }
 
 impl Announcement {
-    /// From the guest with this address.
-    pub(crate) fn new(mac: [u8; 6], what: Announced) -> Self {
-        let mut bytes = [0; ANNOUNCEMENT_BYTES];
-        bytes[6..12].copy_from_slice(&mac);
-        let len = match what {
-            Announced::Nothing => arp(&mut bytes, 0x8035, 3, mac, [0; 4]),
-            Announced::V4(address) => arp(&mut bytes, 0x0806, 1, mac, address),
-            Announced::V6 { address, is_router } => advertisement(&mut bytes, address, is_router),
-        };
+    /// From a guest's station: this address in this VLAN.
+    pub(crate) fn new((mac, tags): ([u8; 6], Tags), what: Announced) -> Self {
+        Self::write((mac, tags), |frame| match what {
+            Announced::Nothing => arp(frame, 0x8035, 3, mac, [0; 4]),
+            Announced::V4(address) => arp(frame, 0x0806, 1, mac, address),
+            Announced::V6 { address, is_router } => advertisement(frame, address, is_router),
+        })
+    }
+
+    /// From a guest's station: `write` gets the frame without tags, with the source in place, and
+    /// returns how many bytes it has.
+    pub(super) fn write(
+        (mac, tags): ([u8; 6], Tags),
+        write: impl FnOnce(&mut [u8; ANNOUNCEMENT_BYTES]) -> usize,
+    ) -> Self {
+        let mut frame = [0; ANNOUNCEMENT_BYTES];
+        frame[6..12].copy_from_slice(&mac);
+        let len = write(&mut frame).max(MIN_FRAME_BYTES);
+        let mut bytes = [0; ANNOUNCEMENT_BYTES + TAGS_BYTES];
+        bytes[..len].copy_from_slice(&frame[..len]);
+        let len = tags.insert(&mut bytes, len);
         Self { bytes, len }
     }
 
@@ -68,7 +81,7 @@ fn arp(
         frame[32..38].copy_from_slice(&mac);
     }
     frame[38..42].copy_from_slice(&address);
-    SHORT_BYTES
+    MIN_FRAME_BYTES
 }
 
 /// An unsolicited neighbour advertisement (RFC 4861, 7.2.6) to all nodes, with the override flag
@@ -98,14 +111,19 @@ fn advertisement(
     frame[80..86].copy_from_slice(&mac);
     let checksum = icmp_checksum(&frame[22..86]);
     frame[56..58].copy_from_slice(&checksum.to_be_bytes());
-    ANNOUNCEMENT_BYTES
+    86
 }
 
 /// Checksum of an ICMPv6 message behind its addresses (RFC 8200, 8.1): the pseudo-header is these,
 /// the length and the protocol.
 fn icmp_checksum(addresses_and_message: &[u8]) -> u16 {
-    let message_bytes = addresses_and_message.len() as u64 - 32;
-    !fold(sum(addresses_and_message) + message_bytes + 58)
+    let (addresses, message) = addresses_and_message.split_at(32);
+    icmpv6_checksum(addresses, message)
+}
+
+/// The same where something stands between both.
+pub(super) fn icmpv6_checksum(addresses: &[u8], message: &[u8]) -> u16 {
+    !fold(sum(addresses) + sum(message) + message.len() as u64 + 58)
 }
 
 #[cfg(test)]
@@ -116,7 +134,7 @@ mod tests {
 
     #[test]
     fn without_an_address_it_is_a_reverse_arp_request() {
-        let announcement = Announcement::new(MAC, Announced::Nothing);
+        let announcement = Announcement::new((MAC, Tags::NONE), Announced::Nothing);
         let frame = announcement.bytes();
         assert_eq!((frame.len(), &frame[..6], &frame[6..12]), (60, &[0xff; 6][..], &MAC[..]));
         assert_eq!((&frame[12..14], &frame[20..22]), (&[0x80, 0x35][..], &[0, 3][..]));
@@ -124,9 +142,18 @@ mod tests {
     }
 
     #[test]
+    fn in_a_vlan_it_is_tagged_and_longer() {
+        let plain = Announcement::new((MAC, Tags::NONE), Announced::V4([10, 0, 0, 7]));
+        let tagged = Announcement::new((MAC, Tags::customer(100)), Announced::V4([10, 0, 0, 7]));
+        assert_eq!(tagged.bytes().len(), 64);
+        assert_eq!(tagged.bytes()[12..16], [0x81, 0, 0, 100]);
+        assert_eq!(tagged.bytes()[16..], plain.bytes()[12..]);
+    }
+
+    #[test]
     fn an_ipv4_address_is_announced_by_arp() {
         use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame};
-        let announcement = Announcement::new(MAC, Announced::V4([10, 0, 0, 7]));
+        let announcement = Announcement::new((MAC, Tags::NONE), Announced::V4([10, 0, 0, 7]));
         let frame = EthernetFrame::new_checked(announcement.bytes()).unwrap();
         let arp = ArpRepr::parse(&ArpPacket::new_checked(frame.payload()).unwrap()).unwrap();
         let ArpRepr::EthernetIpv4 {
@@ -150,7 +177,8 @@ mod tests {
     fn an_ipv6_address_is_announced_by_an_advertisement_that_checks() {
         let address = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
         for is_router in [false, true] {
-            let announcement = Announcement::new(MAC, Announced::V6 { address, is_router });
+            let announcement =
+                Announcement::new((MAC, Tags::NONE), Announced::V6 { address, is_router });
             let frame = announcement.bytes();
             assert_eq!(frame[..6], [0x33, 0x33, 0, 0, 0, 1]);
             assert_eq!((frame[14], frame[20], frame[21], frame[54]), (0x60, 58, 255, 136));

@@ -123,9 +123,10 @@ impl DataPath {
     }
 
     fn receive_from(&mut self, domain: usize, moved: &mut usize) -> Result<GuestSet, Violation> {
-        let Self { domains, guests, rx, shared, .. } = self;
+        let Self { domains, guests, rx, announcer, shared, .. } = self;
         let Some((slot, pair)) = domains.trusted(domain) else { return Ok(GuestSet::NONE) };
-        rx.inbound(domain, slot, guests, &shared.counters).receive(pair, moved)
+        let side = GuestSide { guests, announcer, counters: &shared.counters };
+        rx.inbound(domain, slot, side).receive(pair, moved)
     }
 
     /// Checks that domains that do not serve publish nothing, but for what they receive in a
@@ -206,6 +207,7 @@ impl DataPath {
             self.shared.port_events[guest].broken[ring].store(false, Ordering::Relaxed);
         }
         if self.is_connected(guest) {
+            self.guests.set_here(guest, true);
             self.announcer.set_here(guest, true);
             self.tx.guest_started(guest);
         }
@@ -219,6 +221,7 @@ impl DataPath {
 
     /// A guest may be at another machine from now on.
     pub(super) fn guest_stopped(&mut self, guest: usize) {
+        self.guests.set_here(guest, false);
         self.announcer.set_here(guest, false);
         self.tx.guest_stopped(guest, &self.shared.counters);
     }

@@ -27,10 +27,17 @@ struct Drill {
 }
 
 /// The drill that is under way, if one is.
-#[derive(Default)]
-pub(super) struct Drills(Option<Drill>);
+pub(super) struct Drills {
+    current: Option<Drill>,
+    /// VLAN of the probes, if they have a tag.
+    vlan: Option<u16>,
+}
 
 impl Drills {
+    pub(super) fn new(vlan: Option<u16>) -> Self {
+        Self { current: None, vlan }
+    }
+
     /// Writes both probes, and answers the question from here on. Returns false if no other domain
     /// serves, so that the standby cannot be drilled, or an earlier answer is still under way.
     pub(super) fn begin(
@@ -47,19 +54,19 @@ impl Drills {
         if !buffers.is_free(ANSWER_BUFFER) {
             return false;
         }
-        let question = Probe { number, kind: ProbeKind::Question }.frame(ours, theirs);
-        let answer = Probe { number, kind: ProbeKind::Answer }.frame(theirs, ours);
+        let question = Probe { number, kind: ProbeKind::Question }.frame(ours, theirs, self.vlan);
+        let answer = Probe { number, kind: ProbeKind::Answer }.frame(theirs, ours, self.vlan);
         buffers.write(QUESTION_BUFFER, &question);
         buffers.write(ANSWER_BUFFER, &answer);
         path.forget_question();
         let received_before = received_so_far(path.counters());
-        self.0 = Some(Drill { number, standby, seen: DrillSeen::default(), received_before });
+        self.current = Some(Drill { number, standby, seen: DrillSeen::default(), received_before });
         true
     }
 
     /// The drill is over, or abandoned.
     pub(super) fn end(&mut self, serving: &Serving, path: &mut DataPath, now_ns: u64) -> DrillSeen {
-        let Some(drill) = self.0.take() else { return DrillSeen::default() };
+        let Some(drill) = self.current.take() else { return DrillSeen::default() };
         path.confirm_claimed(serving, now_ns);
         let received = received_so_far(path.counters()) - drill.received_before;
         let answer_sent = drill.seen.answered && path.reserved().is_free(ANSWER_BUFFER);
@@ -70,7 +77,9 @@ impl Drills {
     #[inline]
     pub(super) fn answer(&mut self, serving: &Serving, path: &mut DataPath) {
         let Some(number) = path.take_question() else { return };
-        let Some(drill) = self.0.as_mut().filter(|drill| drill.number == number) else { return };
+        let Some(drill) = self.current.as_mut().filter(|drill| drill.number == number) else {
+            return;
+        };
         drill.seen.question = true;
         let mut buffers = path.reserved();
         if !serving.serves(drill.standby) && buffers.is_free(ANSWER_BUFFER) {

@@ -70,7 +70,7 @@ impl Engine {
             path: DataPath::new(domains, guests, (tx, rx), announcer, shared.clone()),
             handover: Handover::default(),
             drains: GuestDrains::new(macs.len()),
-            drills: Drills::default(),
+            drills: Drills::new(announce.probe_vlan),
             shared,
         }
     }

@@ -6,7 +6,7 @@ use nic::NullNic;
 use shared_ring::frame::MAX_MTU;
 
 use super::*;
-use crate::announce::{AnnounceConfig, Announced, Announcement};
+use crate::announce::{AnnounceConfig, Announced, Announcement, Tags};
 use crate::command::RingChange;
 use crate::domains::QueuePair;
 use crate::engine::Engine;
@@ -180,5 +180,5 @@ pub(crate) fn numbers(frames: &[Vec<u8>]) -> Vec<u32> {
 }
 
 pub(crate) fn is_announcement(frame: &[u8]) -> bool {
-    frame == Announcement::new(MAC, Announced::Nothing).bytes()
+    frame == Announcement::new((MAC, Tags::NONE), Announced::Nothing).bytes()
 }

@@ -77,12 +77,6 @@ impl GuestPort {
         self.incoming.deliver(vring, head, rest, malformed)
     }
 
-    /// What the last frame of a virtqueue cost beyond an ordinary one, in frames.
-    #[inline]
-    pub(crate) fn extra(&self, ring: usize) -> usize {
-        self.rings[ring].as_deref().map_or(0, Vring::extra)
-    }
-
     /// Takes the next chain that the guest sends.
     pub(crate) fn take_chain(&mut self) -> Taken {
         let Some(vring) = self.rings[TX_RING].as_deref_mut() else { return Taken::Nothing };

@@ -8,9 +8,11 @@ use super::chain::Chain;
 use super::memory::GuestMemory;
 use super::vring::MAX_QUEUE_SIZE;
 
-/// Descriptors that a frame may take however short its ring is: Linux makes indirect chains that are
+/// Descriptors that a chain may have however short its ring is: Linux makes indirect chains that are
 /// longer than their ring, of 19 buffers at most.
 const LEAST_DESCRIPTORS: usize = 128;
+/// Descriptors that a frame in many chains may take, unless its ring has more.
+const FRAME_DESCRIPTORS: usize = 64 * LEAST_DESCRIPTORS;
 
 /// A part of a chain that lies in the guest's memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +27,7 @@ pub(crate) struct MalformedChain;
 
 /// The segments of one frame, in a list that is reused for every frame.
 ///
-/// A frame may take as many descriptors as its ring has (virtio 1.3, 2.7.5.3.1): Windows hands its
+/// A chain may have as many descriptors as its ring (virtio 1.3, 2.7.5.3.1): Windows hands its
 /// packets over in hundreds of pieces. Empty ones count too, so that a frame costs a bounded time.
 pub(crate) struct Segments {
     /// Never longer than the capacity that it was made with.
@@ -78,12 +80,13 @@ impl Segments {
         // The walk ends alike at the end of a chain, at a descriptor that cannot be read and after
         // as many descriptors as the ring has (a loop): only the first has no next.
         let mut ended = false;
-        for descriptor in chain {
+        for (n, descriptor) in chain.enumerate() {
             ended = !descriptor.has_next();
             let len = descriptor.len as usize;
             self.descriptors += 1;
             if descriptor.is_write_only() != writable
-                || self.descriptors > most
+                || n == most
+                || self.descriptors > most.max(FRAME_DESCRIPTORS)
                 || !memory.holds(descriptor.address, len)
             {
                 return Err(MalformedChain);

@@ -89,6 +89,14 @@ impl TxPool {
         head
     }
 
+    /// Copies as much of the head of a staged frame as there is room for, at most a buffer's.
+    /// Returns how much that was.
+    pub(crate) fn copy_head(&self, staged: &Staged, head: &mut [u8]) -> usize {
+        let len = staged.bytes.min(head.len()).min(BUFFER_BYTES);
+        self.memory.slice(self.staged_buffers(staged)[0], 0, len).copy_to(&mut head[..len]);
+        len
+    }
+
     /// All of a staged frame, in as many parts as it has buffers.
     pub(crate) fn staged_parts(
         &self,

@@ -6,7 +6,7 @@ use super::DataPath;
 use crate::domains::QueuePair;
 use crate::engine::serving::Serving;
 use crate::salvage::{Salvaged, salvage};
-use crate::tx_path::Settled;
+use crate::tx_path::{GuestSide, Settled};
 
 impl DataPath {
     /// Returns true if this life of a domain could serve.
@@ -71,10 +71,11 @@ impl DataPath {
     /// Hands on the received frames that a failed life leaves; also for a domain that only
     /// received, and for one that is not trusted any more.
     pub(in crate::engine) fn salvage(&mut self, domain: usize) -> Salvaged {
-        let Self { domains, guests, rx, shared, .. } = self;
+        let Self { domains, guests, rx, announcer, shared, .. } = self;
         let Some((slot, pair)) = domains.even_untrusted(domain) else { return Salvaged::default() };
         let counters = &shared.counters;
-        let salvaged = salvage(rx.inbound(domain, slot, guests, counters), slot, pair);
+        let side = GuestSide { guests, announcer, counters };
+        let salvaged = salvage(rx.inbound(domain, slot, side), slot, pair);
         counters.rx_salvaged.add(salvaged.salvaged);
         counters.rx_lost.add(salvaged.lost);
         salvaged
@@ -82,9 +83,10 @@ impl DataPath {
 
     /// Takes everything that a domain received which goes on as a standby.
     pub(in crate::engine) fn take_last(&mut self, domain: usize) {
-        let Self { domains, guests, rx, shared, .. } = self;
+        let Self { domains, guests, rx, announcer, shared, .. } = self;
         let Some((slot, pair)) = domains.trusted(domain) else { return };
-        let taken = rx.inbound(domain, slot, guests, &shared.counters).take_last(pair);
+        let side = GuestSide { guests, announcer, counters: &shared.counters };
+        let taken = rx.inbound(domain, slot, side).take_last(pair);
         self.report(Some(domain), taken);
     }
 
@@ -121,6 +123,7 @@ impl DataPath {
 
     /// Watches for the guests' own frames at the port that was left.
     pub(in crate::engine) fn watch_left_port(&mut self, domain: usize) {
+        self.announcer.forget_returned();
         self.rx.watch_left_port(domain);
     }
 
@@ -130,11 +133,9 @@ impl DataPath {
     }
 
     /// Tells whoever waits for it when announcements of all guests have come round to the port that
-    /// was left.
+    /// was left, in each VLAN.
     pub(in crate::engine) fn note_settled(&self) {
-        if let Some(returned) = self.rx.returned()
-            && self.announcer.here().without(returned).is_empty()
-        {
+        if self.rx.watches_left_port() && self.announcer.have_returned() {
             self.set_settled(true);
         }
     }

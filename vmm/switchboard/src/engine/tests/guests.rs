@@ -1,5 +1,7 @@
 //! Several guests on one pair of NICs.
 
+use std::sync::mpsc::sync_channel;
+
 use super::*;
 use crate::fakes::FakeRing;
 use crate::fakes::rig::{frame_to, other_mac};
@@ -205,4 +207,30 @@ fn all_guests_are_announced_and_their_frames_sent_again() {
     sources.truncate(2);
     sources.sort();
     assert_eq!(sources, [MAC.to_vec(), other_mac(0).to_vec()]);
+}
+
+#[test]
+fn a_guest_that_has_moved_is_reached_over_the_wire_and_reaches_its_siblings() {
+    let (mut rig, mut domain) = Rig::of_several(2);
+    let done = rig.engine.set_rings(1, [RingChange::Stop, RingChange::Stop]);
+    let (reply, answer) = sync_channel(1);
+    rig.engine.answer_rings(1, rig.now, done, reply);
+    assert!(answer.try_recv().is_ok(), "it has nothing under way");
+    rig.guest.tx.send(&frame_to(other_mac(0), MAC, 1, 100));
+    rig.guest.tx.send(&frame_to(EVERYONE, MAC, 2, 100));
+    domain.receive(&frame_to(EVERYONE, other_mac(0), 3, 100));
+    domain.receive(&frame_to(MAC, other_mac(0), 4, 100));
+    rig.turn();
+    assert_eq!(numbers(&domain.take_posted(8)), [1, 2], "on the wire");
+    assert_eq!(received(&mut rig.guest.rx), [3, 4], "from the wire");
+    assert_eq!(received(&mut rig.others[1].rx), [2, 3]);
+    assert_eq!(rig.shared.counters.local_lost.get(), 0);
+    // It comes back.
+    let [rx, tx] = rig.others[0].vrings();
+    rig.engine.set_rings(1, [RingChange::Start(rx), RingChange::Start(tx)]);
+    rig.guest.tx.send(&frame_to(other_mac(0), MAC, 5, 100));
+    domain.receive(&frame_to(EVERYONE, other_mac(0), 6, 100));
+    rig.turn();
+    assert!(domain.take_posted(8).is_empty(), "to it alone");
+    assert!(received(&mut rig.guest.rx).is_empty(), "its own");
 }

@@ -419,11 +419,12 @@ fn a_question_of_the_drill_is_answered_once_and_never_the_guests() {
     assert!(!rig.engine.begin_drill(7, 0), "the one that serves has nobody to ask");
     assert!(rig.engine.begin_drill(7, 1));
     let [ours, tsuccessors] = [0, 1].map(|domain| probe_mac(MAC, domain));
-    let question = |number| Probe { number, kind: ProbeKind::Question }.frame(ours, tsuccessors);
+    let question =
+        |number| Probe { number, kind: ProbeKind::Question }.frame(ours, tsuccessors, None);
     active.receive(&question(6)); // of another drill
     active.receive(&question(7));
     rig.turn();
-    let answer = Probe { number: 7, kind: ProbeKind::Answer }.frame(tsuccessors, ours);
+    let answer = Probe { number: 7, kind: ProbeKind::Answer }.frame(tsuccessors, ours, None);
     assert_eq!(active.take_posted(9), [answer.to_vec()]);
     active.claim(1);
     rig.nics[0].send(1);

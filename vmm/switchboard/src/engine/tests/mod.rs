@@ -1,3 +1,4 @@
+mod announcements;
 mod chains;
 mod cost;
 mod guest_drain;
