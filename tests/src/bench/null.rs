@@ -49,6 +49,7 @@ impl NullSlot {
             slots: vec![self.slot.clone()],
             tx_pool: self.slot.tx_pool.clone(),
             macs: vec![mac],
+            rules: Vec::new(),
             announce: AnnounceConfig { again: Vec::new() },
             violations: Arc::new(Ignore),
         })?)

@@ -57,6 +57,20 @@ pub const MAX_ANNOUNCE_AGAIN: usize = 16;
 /// wait behind them.
 pub const ANNOUNCE_PACE: Duration = Duration::from_micros(100);
 
+/// For so long after a takeover a frame that carries the source of one of a guest's further addresses
+/// is taken for the guest's own, come back through the other port: what waits in the queues of the
+/// network and in those of a failed NIC until that is silent. Later it shows that the address has
+/// moved.
+pub const OWN_RETURN_WINDOW: Duration = Duration::from_millis(100);
+
+/// For how long a guest's learned address lives without a frame: the usual ageing time of bridges
+/// (IEEE 802.1Q, 8.8.3).
+pub const STATION_AGE: Duration = Duration::from_secs(300);
+
+/// A learned address that was silent for less than this makes no room for another: routers that share
+/// a virtual address speak once a second (RFC 9568, 5.2.7).
+pub const STATION_GRACE: Duration = Duration::from_millis(1500);
+
 /// How much later than one NIC's copy of a frame the other NIC's copy is recognised: what queues on
 /// the wire and a busy processor put between the two.
 pub const DEDUP_WINDOW: Duration = Duration::from_millis(20);

@@ -164,6 +164,7 @@ fn spawn_switchboard(
         slots: slots.to_vec(),
         tx_pool,
         macs: macs(topology),
+        rules: topology.apps.iter().map(AppSpec::rules).collect(),
         announce: AnnounceConfig { again },
         violations: event_sink.clone(),
     })?))

@@ -4,23 +4,46 @@
 //! |---|---|---|
 //! | a guest's address | that guest | that guest alone; it never reaches the wire |
 //! | broadcast, multicast | every guest | every other guest, and the wire |
-//! | any other | no guest, or the guest if there is only one | the wire |
+//! | any other | promiscuous guests; the guest if there is only one, with one address | other promiscuous guests, and the wire |
 //!
-//! A frame from the wire whose source is a guest's address is that guest's own, which has come back
-//! through the other port.
+//! A frame from the wire whose source is a guest's own address is that guest's, which has come back
+//! through the other port. Addresses that a guest has beside its own come and go ([`senders`]).
 //!
-//! Invariant: the number of guests and their addresses never change.
+//! Invariant: the number of guests and their own addresses never change.
+
+mod senders;
 
 use shared_ring::layout::MAX_GUESTS;
 use vm_memory::VolatileSlice;
 
+pub(crate) use self::senders::Sender;
 use crate::guest_set::GuestSet;
+use crate::macs::{EgressRules, Stations};
 use crate::port::{Delivery, GuestPort, TX_RING};
 
 /// One guest.
 pub(crate) struct Guest {
     pub(crate) mac: [u8; 6],
     pub(crate) port: GuestPort,
+    /// Its addresses beside its own.
+    pub(crate) stations: Stations,
+    pub(crate) egress: EgressRules,
+}
+
+impl Guest {
+    fn new(mac: [u8; 6]) -> Self {
+        let (stations, egress) = (Stations::default(), EgressRules::default());
+        Self { mac, port: GuestPort::new(), stations, egress }
+    }
+}
+
+/// Where a guest's frame goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// The guests that get it.
+    pub(crate) guests: GuestSet,
+    /// Whether it goes to the wire.
+    pub(crate) wire: bool,
 }
 
 /// All guests: at least one, at most [`MAX_GUESTS`].
@@ -28,8 +51,7 @@ pub(crate) struct Guests(Vec<Guest>);
 
 impl Guests {
     pub(crate) fn new(macs: &[[u8; 6]]) -> Self {
-        let guest = |mac: &[u8; 6]| Guest { mac: *mac, port: GuestPort::new() };
-        Self(macs.iter().take(MAX_GUESTS).map(guest).collect())
+        Self(macs.iter().take(MAX_GUESTS).map(|mac| Guest::new(*mac)).collect())
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -42,31 +64,35 @@ impl Guests {
 
     /// The guest whose address this is.
     pub(crate) fn owner(&self, mac: &[u8]) -> Option<usize> {
-        self.0.iter().position(|guest| guest.mac == mac)
+        let own = self.0.iter().position(|guest| guest.mac == mac);
+        own.or_else(|| self.station_owner(mac))
     }
 
     /// The guests that get a frame from the wire with this destination.
     pub(crate) fn of_wire(&self, destination: &[u8]) -> GuestSet {
-        if self.is_single() || destination[0] & 1 != 0 {
+        let gets_all = self.is_single() && self.0[0].stations.is_none();
+        if gets_all || destination[0] & 1 != 0 {
             return GuestSet::first(self.count());
         }
-        self.target(destination)
+        self.owner(destination).map_or_else(|| self.promiscuous(), GuestSet::of)
     }
 
-    /// The guests that get a guest's frame with this destination, beside the wire or instead of it.
-    pub(crate) fn of_guest(&self, from: usize, destination: &[u8]) -> GuestSet {
+    /// Where a guest's frame with this destination goes.
+    pub(crate) fn of_guest(&self, from: usize, destination: &[u8]) -> Route {
         if self.is_single() {
-            return GuestSet::NONE;
+            return Route { guests: GuestSet::NONE, wire: true };
         }
-        let all = match destination[0] & 1 {
-            0 => self.target(destination),
-            _ => GuestSet::first(self.count()),
+        let owner = match destination[0] & 1 {
+            0 => self.owner(destination),
+            _ => None,
         };
-        all.without(GuestSet::of(from))
-    }
-
-    fn target(&self, destination: &[u8]) -> GuestSet {
-        self.owner(destination).map_or(GuestSet::NONE, GuestSet::of)
+        let guests = match owner {
+            Some(guest) => GuestSet::of(guest),
+            None if destination[0] & 1 != 0 => GuestSet::first(self.count()),
+            None => self.promiscuous(),
+        };
+        let guests = guests.without(GuestSet::of(from));
+        Route { guests, wire: owner.is_none_or(|owner| owner == from) }
     }
 
     /// Returns true if a guest's transmit ring is there.
@@ -134,15 +160,18 @@ mod tests {
     fn a_single_guest_gets_what_its_nic_takes_in() {
         let guests = Guests::new(&[A]);
         assert_eq!(numbers(guests.of_wire(&[2; 6])), [0]);
-        assert!(guests.of_guest(0, &[0xff; 6]).is_empty());
+        let route = guests.of_guest(0, &[0xff; 6]);
+        assert_eq!(route, Route { guests: GuestSet::NONE, wire: true });
     }
 
     #[test]
     fn frames_of_a_guest_never_come_back_to_it() {
         let guests = Guests::new(&[A, B, C]);
-        let to = |mac: [u8; 6]| numbers(guests.of_guest(1, &mac));
+        let to = |mac: [u8; 6]| numbers(guests.of_guest(1, &mac).guests);
         assert_eq!([to(A), to(B), to([2; 6])], [vec![0], vec![], vec![]]);
         assert_eq!([to(GROUP), to([0xff; 6])], [vec![0, 2], vec![0, 2]]);
+        let wire = [A, B, [2; 6], GROUP].map(|mac| guests.of_guest(1, &mac).wire);
+        assert_eq!(wire, [false, true, true, true]);
     }
 
     #[test]

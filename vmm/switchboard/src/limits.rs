@@ -21,3 +21,6 @@ pub(crate) const VISIT_FRAMES: usize = 32;
 
 /// IP addresses remembered of each family and guest; the one that was learned first makes room.
 pub(crate) const ADDRESSES: usize = 8;
+
+/// MAC addresses beside its own that one guest can have.
+pub const STATIONS: usize = 64;

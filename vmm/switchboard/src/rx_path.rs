@@ -9,6 +9,7 @@
 //! guest waits for it; a guest gets its frames in the order in which they came.
 
 use microvm::domain::DomainSlot;
+use platform::budget::OWN_RETURN_WINDOW;
 use shared_ring::layout::RX_BUFFERS;
 use shared_ring::probe::{PROBE_ETHERTYPE, PROBE_HEAD_BYTES, Probe, ProbeKind, probe_mac};
 
@@ -16,7 +17,7 @@ use crate::counters::Counters;
 use crate::dedup::Dedup;
 use crate::domains::{QueuePair, RxFrame, body};
 use crate::guest_set::GuestSet;
-use crate::guests::Guests;
+use crate::guests::{Guests, Sender};
 use crate::limits::TURN_FRAMES;
 use crate::port::Delivery;
 use crate::violation::{RingName, Violation};
@@ -37,27 +38,36 @@ pub(crate) struct RxPath {
     left_port: Option<LeftPort>,
     /// Guests that received frames wait for.
     blocked: GuestSet,
+    /// Two ports are open, or were until lately: a guest's frame may come back through the other.
+    own_may_return: bool,
+    /// When that ends, if only one port is open.
+    return_until_ns: u64,
 }
 
 impl RxPath {
     pub(crate) fn new() -> Self {
         let (dedup, blocked) = (Dedup::new(), GuestSet::NONE);
-        Self { dedup, question: None, left_port: None, blocked }
+        let (own_may_return, return_until_ns) = (false, 0);
+        Self { dedup, question: None, left_port: None, blocked, own_may_return, return_until_ns }
     }
 
     /// Sets the time of the frames that follow, `CLOCK_MONOTONIC` nanoseconds.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.dedup.tick(now_ns);
+        self.own_may_return &= now_ns < self.return_until_ns;
     }
 
     /// Both NICs receive from now on.
     pub(crate) fn begin_overlap(&mut self) {
         self.dedup.start();
+        (self.own_may_return, self.return_until_ns) = (true, u64::MAX);
     }
 
     /// Only one NIC receives from now on; copies may still come for a while.
     pub(crate) fn end_overlap(&mut self, now_ns: u64) {
         self.dedup.fade(now_ns);
+        self.own_may_return = true;
+        self.return_until_ns = now_ns + OWN_RETURN_WINDOW.as_nanos() as u64;
     }
 
     /// Watches for the guests' own frames at the port of a domain that a planned switch has left.
@@ -239,9 +249,8 @@ impl Inbound<'_> {
             self.counters.rx_damaged.add(1);
             return GuestSet::NONE;
         }
-        if let Some(guest) = self.guests.owner(frame.source()) {
+        if self.is_own(frame) {
             self.counters.rx_own.add(1);
-            self.note_own(guest);
             return GuestSet::NONE;
         }
         if frame.head[12..14] == PROBE_ETHERTYPE.to_be_bytes() && self.take_probe(frame) {
@@ -305,10 +314,30 @@ impl Inbound<'_> {
         delivery
     }
 
-    /// Notes that a frame came in which a guest had sent.
-    fn note_own(&mut self, guest: usize) {
-        if let Some(port) = self.state.left_port.as_mut().filter(|it| it.domain == self.domain) {
-            port.returned = port.returned.with(GuestSet::of(guest));
+    /// Returns true if a guest has sent this frame, and notes where it has come round to.
+    #[inline]
+    fn is_own(&mut self, frame: &RxFrame) -> bool {
+        let source = frame.source();
+        let left = self.state.left_port.as_mut().filter(|it| it.domain == self.domain);
+        match self.guests.sender(source) {
+            Sender::Other => false,
+            Sender::Guest(guest) => {
+                if let Some(port) = left {
+                    port.returned = port.returned.with(GuestSet::of(guest));
+                }
+                true
+            }
+            Sender::Station(guest) if self.state.own_may_return => {
+                if left.is_some() {
+                    self.guests.note_return(guest, source);
+                }
+                true
+            }
+            // Only one port is open: another station has the address now.
+            Sender::Station(guest) => {
+                self.guests.leave(guest, source);
+                false
+            }
         }
     }
 

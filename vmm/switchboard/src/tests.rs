@@ -34,6 +34,7 @@ fn running() -> Running {
         slots: slots.clone(),
         tx_pool: slots[0].tx_pool.clone(),
         macs: vec![MAC],
+        rules: Vec::new(),
         announce: AnnounceConfig::default(),
         violations: violations.clone(),
     })
@@ -137,6 +138,7 @@ fn slots_must_be_in_their_places() {
         slots,
         tx_pool,
         macs: vec![MAC],
+        rules: Vec::new(),
         announce: AnnounceConfig::default(),
         violations,
     });
@@ -164,6 +166,7 @@ fn a_panic_ends_the_thread_and_is_told() {
         slots: slots.clone(),
         tx_pool: slots[0].tx_pool.clone(),
         macs: vec![MAC],
+        rules: Vec::new(),
         announce: AnnounceConfig::default(),
         violations: Arc::new(Panics),
     })

@@ -22,6 +22,7 @@ use crate::announce::{Announcer, GLANCE_BYTES, LEARN_BYTES};
 use crate::confirmations::Confirmations;
 use crate::counters::Counters;
 use crate::domains::QueuePair;
+use crate::guest_figures::GuestFigures;
 use crate::guest_set::GuestSet;
 use crate::guests::Guests;
 use crate::limits::{MAX_FRAME_BUFFERS, TURN_FRAMES, VISIT_FRAMES};
@@ -35,6 +36,21 @@ pub(crate) struct GuestSide<'a> {
     pub(crate) guests: &'a mut Guests,
     pub(crate) announcer: &'a mut Announcer,
     pub(crate) counters: &'a Counters,
+    /// One for each guest.
+    pub(crate) figures: &'a [GuestFigures],
+    /// The time of this turn, `CLOCK_MONOTONIC` nanoseconds.
+    pub(crate) now_ns: u64,
+}
+
+impl GuestSide<'_> {
+    /// Returns true if a guest's frame with this head may leave; counts it if not.
+    #[inline]
+    fn lets_out(&mut self, guest: usize, head: &[u8]) -> bool {
+        let Some(refusal) = self.guests.refuse(guest, head, self.now_ns) else { return true };
+        self.counters.tx_refused.add(1);
+        self.figures[guest].count_refused(refusal, head);
+        false
+    }
 }
 
 /// How a guest fared at its last visit.
@@ -200,18 +216,20 @@ impl TxPath {
         true
     }
 
-    /// Sends a staged frame to the guests and the wire that its destination names.
+    /// Sends a staged frame to the guests and the wire that its destination names, if it may leave.
     fn send(&mut self, side: &mut GuestSide<'_>, guest: usize, mut staged: Staged) {
         let glance = self.pool.staged_head::<GLANCE_BYTES>(&staged);
+        if !side.lets_out(guest, &glance) {
+            return;
+        }
         let rest = || self.pool.staged_head::<LEARN_BYTES>(&staged);
         side.announcer.addresses(guest).learn(&glance, rest);
-        let targets = side.guests.of_guest(guest, &glance[..6]);
-        if !targets.is_empty() {
+        let route = side.guests.of_guest(guest, &glance[..6]);
+        if !route.guests.is_empty() {
             self.pool.complete(&mut staged);
-            self.send_local(side, targets, &staged);
+            self.send_local(side, route.guests, &staged);
         }
-        let is_group = glance[0] & 1 != 0;
-        if targets.is_empty() || is_group {
+        if route.wire {
             self.pool.queue(guest, &staged);
         } else {
             side.counters.tx_local.add(1);

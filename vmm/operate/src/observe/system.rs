@@ -14,10 +14,10 @@ use super::snapshot::{AppView, DomainView, NicView, RingDepths};
 use super::view::SystemView;
 use microvm::domain::{DomainId, DomainSlot, ExitCounts, VcpuState};
 use platform::realtime;
-use supervisor::topology::{Policy, Topology};
+use supervisor::topology::{MacAddress, Policy, Topology};
 use supervisor::{DomainView as RuleView, Event, Failover, FailoverReport, Health, Link};
 use supervisor::{System, SystemState};
-use switchboard::{FrontEnds, Switchboard};
+use switchboard::{FrontEnds, GuestFigures, Switchboard};
 
 /// The parts of a system that are observed.
 pub(crate) struct SystemWatch {
@@ -90,12 +90,8 @@ impl SystemView for SystemWatch {
 
     fn apps(&self) -> Vec<AppView> {
         let front_ends = self.switchboard.front_ends();
-        let view = |(socket, it): (&String, FrontEnds)| AppView {
-            socket: socket.clone(),
-            connected: it.connected,
-            waiting: it.waiting,
-        };
-        self.sockets.iter().zip(front_ends).map(view).collect()
+        let guests = front_ends.into_iter().zip(self.switchboard.figures());
+        self.sockets.iter().zip(guests).map(|(socket, guest)| app(socket, guest)).collect()
     }
 
     fn state(&self) -> SystemState {
@@ -109,6 +105,21 @@ impl SystemView for SystemWatch {
     fn counters(&self) -> BTreeMap<String, u64> {
         let counters = self.switchboard.counters().each();
         counters.map(|(name, count)| (name.to_owned(), count)).collect()
+    }
+}
+
+fn app(socket: &str, (front_ends, figures): (FrontEnds, &GuestFigures)) -> AppView {
+    let text = |mac| MacAddress(mac).to_string();
+    let mut macs: Vec<_> = figures.stations().map(text).collect();
+    macs.sort_unstable();
+    AppView {
+        socket: socket.to_owned(),
+        connected: front_ends.connected,
+        waiting: front_ends.waiting,
+        macs,
+        macs_pushed_out: figures.pushed_out(),
+        refused: figures.refused().map(|(why, count)| (why.name().to_owned(), count)).collect(),
+        refused_source: figures.refused_source().map(text),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::egress::{EgressSpec, MacsSpec};
 use super::limits::{FailBackSpec, Limits};
 use super::mac::MacAddress;
 use super::policy::Policy;
@@ -109,6 +110,12 @@ pub struct AppSpec {
     pub socket: PathBuf,
     /// Its MAC address, which both NICs carry; no other guest's.
     pub mac: MacAddress,
+    /// Which MAC addresses it has beside that one.
+    #[serde(default, skip_serializing_if = "MacsSpec::is_default")]
+    pub macs: MacsSpec,
+    /// Which frames for the next bridge alone it may send.
+    #[serde(default, skip_serializing_if = "EgressSpec::is_default")]
+    pub egress: EgressSpec,
     /// The user that the socket is given to, by name or number; the one that runs warmspare if it is
     /// left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,7 +132,8 @@ pub struct AppSpec {
 impl AppSpec {
     /// A guest with a socket for its owner only.
     pub fn new(socket: PathBuf, mac: MacAddress) -> Self {
-        Self { socket, mac, owner: None, group: None, mode: None }
+        let (macs, egress) = (MacsSpec::default(), EgressSpec::default());
+        Self { socket, mac, macs, egress, owner: None, group: None, mode: None }
     }
 }
 

@@ -4,9 +4,11 @@
 mod addresses;
 mod announcement;
 mod announcer;
+mod stations;
 
 pub(crate) use self::addresses::{GLANCE_BYTES, LEARN_BYTES};
 #[cfg(test)]
 pub(crate) use self::announcement::{Announced, Announcement};
 pub use self::announcer::AnnounceConfig;
 pub(crate) use self::announcer::Announcer;
+pub(crate) use self::stations::StationAnnouncer;

@@ -17,13 +17,16 @@ mod sleep;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use platform::clock::monotonic_ns;
+
 use super::serving::Serving;
-use crate::announce::Announcer;
+use crate::announce::{Announcer, StationAnnouncer};
 use crate::command::{RingChange, RingsDone};
 use crate::counters::Counters;
 use crate::domains::Domains;
 use crate::guest_set::GuestSet;
 use crate::guests::Guests;
+use crate::macs::GuestRules;
 use crate::port::{RINGS, Vring};
 use crate::rx_path::RxPath;
 use crate::shared::Shared;
@@ -38,6 +41,7 @@ pub(crate) struct DataPath {
     tx: TxPath,
     rx: RxPath,
     announcer: Announcer,
+    stations: StationAnnouncer,
     shared: Arc<Shared>,
 }
 
@@ -47,10 +51,15 @@ impl DataPath {
         domains: Domains,
         guests: Guests,
         tx: TxPath,
-        announcer: Announcer,
+        (announcer, stations): (Announcer, StationAnnouncer),
         shared: Arc<Shared>,
     ) -> Self {
-        Self { domains, guests, tx, rx: RxPath::new(), announcer, shared }
+        Self { domains, guests, tx, rx: RxPath::new(), announcer, stations, shared }
+    }
+
+    /// Applies the topology's rules, one for each guest.
+    pub(super) fn set_rules(&mut self, rules: &[GuestRules]) {
+        self.guests.set_rules(rules);
     }
 
     /// Takes back what the serving domain claims sent. Returns true if it claimed anything.
@@ -74,8 +83,21 @@ impl DataPath {
             self.confirm(serving, now_ns);
         }
         let announced = self.announcer.tick(&mut self.tx.reserved(), now_ns);
+        let announced = announced + self.announce_stations(now_ns);
         self.shared.counters.announced.add(announced);
         self.rx.tick(now_ns);
+        self.guests.age(now_ns);
+    }
+
+    /// Announces the addresses that guests have beside their own, if that is due.
+    fn announce_stations(&mut self, now_ns: u64) -> u64 {
+        let Self { guests, tx, announcer, stations, .. } = self;
+        let here = || {
+            let here = announcer.here();
+            let guests = guests.iter().enumerate().filter(move |(n, _)| here.contains(*n));
+            guests.flat_map(|(_, guest)| guest.stations.in_use())
+        };
+        stations.tick(&mut tx.reserved(), now_ns, here)
     }
 
     /// Asks the serving NIC what it has sent, if it has anything to confirm.
@@ -96,7 +118,8 @@ impl DataPath {
     pub(super) fn transmit(&mut self, serving: &Serving, now_ns: u64) -> bool {
         let Self { domains, guests, tx, announcer, shared, .. } = self;
         let counters = &shared.counters;
-        let mut side = GuestSide { guests, announcer, counters };
+        let figures = &shared.figures;
+        let mut side = GuestSide { guests, announcer, counters, figures, now_ns };
         let mut taken = tx.discard(&mut side);
         let Some(domain) = serving.path() else { return taken > 0 };
         let Some((_, pair)) = domains.trusted(domain) else { return taken > 0 };
@@ -158,12 +181,29 @@ impl DataPath {
             counters.calls.add(guest.port.publish());
             counters.guest_rings_broken.add(guest.port.inspect(events));
         }
+        self.show_stations();
+        let counters = &self.shared.counters;
         self.tx.show(counters);
         if self.tx.has_poison()
             // If a reader has the quarantine now, the next turn does it.
             && let Ok(mut quarantine) = self.shared.quarantine.try_lock()
         {
             self.tx.quarantine(&mut quarantine, serving.takeovers());
+        }
+    }
+
+    /// Shows which addresses the guests have now, if that has changed.
+    fn show_stations(&mut self) {
+        let mut changed = false;
+        for (guest, figures) in self.guests.iter_mut().zip(&self.shared.figures) {
+            if guest.stations.take_changed() {
+                figures.show_stations(guest.stations.here(), guest.stations.pushed_out());
+                changed = true;
+            }
+        }
+        if changed {
+            // Full means readable.
+            let _ = self.shared.stations_changed.write(1);
         }
     }
 
@@ -206,6 +246,9 @@ impl DataPath {
         }
         if self.is_connected(guest) {
             self.announcer.set_here(guest, true);
+            if self.announcer.due_ns().is_some() {
+                self.stations.start(monotonic_ns());
+            }
             self.tx.guest_started(guest);
         }
         done
@@ -214,6 +257,7 @@ impl DataPath {
     /// A guest may be at another machine from now on.
     pub(super) fn guest_stopped(&mut self, guest: usize) {
         self.announcer.set_here(guest, false);
+        self.guests[guest].stations.forget_learned();
         self.tx.guest_stopped(guest, &self.shared.counters);
     }
 

@@ -30,10 +30,11 @@ use self::drill::Drills;
 use self::guest_drain::GuestDrains;
 use self::handover::Handover;
 use self::serving::Serving;
-use crate::announce::{AnnounceConfig, Announcer};
+use crate::announce::{AnnounceConfig, Announcer, StationAnnouncer};
 use crate::command::{DrillSeen, Refused, Reply, RingChange, RingsDone};
 use crate::domains::{Domains, QueuePair};
 use crate::guests::Guests;
+use crate::macs::GuestRules;
 use crate::port::{RINGS, Vring};
 use crate::shared::Shared;
 use crate::takeover_order::TakeOver;
@@ -60,15 +61,20 @@ impl Engine {
         shared: Arc<Shared>,
     ) -> Self {
         let domains = Domains::new(slots, sink);
-        let announcer = Announcer::new(macs, announce);
+        let announcers = (Announcer::new(macs, announce), StationAnnouncer::new(announce));
         Self {
             serving: Serving::default(),
-            path: DataPath::new(domains, Guests::new(macs), tx, announcer, shared.clone()),
+            path: DataPath::new(domains, Guests::new(macs), tx, announcers, shared.clone()),
             handover: Handover::default(),
             drains: GuestDrains::new(macs.len()),
             drills: Drills::default(),
             shared,
         }
+    }
+
+    /// Applies the topology's rules, one for each guest, before the first turn.
+    pub(crate) fn set_rules(&mut self, rules: &[GuestRules]) {
+        self.path.set_rules(rules);
     }
 
     /// Moves what can be moved. Returns false if nothing was, so that it is time to sleep.

@@ -41,7 +41,7 @@ impl DataPath {
         // A violation in its last claims does not matter now: the domain has failed.
         let _ = self.read_claims(serving, &mut claims);
         serving.end();
-        self.announcer.stop();
+        self.stop_announcing();
         let pair = self.domains.peek(domain);
         self.tx.settle(self.domains.slot(domain), pair, ask_nic, &self.shared.counters)
     }
@@ -62,7 +62,7 @@ impl DataPath {
 
     /// The same behind an announcement of each guest, which has a new port since `now_ns`.
     pub(in crate::engine) fn publish_announced(&mut self, domain: usize, now_ns: u64) -> u64 {
-        self.announcer.start(now_ns);
+        self.start_announcing(now_ns);
         let announced = self.announcer.lead(&mut self.tx.reserved());
         self.shared.counters.announced.add(announced);
         self.publish_all(domain, now_ns)
@@ -117,6 +117,7 @@ impl DataPath {
     /// Watches for the guests' own frames at the port that was left.
     pub(in crate::engine) fn watch_left_port(&mut self, domain: usize) {
         self.rx.watch_left_port(domain);
+        self.guests.iter_mut().for_each(|guest| guest.stations.watch_returns());
     }
 
     /// The planned switch is over.
@@ -127,9 +128,10 @@ impl DataPath {
     /// Tells whoever waits for it when announcements of all guests have come round to the port that
     /// was left.
     pub(in crate::engine) fn note_settled(&self) {
-        if let Some(returned) = self.rx.returned()
-            && self.announcer.here().without(returned).is_empty()
-        {
+        let Some(returned) = self.rx.returned() else { return };
+        let here = self.announcer.here();
+        let mut guests = here.each().map(|guest| &self.guests[guest]);
+        if here.without(returned).is_empty() && guests.all(|guest| guest.stations.have_returned()) {
             self.set_settled(true);
         }
     }
@@ -145,14 +147,16 @@ impl DataPath {
 
     pub(in crate::engine) fn start_announcing(&mut self, now_ns: u64) {
         self.announcer.start(now_ns);
+        self.stations.start(now_ns);
     }
 
     pub(in crate::engine) fn stop_announcing(&mut self) {
         self.announcer.stop();
+        self.stations.stop();
     }
 
     /// Returns true if announcements are still to come.
     pub(in crate::engine) fn is_announcing(&self) -> bool {
-        self.announcer.due_ns().is_some()
+        self.announcer.due_ns().is_some() || self.stations.due_ns().is_some()
     }
 }

@@ -72,7 +72,9 @@ impl DataPath {
         let poll = self.guests.iter().any(|guest| guest.port.has_deaf_ring())
             || self.is_posting_blocked(serving);
         let poll = poll.then(|| now_ns + SILENT_KICK_POLL.as_nanos() as u64);
-        [self.tx.due_ns(), self.announcer.due_ns(), poll].into_iter().flatten().min()
+        let announcements = [self.announcer.due_ns(), self.stations.due_ns()];
+        let others = [self.tx.due_ns(), self.guests.age_due_ns(), poll];
+        others.into_iter().chain(announcements).flatten().min()
     }
 
     fn is_posting_blocked(&self, serving: &Serving) -> bool {

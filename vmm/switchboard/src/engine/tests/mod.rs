@@ -5,6 +5,7 @@ mod marks;
 mod notifications;
 mod receive;
 mod segments;
+mod stations;
 mod takeover;
 mod transmit;
 mod violations;

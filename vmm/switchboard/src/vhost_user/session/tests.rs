@@ -31,6 +31,7 @@ impl Bench {
             slots,
             tx_pool,
             macs: vec![MAC],
+            rules: Vec::new(),
             announce: crate::AnnounceConfig::default(),
             violations,
         };
