@@ -220,7 +220,7 @@ fn an_application_guest_ends_with_whoever_started_it() {
     let rig = Rig::start_with(add_second);
     let mut guest = Command::new(warmspare_tests::program())
         .args(["app", "--end-with-parent", "--socket"])
-        .arg(&*rig.topology.apps[1].socket)
+        .arg(&rig.topology.apps[1].socket.path)
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
