@@ -142,7 +142,7 @@ impl Inbound<'_> {
             let Some(frame) = pair.next_received(self.slot)? else { break };
             self.dispose(pair, &frame)?;
             // A turn is bounded by what is copied.
-            *moved += frame.buffers().len();
+            *moved += 1 + frame.further_buffers().len();
         }
         pair.release_received();
         Ok(blocked.with(pair.backlog.waiting()))
@@ -295,7 +295,7 @@ impl Inbound<'_> {
     fn deliver(&mut self, guest: usize, frame: &RxFrame) -> Delivery {
         let counters = self.counters;
         let mut malformed = 0;
-        let delivery = if let [_] = frame.buffers() {
+        let delivery = if frame.further_buffers().is_empty() {
             let rest = [body(self.slot, frame)];
             self.guests.deliver(guest, frame.head(), &rest, &mut malformed)
         } else {
