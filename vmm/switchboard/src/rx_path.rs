@@ -321,7 +321,7 @@ impl Inbound<'_> {
     fn deliver(&mut self, guest: usize, frame: &RxFrame) -> Delivery {
         let counters = self.counters;
         let mut malformed = 0;
-        let delivery = if let [_] = frame.buffers() {
+        let delivery = if frame.further_buffers().is_empty() {
             let rest = [body(self.slot, frame)];
             self.guests.deliver(guest, frame.head(), &rest, &mut malformed)
         } else {
@@ -331,7 +331,7 @@ impl Inbound<'_> {
         counters.rx_malformed.add(malformed);
         match delivery {
             Delivery::Done => {
-                self.state.copies += frame.buffers().len();
+                self.state.copies += 1 + frame.further_buffers().len();
                 counters.rx_frames.add(1);
                 counters.copies.add(1);
                 counters.rx_bytes.add(frame.len as u64);

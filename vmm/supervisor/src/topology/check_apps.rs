@@ -47,8 +47,8 @@ fn check_app(at: &str, app: &AppSpec, others: &[AppSpec]) -> Option<Mistake> {
         return mistake(format!("{at}.socket"), what, "give each guest a socket of its own");
     }
     let rights = [("owner", app.owner.is_some()), ("group", app.group.is_some())];
-    let rights = rights.into_iter().chain([("mode", app.mode.is_some())]);
-    if let Some((key, _)) = rights.filter(|(_, is_set)| app.socket.connects && *is_set).next() {
+    let mut rights = rights.into_iter().chain([("mode", app.mode.is_some())]);
+    if let Some((key, _)) = rights.find(|(_, is_set)| app.socket.connects && *is_set) {
         let what = "the socket is the VMM's, which gives it its rights";
         return mistake(format!("{at}.{key}"), what, "leave it out, or let warmspare listen");
     }

@@ -213,15 +213,24 @@ impl QueuePair {
         &mut self,
         slot: &DomainSlot,
     ) -> Result<Option<RxFrame>, Violation> {
-        let Some(mut part) = self.next_part()? else { return Ok(None) };
+        let Some(part) = self.next_part()? else { return Ok(None) };
+        self.record.received = self.record.received.wrapping_add(1);
+        match part.more {
+            false => self.begin_frame(slot, part).map(Some),
+            true => self.long_frame(slot, part).map(Some),
+        }
+    }
+
+    /// A frame of several buffers, which begins with this part.
+    #[inline(never)]
+    fn long_frame(&mut self, slot: &DomainSlot, mut part: RxPart) -> Result<RxFrame, Violation> {
         let mut frame = self.begin_frame(slot, part)?;
         while part.more {
             let buffer = part.buffer;
             part = self.next_part()?.ok_or(Violation::HalfFrame { buffer })?;
             self.extend_frame(&mut frame, part)?;
         }
-        self.record.received = self.record.received.wrapping_add(1);
-        Ok(Some(frame))
+        Ok(frame)
     }
 
     /// The next entry of RX_DONE.
@@ -261,6 +270,7 @@ impl QueuePair {
     ///
     /// # Errors
     /// The buffer is not the domain's, the length is impossible, or nothing was received.
+    #[inline]
     pub(crate) fn begin_frame(
         &mut self,
         slot: &DomainSlot,
@@ -296,6 +306,7 @@ impl QueuePair {
 
     /// Takes a buffer back from the domain. It has a part of a frame, of at least so many bytes; one
     /// behind which the frame goes on is full.
+    #[inline]
     fn take_buffer(&mut self, part: RxPart, least_bytes: usize) -> Result<(), Violation> {
         let RxPart { buffer, len, .. } = part;
         if usize::from(buffer) >= RX_BUFFERS {
@@ -320,7 +331,8 @@ impl QueuePair {
         slot: &DomainSlot,
         frame: &RxFrame,
     ) -> Result<(), Violation> {
-        frame.buffers().iter().try_for_each(|buffer| self.provide(slot, *buffer))
+        self.provide(slot, frame.first_buffer())?;
+        frame.further_buffers().iter().try_for_each(|buffer| self.provide(slot, *buffer))
     }
 
     /// The next transmit buffer that the domain claims sent; the transmit pool knows whether it was

@@ -56,6 +56,15 @@ impl RxFrame {
         &self.buffers[..self.len.div_ceil(BUFFER_BYTES)]
     }
 
+    /// The buffers behind the one that it begins in; most frames have none.
+    #[inline]
+    pub(crate) fn further_buffers(&self) -> &[u16] {
+        match self.len {
+            0..=BUFFER_BYTES => &[],
+            _ => &self.buffers()[1..],
+        }
+    }
+
     /// The buffer that it begins in, by which it is known.
     #[inline]
     pub(crate) fn first_buffer(&self) -> u16 {

@@ -5,7 +5,7 @@
 //! chain, at a descriptor that cannot be read, and after as many descriptors as its table has (a
 //! loop); a caller that minds looks whether the last descriptor had a next.
 
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, VolatileMemory};
 
 use super::memory::GuestMemory;
 
@@ -31,8 +31,9 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    fn parse(bytes: [u8; BYTES]) -> Self {
-        let word = u128::from_le_bytes(bytes);
+    #[inline]
+    fn parse(word: u128) -> Self {
+        let word = u128::from_le(word);
         Self {
             address: word as u64,
             len: (word >> 64) as u32,
@@ -78,21 +79,20 @@ impl<'a> Chain<'a> {
         self.read
     }
 
+    #[inline]
     fn descriptor(&mut self) -> Option<Descriptor> {
         if self.left == 0 || self.at >= self.size {
             return None;
         }
         self.read += 1;
         let address = self.table.checked_add(u64::from(self.at) * BYTES as u64)?;
-        let mut bytes = [0; BYTES];
-        match self.memory.piece(address, BYTES) {
-            Some(piece) if piece.len() == BYTES => {
-                piece.copy_to(&mut bytes);
-            }
+        let piece = self.memory.piece(address, BYTES);
+        let word = match piece.as_ref().and_then(|piece| piece.get_ref::<u128>(0).ok()) {
+            Some(word) => word.load(),
             // It lies across two regions, or nowhere.
-            _ => self.memory.read_slice(&mut bytes, GuestAddress(address)).ok()?,
-        }
-        Some(Descriptor::parse(bytes))
+            None => self.memory.read_obj(GuestAddress(address)).ok()?,
+        };
+        Some(Descriptor::parse(word))
     }
 
     /// Goes on in an indirect table; `None` if it is none: an indirect table holds whole

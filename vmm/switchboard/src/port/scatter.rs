@@ -69,6 +69,7 @@ impl Segments {
         bytes
     }
 
+    #[inline]
     fn try_add(
         &mut self,
         memory: &GuestMemory,

@@ -180,8 +180,7 @@ impl TxLedger {
     pub(super) fn queue(&mut self, guest: usize, bytes: usize, checksum: Option<Checksum>) {
         let count = bytes.div_ceil(BUFFER_BYTES);
         let start = self.free.len() - count;
-        for n in 0..count {
-            let buffer = self.free[start + n];
+        for (n, &buffer) in self.free[start..].iter().enumerate() {
             self.buffers[usize::from(buffer)] = Buffer {
                 state: State::Waiting,
                 len: (bytes - n * BUFFER_BYTES).min(BUFFER_BYTES) as u16,
@@ -440,7 +439,13 @@ impl TxLedger {
         self.poison.clear();
     }
 
+    #[inline]
     fn head_is_claimed(&self) -> bool {
+        let Some(first) = self.line.front() else { return false };
+        let first = &self.buffers[usize::from(*first)];
+        if first.state != State::Claimed || !first.more {
+            return first.state == State::Claimed;
+        }
         for number in &self.line {
             let buffer = &self.buffers[usize::from(*number)];
             if buffer.state != State::Claimed {

@@ -286,7 +286,11 @@ impl Session {
 
     fn stop_ring(&mut self, index: u32) -> Outcome {
         let index = self.ring_index(index)?;
-        self.rings[index].started = false;
+        let ring = &mut self.rings[index];
+        ring.started = false;
+        // Disabled only for the stop, as by a driver's reset: what the guest sends between the next
+        // start and the enable that follows is not to be thrown away.
+        ring.enabled = ring.enabled.filter(|enabled| *enabled);
         self.sync_ring(index)?;
         let position = u32::from(self.rings[index].position);
         let state = VhostUserVringState::new(index as u32, position);

@@ -19,7 +19,7 @@ pub(super) struct Ring {
     pub(super) kick: Option<Kick>,
     pub(super) call: Call,
     pub(super) error: Call,
-    /// As SET_VRING_ENABLE said last.
+    /// As SET_VRING_ENABLE said last; forgotten if it said no before a stop.
     pub(super) enabled: Option<bool>,
     /// Between SET_VRING_KICK and GET_VRING_BASE.
     pub(super) started: bool,

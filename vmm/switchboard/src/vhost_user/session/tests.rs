@@ -203,6 +203,20 @@ fn resets_stop_rings_and_leave_them_enabled() {
 }
 
 #[test]
+fn a_ring_that_was_disabled_for_its_stop_waits_for_the_next_enable() {
+    let mut bench = Bench::ready();
+    bench.start_ring();
+    assert_eq!((bench.enable(1), bench.enable(0)), (0, 0));
+    bench.stop_ring();
+    bench.start_ring();
+    bench.guest.tx.send(&[0; 60]);
+    assert_eq!(bench.stop_ring(), 0, "nothing was thrown away");
+    bench.start_ring();
+    assert_eq!(bench.enable(0), 0);
+    assert_eq!(bench.stop_ring(), 1, "told to be disabled, it throws away");
+}
+
+#[test]
 fn memory_may_go_and_come_under_a_ring() {
     let mut bench = Bench::ready();
     bench.enable(1);
