@@ -10,9 +10,10 @@
 //!    1  of those that no driver writes, in turn            `nic::Nic::spoilt_register`
 //!    1  of further addresses of guests, in turn, if any    `nic::Nic::spoilt_address`
 //! ```
-//! That is 16 whatever the number of guests, 17 where one has several addresses; with one guest every register has been read after seven
-//! samples, with eight after fourteen. One that is found wrong is read by the next sample again,
-//! because a verdict takes two. Of a standby all are read, every 100 ms: 21, without the filters.
+//! That is 16 whatever the number of guests, 17 where one has several addresses; with one guest
+//! every register has been read after seven samples, with eight after fourteen. One that is found
+//! wrong is read by the next sample again, because a verdict takes two. Of a standby all are read,
+//! every 100 ms: 21, without the filters.
 //!
 //! Never among them: what a read changes (statistics, ICR, EICR, SWSM), and the PHY behind MDIC.
 
