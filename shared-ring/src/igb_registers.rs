@@ -182,6 +182,13 @@ pub fn guest_entries() -> impl Iterator<Item = usize> {
     core::iter::once(0).chain(PROBE_ENTRY + 1..).take(MAX_GUESTS)
 }
 
+/// Receive addresses that the VMM alone programs: further addresses of guests. The driver leaves them
+/// as they are, or invalid on a port that nobody had before.
+#[inline]
+pub fn added_entries() -> impl Iterator<Item = usize> {
+    PROBE_ENTRY + MAX_GUESTS..RECEIVE_ADDRESSES as usize
+}
+
 /// The halves of a receive address as [`RAL0`] and [`RAH0`] hold them, without the valid bit.
 #[inline]
 pub fn receive_address(mac: [u8; 6]) -> (u32, u32) {

@@ -77,7 +77,7 @@ fn imbalances(rig: &Rig) -> Vec<String> {
     let came = c.rx_frames.get() + dropped.iter().map(|it| it.get()).sum::<u64>() + vanished;
     expect("the NICs received, and came to the guest or were counted".into(), received, came);
     let sent = c.tx_confirmed.get() - c.tx_confirmed_own.get();
-    let kept = [&c.tx_poisoned, &c.tx_left_behind, &c.tx_local, &c.tx_unconfirmed];
+    let kept = [&c.tx_poisoned, &c.tx_left_behind, &c.tx_local, &c.tx_refused, &c.tx_unconfirmed];
     let went = sent + kept.iter().map(|it| it.get()).sum::<u64>();
     expect("the guest gave, and was sent or counted".into(), c.tx_frames.get(), went);
     expect("frames under way when all has settled".into(), c.tx_unconfirmed.get(), 0);

@@ -51,6 +51,7 @@ impl NullSlot {
             tx_pool: self.slot.tx_pool.clone(),
             macs: vec![mac],
             mtu: DEFAULT_MTU,
+            rules: Vec::new(),
             announce: AnnounceConfig { again: Vec::new(), probe_vlan: None },
             violations: Arc::new(Ignore),
         })?)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::added::AddedAddresses;
 use crate::error::NicError;
 use crate::totals::NicCounters;
 use platform::memory::SharedMemory;
@@ -82,6 +83,29 @@ pub trait Nic: Send + Sync {
     /// Opens the receive filters for the guests' MACs, as the driver has programmed them, broadcast
     /// and multicast.
     fn open_filters(&self);
+
+    /// Which addresses are received beside those that the driver has programmed. It takes effect at
+    /// once where the filters are open, and else when they are opened. No two calls at a time, and
+    /// none while another thread opens or shuts filters or units.
+    fn set_added(&self, added: &AddedAddresses) {
+        let _ = added;
+    }
+
+    /// The driver has opened the filters itself, because it attached in order to serve: those of
+    /// [`Self::set_added`] follow.
+    fn driver_opened(&self) {}
+
+    /// Returns true if every unicast frame is received at present.
+    fn is_promiscuous(&self) -> bool {
+        false
+    }
+
+    /// Reads one of the registers of [`Self::set_added`]; `number` counts them in turn. Returns the
+    /// register, what it has to hold and what it holds, if these differ.
+    fn spoilt_address(&self, number: usize) -> Option<(u32, u32, u32)> {
+        let _ = number;
+        None
+    }
 
     /// Good frames sent since the last call (GPTC, clear on read).
     fn take_sent(&self) -> u32;

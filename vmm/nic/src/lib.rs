@@ -10,6 +10,7 @@
 //!     wire (EthernetSwitch, Tap)
 //! ```
 
+mod added;
 pub mod bind;
 pub mod discovery;
 pub mod emulated;
@@ -23,6 +24,7 @@ mod totals;
 pub mod vfio;
 pub mod wire;
 
+pub use added::AddedAddresses;
 pub use error::NicError;
 pub use interface::{BarAccess, BarPages, BarRegisters, DmaAccess, DmaArea, Nic};
 pub use null::NullNic;

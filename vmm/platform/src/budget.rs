@@ -57,6 +57,20 @@ pub const MAX_ANNOUNCE_AGAIN: usize = 16;
 /// wait behind them.
 pub const ANNOUNCE_PACE: Duration = Duration::from_micros(100);
 
+/// For so long after a takeover a frame that carries the source of one of a guest's further addresses
+/// is taken for the guest's own, come back through the other port: what waits in the queues of the
+/// network and in those of a failed NIC until that is silent. Later it shows that the address has
+/// moved.
+pub const OWN_RETURN_WINDOW: Duration = Duration::from_millis(100);
+
+/// For how long a guest's learned address lives without a frame: the usual ageing time of bridges
+/// (IEEE 802.1Q, 8.8.3).
+pub const MAC_AGE: Duration = Duration::from_secs(300);
+
+/// A learned address that was silent for less than this makes no room for another: routers that share
+/// a virtual address speak once a second (RFC 9568, 5.2.7).
+pub const MAC_GRACE: Duration = Duration::from_millis(1500);
+
 /// How much later than one NIC's copy of a frame the other NIC's copy is recognised: what queues on
 /// the wire and a busy processor put between the two.
 pub const DEDUP_WINDOW: Duration = Duration::from_millis(20);
@@ -80,7 +94,8 @@ pub const ADDRESS_AGE: Duration = Duration::from_secs(300);
 /// more. The guest answers within milliseconds, and clocks here have whole seconds.
 pub const ADDRESS_ANSWER: Duration = Duration::from_secs(2);
 
-/// How much longer than its last frame a VLAN may be silent and still be one that the guest uses.
+/// How much longer than the guest's last frame a station of it (a MAC address in a VLAN) may be
+/// silent and still be one that the guest uses.
 /// An unused one costs a frame in each round of announcements, and 50 ms in a planned switch where
 /// the network does not have it any more.
 pub const VLAN_AGE: Duration = Duration::from_secs(3600);

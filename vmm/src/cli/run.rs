@@ -79,7 +79,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
             notice!("{}", event_text(&event, &name));
             plane.record(&event);
         }
-        plane.watch_front_ends();
+        plane.watch_guests();
         service.tell_state(plane.service_state());
         if reloads.take() {
             reload(&args.topology, &mut topology, &plane);

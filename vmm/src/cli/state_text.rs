@@ -79,11 +79,22 @@ fn add_losses(out: &mut String, state: &Snapshot) {
     }
 }
 
-/// A guest is mentioned only if something is wrong with its socket, or it is awaited.
+/// A guest is mentioned only if something is wrong with its socket or its frames, if it is awaited,
+/// or if it has several MAC addresses.
 fn add_app(out: &mut String, app: &AppView) {
-    let AppView { socket, waiting, connects, connected } = app;
+    let AppView { socket, waiting, connects, connected, macs, .. } = app;
     if *connects && !connected {
         line(out, format_args!("{socket}: waits for the VMM that listens there"));
+    }
+    if !macs.is_empty() {
+        line(out, format_args!("{socket}: also has {}", macs.join(", ")));
+    }
+    let refused = app.refused.iter().filter(|(_, count)| **count > 0);
+    let refused: Vec<_> = refused.map(|(reason, count)| format!("{count} {reason}")).collect();
+    if !refused.is_empty() {
+        let source = app.refused_source.as_ref().map(|mac| format!(" (such as {mac})"));
+        let (refused, source) = (refused.join(", "), source.unwrap_or_default());
+        line(out, format_args!("{socket}: frames not let out: {refused}{source}"));
     }
     if *waiting > 0 {
         let text = "beside the front-end that is served; give each guest a socket of its own";

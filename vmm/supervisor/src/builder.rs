@@ -170,6 +170,7 @@ fn spawn_switchboard(
         tx_pool,
         macs: macs(topology),
         mtu: topology.mtu,
+        rules: topology.apps.iter().map(AppSpec::rules).collect(),
         announce: AnnounceConfig { again, probe_vlan: topology.drill.vlan },
         violations: event_sink.clone(),
     })?))

@@ -30,7 +30,7 @@ use microvm::domain::{
     DebugAccess, DomainEvents, DomainId, DomainSlot, Hold, Life, LifeError, LifeView, PrepareConfig,
 };
 use microvm::kvm::Image;
-use nic::NicError;
+use nic::{AddedAddresses, NicError};
 use platform::memory::MemoryError;
 use switchboard::QUESTION_BUFFER;
 
@@ -81,6 +81,11 @@ impl Domain {
     #[inline]
     pub(super) fn open_filters(&self) {
         self.slot.nic.open_filters();
+    }
+
+    /// What the NIC is to receive beside the guests' own addresses, as soon as its filters are open.
+    pub(super) fn set_added(&self, added: &AddedAddresses) {
+        self.slot.nic.set_added(added);
     }
 
     /// Keeps the NIC from receiving anything.

@@ -239,6 +239,16 @@ impl Failover {
         }
     }
 
+    /// Has the NICs receive for the addresses that the guests have now beside their own.
+    pub(super) fn follow_macs(&self) {
+        // Reset first: what changes from here on is a change of its own.
+        let _ = self.switchboard.macs_changed().read();
+        let added = self.switchboard.added_addresses();
+        // Filters are opened and shut under this lock.
+        let _table = self.lock_table();
+        self.domains.iter().for_each(|domain| domain.set_added(&added));
+    }
+
     /// Hands the ring to a standby whose filters are open or about to be.
     pub(super) fn promote(
         &self,

@@ -32,6 +32,8 @@ enum Token {
     Sample,
     /// An idle domain woke.
     Woken,
+    /// Guests have other addresses than before.
+    Macs,
     /// Vector 1 of the NIC of the domain with this index.
     Link(usize),
     /// The bus reports an error of that NIC.
@@ -41,7 +43,7 @@ enum Token {
 }
 
 /// First of the tokens of NICs, and how many each has.
-const FIRST_NIC: u32 = 4;
+const FIRST_NIC: u32 = 5;
 const NIC_TOKENS: u32 = 3;
 
 impl Token {
@@ -51,6 +53,7 @@ impl Token {
             Self::Violation => 1,
             Self::Sample => 2,
             Self::Woken => 3,
+            Self::Macs => 4,
             Self::Link(index) => FIRST_NIC + NIC_TOKENS * index as u32,
             Self::Error(index) => FIRST_NIC + NIC_TOKENS * index as u32 + 1,
             Self::Request(index) => FIRST_NIC + NIC_TOKENS * index as u32 + 2,
@@ -63,6 +66,7 @@ impl Token {
             1 => Self::Violation,
             2 => Self::Sample,
             3 => Self::Woken,
+            4 => Self::Macs,
             n => {
                 let index = ((n - FIRST_NIC) / NIC_TOKENS) as usize;
                 match (n - FIRST_NIC) % NIC_TOKENS {
@@ -296,6 +300,7 @@ impl MutEventSubscriber for Supervisor {
                 let _ = self.event_sink.woken.read();
                 self.sample();
             }
+            Token::Macs => self.failover.follow_macs(),
             Token::Link(index) => self.handle_link(index),
             Token::Error(index) => self.lose_nic(index, Symptom::BusError),
             Token::Request(index) => self.lose_nic(index, Symptom::TakenAway),
@@ -313,6 +318,7 @@ impl MutEventSubscriber for Supervisor {
         add(&self.event_sink.violated, Token::Violation);
         add(self.sampling.timer(), Token::Sample);
         add(&self.event_sink.woken, Token::Woken);
+        add(self.failover.switchboard.macs_changed(), Token::Macs);
         let domains = &self.failover.domains;
         for (index, domain) in domains.iter().enumerate() {
             // One watch for a NIC, however many domains have it.

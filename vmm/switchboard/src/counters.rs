@@ -70,6 +70,9 @@ counters! {
     tx_confirmed_own,
     /// For other guests alone, so that they never go to the wire.
     tx_local,
+    /// Not let out: meant for bridges or NICs alone, or from an address that the guest may not send
+    /// from.
+    tx_refused,
     /// Sent again after a failover or a link that was down.
     tx_resent,
     /// Dropped: two domains were at the frame when they failed, or four had it in hand.

@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use microvm::domain::{DomainId, DomainSlot};
+use nic::AddedAddresses;
 use platform::memory::SharedMemory;
 use platform::realtime::{Priority, spawn};
 use shared_ring::layout::{BUFFER_BYTES, MAX_GUESTS, TX_BUFFERS};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::announce::AnnounceConfig;
 use crate::command::{Command, Refused, Reply};
@@ -16,6 +18,8 @@ use crate::counters::Counters;
 use crate::domains::QueuePair;
 use crate::engine::Engine;
 use crate::error::SwitchboardError;
+use crate::guest_figures::GuestFigures;
+use crate::macs::{GuestRules, MacRule};
 use crate::port::{FrontEnds, PortEvents};
 use crate::port_handle::PortHandle;
 use crate::quarantine::QuarantinedFrame;
@@ -36,6 +40,8 @@ pub struct SwitchboardConfig {
     pub macs: Vec<[u8; 6]>,
     /// MTU of the network, see [`shared_ring::frame`]. Longer frames are refused both ways.
     pub mtu: u16,
+    /// What each guest may send; guests without an entry have the default.
+    pub rules: Vec<GuestRules>,
     /// How the guests are announced after a takeover.
     pub announce: AnnounceConfig,
     /// Hears of protocol violations.
@@ -50,6 +56,8 @@ pub struct SwitchboardConfig {
 pub struct Switchboard {
     pub(crate) shared: Arc<Shared>,
     slots: Vec<Arc<DomainSlot>>,
+    /// A guest gets whatever is nobody's.
+    promiscuous: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -70,7 +78,7 @@ impl Switchboard {
         let pool_bytes = TX_BUFFERS * BUFFER_BYTES;
         config.tx_pool.slice(0, pool_bytes).map_err(SwitchboardError::Pool)?;
         let shared = Arc::new(Shared::new(guests, config.mtu).map_err(SwitchboardError::Start)?);
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             config.slots.clone(),
             TxPath::new(config.tx_pool, guests),
             &config.macs,
@@ -78,10 +86,12 @@ impl Switchboard {
             config.violations,
             shared.clone(),
         );
+        engine.set_rules(&config.rules);
+        let promiscuous = config.rules.iter().any(|it| it.macs == MacRule::Promiscuous);
         let worker = Worker::new(engine, shared.clone()).map_err(SwitchboardError::Start)?;
         let thread = spawn("switchboard", Some(Priority::Switchboard), || worker.run())
             .map_err(SwitchboardError::Start)?;
-        Ok(Self { shared, slots: config.slots, thread: Some(thread) })
+        Ok(Self { shared, slots: config.slots, promiscuous, thread: Some(thread) })
     }
 
     fn slot(&self, id: DomainId, epoch: u32) -> Result<&DomainSlot, SwitchboardError> {
@@ -189,6 +199,24 @@ impl Switchboard {
     /// The front-ends of each guest's socket, in the guests' order.
     pub fn front_ends(&self) -> Vec<FrontEnds> {
         self.shared.port_events.iter().map(PortEvents::front_ends).collect()
+    }
+
+    /// What is known of each guest, in the guests' order.
+    pub fn figures(&self) -> &[GuestFigures] {
+        &self.shared.figures
+    }
+
+    /// Readable when [`Self::added_addresses`] may have changed; it is the reader's to reset.
+    pub fn macs_changed(&self) -> &EventFd {
+        &self.shared.macs_changed
+    }
+
+    /// What NICs have to receive for the guests beside their own addresses.
+    pub fn added_addresses(&self) -> AddedAddresses {
+        match self.promiscuous {
+            true => AddedAddresses::Promiscuous,
+            false => AddedAddresses::of(self.figures().iter().flat_map(GuestFigures::macs)),
+        }
     }
 
     /// A guest's port, for the thread that holds the connection to its front-end; `None` if there

@@ -15,9 +15,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `limits`, `tx_buffers`, `guest_set`, `counters`, `violation`, `quarantine` | what many share |
+//! | `limits`, `vlan`, `tx_buffers`, `guest_set`, `counters`, `guest_figures`, `violation`, `quarantine` | what many share |
 //! | `port` | a guest's side: virtqueues, memory, doorbells; nothing in it trusts the guest |
-//! | `guests` | whose a frame is |
+//! | `macs` | which addresses a guest has beside its own, and which frames it may not send |
+//! | `guests` | whose a frame is, and who may send it |
 //! | `domains` | the domains' side: places, one life's rings and buffer ownership, frames that wait; nothing in it trusts a domain |
 //! | `tx_pool`, `confirmations` | the transmit pool and what the NIC really sent |
 //! | `announce` | what the guests' addresses are, and telling the network where they are |
@@ -42,10 +43,12 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fakes;
+mod guest_figures;
 mod guest_set;
 mod guests;
 mod handle;
 mod limits;
+mod macs;
 mod planned;
 mod port;
 mod port_handle;
@@ -59,13 +62,17 @@ mod tx_path;
 mod tx_pool;
 pub mod vhost_user;
 mod violation;
+mod vlan;
 mod worker;
 
 pub use self::announce::AnnounceConfig;
 pub use self::command::DrillSeen;
 pub use self::counters::{Counter, Counters};
 pub use self::error::SwitchboardError;
+pub use self::guest_figures::GuestFigures;
 pub use self::handle::{Switchboard, SwitchboardConfig};
+pub use self::limits::FURTHER_MACS;
+pub use self::macs::{EgressRules, GuestRules, MacRule, Refusal};
 pub use self::planned::HandoverError;
 pub use self::port::FrontEnds;
 pub use self::port_handle::PortHandle;

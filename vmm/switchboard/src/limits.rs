@@ -28,6 +28,9 @@ pub(crate) const VISIT_FRAMES: usize = 32;
 /// IP addresses remembered of each family and station; the one that was learned first makes room.
 pub(crate) const ADDRESSES: usize = 8;
 
-/// VLANs remembered of each guest, frames without tags among them; the one that was heard longest
-/// ago makes room.
-pub(crate) const STATIONS: usize = 64;
+/// MAC addresses beside its own that one guest can have.
+pub const FURTHER_MACS: usize = 64;
+
+/// Stations remembered of each guest: each of its MAC addresses in each VLAN, frames without tags
+/// among them; the one that was heard longest ago makes room.
+pub(crate) const STATIONS: usize = 128;

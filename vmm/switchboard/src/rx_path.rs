@@ -9,19 +9,21 @@
 //! guest waits for it; a guest gets its frames in the order in which they came.
 
 use microvm::domain::DomainSlot;
+use platform::budget::OWN_RETURN_WINDOW;
 use shared_ring::layout::RX_BUFFERS;
 use shared_ring::probe::{PROBE_ETHERTYPE, PROBE_HEAD_BYTES, Probe, ProbeKind, probe_mac};
 
-use crate::announce::{Announcer, LEARN_BYTES, TAGS_BYTES, Tags, may_say, untagged};
+use crate::announce::{Announcer, LEARN_BYTES, may_say};
 use crate::counters::Counters;
 use crate::dedup::Dedup;
 use crate::domains::{QueuePair, RxFrame, bodies, body};
 use crate::guest_set::GuestSet;
-use crate::guests::Guests;
+use crate::guests::{Guests, Sender};
 use crate::limits::TURN_FRAMES;
 use crate::port::Delivery;
 use crate::tx_path::GuestSide;
 use crate::violation::{RingName, Violation};
+use crate::vlan::{TAGS_BYTES, Tags, untagged};
 
 /// The receive path's state.
 pub(crate) struct RxPath {
@@ -37,22 +39,36 @@ pub(crate) struct RxPath {
     copies: usize,
     /// Bytes of the longest frame that is handed on.
     longest_bytes: usize,
+    /// Two ports are open, or were until lately: a guest's frame may come back through the other.
+    own_may_return: bool,
+    /// When that ends, if only one port is open.
+    return_until_ns: u64,
 }
 
 impl RxPath {
     pub(crate) fn new(longest_bytes: usize) -> Self {
-        let (dedup, blocked) = (Dedup::new(), GuestSet::NONE);
-        Self { dedup, question: None, left_port: None, blocked, copies: 0, longest_bytes }
+        Self {
+            dedup: Dedup::new(),
+            question: None,
+            left_port: None,
+            blocked: GuestSet::NONE,
+            copies: 0,
+            longest_bytes,
+            own_may_return: false,
+            return_until_ns: 0,
+        }
     }
 
     /// Sets the time of the frames that follow, `CLOCK_MONOTONIC` nanoseconds.
     pub(crate) fn tick(&mut self, now_ns: u64) {
         self.dedup.tick(now_ns);
+        self.own_may_return &= now_ns < self.return_until_ns;
     }
 
     /// Both NICs receive from now on.
     pub(crate) fn begin_overlap(&mut self) {
         self.dedup.start();
+        (self.own_may_return, self.return_until_ns) = (true, u64::MAX);
     }
 
     /// The ring has changed hands in a planned switch.
@@ -63,6 +79,8 @@ impl RxPath {
     /// Only one NIC receives from now on; copies may still come for a while.
     pub(crate) fn end_overlap(&mut self, now_ns: u64) {
         self.dedup.fade(now_ns);
+        self.own_may_return = true;
+        self.return_until_ns = now_ns + OWN_RETURN_WINDOW.as_nanos() as u64;
     }
 
     /// Watches for the guests' own frames at the port of a domain that a planned switch has left.
@@ -105,7 +123,7 @@ impl RxPath {
         slot: &'a DomainSlot,
         side: GuestSide<'a>,
     ) -> Inbound<'a> {
-        let GuestSide { guests, announcer, counters } = side;
+        let GuestSide { guests, announcer, counters, .. } = side;
         Inbound { state: self, domain, slot, guests, announcer, counters }
     }
 }
@@ -251,9 +269,8 @@ impl Inbound<'_> {
             self.counters.rx_too_long.add(1);
             return GuestSet::NONE;
         }
-        if let Some(guest) = self.guests.owner(frame.source()) {
+        if self.is_own(frame) {
             self.counters.rx_own.add(1);
-            self.note_own(guest, frame);
             return GuestSet::NONE;
         }
         let (tags, at) = Tags::read(frame.head());
@@ -327,11 +344,23 @@ impl Inbound<'_> {
         delivery
     }
 
-    /// Notes that a frame came in which a guest had sent.
-    fn note_own(&mut self, guest: usize, frame: &RxFrame) {
+    /// Returns true if a guest has sent this frame, and notes that it has come round.
+    #[inline]
+    fn is_own(&mut self, frame: &RxFrame) -> bool {
+        let source = frame.source();
+        let guest = match self.guests.sender(source) {
+            Sender::Other => return false,
+            // Only one port is open: another host has the address now.
+            Sender::Further(guest) if !self.state.own_may_return => {
+                self.guests.leave(guest, source);
+                return false;
+            }
+            Sender::Guest(guest) | Sender::Further(guest) => guest,
+        };
         if self.state.left_port == Some(self.domain) {
-            self.announcer.note_returned(guest, Tags::read(frame.head()).0);
+            self.announcer.note_returned(guest, frame.head());
         }
+        true
     }
 
     /// Learns who else has or wants an address; the frame's EtherType is at `at`.

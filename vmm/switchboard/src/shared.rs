@@ -8,6 +8,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::command::{Command, CommandQueue, Reply};
 use crate::counters::Counters;
 use crate::error::SwitchboardError;
+use crate::guest_figures::GuestFigures;
 use crate::port::PortEvents;
 use crate::quarantine::Quarantine;
 use crate::takeover_order::{OrderBox, ReportCell};
@@ -48,6 +49,10 @@ pub(crate) struct Shared {
     pub(crate) quarantine: Mutex<Quarantine>,
     /// One for each guest.
     pub(crate) port_events: Vec<PortEvents>,
+    /// One for each guest.
+    pub(crate) figures: Vec<GuestFigures>,
+    /// Written when the addresses have changed that guests have beside their own.
+    pub(crate) macs_changed: EventFd,
     /// Since the ring changed hands in a planned switch, the announcements of all guests have come
     /// round to the port that was left.
     pub(crate) settled: AtomicBool,
@@ -67,6 +72,8 @@ impl Shared {
             counters: Counters::default(),
             report: ReportCell::default(),
             quarantine: Mutex::new(Quarantine::new()),
+            figures: (0..guests).map(|_| GuestFigures::default()).collect(),
+            macs_changed: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             port_events: (0..guests).map(|_| PortEvents::new()).collect::<Result<_, _>>()?,
             settled: AtomicBool::new(false),
             ping: Ping::default(),

@@ -36,6 +36,7 @@ fn running() -> Running {
         tx_pool: slots[0].tx_pool.clone(),
         macs: vec![MAC],
         mtu: DEFAULT_MTU,
+        rules: Vec::new(),
         announce: AnnounceConfig::default(),
         violations: violations.clone(),
     })
@@ -140,6 +141,7 @@ fn slots_must_be_in_their_places() {
         tx_pool,
         macs: vec![MAC],
         mtu: DEFAULT_MTU,
+        rules: Vec::new(),
         announce: AnnounceConfig::default(),
         violations,
     });
@@ -168,6 +170,7 @@ fn a_panic_ends_the_thread_and_is_told() {
         tx_pool: slots[0].tx_pool.clone(),
         macs: vec![MAC],
         mtu: DEFAULT_MTU,
+        rules: Vec::new(),
         announce: AnnounceConfig::default(),
         violations: Arc::new(Panics),
     })

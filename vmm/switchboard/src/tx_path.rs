@@ -22,11 +22,13 @@ use crate::announce::{Announcer, GLANCE_BYTES};
 use crate::confirmations::Confirmations;
 use crate::counters::Counters;
 use crate::domains::QueuePair;
+use crate::guest_figures::GuestFigures;
 use crate::guest_set::GuestSet;
-use crate::guests::Guests;
+use crate::guests::{Admitted, Guests};
 use crate::limits::{MAX_FRAME_BUFFERS, TURN_FRAMES, VISIT_FRAMES};
 use crate::port::{Delivery, Taken};
 use crate::quarantine::Quarantine;
+use crate::shared::Shared;
 use crate::tx_pool::{Reserved, Staged, TxPool, buffers_of};
 use crate::violation::Violation;
 
@@ -35,6 +37,30 @@ pub(crate) struct GuestSide<'a> {
     pub(crate) guests: &'a mut Guests,
     pub(crate) announcer: &'a mut Announcer,
     pub(crate) counters: &'a Counters,
+    /// One for each guest.
+    figures: &'a [GuestFigures],
+}
+
+impl<'a> GuestSide<'a> {
+    #[inline]
+    pub(crate) fn new(
+        guests: &'a mut Guests,
+        announcer: &'a mut Announcer,
+        shared: &'a Shared,
+    ) -> Self {
+        Self { guests, announcer, counters: &shared.counters, figures: &shared.figures }
+    }
+
+    /// How a guest's frame with this head is let out. Counts it if it is not.
+    #[inline]
+    fn let_out(&mut self, guest: usize, head: &[u8]) -> Option<Admitted> {
+        let admitted = self.guests.admit(guest, head);
+        if let Err(refusal) = admitted {
+            self.counters.tx_refused.add(1);
+            self.figures[guest].count_refused(refusal, head);
+        }
+        admitted.ok()
+    }
 }
 
 /// How a guest fared at its last visit.
@@ -210,23 +236,25 @@ impl TxPath {
         true
     }
 
-    /// Sends a staged frame to the guests and the wire that its destination names. Returns how many
-    /// guests that are.
+    /// Sends a staged frame to the guests and the wire that its destination names, if it may leave.
+    /// Returns how many guests that are.
     fn send(&mut self, side: &mut GuestSide<'_>, guest: usize, mut staged: Staged) -> usize {
         let glance = self.pool.staged_head::<GLANCE_BYTES>(&staged);
-        side.announcer.learn(guest, &glance, |bytes| self.pool.copy_head(&staged, bytes));
-        let targets = side.guests.of_guest(guest, &glance[..6]);
-        if !targets.is_empty() {
+        let Some(admitted) = side.let_out(guest, &glance) else { return 0 };
+        let is_known = admitted == Admitted::Known;
+        side.announcer
+            .learn((guest, is_known), &glance, |bytes| self.pool.copy_head(&staged, bytes));
+        let route = side.guests.of_guest(guest, &glance[..6]);
+        if !route.guests.is_empty() {
             self.pool.complete(&mut staged);
-            self.send_local(side, targets, &staged);
+            self.send_local(side, route.guests, &staged);
         }
-        let is_group = glance[0] & 1 != 0;
-        if targets.is_empty() || is_group {
+        if route.wire {
             self.pool.queue(guest, &staged);
         } else {
             side.counters.tx_local.add(1);
         }
-        targets.count() as usize
+        route.guests.count() as usize
     }
 
     fn send_local(&self, side: &mut GuestSide<'_>, targets: GuestSet, staged: &Staged) {

@@ -57,6 +57,9 @@ fn ready(life: &LifeState) {
     let is_attached = life.slot.control().role() != Role::Unattached;
     if is_attached && life.note_attached() {
         life.slot.note_attached(life.epoch);
+        if life.slot.control().role() == Role::Active {
+            life.slot.nic.driver_opened();
+        }
     }
     if life.note_ready() {
         // Until now it was a rebuild like any other, and had to give way to the service.

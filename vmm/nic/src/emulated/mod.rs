@@ -59,6 +59,7 @@ use self::engine::Engine;
 use self::queue::Phase;
 use self::statistics::Counter;
 use self::stored::Reset;
+use crate::added::{Added, AddedAddresses};
 use crate::error::NicError;
 use crate::interface::{BarAccess, BarRegisters, DmaArea, Nic};
 use crate::pristine::Pristine;
@@ -84,6 +85,7 @@ pub struct EmulatedNic {
     name: String,
     device: Arc<Device>,
     pristine: Pristine,
+    added: Added,
     engine: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -104,7 +106,8 @@ impl EmulatedNic {
         let pristine = Pristine::of(&*device);
         let engine = start_engine(name, &device).map_err(failed("start its engine"))?;
         let engine = Mutex::new(Some(engine));
-        Ok(Arc::new(Self { name: name.to_owned(), device, pristine, engine }))
+        let added = Added::new().map_err(failed("make a lock"))?;
+        Ok(Arc::new(Self { name: name.to_owned(), device, pristine, added, engine }))
     }
 
     /// What its drivers did wrong so far.
@@ -185,6 +188,7 @@ impl Nic for EmulatedNic {
     /// Takes effect at once: after it returned, at most the frame that the engine has in hand goes
     /// out or comes in (of a packet that is cut into segments, the segment).
     fn shut_units(&self) {
+        self.added.forget_open();
         self.device.receive_control.fetch_and(!rctl::EN, Ordering::SeqCst);
         self.device.transmit_control.fetch_and(!tctl::EN, Ordering::SeqCst);
     }
@@ -193,6 +197,23 @@ impl Nic for EmulatedNic {
         self.device.filters.accept(self.device.mac);
         self.device.filters.accept_others();
         self.device.receive_control.fetch_or(rctl::BAM | rctl::MPE, Ordering::SeqCst);
+        self.added.open(&*self.device);
+    }
+
+    fn set_added(&self, added: &AddedAddresses) {
+        self.added.set(&*self.device, added);
+    }
+
+    fn driver_opened(&self) {
+        self.added.open(&*self.device);
+    }
+
+    fn is_promiscuous(&self) -> bool {
+        self.added.is_promiscuous()
+    }
+
+    fn spoilt_address(&self, number: usize) -> Option<(u32, u32, u32)> {
+        self.added.compare(&*self.device, number)
     }
 
     fn take_sent(&self) -> u32 {
@@ -204,6 +225,7 @@ impl Nic for EmulatedNic {
     }
 
     fn shut_filters(&self) {
+        self.added.shut(&*self.device);
         let open = rctl::BAM | rctl::MPE | rctl::UPE;
         self.device.receive_control.fetch_and(!open, Ordering::SeqCst);
         self.device.filters.refuse();

@@ -35,6 +35,7 @@ use self::bar::Bar;
 use self::config::ConfigSpace;
 use self::dma::DmaMappings;
 use self::totals::RegisterTotals;
+use crate::added::{Added, AddedAddresses};
 use crate::discovery::Host;
 use crate::error::NicError;
 use crate::interface::{BarAccess, BarPages, BarRegisters, DmaArea, Nic};
@@ -58,6 +59,7 @@ pub struct VfioNic {
     bar: Bar,
     domain_pages: Vec<BarPages>,
     totals: RegisterTotals,
+    added: Added,
     device: Mutex<Option<OpenDevice>>,
     present: AtomicBool,
     /// The bus wants the device back, or reports an error of it: it is let go of when its domain is
@@ -120,11 +122,17 @@ impl VfioNic {
             })
         };
         let bar = Bar::empty(&name)?;
+        let added = Added::new().map_err(|source| VfioError::System {
+            name: address.to_string(),
+            what: "make a lock",
+            source,
+        })?;
         Ok(Self {
             address,
             domain_pages: bar.domain_pages(),
             bar,
             totals: RegisterTotals::new(),
+            added,
             device: Mutex::new(None),
             present: AtomicBool::new(false),
             leaves: AtomicBool::new(false),
@@ -257,6 +265,7 @@ impl Nic for VfioNic {
     }
 
     fn shut_units(&self) {
+        self.added.forget_open();
         // Whole values, not read and written back: a read would wait for a NIC that may be ill, and
         // what else stood in them is programmed anew before the units are switched on again.
         self.bar.write(RCTL, 0);
@@ -274,6 +283,23 @@ impl Nic for VfioNic {
             self.bar.write(RAH0 + entry, high | RAH_AV);
         }
         self.bar.write(RCTL, self.bar.read(RCTL) | rctl::BAM | rctl::MPE);
+        self.added.open(&self.bar);
+    }
+
+    fn set_added(&self, added: &AddedAddresses) {
+        self.added.set(&self.bar, added);
+    }
+
+    fn driver_opened(&self) {
+        self.added.open(&self.bar);
+    }
+
+    fn is_promiscuous(&self) -> bool {
+        self.added.is_promiscuous()
+    }
+
+    fn spoilt_address(&self, number: usize) -> Option<(u32, u32, u32)> {
+        self.added.compare(&self.bar, number)
     }
 
     fn take_sent(&self) -> u32 {
@@ -287,6 +313,7 @@ impl Nic for VfioNic {
     }
 
     fn shut_filters(&self) {
+        self.added.shut(&self.bar);
         for entry in guest_entries().map(|entry| 8 * entry as u32) {
             self.bar.write(RAH0 + entry, self.bar.read(RAH0 + entry) & !RAH_AV);
         }

@@ -16,6 +16,7 @@ use super::reload::{self, Reloaded};
 use super::server::ControlServer;
 use super::token::{Token, TokenError};
 use crate::observe::event_file::EventFile;
+use crate::observe::guest_frames::{self, GuestFrameWatch};
 use crate::observe::hooks::{Hook, Hooks};
 use crate::observe::{FrontEndWatch, Observer, ReceivedEvent, SystemWatch, system};
 use crate::service::ServiceState;
@@ -78,6 +79,7 @@ pub struct Plane {
     hooks: Hooks,
     token_file: Option<PathBuf>,
     front_ends: FrontEndWatch,
+    guest_frames: GuestFrameWatch,
 }
 
 impl PlaneOptions {
@@ -199,7 +201,7 @@ impl Plane {
         });
         let token_file = options.token_file(topology).map(Path::to_owned);
         let slots = system.slots().to_vec();
-        let front_ends = FrontEndWatch::default();
+        let (front_ends, guest_frames) = (FrontEndWatch::default(), GuestFrameWatch::default());
         Ok(Self {
             server,
             url,
@@ -209,6 +211,7 @@ impl Plane {
             hooks,
             token_file,
             front_ends,
+            guest_frames,
         })
     }
 
@@ -259,10 +262,15 @@ impl Plane {
         Ok(reloaded)
     }
 
-    /// Records an event for each socket at which more front-ends wait than before.
-    pub fn watch_front_ends(&self) {
-        let events = self.front_ends.sample(&self.observer.view.apps(), Instant::now());
-        events.into_iter().for_each(|event| self.observer.recorder.record(event));
+    /// Records an event for each socket at which more front-ends wait than before, for each new
+    /// reason for which a guest's frames are dropped, and for addresses that guests come to have.
+    pub fn watch_guests(&self) {
+        let (apps, now) = (self.observer.view.apps(), Instant::now());
+        let front_ends = self.front_ends.sample(&apps, now);
+        for event in front_ends.into_iter().chain(self.guest_frames.sample(&apps, now)) {
+            guest_frames::log(&event);
+            self.observer.recorder.record(event);
+        }
     }
 
     /// Returns true if one domain serves and another could take over.

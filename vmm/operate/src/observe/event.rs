@@ -149,6 +149,27 @@ pub(crate) enum Occurrence {
         /// How many wait now.
         waiting: usize,
     },
+    /// Frames of a guest are dropped instead of sent. Each reason is told once for each guest; the
+    /// state has the numbers.
+    FramesRefused {
+        /// The guest's socket.
+        socket: String,
+        /// `source`, `pause`, `bpdu`, `lacp`, `lldp`, `eapol` or `reserved`.
+        reason: String,
+        /// The source address that the guest may not send from, if that is the reason.
+        source: Option<String>,
+        /// The line of the topology that mends it.
+        mend: String,
+    },
+    /// The MAC addresses have changed that a guest has beside its own.
+    MacsChanged {
+        /// The guest's socket.
+        socket: String,
+        /// The addresses now.
+        macs: Vec<String>,
+        /// How many had to make room for others since the last such event.
+        pushed_out: u64,
+    },
     /// The configuration files were read again, on SIGHUP.
     Reloaded {
         /// Keys whose new values are in effect.
@@ -191,6 +212,8 @@ impl Occurrence {
             Self::Resumed { .. } => EventKind::Resumed,
             Self::Debugger { .. } => EventKind::Debugger,
             Self::FrontEndWaits { .. } => EventKind::FrontEndWaits,
+            Self::FramesRefused { .. } => EventKind::FramesRefused,
+            Self::MacsChanged { .. } => EventKind::MacsChanged,
             Self::Reloaded { .. } => EventKind::Reloaded,
             Self::ReloadFailed { .. } => EventKind::ReloadFailed,
             Self::RedundancyLost => EventKind::RedundancyLost,

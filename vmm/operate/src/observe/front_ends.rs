@@ -53,8 +53,7 @@ mod tests {
         let watch = FrontEndWatch::default();
         let began = Instant::now();
         let told = |waiting, after_ms| {
-            let app =
-                AppView { socket: "/run/a.sock".into(), connects: false, connected: true, waiting };
+            let app = AppView { socket: "/run/a.sock".into(), waiting, ..AppView::default() };
             !watch.sample(&[app], began + Duration::from_millis(after_ms)).is_empty()
         };
         let seen = [(0, 0), (1, 10), (1, 20), (0, 30), (1, 40), (1, 1020), (2, 3000), (1, 3010)];

@@ -103,6 +103,23 @@ fn apps(out: &mut Exposition, snapshot: &Snapshot) {
     for app in &snapshot.apps {
         out.sample(&[("socket", &app.socket)], app.waiting as f64);
     }
+    let help = "MAC addresses that a guest has beside its own.";
+    out.family("warmspare_guest_macs", Kind::Gauge, help);
+    for app in &snapshot.apps {
+        out.sample(&[("socket", &app.socket)], app.macs.len() as f64);
+    }
+    let help = "Learned MAC addresses of a guest that had to make room for others.";
+    out.family("warmspare_guest_macs_pushed_out", Kind::Counter, help);
+    for app in &snapshot.apps {
+        out.sample(&[("socket", &app.socket)], app.macs_pushed_out as f64);
+    }
+    let help = "Frames of a guest that were not let out, by reason.";
+    out.family("warmspare_guest_refused_frames", Kind::Counter, help);
+    for app in &snapshot.apps {
+        for (reason, &count) in &app.refused {
+            out.sample(&[("socket", &app.socket), ("reason", reason)], count as f64);
+        }
+    }
 }
 
 fn traffic(out: &mut Exposition, snapshot: &Snapshot) {

@@ -14,6 +14,7 @@ pub(crate) mod event;
 pub(crate) mod event_file;
 mod failure_records;
 mod front_ends;
+pub(crate) mod guest_frames;
 pub(crate) mod histogram;
 pub(crate) mod hooks;
 pub(crate) mod metrics;

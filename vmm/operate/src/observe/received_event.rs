@@ -129,6 +129,26 @@ pub(crate) enum ReceivedEvent {
         /// How many wait now.
         waiting: usize,
     },
+    /// Frames of a guest are not let out, for a reason that was not told before.
+    FramesRefused {
+        /// Its socket.
+        socket: String,
+        /// The reason.
+        reason: String,
+        /// The source that was refused, if that is the reason.
+        source: Option<String>,
+        /// The line of the topology that mends it.
+        mend: String,
+    },
+    /// A guest has other MAC addresses beside its own than before.
+    MacsChanged {
+        /// Its socket.
+        socket: String,
+        /// The addresses.
+        macs: Vec<String>,
+        /// How many had to make room since the last event.
+        pushed_out: u64,
+    },
     /// The configuration files were read again.
     Reloaded {
         /// Keys whose new values are in effect.

@@ -49,6 +49,8 @@ impl Records {
             | ReceivedEvent::Resumed { .. }
             | ReceivedEvent::Debugger { .. }
             | ReceivedEvent::FrontEndWaits { .. }
+            | ReceivedEvent::FramesRefused { .. }
+            | ReceivedEvent::MacsChanged { .. }
             | ReceivedEvent::Reloaded { .. }
             | ReceivedEvent::ReloadFailed { .. } => {}
         }
@@ -93,6 +95,12 @@ impl Records {
             }
             ReceivedEvent::FrontEndWaits { socket, waiting } => {
                 Occurrence::FrontEndWaits { socket, waiting }
+            }
+            ReceivedEvent::FramesRefused { socket, reason, source, mend } => {
+                Occurrence::FramesRefused { socket, reason, source, mend }
+            }
+            ReceivedEvent::MacsChanged { socket, macs, pushed_out } => {
+                Occurrence::MacsChanged { socket, macs, pushed_out }
             }
             ReceivedEvent::Reloaded { applied, ignored } => {
                 Occurrence::Reloaded { applied, ignored }

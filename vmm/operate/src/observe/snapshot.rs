@@ -97,7 +97,7 @@ impl DomainView {
 }
 
 /// The socket of one application guest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppView {
     /// Its path.
     pub socket: String,
@@ -108,6 +108,18 @@ pub struct AppView {
     pub connected: bool,
     /// How many front-ends have connected beside it, and wait until it ends.
     pub waiting: usize,
+    /// MAC addresses that the guest has now beside its own, sorted.
+    #[serde(default)]
+    pub macs: Vec<String>,
+    /// Learned MAC addresses that had to make room for others so far.
+    #[serde(default)]
+    pub macs_pushed_out: u64,
+    /// Frames of the guest that were not let out, by reason.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
+    /// Source of the last frame that was refused for it.
+    #[serde(default)]
+    pub refused_source: Option<String>,
 }
 
 /// A NIC.

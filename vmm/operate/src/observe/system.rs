@@ -14,10 +14,10 @@ use super::snapshot::{AppView, DomainView, NicView, RingDepths};
 use super::view::SystemView;
 use microvm::domain::{DomainId, DomainSlot, ExitCounts, VcpuState};
 use platform::realtime;
-use supervisor::topology::{Policy, Topology};
+use supervisor::topology::{MacAddress, Policy, Topology};
 use supervisor::{DomainView as RuleView, Event, Failover, FailoverReport, Health, Link};
 use supervisor::{System, SystemState};
-use switchboard::{FrontEnds, Switchboard};
+use switchboard::{FrontEnds, GuestFigures, Switchboard};
 
 /// The parts of a system that are observed.
 pub(crate) struct SystemWatch {
@@ -91,13 +91,8 @@ impl SystemView for SystemWatch {
 
     fn apps(&self) -> Vec<AppView> {
         let front_ends = self.switchboard.front_ends();
-        let view = |((socket, connects), it): (&(String, bool), FrontEnds)| AppView {
-            socket: socket.clone(),
-            connects: *connects,
-            connected: it.connected,
-            waiting: it.waiting,
-        };
-        self.sockets.iter().zip(front_ends).map(view).collect()
+        let guests = front_ends.into_iter().zip(self.switchboard.figures());
+        self.sockets.iter().zip(guests).map(|(socket, guest)| app(socket, guest)).collect()
     }
 
     fn state(&self) -> SystemState {
@@ -117,6 +112,22 @@ impl SystemView for SystemWatch {
 fn sockets(topology: &Topology) -> Vec<(String, bool)> {
     let sockets = topology.apps.iter().map(|app| &app.socket);
     sockets.map(|socket| (socket.display().to_string(), socket.connects)).collect()
+}
+
+fn app(socket: &(String, bool), (front_ends, figures): (FrontEnds, &GuestFigures)) -> AppView {
+    let text = |mac| MacAddress(mac).to_string();
+    let mut macs: Vec<_> = figures.macs().map(text).collect();
+    macs.sort_unstable();
+    AppView {
+        socket: socket.0.clone(),
+        connects: socket.1,
+        connected: front_ends.connected,
+        waiting: front_ends.waiting,
+        macs,
+        macs_pushed_out: figures.pushed_out(),
+        refused: figures.refused().map(|(why, count)| (why.name().to_owned(), count)).collect(),
+        refused_source: figures.refused_source().map(text),
+    }
 }
 
 fn nic_counters(slot: &DomainSlot) -> BTreeMap<String, u64> {

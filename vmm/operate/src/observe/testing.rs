@@ -156,12 +156,9 @@ impl SystemView for FakeSystem {
     }
 
     fn apps(&self) -> Vec<AppView> {
-        vec![AppView {
-            socket: "/run/fake.sock".into(),
-            connects: false,
-            connected: true,
-            waiting: 1,
-        }]
+        let refused = [("pause".to_owned(), 2)].into();
+        let (socket, macs) = ("/run/fake.sock".into(), vec!["52:54:00:00:00:09".into()]);
+        vec![AppView { socket, connected: true, waiting: 1, macs, refused, ..AppView::default() }]
     }
 
     fn state(&self) -> SystemState {

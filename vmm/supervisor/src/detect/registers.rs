@@ -8,8 +8,9 @@
 //!    7  CTRL, RCTL, TCTL, RXDCTL, TXDCTL, RAL0, RAH0       each time: no frame passes without them
 //!    2  of all the others, in turn                         [`IN_TURN`] and two for each further guest
 //!    1  of those that no driver writes, in turn            `nic::Nic::spoilt_register`
+//!    1  of further addresses of guests, in turn, if any    `nic::Nic::spoilt_address`
 //! ```
-//! That is 16 whatever the number of guests; with one guest every register has been read after seven
+//! That is 16 whatever the number of guests, 17 where one has several addresses; with one guest every register has been read after seven
 //! samples, with eight after fourteen. One that is found wrong is read by the next sample again,
 //! because a verdict takes two. Of a standby all are read, every 100 ms: 21, without the filters.
 //!
@@ -25,7 +26,7 @@ use shared_ring::layout::{
 
 use super::sample::Mismatch;
 use nic::Nic;
-use nic::registers::{self as reg, ctrl, dmacr, mrqc, queue};
+use nic::registers::{self as reg, ctrl, dmacr, mrqc, queue, rctl};
 
 /// Registers that take turns, read by one sample.
 const EACH_SAMPLE: usize = 2;
@@ -45,34 +46,29 @@ pub(super) struct RegisterCheck {
     next: AtomicUsize,
     /// The same of those that no driver writes.
     next_fixed: AtomicUsize,
+    /// The same of guests' further addresses.
+    next_added: AtomicUsize,
 }
 
 impl RegisterCheck {
     /// Of NICs that carry these guests' addresses, of which there is at least one, on a network with
     /// this MTU.
     pub(super) fn new(macs: Vec<[u8; 6]>, mtu: u16) -> Self {
-        Self { macs, mtu, next: AtomicUsize::new(0), next_fixed: AtomicUsize::new(0) }
+        let [next, next_fixed, next_added] = [0; 3].map(AtomicUsize::new);
+        Self { macs, mtu, next, next_fixed, next_added }
     }
 
     /// The first register found wrong of a NIC that serves, with rings at `dma_iova`.
     pub(super) fn serving(&self, nic: &dyn Nic, dma_iova: u64) -> Option<Mismatch> {
-        units(attached::RCTL | attached::RCTL_FILTERS, attached::RCTL_BITS)
+        let unicast = if nic.is_promiscuous() { rctl::UPE } else { 0 };
+        units(attached::RCTL | attached::RCTL_FILTERS | unicast, attached::RCTL_BITS)
             .into_iter()
             .chain([self.address(0), self.address(1)])
             .find_map(|check| compare(nic, check))
             .or_else(|| self.take_turns(nic, dma_iova))
-            .or_else(|| self.spoilt(nic))
-    }
-
-    /// A wild store to one of these stops a NIC in ways that its other registers do not show.
-    fn spoilt(&self, nic: &dyn Nic) -> Option<Mismatch> {
-        let number = self.next_fixed.load(Ordering::Relaxed);
-        let Some((register, expected, found)) = nic.spoilt_register(number) else {
-            self.next_fixed.store(number.wrapping_add(1), Ordering::Relaxed);
-            return None;
-        };
-        // The next sample reads it again.
-        Some(Mismatch { register, expected, found })
+            // A wild store to one of these stops a NIC in ways that its other registers do not show.
+            .or_else(|| next_of(&self.next_fixed, |number| nic.spoilt_register(number)))
+            .or_else(|| next_of(&self.next_added, |number| nic.spoilt_address(number)))
     }
 
     /// The same of a NIC that stands by. Its filters are open at times, and are not compared.
@@ -151,6 +147,20 @@ fn in_turn(dma_iova: u64, mtu: u16) -> [Check; IN_TURN] {
         // The 82576 has none, and reads 0.
         (reg::DMACR, dmacr::EN, 0),
     ]
+}
+
+/// Has the NIC compare the next of the registers that only it knows. One that is wrong is compared by
+/// the next sample again.
+fn next_of(
+    next: &AtomicUsize,
+    spoilt: impl FnOnce(usize) -> Option<(u32, u32, u32)>,
+) -> Option<Mismatch> {
+    let number = next.load(Ordering::Relaxed);
+    let Some((register, expected, found)) = spoilt(number) else {
+        next.store(number.wrapping_add(1), Ordering::Relaxed);
+        return None;
+    };
+    Some(Mismatch { register, expected, found })
 }
 
 fn compare(nic: &dyn Nic, (register, bits, expected): Check) -> Option<Mismatch> {

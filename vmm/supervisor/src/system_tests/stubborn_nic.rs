@@ -55,6 +55,15 @@ impl Nic for StubbornNic {
     fn open_filters(&self) {
         self.nic.open_filters();
     }
+    fn set_added(&self, added: &nic::AddedAddresses) {
+        self.nic.set_added(added);
+    }
+    fn driver_opened(&self) {
+        self.nic.driver_opened();
+    }
+    fn is_promiscuous(&self) -> bool {
+        self.nic.is_promiscuous()
+    }
     fn take_sent(&self) -> u32 {
         self.perhaps_panic();
         self.nic.take_sent()

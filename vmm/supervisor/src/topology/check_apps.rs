@@ -6,8 +6,11 @@ use std::path::Path;
 use shared_ring::layout::MAX_GUESTS;
 
 use super::check::{Mistake, mistake};
+use super::egress::MacsSpec;
+use super::mac::MacAddress;
 use super::spec::{AppSpec, QmpSpec, Topology};
 use platform::accounts;
+use switchboard::FURTHER_MACS;
 
 /// Bytes of a Unix socket path without its final zero (`sun_path` has 108).
 const SOCKET_PATH_BYTES: usize = 107;
@@ -22,7 +25,9 @@ pub(super) fn check_apps(topology: &Topology) -> Option<Mistake> {
         }
         apps => {
             let mut places = apps.iter().enumerate();
-            places.find_map(|(i, app)| check_app(&format!("apps[{i}]"), app, &apps[..i]))
+            places
+                .find_map(|(i, app)| check_app(&format!("apps[{i}]"), app, &apps[..i]))
+                .or_else(|| check_lists(apps))
         }
     }
 }
@@ -67,6 +72,34 @@ fn check_qmp(at: &str, qmp: &QmpSpec, others: &[AppSpec]) -> Option<Mistake> {
         );
     }
     check_socket(&format!("{at}.socket"), &qmp.socket)
+}
+
+/// Checks the lists of further addresses, when every guest's own is known to be right.
+fn check_lists(apps: &[AppSpec]) -> Option<Mistake> {
+    apps.iter().enumerate().find_map(|(i, app)| match &app.macs {
+        MacsSpec::Mode(_) => None,
+        MacsSpec::List(macs) => check_list(&format!("apps[{i}].macs"), macs, apps),
+    })
+}
+
+fn check_list(at: &str, macs: &[MacAddress], apps: &[AppSpec]) -> Option<Mistake> {
+    if macs.len() > FURTHER_MACS {
+        let what = format!("{} addresses are too many", macs.len());
+        return mistake(at, what, "leave at most 64, or use \"promiscuous\"");
+    }
+    macs.iter().enumerate().find_map(|(n, mac)| {
+        let at = format!("{at}[{n}]");
+        if !mac.is_station() {
+            let mend = "use one whose first byte is even, such as 52:54:00:77:73:01";
+            return mistake(at, format!("{mac} is not a station's address"), mend);
+        }
+        if apps.iter().any(|app| app.mac == *mac) {
+            let mend = "list only addresses that are the `mac` of no guest";
+            return mistake(at, format!("{mac} is the `mac` of a guest"), mend);
+        }
+        let is_twice = macs[..n].contains(mac);
+        is_twice.then(|| mistake(at, format!("{mac} is listed twice"), "list it once")).flatten()
+    })
 }
 
 /// Checks that a user or group of this name exists.

@@ -21,6 +21,8 @@ pub enum EventKind {
     Resumed,
     Debugger,
     FrontEndWaits,
+    FramesRefused,
+    MacsChanged,
     Reloaded,
     ReloadFailed,
     RedundancyLost,
@@ -29,7 +31,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All kinds.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Link,
         Self::Failover,
         Self::Ready,
@@ -47,6 +49,8 @@ impl EventKind {
         Self::Resumed,
         Self::Debugger,
         Self::FrontEndWaits,
+        Self::FramesRefused,
+        Self::MacsChanged,
         Self::Reloaded,
         Self::ReloadFailed,
         Self::RedundancyLost,
@@ -73,6 +77,8 @@ impl EventKind {
             Self::Resumed => "resumed",
             Self::Debugger => "debugger",
             Self::FrontEndWaits => "front-end-waits",
+            Self::FramesRefused => "frames-refused",
+            Self::MacsChanged => "macs-changed",
             Self::Reloaded => "reloaded",
             Self::ReloadFailed => "reload-failed",
             Self::RedundancyLost => "redundancy-lost",

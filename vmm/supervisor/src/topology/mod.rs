@@ -10,6 +10,7 @@
 
 mod check;
 mod check_apps;
+mod egress;
 mod event_kind;
 mod limits;
 mod load;
@@ -21,6 +22,7 @@ mod spec;
 mod thresholds;
 
 pub use check::is_host_name;
+pub use egress::{EgressSpec, MacsMode, MacsSpec};
 pub use event_kind::EventKind;
 pub use limits::{FailBackSpec, Limits};
 pub use load::TopologyError;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::egress::{EgressSpec, MacsSpec};
 use super::limits::{FailBackSpec, Limits};
 use super::mac::MacAddress;
 use super::policy::Policy;
@@ -120,6 +121,12 @@ pub struct AppSpec {
     pub socket: SocketSpec,
     /// Its MAC address, which both NICs carry; no other guest's.
     pub mac: MacAddress,
+    /// Which MAC addresses it has beside that one.
+    #[serde(default, skip_serializing_if = "MacsSpec::is_default")]
+    pub macs: MacsSpec,
+    /// Which frames for the next bridge alone it may send.
+    #[serde(default, skip_serializing_if = "EgressSpec::is_default")]
+    pub egress: EgressSpec,
     /// The user that the socket is given to, by name or number; the one that runs warmspare if it is
     /// left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,7 +156,9 @@ pub struct QmpSpec {
 impl AppSpec {
     /// A guest with a socket for its owner only.
     pub fn new(socket: PathBuf, mac: MacAddress) -> Self {
-        Self { socket: socket.into(), mac, owner: None, group: None, mode: None, qmp: None }
+        let (macs, egress) = (MacsSpec::default(), EgressSpec::default());
+        let socket = socket.into();
+        Self { socket, mac, macs, egress, owner: None, group: None, mode: None, qmp: None }
     }
 }
 

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use switchboard::{GuestRules, MacRule};
+
 use super::*;
 
 fn demo_with(change: impl FnOnce(&mut serde_json::Value)) -> Result<Topology, TopologyError> {
@@ -66,6 +68,39 @@ fn a_group_address_is_no_guest() {
         let text = message(|v| v["apps"][0]["mac"] = mac.into());
         assert!(text.contains("apps[0].mac"), "{text}");
     }
+}
+
+#[test]
+fn further_addresses_are_a_mode_or_a_list() {
+    let with = |macs: serde_json::Value| demo_with(|v| v["apps"][0]["macs"] = macs);
+    let of = |macs| with(macs).unwrap().apps.remove(0).rules().macs;
+    assert_eq!(of("one".into()), MacRule::One);
+    assert_eq!(of("learn".into()), MacRule::Learn);
+    assert_eq!(of("promiscuous".into()), MacRule::Promiscuous);
+    let listed = MacRule::List(vec![[0, 0, 0x5e, 0, 1, 51]]);
+    assert_eq!(of(serde_json::json!(["00:00:5e:00:01:33"])), listed);
+    assert_eq!(demo_with(|_| ()).unwrap().apps[0].rules(), GuestRules::default());
+}
+
+#[test]
+fn a_list_of_addresses_that_cannot_be_names_the_place() {
+    let own = "52:54:00:77:73:01";
+    let (good, group) = ("52:54:00:00:00:09", "01:00:5e:00:00:01");
+    let many: Vec<_> = (0..65).map(|n| format!("52:54:00:00:01:{n:02x}")).collect();
+    let wrong = [
+        (serde_json::json!("many"), "apps[0].macs: write \"one\", \"learn\""),
+        (serde_json::json!(["no"]), "apps[0].macs: write \"one\", \"learn\""),
+        (serde_json::json!([good, group]), "apps[0].macs[1]: 01:00:5e:00:00:01 is not"),
+        (serde_json::json!([good, good]), "apps[0].macs[1]: 52:54:00:00:00:09 is listed twice"),
+        (serde_json::json!([own]), "apps[0].macs[0]: 52:54:00:77:73:01 is the `mac` of a guest"),
+        (serde_json::json!(many), "apps[0].macs: 65 addresses are too many"),
+    ];
+    for (macs, what) in wrong {
+        let text = message(|v| v["apps"][0]["macs"] = macs);
+        assert!(text.contains(what), "{text}");
+    }
+    let text = message(|v| v["apps"][0]["egress"] = serde_json::json!({ "pause": true }));
+    assert!(text.contains("apps[0].egress") && text.contains("pause"), "{text}");
 }
 
 #[test]

@@ -134,52 +134,51 @@ impl Addresses {
     }
 
     /// Looks at a frame that the station sends: `glance` is its head without tags, zero-padded;
-    /// `rest` gets more of it for the few frames that need that. Returns an IPv6 address that is
-    /// new.
+    /// `rest` gets more of it for the few frames that need that. Returns an address that is new.
     #[inline]
     pub(super) fn learn(
         &mut self,
         glance: &[u8; GLANCE_BYTES],
         now_s: u32,
         rest: impl FnOnce() -> [u8; LEARN_BYTES],
-    ) -> Option<[u8; 16]> {
+    ) -> Option<Ip> {
         match [glance[12], glance[13]] {
             IPV4 if self.v4.last.is_none_or(|last| glance[26..30] != last) => {
-                self.learn_v4(four(&glance[26..30]), false, now_s);
+                self.learn_v4(four(&glance[26..30]), false, now_s)
             }
             // Requests and replies alike: both say who the sender is (RFC 826).
             ARP if glance[14..20] == [0, 1, 8, 0, 6, 4] && glance[22..28] == glance[6..12] => {
-                self.learn_v4(four(&glance[28..32]), true, now_s);
+                self.learn_v4(four(&glance[28..32]), true, now_s)
             }
-            IPV6 if glance[20] == ICMPV6 => return self.learn_neighbour(&rest(), now_s),
+            IPV6 if glance[20] == ICMPV6 => self.learn_neighbour(&rest(), now_s),
             IPV6 if self.v6.last.is_none_or(|last| glance[22..38] != last) => {
-                return self.learn_v6(sixteen(&glance[22..38]), false, now_s);
+                self.learn_v6(sixteen(&glance[22..38]), false, now_s)
             }
-            _ => {}
+            _ => None,
         }
-        None
     }
 
-    fn learn_v4(&mut self, address: [u8; 4], claimed: bool, now_s: u32) {
-        let is_station = !matches!(address[0], 0 | 127 | 224..);
-        if !is_station || self.forwards && !claimed {
-            return;
+    fn learn_v4(&mut self, address: [u8; 4], claimed: bool, now_s: u32) -> Option<Ip> {
+        let is_host = !matches!(address[0], 0 | 127 | 224..);
+        if !is_host || self.forwards && !claimed {
+            return None;
         }
-        self.v4.note(address, claimed, now_s);
+        let is_new = self.v4.note(address, claimed, now_s);
         self.judge(now_s);
+        is_new.then_some(Ip::V4(address))
     }
 
-    fn learn_v6(&mut self, address: [u8; 16], claimed: bool, now_s: u32) -> Option<[u8; 16]> {
-        let is_station = address[0] != 0xff && address[..15] != [0; 15];
-        if !is_station || self.forwards && !claimed {
+    fn learn_v6(&mut self, address: [u8; 16], claimed: bool, now_s: u32) -> Option<Ip> {
+        let is_host = address[0] != 0xff && address[..15] != [0; 15];
+        if !is_host || self.forwards && !claimed {
             return None;
         }
         let is_new = self.v6.note(address, claimed, now_s);
         self.judge(now_s);
-        is_new.then_some(address)
+        is_new.then_some(Ip::V6(address))
     }
 
-    fn learn_neighbour(&mut self, frame: &[u8; LEARN_BYTES], now_s: u32) -> Option<[u8; 16]> {
+    fn learn_neighbour(&mut self, frame: &[u8; LEARN_BYTES], now_s: u32) -> Option<Ip> {
         let source = sixteen(&frame[22..38]);
         // Hop limit 255: it was not forwarded (RFC 4861, 7.1).
         if frame[21] != 255 {

@@ -2,8 +2,8 @@
 
 use platform::checksum::{fold, sum};
 
-use super::vlan::{TAGS_BYTES, Tags};
 use crate::limits::MIN_FRAME_BYTES;
+use crate::vlan::{TAGS_BYTES, Tags};
 
 /// Longest announcement without tags, bytes.
 pub(super) const ANNOUNCEMENT_BYTES: usize = 512;

@@ -1,5 +1,5 @@
-//! When each guest is announced, and in which buffer: frames from the guest's MAC that teach
-//! switches which port it is behind now, and hosts that its addresses are still its own.
+//! When each guest is announced, and in which buffer: frames from each of the guest's MAC addresses
+//! that teach switches which port it is behind now, and hosts that its addresses are still its own.
 //!
 //! After a takeover each of the guests' stations, addresses and groups is announced at once and
 //! again by the schedule ([`Stations`] says in which order). Only the first frame of each guest goes
@@ -21,9 +21,9 @@ use platform::budget::{ANNOUNCE_AGAIN, ANNOUNCE_PACE, MAX_ANNOUNCE_AGAIN};
 use super::addresses::{GLANCE_BYTES, LEARN_BYTES};
 use super::neighbours::{Heard, may_say};
 use super::stations::Stations;
-use super::vlan::{TAGS_BYTES, Tags, untagged};
 use crate::tx_buffers::{ANNOUNCE_BUFFERS, FIRST_RESERVED};
 use crate::tx_pool::Reserved;
+use crate::vlan::{TAGS_BYTES, Tags, untagged};
 
 /// Announcements posted at a time.
 const PACE_FRAMES: usize = 2;
@@ -100,17 +100,20 @@ impl Announcer {
         }
     }
 
-    /// Learns from a frame that a guest sends: `glance` is its head, zero-padded; `peek` gets more
-    /// of it for the few frames that need that, and returns how much there was.
+    /// Learns from a frame that a guest sends, from an address that it has unless it is only let
+    /// through: `glance` is its head, zero-padded; `peek` gets more of it for the few frames that
+    /// need that, and returns how much there was.
     #[inline]
     pub(crate) fn learn(
         &mut self,
-        guest: usize,
+        (guest, has_source): (usize, bool),
         glance: &[u8; GLANCE_BYTES],
         peek: impl Fn(&mut [u8]) -> usize,
     ) {
         let now_s = self.now_s;
-        self.guests[guest].stations.learn(glance, now_s, &peek);
+        if has_source {
+            self.guests[guest].stations.learn(glance, now_s, &peek);
+        }
         // Guests can take over each other's addresses, too.
         if self.guests.len() > 1 && glance[0] & 1 != 0 {
             self.hear_sibling(guest, peek);
@@ -142,6 +145,11 @@ impl Announcer {
         }
     }
 
+    /// Forgets what is known of a guest's addresses beside its own, but for those that it has.
+    pub(crate) fn retain(&mut self, guest: usize, has: impl Fn(&[u8; 6]) -> bool) {
+        self.guests[guest].stations.retain(has);
+    }
+
     /// Notes that a guest's rings run from now on, or do not any more.
     pub(crate) fn set_here(&mut self, guest: usize, is_here: bool) {
         let now_s = self.now_s;
@@ -150,6 +158,7 @@ impl Announcer {
         if !is_here {
             known.owed |= known.stations.stop();
             known.stations.forget_addresses();
+            known.stations.retain(|_| false);
         } else if std::mem::take(&mut known.owed) {
             known.stations.mark_all(now_s);
         }
@@ -160,9 +169,9 @@ impl Announcer {
         self.guests.iter_mut().for_each(|guest| guest.stations.forget_returned());
     }
 
-    /// A guest's frame has come in there, with these tags.
-    pub(crate) fn note_returned(&mut self, guest: usize, tags: Tags) {
-        self.guests[guest].stations.note_returned(tags);
+    /// A guest's frame with this head has come in there.
+    pub(crate) fn note_returned(&mut self, guest: usize, head: &[u8]) {
+        self.guests[guest].stations.note_returned(head);
     }
 
     /// Returns true if frames of all stations have, of those guests that are here.

@@ -3,9 +3,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `vlan` | tags |
 //! | `neighbours`, `reports` | what ARP, neighbour discovery, IGMP and MLD say |
-//! | `addresses`, `groups` | what one station has |
+//! | `addresses`, `groups`, `station` | what one station has |
 //! | `announcement`, `report_frames` | the frames that tell it |
 //! | `stations` | all of a guest: each MAC address in each VLAN, and in which order it is told |
 //! | `announcer` | when, and in which buffer |
@@ -17,8 +16,8 @@ mod groups;
 mod neighbours;
 mod report_frames;
 mod reports;
+mod station;
 mod stations;
-mod vlan;
 
 pub(crate) use self::addresses::{GLANCE_BYTES, LEARN_BYTES};
 #[cfg(test)]
@@ -26,4 +25,3 @@ pub(crate) use self::announcement::{Announced, Announcement};
 pub use self::announcer::AnnounceConfig;
 pub(crate) use self::announcer::Announcer;
 pub(crate) use self::neighbours::may_say;
-pub(crate) use self::vlan::{TAGS_BYTES, Tags, untagged};

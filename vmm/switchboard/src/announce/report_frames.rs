@@ -10,7 +10,7 @@ use super::reports::{
     Group, HOP_BY_HOP, IGMP, IGMPV1_REPORT, IGMPV2_REPORT, IGMPV3_REPORT, MLDV1_REPORT,
     MLDV2_REPORT,
 };
-use super::vlan::Tags;
+use crate::vlan::Tags;
 
 type Frame = [u8; ANNOUNCEMENT_BYTES];
 

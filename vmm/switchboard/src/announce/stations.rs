@@ -2,132 +2,69 @@
 //! each, and which of their announcements are still to go out.
 //!
 //! A round of announcements goes through the stations with the busiest first: one announcement of
-//! each, then the groups, then what other addresses there are. So each VLAN is back soon, however
-//! many addresses another one has.
+//! each, then the groups, then what other addresses there are. So each address and each VLAN is back
+//! soon, however many addresses another one has.
 //!
-//! Invariants: the first station is the guest's MAC address without tags, and stays; a table never
-//! grows past [`STATIONS`], and the station that was heard longest ago makes room.
+//! An IP address is at one of the guest's MAC addresses in a VLAN, the one that spoke for it last.
+//!
+//! Invariants: the first station is the guest's own MAC address without tags, and stays; a table
+//! never grows past [`STATIONS`], and the station that was heard longest ago makes room; a station
+//! that was forgotten leaves a vacant place, which no frame finds and no announcement tells of.
+
+use std::cmp::Reverse;
 
 use platform::budget::VLAN_AGE;
 
 use super::addresses::{Addresses, GLANCE_BYTES, LEARN_BYTES};
-use super::announcement::{Announced, Announcement};
+use super::announcement::Announcement;
 use super::groups::Groups;
-use super::neighbours::Heard;
+use super::neighbours::{Heard, Ip};
 use super::report_frames::{Sources, next_report};
 use super::reports::{self, Group, REPORT_BYTES};
-use super::vlan::{TAGS_BYTES, Tags, untagged};
-use crate::limits::{ADDRESSES, STATIONS};
+use super::station::{Key, Station};
+use crate::limits::STATIONS;
+use crate::vlan::{TAGS_BYTES, Tags, untagged};
 
-/// Places of a station's announcements: all addresses of both families, then the frame without one.
-const NAMELESS: usize = 2 * ADDRESSES;
-const HINTS: usize = 64;
-
-/// One station.
-#[derive(Debug)]
-struct Station {
-    mac: [u8; 6],
-    tags: Tags,
-    addresses: Addresses,
-    /// Frames that it sent, each second worth half as much as the next.
-    frames: u32,
-    /// When it was heard last, seconds; `None` if it never was.
-    heard_s: Option<u32>,
-    /// Places to be announced, as bits.
-    pending: u32,
-    /// Nothing of it was announced in this round.
-    is_fresh: bool,
-    /// A frame of it has come in at the port that was left.
-    returned: bool,
-}
-
-impl Station {
-    fn new(mac: [u8; 6], tags: Tags) -> Self {
-        Self {
-            mac,
-            tags,
-            addresses: Addresses::new(),
-            frames: 0,
-            heard_s: None,
-            pending: 0,
-            is_fresh: false,
-            returned: false,
-        }
-    }
-
-    /// Counts a frame that it sends.
-    #[inline]
-    fn hear(&mut self, now_s: u32) {
-        if self.heard_s != Some(now_s) {
-            self.frames = self.weight(now_s);
-            self.heard_s = Some(now_s);
-            self.addresses.look_again();
-        }
-        self.frames = self.frames.saturating_add(1);
-    }
-
-    /// What the frames that it sent are worth now.
-    fn weight(&self, now_s: u32) -> u32 {
-        let age_s = self.heard_s.map_or(0, |heard_s| now_s.saturating_sub(heard_s));
-        self.frames.checked_shr(age_s).unwrap_or(0)
-    }
-
-    /// All places that there is something to announce at, as bits.
-    fn all(&self, now_s: u32) -> u32 {
-        let known = (0..NAMELESS).filter(|place| self.addresses.at(*place, now_s).is_some());
-        match known.fold(0, |bits, place| bits | 1 << place) {
-            0 => 1 << NAMELESS,
-            bits => bits,
-        }
-    }
-
-    /// The announcement of the next place that is pending.
-    fn take(&mut self, now_s: u32) -> Option<Announcement> {
-        let mut what = None;
-        while self.pending != 0 && what.is_none() {
-            let place = self.pending.trailing_zeros() as usize;
-            self.pending &= self.pending - 1;
-            what = match place {
-                NAMELESS => Some(Announced::Nothing),
-                place => self.addresses.at(place, now_s),
-            };
-        }
-        // Its addresses may have gone elsewhere meanwhile; it is announced all the same.
-        let was_fresh = std::mem::take(&mut self.is_fresh);
-        let what = what.or(was_fresh.then_some(Announced::Nothing))?;
-        Some(Announcement::new((self.mac, self.tags), what))
-    }
-}
+const HINTS: usize = 128;
+/// Stations looked at in each millisecond for who else has an address, so that a flood of claims
+/// costs others little; what is claimed beyond that is not heard.
+const LOOKS_EACH: usize = 32 * STATIONS;
+/// Of a vacant place. No host has it.
+const VACANT: Key = ([0; 6], Tags::NONE);
 
 /// What is known of a guest. Plain data; nothing here allocates after [`Stations::new`].
 #[derive(Debug)]
 pub(super) struct Stations {
     list: Vec<Station>,
-    /// Where a station is likely to be, by [`Tags::hint`].
+    /// Where a station is likely to be, by [`hint`].
     hints: [u8; HINTS],
     /// Those that are announced, the busiest first.
     order: Vec<u8>,
     groups: Groups,
+    /// How many stations may still be looked at in this millisecond.
+    looks_left: usize,
     /// Something is to be announced.
     pending: bool,
 }
 
 impl Stations {
+    /// Of a guest with this MAC address.
     pub(super) fn new(mac: [u8; 6]) -> Self {
         let mut list = Vec::with_capacity(STATIONS);
-        list.push(Station::new(mac, Tags::NONE));
-        let order = Vec::with_capacity(STATIONS);
-        Self { list, hints: [0; HINTS], order, groups: Groups::new(), pending: false }
+        list.push(Station::new((mac, Tags::NONE)));
+        Self {
+            list,
+            hints: [0; HINTS],
+            order: Vec::with_capacity(STATIONS),
+            groups: Groups::new(),
+            looks_left: LOOKS_EACH,
+            pending: false,
+        }
     }
 
-    /// Returns true if the guest sends from this address.
-    #[inline]
-    fn is_own(&self, mac: &[u8]) -> bool {
-        self.list[0].mac == mac
-    }
-
-    /// Looks at a frame that the guest sends: `glance` is its head, zero-padded; `peek` gets more
-    /// of it for the few frames that need that, and returns how much there was.
+    /// Looks at a frame that the guest sends from an address that it has: `glance` is its head,
+    /// zero-padded; `peek` gets more of it for the few frames that need that, and returns how much
+    /// there was.
     #[inline]
     pub(super) fn learn(
         &mut self,
@@ -135,14 +72,8 @@ impl Stations {
         now_s: u32,
         peek: impl Fn(&mut [u8]) -> usize,
     ) {
-        if !self.is_own(&glance[6..12]) {
-            return;
-        }
-        let (tags, at) = Tags::read(glance);
-        let number = match at {
-            12 => 0,
-            _ => self.find_or_add(tags, now_s),
-        };
+        let (key, at) = key_of(glance);
+        let number = if key == self.list[0].key() { 0 } else { self.find_or_add(key, now_s) };
         self.list[number].hear(now_s);
         if at == 12 {
             self.learn_from(number, (glance, at), now_s, peek);
@@ -170,8 +101,20 @@ impl Stations {
             untagged(&head, at)
         });
         if let Some(address) = new {
-            self.groups.join(number, Group::solicited_node(address));
+            if let Ip::V6(address) = address {
+                self.groups.join(number, Group::solicited_node(address));
+            }
+            let (mac, tags) = self.list[number].key();
+            self.each_other(mac, tags, |addresses| addresses.forget(address));
         }
+    }
+
+    /// Has a look at the addresses of all stations in a VLAN but those with this MAC address.
+    fn each_other(&mut self, mac: [u8; 6], tags: Tags, look: impl Fn(&mut Addresses)) {
+        let Some(looks_left) = self.looks_left.checked_sub(self.list.len()) else { return };
+        self.looks_left = looks_left;
+        let others = self.list.iter_mut().filter(|it| it.tags == tags && it.mac != mac);
+        others.for_each(|station| look(&mut station.addresses));
     }
 
     /// Reads a report of groups.
@@ -185,55 +128,73 @@ impl Stations {
         reports::read(&frame[..len], |change| groups.note(number, &change));
     }
 
-    fn find(&self, tags: Tags) -> Option<usize> {
-        let hint = usize::from(self.hints[tags.hint() as usize % HINTS]);
-        let is_it = |station: &Station| station.tags == tags;
-        if self.list.get(hint).is_some_and(is_it) {
-            return Some(hint);
+    fn find(&self, key: Key) -> Option<usize> {
+        let is_it = |station: &Station| station.key() == key;
+        let likely = usize::from(self.hints[hint(key)]);
+        if self.list.get(likely).is_some_and(is_it) {
+            return Some(likely);
         }
         self.list.iter().position(is_it)
     }
 
-    fn find_or_add(&mut self, tags: Tags, now_s: u32) -> usize {
-        let number = self.find(tags).unwrap_or_else(|| self.add(tags, now_s));
-        self.hints[tags.hint() as usize % HINTS] = number as u8;
+    fn find_or_add(&mut self, key: Key, now_s: u32) -> usize {
+        let number = self.find(key).unwrap_or_else(|| self.add(key, now_s));
+        self.hints[hint(key)] = number as u8;
         number
     }
 
     /// Adds a station, in place of the one that was heard longest ago if there is no room.
     #[cold]
-    fn add(&mut self, tags: Tags, now_s: u32) -> usize {
-        let station = Station::new(self.list[0].mac, tags);
+    fn add(&mut self, key: Key, now_s: u32) -> usize {
+        let vacant = self.list.iter().position(|station| station.key() == VACANT);
+        let number = vacant.unwrap_or_else(|| self.make_room(now_s));
+        self.list[number] = Station::new(key);
+        number
+    }
+
+    /// A place that was not taken before, or the one of the station that was heard longest ago.
+    fn make_room(&mut self, now_s: u32) -> usize {
         if self.list.len() < STATIONS {
-            self.list.push(station);
+            self.list.push(Station::new(VACANT));
             return self.list.len() - 1;
         }
         let age = |number: &usize| {
             let station = &self.list[*number];
-            (
-                station.heard_s.map(|heard_s| now_s.saturating_sub(heard_s)),
-                u32::MAX - station.frames,
-            )
+            let age_s = station.heard_s.map(|heard_s| now_s.saturating_sub(heard_s));
+            (age_s, Reverse(station.frames))
         };
         let oldest = (1..STATIONS).max_by_key(age).unwrap_or(1);
-        self.groups.forget(oldest);
-        self.list[oldest] = station;
+        self.forget(oldest);
         oldest
+    }
+
+    /// Forgets a station.
+    fn forget(&mut self, number: usize) {
+        self.groups.forget(number);
+        self.order.retain(|it| usize::from(*it) != number);
+        self.list[number] = Station::new(VACANT);
+    }
+
+    /// Forgets the stations with MAC addresses beside the guest's own, but for those that it has.
+    pub(super) fn retain(&mut self, has: impl Fn(&[u8; 6]) -> bool) {
+        for number in 1..self.list.len() {
+            let Station { mac, .. } = self.list[number];
+            if mac != self.list[0].mac && mac != VACANT.0 && !has(&mac) {
+                self.forget(number);
+            }
+        }
     }
 
     /// Somebody else has said something in a VLAN.
     pub(super) fn hear_other(&mut self, tags: Tags, heard: &Heard, now_s: u32) {
-        if self.is_own(&heard.by) {
-            return;
-        }
-        let Some(number) = self.find(tags) else { return };
-        let addresses = &mut self.list[number].addresses;
-        if let Some(address) = heard.claimed {
-            addresses.forget(address);
-        }
-        if let Some(address) = heard.asked {
-            addresses.ask(address, now_s);
-        }
+        self.each_other(heard.by, tags, |addresses| {
+            if let Some(address) = heard.claimed {
+                addresses.forget(address);
+            }
+            if let Some(address) = heard.asked {
+                addresses.ask(address, now_s);
+            }
+        });
     }
 
     /// The guest's rings have stopped. Whoever uses them next may have other addresses.
@@ -244,11 +205,22 @@ impl Stations {
     /// A millisecond is over.
     pub(super) fn refill(&mut self) {
         self.groups.refill();
+        self.looks_left = LOOKS_EACH;
     }
 
     /// Everything is to be announced.
     pub(super) fn mark_all(&mut self, now_s: u32) {
+        self.find_order(now_s);
         let Self { list, order, groups, .. } = self;
+        order.iter().for_each(|number| list[usize::from(*number)].mark_all(now_s));
+        groups.set_pending(|station| order.contains(&(station as u8)));
+        self.pending = true;
+    }
+
+    /// Finds out which stations are announced, and in which order: those that the guest uses, and its
+    /// own MAC address in any case.
+    fn find_order(&mut self, now_s: u32) {
+        let Self { list, order, .. } = self;
         let newest_s = list.iter().filter_map(|station| station.heard_s).max();
         let is_used = |station: &Station| {
             let age_s = newest_s.zip(station.heard_s).map(|(newest_s, heard_s)| newest_s - heard_s);
@@ -256,19 +228,15 @@ impl Stations {
         };
         order.clear();
         order.extend((0..list.len()).filter(|number| is_used(&list[*number])).map(|n| n as u8));
-        if order.is_empty() {
-            order.push(0);
+        let is_own = |number: &usize| list[*number].mac == list[0].mac;
+        if !order.iter().any(|number| is_own(&usize::from(*number))) {
+            let own = (0..list.len()).filter(is_own).max_by_key(|number| list[*number].heard_s);
+            order.push(own.unwrap_or(0) as u8);
         }
         order.sort_unstable_by_key(|number| {
             let station = &list[usize::from(*number)];
-            std::cmp::Reverse((station.weight(now_s), station.heard_s))
+            Reverse((station.weight(now_s), station.heard_s))
         });
-        for number in order.iter() {
-            let station = &mut list[usize::from(*number)];
-            (station.pending, station.is_fresh) = (station.all(now_s), true);
-        }
-        groups.set_pending(|station| order.contains(&(station as u8)));
-        self.pending = true;
     }
 
     /// Nothing is to be announced any more. Returns true if something was.
@@ -331,9 +299,9 @@ impl Stations {
         self.list.iter_mut().for_each(|station| station.returned = false);
     }
 
-    /// A frame of the guest has come in at the port that was left.
-    pub(super) fn note_returned(&mut self, tags: Tags) {
-        if let Some(number) = self.find(tags) {
+    /// A frame of the guest with this head has come in at the port that was left.
+    pub(super) fn note_returned(&mut self, head: &[u8]) {
+        if let Some(number) = self.find(key_of(head).0) {
             self.list[number].returned = true;
         }
     }
@@ -343,6 +311,21 @@ impl Stations {
         let mut announced = self.order.iter().map(|number| &self.list[usize::from(*number)]);
         !self.order.is_empty() && announced.all(|station| station.returned)
     }
+}
+
+/// The station that a frame with this head comes from, and where the EtherType is.
+#[inline]
+fn key_of(head: &[u8]) -> (Key, usize) {
+    let (tags, at) = Tags::read(head);
+    let mac = head.get(6..).and_then(|rest| rest.first_chunk());
+    ((mac.copied().unwrap_or_default(), tags), at)
+}
+
+/// A small number that differs for most stations of a guest.
+#[inline]
+fn hint((mac, tags): Key) -> usize {
+    let [.., a, b] = mac;
+    (tags.hint() as usize ^ usize::from(a) << 3 ^ usize::from(b)) % HINTS
 }
 
 #[cfg(test)]

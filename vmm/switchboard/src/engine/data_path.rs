@@ -25,6 +25,7 @@ use crate::counters::Counters;
 use crate::domains::Domains;
 use crate::guest_set::GuestSet;
 use crate::guests::Guests;
+use crate::macs::{GuestRules, key_of};
 use crate::port::{RINGS, Vring};
 use crate::rx_path::RxPath;
 use crate::shared::Shared;
@@ -54,6 +55,11 @@ impl DataPath {
         Self { domains, guests, tx, rx, announcer, shared }
     }
 
+    /// Applies the topology's rules, one for each guest.
+    pub(super) fn set_rules(&mut self, rules: &[GuestRules]) {
+        self.guests.set_rules(rules);
+    }
+
     /// Takes back what the serving domain claims sent. Returns true if it claimed anything.
     pub(super) fn reclaim(&mut self, serving: &Serving, now_ns: u64) -> bool {
         let mut claims = 0;
@@ -77,6 +83,7 @@ impl DataPath {
         let announced = self.announcer.tick(&mut self.tx.reserved(), now_ns);
         self.shared.counters.announced.add(announced);
         self.rx.tick(now_ns);
+        self.guests.tick(now_ns);
     }
 
     /// Asks the serving NIC what it has sent, if it has anything to confirm.
@@ -96,15 +103,14 @@ impl DataPath {
     /// From the guests to the serving domain. Returns true if anything was taken.
     pub(super) fn transmit(&mut self, serving: &Serving, now_ns: u64) -> bool {
         let Self { domains, guests, tx, announcer, shared, .. } = self;
-        let counters = &shared.counters;
-        let mut side = GuestSide { guests, announcer, counters };
+        let mut side = GuestSide::new(guests, announcer, shared);
         let mut taken = tx.discard(&mut side);
         let Some(domain) = serving.path() else { return taken > 0 };
         let Some((_, pair)) = domains.trusted(domain) else { return taken > 0 };
         if !serving.is_draining() {
             taken += tx.take_in_turn(&mut side);
         }
-        let posted = tx.post(pair, now_ns, counters);
+        let posted = tx.post(pair, now_ns, &shared.counters);
         self.report(Some(domain), posted);
         taken > 0
     }
@@ -125,7 +131,7 @@ impl DataPath {
     fn receive_from(&mut self, domain: usize, moved: &mut usize) -> Result<GuestSet, Violation> {
         let Self { domains, guests, rx, announcer, shared, .. } = self;
         let Some((slot, pair)) = domains.trusted(domain) else { return Ok(GuestSet::NONE) };
-        let side = GuestSide { guests, announcer, counters: &shared.counters };
+        let side = GuestSide::new(guests, announcer, shared);
         rx.inbound(domain, slot, side).receive(pair, moved)
     }
 
@@ -160,12 +166,32 @@ impl DataPath {
             counters.calls.add(guest.port.publish());
             counters.guest_rings_broken.add(guest.port.inspect(events));
         }
+        self.follow_macs();
+        let counters = &self.shared.counters;
         self.tx.show(counters);
         if self.tx.has_poison()
             // If a reader has the quarantine now, the next turn does it.
             && let Ok(mut quarantine) = self.shared.quarantine.try_lock()
         {
             self.tx.quarantine(&mut quarantine, serving.takeovers());
+        }
+    }
+
+    /// Where a guest has other addresses than before: shows which, and forgets what is known of those
+    /// that it has no more, so that they are not announced.
+    fn follow_macs(&mut self) {
+        let mut changed = false;
+        let figures = &self.shared.figures;
+        for (number, (guest, figures)) in self.guests.iter_mut().zip(figures).enumerate() {
+            if guest.further.take_changed() {
+                figures.show_macs(guest.further.held(), guest.further.pushed_out());
+                self.announcer.retain(number, |mac| guest.further.has(key_of(mac)));
+                changed = true;
+            }
+        }
+        if changed {
+            // Full means readable.
+            let _ = self.shared.macs_changed.write(1);
         }
     }
 
@@ -223,6 +249,7 @@ impl DataPath {
     pub(super) fn guest_stopped(&mut self, guest: usize) {
         self.guests.set_here(guest, false);
         self.announcer.set_here(guest, false);
+        self.guests[guest].further.forget_learned();
         self.tx.guest_stopped(guest, &self.shared.counters);
     }
 

@@ -34,6 +34,7 @@ use crate::announce::{AnnounceConfig, Announcer};
 use crate::command::{DrillSeen, Refused, Reply, RingChange, RingsDone};
 use crate::domains::{Domains, QueuePair};
 use crate::guests::Guests;
+use crate::macs::GuestRules;
 use crate::port::{RINGS, Vring};
 use crate::rx_path::RxPath;
 use crate::shared::Shared;
@@ -73,6 +74,11 @@ impl Engine {
             drills: Drills::new(announce.probe_vlan),
             shared,
         }
+    }
+
+    /// Applies the topology's rules, one for each guest, before the first turn.
+    pub(crate) fn set_rules(&mut self, rules: &[GuestRules]) {
+        self.path.set_rules(rules);
     }
 
     /// Moves what can be moved. Returns false if nothing was, so that it is time to sleep.

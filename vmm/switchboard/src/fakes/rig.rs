@@ -6,13 +6,14 @@ use nic::NullNic;
 use shared_ring::frame::MAX_MTU;
 
 use super::*;
-use crate::announce::{AnnounceConfig, Announced, Announcement, Tags};
+use crate::announce::{AnnounceConfig, Announced, Announcement};
 use crate::command::RingChange;
 use crate::domains::QueuePair;
 use crate::engine::Engine;
 use crate::shared::Shared;
 use crate::takeover_order::{TakeOver, TakeOverReport};
 use crate::tx_path::TxPath;
+use crate::vlan::Tags;
 
 pub(crate) const MS: u64 = 1_000_000;
 

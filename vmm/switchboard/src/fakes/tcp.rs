@@ -18,7 +18,7 @@ pub(crate) fn uncut(
     payload: &[u8],
     flags: u8,
 ) -> (Vec<u8>, Checksum) {
-    let mut frame = vec![0x02; 12];
+    let mut frame = [[0x02; 6], super::MAC].concat();
     for _ in 0..tags {
         frame.extend([0x81, 0x00, 0x00, 0x07]);
     }

@@ -1,9 +1,9 @@
 //! Wire → buffers.
 
 use super::bench::*;
-use crate::Nic;
 use crate::registers::{self as reg, queue, rctl};
 use crate::wire::Wire;
+use crate::{AddedAddresses, Nic};
 
 const EOP: u64 = 2;
 
@@ -99,6 +99,31 @@ fn a_standby_hears_nothing_until_its_filters_open() {
         bench.peer.send(&frame(to, PEER, len));
     }
     assert_eq!([0, 1, 2].map(|index| bench.received(index).0), [101, 102, 103]);
+}
+
+#[test]
+fn further_addresses_are_heard_while_the_filters_are_open() {
+    let bench = Bench::new();
+    let address = |n| [2, 0, 0, 0, 7, n];
+    bench.nic.shut_filters();
+    bench.nic.set_added(&AddedAddresses::of((0..7).map(address)));
+    bench.peer.send(&frame(address(6), PEER, 100));
+    bench.settle();
+    assert!(!bench.is_done(RX_RING, 0), "a standby hears nothing");
+
+    bench.nic.open_filters();
+    bench.peer.send(&frame(address(7), PEER, 101));
+    bench.peer.send(&frame(address(6), PEER, 102));
+    assert_eq!(bench.received(0).0, 102);
+
+    bench.nic.set_added(&AddedAddresses::of((0..8).map(address)));
+    bench.peer.send(&frame(address(7), PEER, 103));
+    assert_eq!(bench.received(1).0, 103, "too many for the table");
+
+    bench.nic.shut_filters();
+    bench.peer.send(&frame(address(6), PEER, 104));
+    bench.settle();
+    assert!(!bench.is_done(RX_RING, 2));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::*;
 use nic::emulated::EmulatedNic;
 use nic::registers::{RAH_AV, rctl, receive_address, tctl};
 use nic::wire::EthernetSwitch;
+use nic::{AddedAddresses, Nic};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 8];
@@ -101,6 +102,24 @@ fn what_no_driver_writes_is_found_and_again_by_the_next_sample() {
     let first = (0..20).find_map(|_| check.serving(&*nic, DMA_IOVA));
     assert_eq!(first.map(|mismatch| mismatch.register), Some(reg::TXPBS));
     assert_eq!(check.serving(&*nic, DMA_IOVA), first, "two samples make a verdict");
+}
+
+#[test]
+fn added_addresses_are_compared_and_what_they_open_is_no_fault() {
+    let (check, nic) = attached_nic();
+    nic.driver_opened();
+    nic.set_added(&AddedAddresses::of((0..8).map(|n| [2, 0, 0, 0, 1, n])));
+    assert_eq!(found(&check, &nic), None, "promiscuous on purpose");
+    nic.poke(reg::RCTL, nic.peek(reg::RCTL) ^ rctl::UPE);
+    assert_eq!(found(&check, &nic), Some(reg::RCTL));
+    nic.set_added(&AddedAddresses::of((0..7).map(|n| [2, 0, 0, 0, 1, n])));
+    assert_eq!((0..3).find_map(|_| found(&check, &nic)), None);
+    let last = reg::RAH0 + 8 * 15;
+    nic.poke(last, nic.peek(last) ^ RAH_AV);
+    let wrong = (0..3).find_map(|_| found(&check, &nic));
+    assert_eq!(wrong, Some(last));
+    let again = check.serving(&*nic, DMA_IOVA).map(|mismatch| mismatch.register);
+    assert_eq!(again, Some(last), "two samples make a verdict");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use super::*;
+use crate::announce::Announcement;
 use crate::announce::neighbours::Heard;
-use crate::announce::{Announcement, Tags};
+use crate::vlan::Tags;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 9];
 const NOW_S: u32 = 1000;

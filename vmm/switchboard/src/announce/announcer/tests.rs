@@ -27,7 +27,7 @@ fn say(announcer: &mut Announcer, frame: &[u8]) {
         bytes[..len].copy_from_slice(&frame[..len]);
         len
     };
-    announcer.learn(0, frame.first_chunk().unwrap(), peek);
+    announcer.learn((0, true), frame.first_chunk().unwrap(), peek);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::announce::announcement::Announcement;
 use crate::announce::report_frames::{Sources, next_report};
 use crate::announce::reports;
-use crate::announce::vlan::Tags;
+use crate::vlan::Tags;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 9];
 const GROUP: [u8; 4] = [239, 1, 2, 3];

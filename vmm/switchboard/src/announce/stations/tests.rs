@@ -1,9 +1,12 @@
-//! Stations: VLANs, and in which order they are announced.
+//! Stations: MAC addresses and VLANs, and in which order they are announced.
 
 use super::*;
 use crate::announce::announcement::Announced;
 
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0, 0, 9];
+/// Addresses that the guest has beside its own.
+const BEHIND: [u8; 6] = [2, 0, 0, 0, 1, 1];
+const FURTHER: [u8; 6] = [2, 0, 0, 0, 1, 2];
 const NOW_S: u32 = 100;
 
 fn say_at(stations: &mut Stations, frame: &[u8], now_s: u32) {
@@ -23,7 +26,16 @@ fn say(stations: &mut Stations, frame: &[u8]) {
 
 /// A claim of an address in a VLAN.
 fn claim(vlan: u16, last: u8) -> Vec<u8> {
-    Announcement::new((MAC, tags(vlan)), Announced::V4([10, 0, 0, last])).bytes().to_vec()
+    claim_from(MAC, vlan, last)
+}
+
+fn claim_from(mac: [u8; 6], vlan: u16, last: u8) -> Vec<u8> {
+    Announcement::new((mac, tags(vlan)), Announced::V4([10, 0, 0, last])).bytes().to_vec()
+}
+
+/// The announcement of a station whose addresses are not known.
+fn nameless(mac: [u8; 6], vlan: u16) -> Vec<u8> {
+    Announcement::new((mac, tags(vlan)), Announced::Nothing).bytes().to_vec()
 }
 
 fn tags(vlan: u16) -> Tags {
@@ -55,22 +67,16 @@ fn each_vlan_is_announced_with_its_own_addresses_the_busiest_first() {
     say(&mut stations, &claim(0, 1));
     (1..=3).for_each(|last| say(&mut stations, &claim(100, last)));
     (0..9).for_each(|_| say(&mut stations, &frame(7)));
-    let nameless = Announcement::new((MAC, tags(7)), Announced::Nothing).bytes().to_vec();
-    let expected = [nameless, claim(100, 1), claim(0, 1), claim(100, 2), claim(100, 3)];
+    let expected = [nameless(MAC, 7), claim(100, 1), claim(0, 1), claim(100, 2), claim(100, 3)];
     assert_eq!(round(&mut stations, NOW_S), expected);
 }
 
 #[test]
 fn a_guest_that_has_said_nothing_is_announced_without_tags_and_one_that_only_tags_is_not() {
     let mut stations = Stations::new(MAC);
-    let nameless = |vlan| Announcement::new((MAC, tags(vlan)), Announced::Nothing).bytes().to_vec();
-    assert_eq!(round(&mut stations, NOW_S), [nameless(0)]);
+    assert_eq!(round(&mut stations, NOW_S), [nameless(MAC, 0)]);
     say(&mut stations, &frame(100));
-    assert_eq!(round(&mut stations, NOW_S), [nameless(100)]);
-    let mut foreign = frame(200);
-    foreign[11] ^= 1;
-    say(&mut stations, &foreign);
-    assert_eq!(round(&mut stations, NOW_S).len(), 1, "not its address");
+    assert_eq!(round(&mut stations, NOW_S), [nameless(MAC, 100)]);
 }
 
 #[test]
@@ -118,8 +124,7 @@ fn an_address_of_one_vlan_is_not_forgotten_for_a_claim_in_another() {
     stations.hear_other(tags(100), &heard(MAC), NOW_S);
     assert_eq!(round(&mut stations, NOW_S), [claim(100, 1)]);
     stations.hear_other(tags(100), &heard([2; 6]), NOW_S);
-    let nameless = Announcement::new((MAC, tags(100)), Announced::Nothing).bytes().to_vec();
-    assert_eq!(round(&mut stations, NOW_S), [nameless]);
+    assert_eq!(round(&mut stations, NOW_S), [nameless(MAC, 100)]);
 }
 
 /// Somebody's claim of the first address.
@@ -180,11 +185,75 @@ fn a_switch_has_come_round_when_all_vlans_have() {
     say(&mut stations, &frame(100));
     stations.mark_all(NOW_S);
     stations.forget_returned();
-    stations.note_returned(tags(0));
-    stations.note_returned(tags(300));
+    stations.note_returned(&frame(0));
+    stations.note_returned(&frame(300));
     assert!(!stations.have_returned());
-    stations.note_returned(tags(100));
+    stations.note_returned(&frame(100));
     assert!(stations.have_returned());
+}
+
+#[test]
+fn each_mac_address_is_announced_in_its_vlans_with_its_own_ip_addresses() {
+    let mut stations = Stations::new(MAC);
+    say(&mut stations, &claim_from(BEHIND, 0, 1));
+    (0..2).for_each(|_| say(&mut stations, &claim_from(BEHIND, 100, 2)));
+    (0..3).for_each(|_| say(&mut stations, &claim_from(FURTHER, 100, 3)));
+    let expected = [
+        claim_from(FURTHER, 100, 3),
+        claim_from(BEHIND, 100, 2),
+        claim_from(BEHIND, 0, 1),
+        nameless(MAC, 0),
+    ];
+    assert_eq!(round(&mut stations, NOW_S), expected, "and its own, of which nothing was heard");
+}
+
+#[test]
+fn an_ip_address_is_at_the_mac_address_that_spoke_for_it_last() {
+    let mut stations = Stations::new(MAC);
+    say(&mut stations, &claim_from(BEHIND, 0, 1));
+    say(&mut stations, &claim_from(BEHIND, 100, 1));
+    say(&mut stations, &claim_from(FURTHER, 0, 1));
+    let told = round(&mut stations, NOW_S);
+    let has = |frame: Vec<u8>| told.contains(&frame);
+    assert!(has(claim_from(FURTHER, 0, 1)) && has(nameless(BEHIND, 0)));
+    assert!(has(claim_from(BEHIND, 100, 1)), "it is another address in another VLAN");
+    say(&mut stations, &claim_from(BEHIND, 0, 1));
+    assert!(round(&mut stations, NOW_S).contains(&nameless(FURTHER, 0)), "it is back");
+}
+
+#[test]
+fn a_mac_address_that_has_moved_is_not_announced_and_not_awaited() {
+    let mut stations = Stations::new(MAC);
+    say(&mut stations, &frame(0));
+    say(&mut stations, &claim_from(BEHIND, 100, 1));
+    say(&mut stations, &claim_from(FURTHER, 100, 2));
+    stations.mark_all(NOW_S);
+    stations.retain(|mac| *mac == FURTHER);
+    let rest: Vec<_> =
+        std::iter::from_fn(|| stations.next(NOW_S).map(|it| it.bytes().to_vec())).collect();
+    assert_eq!(rest.len(), 2);
+    assert!(rest.contains(&claim_from(FURTHER, 100, 2)) && rest.contains(&nameless(MAC, 0)));
+    rest.iter().for_each(|frame| stations.note_returned(frame));
+    assert!(stations.have_returned(), "all that are left");
+    say(&mut stations, &claim_from([2; 6], 7, 3));
+    assert_eq!(stations.list.len(), 3, "its place is taken again");
+    assert!(stations.have_returned(), "what was not announced is not awaited");
+    stations.retain(|_| false);
+    assert_eq!(round(&mut stations, NOW_S), [nameless(MAC, 0)]);
+}
+
+#[test]
+fn claims_beyond_what_a_millisecond_allows_cost_nothing() {
+    let mut stations = Stations::new(MAC);
+    (0..127u8).for_each(|n| say(&mut stations, &claim_from([2, 0, 0, 0, 2, n], 0, n)));
+    stations.refill();
+    let heard = Heard::read(claim_of([2; 6]).first_chunk().unwrap()).unwrap();
+    (0..32).for_each(|_| stations.hear_other(tags(0), &heard, NOW_S));
+    assert_eq!(stations.looks_left, 0);
+    stations.hear_other(tags(0), &heard, NOW_S);
+    assert_eq!(stations.looks_left, 0);
+    stations.refill();
+    assert_eq!(stations.looks_left, LOOKS_EACH);
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl DataPath {
         // A violation in its last claims does not matter now: the domain has failed.
         let _ = self.read_claims(serving, &mut claims);
         serving.end();
-        self.announcer.stop();
+        self.stop_announcing();
         let pair = self.domains.peek(domain);
         self.tx.settle(self.domains.slot(domain), pair, ask_nic, &self.shared.counters)
     }
@@ -62,7 +62,7 @@ impl DataPath {
 
     /// The same behind an announcement of each guest, which has a new port since `now_ns`.
     pub(in crate::engine) fn publish_announced(&mut self, domain: usize, now_ns: u64) -> u64 {
-        self.announcer.start(now_ns);
+        self.start_announcing(now_ns);
         let announced = self.announcer.lead(&mut self.tx.reserved());
         self.shared.counters.announced.add(announced);
         self.publish_all(domain, now_ns)
@@ -73,11 +73,10 @@ impl DataPath {
     pub(in crate::engine) fn salvage(&mut self, domain: usize) -> Salvaged {
         let Self { domains, guests, rx, announcer, shared, .. } = self;
         let Some((slot, pair)) = domains.even_untrusted(domain) else { return Salvaged::default() };
-        let counters = &shared.counters;
-        let side = GuestSide { guests, announcer, counters };
+        let side = GuestSide::new(guests, announcer, shared);
         let salvaged = salvage(rx.inbound(domain, slot, side), slot, pair);
-        counters.rx_salvaged.add(salvaged.salvaged);
-        counters.rx_lost.add(salvaged.lost);
+        shared.counters.rx_salvaged.add(salvaged.salvaged);
+        shared.counters.rx_lost.add(salvaged.lost);
         salvaged
     }
 
@@ -85,7 +84,7 @@ impl DataPath {
     pub(in crate::engine) fn take_last(&mut self, domain: usize) {
         let Self { domains, guests, rx, announcer, shared, .. } = self;
         let Some((slot, pair)) = domains.trusted(domain) else { return };
-        let side = GuestSide { guests, announcer, counters: &shared.counters };
+        let side = GuestSide::new(guests, announcer, shared);
         let taken = rx.inbound(domain, slot, side).take_last(pair);
         self.report(Some(domain), taken);
     }
@@ -133,7 +132,7 @@ impl DataPath {
     }
 
     /// Tells whoever waits for it when announcements of all guests have come round to the port that
-    /// was left, in each VLAN.
+    /// was left, from each address and in each VLAN.
     pub(in crate::engine) fn note_settled(&self) {
         if self.rx.watches_left_port() && self.announcer.have_returned() {
             self.set_settled(true);

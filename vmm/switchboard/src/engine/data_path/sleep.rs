@@ -72,7 +72,8 @@ impl DataPath {
         let poll = self.guests.iter().any(|guest| guest.port.has_deaf_ring())
             || self.is_posting_blocked(serving);
         let poll = poll.then(|| now_ns + SILENT_KICK_POLL.as_nanos() as u64);
-        [self.tx.due_ns(), self.announcer.due_ns(), poll].into_iter().flatten().min()
+        let due = [self.announcer.due_ns(), self.tx.due_ns(), self.guests.due_ns(), poll];
+        due.into_iter().flatten().min()
     }
 
     fn is_posting_blocked(&self, serving: &Serving) -> bool {

@@ -1,8 +1,9 @@
 //! What is announced, seen from the wire.
 
 use super::*;
-use crate::announce::{Announced, Announcement, Tags};
+use crate::announce::{Announced, Announcement};
 use crate::fakes::rig::{frame_to, other_mac};
+use crate::vlan::Tags;
 
 const ADDRESS: [u8; 4] = [10, 0, 0, 7];
 const EVERYONE: [u8; 6] = [0xff; 6];

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use platform::budget::GUEST_DRAIN_DEADLINE;
 
 use super::*;
+use crate::fakes::rig::{frame_to, other_mac};
 use crate::port::TX_RING;
 
 /// The front-end stops both rings. What it waits for.
@@ -165,7 +166,8 @@ fn one_guest_leaves_and_another_stays() {
     let (mut rig, mut failed) = Rig::of_several(1);
     let mut spare = rig.install(1, 2);
     rig.send(0..2);
-    rig.others[0].tx.send(&frame(true, 10, 3000)); // two buffers
+    let long = frame_to([2; 6], other_mac(0), 10, 3000); // two buffers
+    rig.others[0].tx.send(&long);
     rig.turn();
     failed.take_posted(1);
     let answer = stop(&mut rig);
@@ -173,6 +175,6 @@ fn one_guest_leaves_and_another_stays() {
     assert!(is_answered(&answer));
     assert_eq!(rig.take_over(1, 2).resent, 1);
     let frames = spare.take_posted(9);
-    assert!(frames.contains(&frame(true, 10, 3000)), "the other guest's frame");
+    assert!(frames.contains(&long), "the other guest's frame");
     assert_eq!(frames.len(), 2, "and its announcement");
 }

@@ -5,6 +5,7 @@ mod guest_drain;
 mod guests;
 mod handover;
 mod jumbo;
+mod macs;
 mod marks;
 mod notifications;
 mod receive;

@@ -57,8 +57,9 @@ fn after_a_failure_only_the_segments_that_were_not_sent_go_out_again() {
     rig.nics[0].send(6);
     let mut spare = rig.install(1, 2);
     rig.take_over(1, 2);
+    // Announcements are shorter.
     let again: Vec<_> =
-        spare.take_posted(100).into_iter().filter(|frame| !is_announcement(frame)).collect();
+        spare.take_posted(100).into_iter().filter(|frame| frame.len() > HEADERS).collect();
     assert_eq!(payloads(&again), frame[HEADERS + 6 * PAYLOAD..]);
 }
 

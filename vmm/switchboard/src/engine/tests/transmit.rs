@@ -343,8 +343,9 @@ fn a_turn_copies_only_so_many_bytes() {
     let parts = [(4096, false), (4096, false), (1000, false)];
     for _ in 0..80 {
         let head = rig.guest.tx.chain(&parts)[0];
-        let header = vm_memory::GuestAddress(rig.guest.tx.buffer(head));
-        vm_memory::Bytes::write_slice(&*rig.guest.memory, &[0; 12], header).unwrap();
+        let bytes = [&[0; 12][..], &frame(true, 1, 60)].concat();
+        let address = vm_memory::GuestAddress(rig.guest.tx.buffer(head));
+        vm_memory::Bytes::write_slice(&*rig.guest.memory, &bytes, address).unwrap();
         rig.guest.tx.offer(head);
     }
     assert!(rig.engine.turn(rig.now));

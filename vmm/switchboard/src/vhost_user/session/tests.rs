@@ -33,6 +33,7 @@ impl Bench {
             tx_pool,
             macs: vec![MAC],
             mtu: DEFAULT_MTU,
+            rules: Vec::new(),
             announce: crate::AnnounceConfig::default(),
             violations,
         };

@@ -1,4 +1,4 @@
-//! VLAN tags: IEEE 802.1Q, 802.1ad, and one behind the other.
+//! VLAN tags: IEEE 802.1Q, 802.1ad, the 0x9100 of before that, and one behind the other.
 
 /// Most tags that are looked at: a service tag and a customer's.
 const TAGS: usize = 2;
@@ -11,6 +11,24 @@ const AT: usize = 12;
 
 const CUSTOMER: u16 = 0x8100;
 const SERVICE: u16 = 0x88a8;
+const OLD_SERVICE: u16 = 0x9100;
+
+#[inline]
+fn is_tag(ethertype: u16) -> bool {
+    matches!(ethertype, CUSTOMER | SERVICE | OLD_SERVICE)
+}
+
+/// The EtherType (or length) behind all tags, however many there are. `head` is the beginning of a
+/// frame, at least its Ethernet header; where the tags go on to its end, the type of the last one.
+#[inline]
+pub(crate) fn ethertype(head: &[u8]) -> u16 {
+    let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let mut at = AT;
+    while is_tag(word(at)) && at + TAG_BYTES + 2 <= head.len() {
+        at += TAG_BYTES;
+    }
+    word(at)
+}
 
 /// Which VLAN a frame belongs to: its tags, the outer one first. Priorities do not count, so a tag
 /// that carries a priority alone (VLAN 0) is none.
@@ -34,7 +52,7 @@ impl Tags {
         let (mut tags, mut known, mut at) = (Self::NONE, 0, AT);
         while at < AT + TAGS_BYTES
             && let Some([a, b, c, d]) = head.get(at..at + TAG_BYTES)
-            && matches!(u16::from_be_bytes([*a, *b]), CUSTOMER | SERVICE)
+            && is_tag(u16::from_be_bytes([*a, *b]))
         {
             let vlan = u32::from(u16::from_be_bytes([*c, *d]) & 0xfff);
             if vlan != 0 {
@@ -89,8 +107,8 @@ mod tests {
     #[test]
     fn tags_are_read_and_written_alike() {
         let customer = [0x81, 0, 0, 100];
-        let service = [0x88, 0xa8, 0, 7];
-        for tags in [vec![], vec![customer], vec![service], vec![service, customer]] {
+        let [service, old] = [[0x88, 0xa8, 0, 7], [0x91, 0, 0, 7]];
+        for tags in [vec![], vec![customer], vec![service], vec![service, customer], vec![old]] {
             let tagged = frame(&tags);
             let (read, at) = Tags::read(&tagged);
             assert_eq!(at, 12 + 4 * tags.len());
@@ -101,6 +119,15 @@ mod tests {
             assert_eq!(untagged::<16>(&tagged, at)[..], frame(&[]));
         }
         assert_eq!(Tags::read(&frame(&[customer])).0, Tags::customer(100));
+    }
+
+    #[test]
+    fn the_type_stands_behind_any_number_of_tags() {
+        let behind = |tags: &[[u8; 4]]| ethertype(&frame(tags));
+        assert_eq!((behind(&[]), behind(&[[0x81, 0, 0, 5]])), (0x0800, 0x0800));
+        assert_eq!(behind(&[[0x88, 0xa8, 0, 7], [0x81, 0, 0, 5], [0x91, 0, 0, 1]]), 0x0800);
+        assert_eq!(ethertype(&[0x81; 42]), 0x8181, "no tag");
+        assert_eq!(ethertype(&frame(&[[0x81, 0, 0x81, 0]; 8])[..42]), 0x8100, "tags to the end");
     }
 
     #[test]
