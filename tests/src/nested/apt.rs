@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 const INDEX_AGE: Duration = Duration::from_secs(20 * 3600);
 
 /// apt with its own package index.
-pub(super) struct Apt {
+pub(crate) struct Apt {
     folder: PathBuf,
     /// Target release to install from, if the distribution's own packages are too old.
     backports: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Apt {
 
 impl Apt {
     /// Reads the machine's sources and brings the index up to date.
-    pub(super) fn prepare(cache: &Path) -> Result<Self> {
+    pub(crate) fn prepare(cache: &Path) -> Result<Self> {
         let folder = cache.join("apt");
         fs::create_dir_all(folder.join("lists/partial"))?;
         fs::create_dir_all(folder.join("archives/partial"))?;
@@ -60,14 +60,20 @@ impl Apt {
 
     /// Returns the first dependency of a package: the real package that a metapackage points to.
     pub(super) fn dependency(&self, package: &str) -> Result<String> {
+        let first = self.dependencies(package)?.into_iter().next();
+        first.with_context(|| format!("apt knows no package {package}"))
+    }
+
+    /// Returns the packages that a package depends on.
+    pub(crate) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
         let output = self.command("apt-cache").args(["depends", package]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let first = text.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
-        Ok(first.with_context(|| format!("apt knows no package {package}"))?.to_owned())
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// Downloads a package into a folder and returns the path of the file. Needs no root.
-    pub(super) fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
+    pub(crate) fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
         eprintln!("nested: fetching {package}");
         run(self.command("apt-get").args(["-qq", "download", package]).current_dir(into))?;
         let debs = fs::read_dir(into)?.flatten().map(|entry| entry.path());

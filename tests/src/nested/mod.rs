@@ -13,7 +13,7 @@
 //! Everything that is fetched or built is kept under `target/nested`. Only the installation of
 //! QEMU, where it is missing, needs root.
 
-mod apt;
+pub(crate) mod apt;
 pub(crate) mod cpio;
 pub(crate) mod image;
 pub(crate) mod kernel;

@@ -63,22 +63,38 @@ impl LinuxGuest {
     /// # Errors
     /// QEMU does not start.
     pub(crate) fn boot(order: &Order<'_>) -> Result<Self> {
+        // `setpriv` makes the kernel kill QEMU when this process ends, for whatever reason.
+        let make = |folder: &Path| {
+            let mut qemu = Command::new("setpriv");
+            qemu.args(["--pdeathsig", "KILL", "--"])
+                .args(order.network.entrance())
+                .arg(order.qemu)
+                .args(arguments(order, folder));
+            Ok(qemu)
+        };
+        Self::boot_by(make, order.console)
+    }
+
+    /// Starts a guest by the command that is made for a folder of its own. It must end QEMU when it
+    /// is killed.
+    ///
+    /// # Errors
+    /// QEMU does not start.
+    pub(crate) fn boot_by(
+        make: impl FnOnce(&Path) -> Result<Command>,
+        console: &Path,
+    ) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("warmspare-guest-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).context("no folder for the guest's control socket")?;
-        let listener = UnixListener::bind(folder.join(CONTROL))?;
-        // `setpriv` makes the kernel kill QEMU when this process ends, for whatever reason.
-        let mut qemu = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .args(order.network.entrance())
-            .arg(order.qemu)
-            .args(arguments(order, &folder))
+        let listener = UnixListener::bind(Self::control_socket(&folder))?;
+        let mut qemu = make(&folder)?
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(order.console.with_extension("qemu.log"))?)
+            .stderr(File::create(console.with_extension("qemu.log"))?)
             .spawn()
             .context("QEMU cannot be started")?;
         let control = match accept(&listener, &mut qemu) {
@@ -86,12 +102,17 @@ impl LinuxGuest {
             Err(error) => {
                 let _ = qemu.kill();
                 let _ = qemu.wait();
-                let log = fs::read_to_string(order.console.with_extension("qemu.log"));
+                let log = fs::read_to_string(console.with_extension("qemu.log"));
                 return Err(error.context(log.unwrap_or_default()));
             }
         };
         let lines = read_lines(control.try_clone()?);
-        Ok(Self { qemu, control, lines, console: order.console.to_owned(), folder })
+        Ok(Self { qemu, control, lines, console: console.to_owned(), folder })
+    }
+
+    /// The socket in a guest's folder at which its control port finds this process.
+    pub(super) fn control_socket(folder: &Path) -> PathBuf {
+        folder.join(CONTROL)
     }
 
     /// Waits until the guest's init reports that it is ready. Returns the kernel's release.
@@ -221,7 +242,7 @@ fn arguments(order: &Order<'_>, folder: &Path) -> Vec<String> {
     add("-object memory-backend-memfd,id=m,size=256M,share=on -machine memory-backend=m".into());
     add(order.network.arguments());
     add(format!("-serial file:{}", order.console.display()));
-    let control = folder.join(CONTROL);
+    let control = LinuxGuest::control_socket(folder);
     add(format!("-chardev socket,id=ctl,path={} -serial chardev:ctl", control.display()));
     add(format!("-qmp unix:{},server=on,wait=off", folder.join(QMP).display()));
     add(format!("-kernel {} -initrd {}", order.kernel.display(), order.initramfs.display()));

@@ -14,6 +14,7 @@ pub(crate) mod guest;
 mod image;
 mod judge;
 pub(crate) mod lan;
+mod libvirt;
 mod migrate;
 pub(crate) mod network;
 pub(crate) mod ping;

@@ -45,8 +45,9 @@ pub(super) struct Bench<'a> {
     pub(super) witness: Witness,
 }
 
-/// Steps that run only if they are named, because they take too long for every run.
-pub(super) const ONLY_BY_NAME: [&str; 1] = ["pulls"];
+/// Steps that run only if they are named: one takes too long for every run, the other fetches
+/// libvirt.
+pub(super) const ONLY_BY_NAME: [&str; 2] = ["pulls", "libvirt"];
 
 /// A step's name and its function.
 type Step<'a> = (&'static str, fn(&mut Bench<'a>) -> Result<Value>);
@@ -65,6 +66,7 @@ pub(super) fn all<'a>() -> Vec<Step<'a>> {
         ("front-end", Bench::front_end_again),
         ("migrate", Bench::migrate),
         ("dead-ports", Bench::dead_ports),
+        ("libvirt", Bench::libvirt),
         ("restart", Bench::restart),
     ]
 }

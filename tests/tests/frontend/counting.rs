@@ -128,7 +128,7 @@ struct Crosvm {
 
 impl Crosvm {
     /// The device's own bits, and those of the ring that it knows.
-    const FEATURES: u64 = (1 << 24) - 1 | 1 << 28 | 1 << 29 | BIT_30 | 1 << 32;
+    const FEATURES: u64 = 0xff_ffff | 1 << 28 | 1 << 29 | BIT_30 | 1 << 32;
     /// MQ, REPLY_ACK, BACKEND_REQ, CONFIG, DEVICE_STATE, SHMEM.
     const PROTOCOL: u64 = MQ | 1 << 3 | 1 << 5 | CONFIG | 1 << 19 | 1 << 20;
 
