@@ -65,6 +65,8 @@ fn tests_without_kvm() -> Vec<Part> {
 fn left_out(kvm: bool) -> Vec<String> {
     let by_name = [
         "linux-guest step pulls: takes 100 s; `cargo xtask linux-guest --step pulls`".to_owned(),
+        "linux-guest step libvirt: downloads libvirt; `cargo xtask linux-guest --step libvirt`"
+            .to_owned(),
         "bench groups peers, peers-path, peers-loss: `cargo xtask bench`".to_owned(),
         "bad-day: ten minutes of it, and the incident that sets the clock; `cargo xtask bad-day`"
             .to_owned(),

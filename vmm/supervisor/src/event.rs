@@ -123,7 +123,7 @@ pub struct FailoverReport {
     pub first_sent_ns: Option<u64>,
     /// Frames that were sent again through the spare.
     pub resent: u64,
-    /// Frames dropped because they were in hand at two failures in a row.
+    /// Frames dropped as poison: the domain was at each of them at two failures.
     pub poisoned: u64,
     /// Received frames saved from the failed NIC.
     pub salvaged: u64,

@@ -30,7 +30,7 @@ pub(super) struct Failure<'a> {
     cursors: &'a Cursors,
     /// The domain's log ring.
     log: Vec<&'a str>,
-    /// Frames that were in hand at two failures in a row.
+    /// Frames that were dropped as poison: the domain was at each of them at two failures.
     poison_frames: Vec<PoisonFrame>,
     core: &'static str,
     image: &'static str,
