@@ -149,7 +149,7 @@ impl CommandQueue {
     pub(crate) fn call(
         &self,
         command: Command,
-        wake: impl FnOnce(),
+        wake: impl Fn(),
     ) -> Result<Reply, SwitchboardError> {
         let unclaimed = std::mem::take(&mut *self.unclaimed());
         drop(unclaimed);
@@ -167,6 +167,8 @@ impl CommandQueue {
         answer.recv_timeout(BOUNDARY_DEADLINE).map_err(|error| match error {
             RecvTimeoutError::Timeout => {
                 self.withdraw(number);
+                // The lock was held, and the switchboard may have passed by meanwhile.
+                wake();
                 SwitchboardError::Deadline
             }
             RecvTimeoutError::Disconnected => SwitchboardError::Ended,

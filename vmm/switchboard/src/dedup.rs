@@ -30,8 +30,9 @@ use std::hash::{BuildHasher, RandomState};
 
 use microvm::domain::DomainSlot;
 use platform::budget::DEDUP_WINDOW;
+use vm_memory::VolatileSlice;
 
-use crate::domains::{RxFrame, body};
+use crate::domains::{RxFrame, bodies, body};
 
 /// Frames remembered: as many as a gigabit link brings of full size in six milliseconds, twice what
 /// a switch takes; the oldest makes room.
@@ -165,12 +166,24 @@ impl Dedup {
     }
 
     fn hash(&self, slot: &DomainSlot, frame: &RxFrame) -> u64 {
-        let rest = body(slot, frame);
-        let most = if frame.is_for_group() { HASHED_BYTES } else { rest.len() };
-        let mut hash = self.mix(frame.len as u64, frame.head());
+        let first = body(slot, frame);
+        let hash = self.mix(frame.len as u64, frame.head());
+        if frame.is_for_group() {
+            return self.mix_slice(hash, &first, HASHED_BYTES);
+        }
+        if frame.further_buffers().is_empty() {
+            return self.mix_slice(hash, &first, first.len());
+        }
+        let (parts, count) = bodies(slot, frame);
+        parts[..count].iter().fold(hash, |hash, part| self.mix_slice(hash, part, part.len()))
+    }
+
+    /// Mixes `most` bytes of a slice into a hash, or as many as it has.
+    fn mix_slice(&self, mut hash: u64, rest: &VolatileSlice<'_>, most: usize) -> u64 {
+        let end = rest.len().min(most);
         let mut bytes = [0; HASHED_BYTES];
-        for from in (0..rest.len().min(most)).step_by(HASHED_BYTES) {
-            let len = (rest.len() - from).min(HASHED_BYTES);
+        for from in (0..end).step_by(HASHED_BYTES) {
+            let len = (end - from).min(HASHED_BYTES);
             if let Ok(part) = rest.subslice(from, len) {
                 part.copy_to(&mut bytes[..len]);
             }

@@ -75,7 +75,7 @@ impl RegisterCheck {
     /// The same of a NIC that stands by. Its filters are open at times, and are not compared.
     pub(super) fn standby(&self, nic: &dyn Nic, dma_iova: u64) -> Option<Mismatch> {
         let vectors = (reg::EIMS, reg::VECTOR_OTHER, reg::VECTOR_OTHER);
-        units(attached::RCTL, attached::RCTL_BITS & !attached::RCTL_FILTERS)
+        units(attached::RCTL, attached::RCTL_BITS & !(attached::RCTL_FILTERS | rctl::UPE))
             .into_iter()
             .chain(in_turn(dma_iova, self.mtu))
             .chain([vectors])

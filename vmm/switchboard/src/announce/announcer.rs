@@ -192,14 +192,16 @@ impl Announcer {
 
     /// The guests have a new port since `now_ns`: everything is to be announced, now and again.
     pub(crate) fn start(&mut self, now_ns: u64) {
+        self.set_time(now_ns);
         self.since_ns = now_ns;
         self.done = 0;
-        self.mark_all();
+        self.mark_all(|_| true);
         self.pace_ns = now_ns;
     }
 
     /// One guest is to be announced now. Whoever asks for that repeats it.
     pub(crate) fn start_one(&mut self, guest: usize, now_ns: u64) {
+        self.set_time(now_ns);
         let (now_s, known) = (self.now_s, &mut self.guests[guest]);
         match known.is_here {
             true => known.stations.mark_all(now_s),
@@ -208,14 +210,21 @@ impl Announcer {
         self.pace_ns = self.pace_ns.max(now_ns);
     }
 
-    fn mark_all(&mut self) {
+    /// Has all announcements of the guests that are `wanted` go out.
+    fn mark_all(&mut self, wanted: impl Fn(&Stations) -> bool) {
         let now_s = self.now_s;
         for guest in &mut self.guests {
             match guest.is_here {
-                true => guest.stations.mark_all(now_s),
+                true if wanted(&guest.stations) => guest.stations.mark_all(now_s),
+                true => {}
                 false => guest.owed = true,
             }
         }
+    }
+
+    /// Addresses are judged by their age, also after a sleep.
+    fn set_time(&mut self, now_ns: u64) {
+        self.now_s = self.now_s.max((now_ns / 1_000_000_000) as u32);
     }
 
     /// Puts one announcement of each guest before everything that waits. Returns how many that
@@ -230,9 +239,12 @@ impl Announcer {
 
     /// When there is something to do next.
     pub(crate) fn due_ns(&self) -> Option<u64> {
-        if self.is_pending() {
-            return Some(self.pace_ns);
-        }
+        let paced_ns = self.is_pending().then_some(self.pace_ns);
+        [paced_ns, self.repetition_ns()].into_iter().flatten().min()
+    }
+
+    /// When everything is announced once more.
+    fn repetition_ns(&self) -> Option<u64> {
         self.again.get(self.done).map(|after| self.since_ns + after.as_nanos() as u64)
     }
 
@@ -241,15 +253,16 @@ impl Announcer {
     pub(crate) fn tick(&mut self, buffers: &mut Reserved<'_>, now_ns: u64) -> u64 {
         let now_ms = now_ns / 1_000_000;
         if std::mem::replace(&mut self.now_ms, now_ms) != now_ms {
-            self.now_s = (now_ms / 1000) as u32;
+            self.set_time(now_ns);
             self.guests.iter_mut().for_each(|guest| guest.stations.refill());
         }
-        if self.due_ns().is_none_or(|due| due > now_ns) {
-            return 0;
-        }
-        if !self.is_pending() {
-            self.mark_all();
+        if self.repetition_ns().is_some_and(|due_ns| due_ns <= now_ns) {
+            // A guest that has many is still at it; the others do not wait for it.
+            self.mark_all(|stations| !stations.is_pending());
             self.done += 1;
+        }
+        if !self.is_pending() || self.pace_ns > now_ns {
+            return 0;
         }
         self.pace_ns = now_ns + ANNOUNCE_PACE.as_nanos() as u64;
         let mut posted = 0;

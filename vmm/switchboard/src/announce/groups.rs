@@ -108,6 +108,9 @@ impl Groups {
         }
         self.changes_left -= 1;
         let known = self.find(station, change.group);
+        if known.is_none() && change.takes_away() {
+            return;
+        }
         let place = known
             .unwrap_or_else(|| self.add(Membership::new(station, change.group, change.version)));
         let member = &mut self.list[place];

@@ -84,6 +84,11 @@ pub(super) struct Change<'a> {
 }
 
 impl Change<'_> {
+    /// Returns true if it can only take away from what was wanted before.
+    pub(super) fn takes_away(&self) -> bool {
+        self.kind == Kind::Block || (self.kind == Kind::Include && self.sources.is_empty())
+    }
+
     /// The sources that it names.
     pub(super) fn sources(&self) -> impl Iterator<Item = [u8; 16]> {
         let bytes = match self.group {

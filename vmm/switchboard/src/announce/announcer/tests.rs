@@ -125,3 +125,22 @@ fn a_guest_that_is_announced_alone_is_announced_once() {
     assert_eq!(announcer.tick(&mut tx.reserved(), MS), 1);
     assert_eq!(announcer.due_ns(), None);
 }
+
+#[test]
+fn a_guest_with_many_addresses_does_not_hold_up_the_repetitions_of_others() {
+    let macs = [MAC, [2, 0, 0, 0, 0, 10]];
+    let (_, mut tx) = announcer();
+    let config = AnnounceConfig { again: vec![ANNOUNCE_PACE], ..AnnounceConfig::default() };
+    let mut announcer = Announcer::new(&macs, &config);
+    (0..2).for_each(|guest| announcer.set_here(guest, true));
+    (1..=7).for_each(|last| claim(&mut announcer, last));
+    announcer.start(0);
+    announcer.lead(&mut tx.reserved());
+    announcer.tick(&mut tx.reserved(), 0);
+    let pending = |announcer: &Announcer| [0, 1].map(|n| announcer.guests[n].stations.is_pending());
+    assert_eq!(pending(&announcer), [true, false]);
+    let now_ns = announcer.due_ns().unwrap();
+    let before = announcer.done;
+    announcer.tick(&mut tx.reserved(), now_ns);
+    assert_eq!((announcer.done, announcer.guests[0].stations.is_pending()), (before + 1, true));
+}

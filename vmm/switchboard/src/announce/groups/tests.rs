@@ -208,6 +208,18 @@ fn groups_are_bounded_and_the_oldest_makes_room() {
 }
 
 #[test]
+fn who_leaves_an_unknown_group_takes_nobodys_place() {
+    let mut groups = Groups::new();
+    for n in 0..GROUPS as u8 {
+        hear(&mut groups, &short(0x16, [239, 9, 0, n]));
+    }
+    let before = known(&mut groups);
+    groups.refill();
+    hear(&mut groups, &short(0x17, [239, 10, 0, 1]));
+    assert_eq!(known(&mut groups), before);
+}
+
+#[test]
 fn a_flood_of_reports_is_looked_at_a_few_at_a_time() {
     let mut groups = Groups::new();
     for number in 0..1000_u16 {
