@@ -348,6 +348,18 @@ impl Rig {
         active
     }
 
+    /// Crashes the domain that serves at once, and waits until another one has its ring. Returns the
+    /// failed domain.
+    ///
+    /// # Panics
+    /// Panics if none serves, or if another domain fails.
+    pub fn fail_active(&self) -> DomainId {
+        let failed = self.crash_active();
+        self.slot(failed).kick.write(1).expect("its event");
+        assert_eq!(self.wait_failover().record.from, failed);
+        failed
+    }
+
     /// Stops the sender, and returns its ledger.
     ///
     /// # Panics

@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lab::fault::{self, Site};
 use lab::traffic::{Addresses, AppProcess, Sender};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -33,16 +32,6 @@ fn add_second(topology: &mut Topology) {
     topology.apps.push(AppSpec::new(socket, MacAddress(SECOND)));
 }
 
-/// Crashes the serving driver and waits for the failover.
-fn crash(rig: &Rig) {
-    let failed = rig.active();
-    let life = rig.system.failover().life(failed).unwrap();
-    fault::corrupt_code(rig.slot(failed), life.image(), Site::Loop).unwrap();
-    rig.slot(failed).kick.write(1).unwrap();
-    assert_eq!(rig.wait_failover().record.from, failed);
-    assert_ne!(rig.active(), failed);
-}
-
 #[test]
 fn both_guests_echo_before_and_after_each_failover() {
     let _turn = turn();
@@ -58,7 +47,7 @@ fn both_guests_echo_before_and_after_each_failover() {
     rig.wait("the second guest's first echo", |_| sender.first_echo_ns().is_some());
     let mut since = Vec::new();
     for _ in 0..3 {
-        crash(&rig);
+        rig.fail_active();
         rig.wait_whole();
         rig.run_for(Duration::from_millis(60));
         since.push(platform::clock::monotonic_ns());
@@ -118,7 +107,7 @@ fn guests_reach_each_other_before_and_after_a_failover() {
         pass(second, first, 300 + round);
         let seen = pair.lan.take_seen();
         assert!(!seen.contains(&(300 + round)), "it never reaches the LAN: {seen:?}");
-        crash(&pair.rig);
+        pair.rig.fail_active();
         pair.rig.wait_whole();
     }
 }
@@ -139,7 +128,7 @@ fn a_guest_that_floods_and_takes_nothing_leaves_the_other_its_service() {
         (0..50).for_each(|number| pair.lan.send(number));
         served.exchange(&pair.lan, 1000 + round);
         if round % 20 == 10 {
-            crash(&pair.rig);
+            pair.rig.fail_active();
             pair.rig.wait_whole();
         }
     }
@@ -169,7 +158,7 @@ fn a_guest_with_corrupt_rings_leaves_the_other_its_service() {
         pair.lan.send(number);
         served.exchange(&pair.lan, 100 + number);
     }
-    crash(&pair.rig);
+    pair.rig.fail_active();
     served.exchange(&pair.lan, 500);
     pair.rig.wait_whole();
 }

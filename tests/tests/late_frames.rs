@@ -35,14 +35,6 @@ fn late_frame(mac: [u8; 6]) -> Vec<u8> {
     frame
 }
 
-/// Crashes the serving domain and waits until the other one has its ring. Returns the failed
-/// domain.
-fn crash(rig: &Rig) -> DomainId {
-    let failed = rig.crash_active();
-    assert_eq!(rig.wait_failover().record.from, failed);
-    failed
-}
-
 /// Sends a frame with the guest's address from the port of a domain's NIC.
 fn stray(rig: &Rig, id: DomainId) {
     let port = rig.wires.port_of(rig.slot(id).nic.name()).expect("a switch port");
@@ -137,7 +129,7 @@ fn nor_does_one_that_comes_after_the_last_announcement() {
         let (quarantine_s, quarantine_max_s) = (LEFT_ALONE_S, LEFT_ALONE_S);
         topology.limits = Limits { failures: 1, quarantine_s, quarantine_max_s, ..topology.limits };
     });
-    let failed = crash(&rig);
+    let failed = rig.fail_active();
     let mut before = 0;
     while announced(&rig) > before {
         before = announced(&rig);

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use lab::fault::{self, Site};
 use nic::registers::{RAH_AV, RAH0, RCTL, added_entries, rctl};
 use supervisor::topology::{MacAddress, MacsMode, MacsSpec, Policy, Topology};
 use warmspare_tests::frontend::{Connection, GUEST_MAC, Station, TestGuest, frame, number_of};
@@ -28,14 +27,6 @@ fn with_macs(macs: MacsSpec) -> impl FnOnce(&mut Topology) {
 
 fn learning(topology: &mut Topology) {
     topology.apps[0].macs = MacsSpec::Mode(MacsMode::Learn);
-}
-
-fn crash(rig: &Rig) {
-    let failed = rig.active();
-    let life = rig.system.failover().life(failed).unwrap();
-    fault::corrupt_code(rig.slot(failed), life.image(), Site::Loop).unwrap();
-    rig.slot(failed).kick.write(1).unwrap();
-    assert_eq!(rig.wait_failover().record.from, failed);
 }
 
 /// Sends frames to an address until one has come to the guest. Returns how long that took.
@@ -87,7 +78,7 @@ fn survives(change: impl FnOnce(&mut Topology), count: u8, expected: (usize, boo
         reach(&lan, &mut guest, behind(n), 100);
     }
     for round in 0..5 {
-        crash(&rig);
+        rig.fail_active();
         for n in (0..count).rev() {
             let took = reach(&lan, &mut guest, behind(n), 200 + round);
             assert!(took < limit, "station {n} in round {round}: {took:?}");

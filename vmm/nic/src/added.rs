@@ -28,9 +28,10 @@ impl AddedAddresses {
     /// Nothing.
     pub const NONE: Self = Self::Listed([None; ENTRIES]);
 
-    /// These addresses, or everything if they are too many for the NIC.
+    /// These addresses, or everything if they are too many for the NIC. Their order does not matter.
     pub fn of(mut macs: impl Iterator<Item = [u8; 6]>) -> Self {
-        let listed = std::array::from_fn(|_| macs.next());
+        let mut listed = std::array::from_fn(|_| macs.next());
+        listed.sort_unstable_by_key(|mac| (mac.is_none(), *mac));
         if macs.next().is_some() { Self::Promiscuous } else { Self::Listed(listed) }
     }
 

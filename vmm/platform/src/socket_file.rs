@@ -1,10 +1,13 @@
-//! The file of a listening Unix socket.
+//! The file of a listening Unix socket: whose it is, and who listens there.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The file of a socket that this process has bound. Dropped, it removes the file, unless another
 /// program has put a file of its own into that place.
@@ -53,10 +56,22 @@ pub fn remove_stale(path: &Path) -> io::Result<()> {
     if !metadata.file_type().is_socket() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a socket"));
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
-        Err(_) => std::fs::remove_file(path),
+    match connect_at_once(path) {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => std::fs::remove_file(path),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
     }
+}
+
+/// Connects without waiting, which the standard library's call does for as long as the listener's
+/// queue is full. The stream is in non-blocking mode.
+///
+/// # Errors
+/// Nobody listens there, or the queue is full (`WouldBlock`), or the path is impossible.
+pub fn connect_at_once(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 #[cfg(test)]
@@ -84,5 +99,18 @@ mod tests {
         drop(successor);
         remove_stale(&path).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_full_listener_and_an_impossible_path_hold_nobody_up() {
+        let path = std::env::temp_dir().join(format!("warmspare-full-{}", std::process::id()));
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let _waits = connect_at_once(&path).unwrap();
+        assert_eq!(connect_at_once(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(remove_stale(&path).is_err(), "it is not stale");
+        assert!(connect_at_once(Path::new(&"x".repeat(200))).is_err());
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use platform::one_line::printable;
+use platform::socket_file::connect_at_once;
 use serde_json::{Value, json};
 
 /// How long QEMU may take for all of it. It answers at once unless somebody else has the monitor.
@@ -36,7 +38,8 @@ struct Session {
 
 /// Sets the link of a network backend, and so of the guest's NIC on it, up or down.
 pub(super) fn set_link(socket: &Path, name: &str, up: bool) -> Result<(), QmpError> {
-    let stream = UnixStream::connect(socket).map_err(QmpError::Silent)?;
+    let stream = connect_at_once(socket).map_err(QmpError::Silent)?;
+    stream.set_nonblocking(false).map_err(QmpError::Silent)?;
     let mut session = Session { reader: BufReader::new(stream), end: Instant::now() + DEADLINE };
     if session.line()?.get("QMP").is_none() {
         return Err(QmpError::Foreign);
@@ -55,7 +58,7 @@ impl Session {
             let answer = self.line()?;
             if let Some(error) = answer.get("error") {
                 let why = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given");
-                return Err(QmpError::Refused(one_line(why)));
+                return Err(QmpError::Refused(printable(why)));
             }
             if answer.get("return").is_some() {
                 return Ok(());
@@ -92,11 +95,6 @@ impl Session {
             }
         }
     }
-}
-
-/// Text of QEMU's without what could break a log line.
-fn one_line(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 #[cfg(test)]
@@ -145,7 +143,7 @@ mod tests {
         let (path, _peer) = monitor("qmp-refuses", [HELLO, DONE, refusal]);
         let error = set_link(&path, "x", true).unwrap_err();
         assert!(
-            matches!(&error, QmpError::Refused(why) if why == "Device 'x' not found"),
+            matches!(&error, QmpError::Refused(why) if why == "Device 'x'  not found"),
             "{error}"
         );
         let (path, _peer) = monitor("qmp-foreign", ["SSH-2.0\n", DONE, DONE]);

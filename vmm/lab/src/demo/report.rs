@@ -74,6 +74,8 @@ pub struct Traffic {
     pub corrupted: u64,
     /// Between successive echoes, microseconds.
     pub gap_us: Gaps,
+    /// From a datagram to its echo, median, microseconds.
+    pub round_trip_us: f64,
 }
 
 /// One failover.
@@ -190,6 +192,7 @@ impl Traffic {
             duplicated: ledger.total_duplicated(),
             corrupted: ledger.total_corrupted(),
             gap_us: ledger.gaps(),
+            round_trip_us: ledger.round_trip_us(),
         }
     }
 }

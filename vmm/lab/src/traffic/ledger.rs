@@ -161,6 +161,11 @@ impl Ledger {
         all
     }
 
+    /// The median of them, microseconds; 0 if nothing came back.
+    pub fn round_trip_us(&self) -> f64 {
+        percentile(&self.round_trips_ns(), 0.50).map_or(0.0, |ns| ns as f64 / 1000.0)
+    }
+
     /// Percentiles of the gaps of the whole run.
     pub fn gaps(&self) -> Gaps {
         let mut all: Vec<u64> = self.arrivals_ns.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -204,7 +209,7 @@ mod tests {
         assert_eq!(ledger.longest_gap(2500, 3500), Some(Gap { from_ns: 2100, to_ns: 4100 }));
         assert_eq!(ledger.lost_between(2500, 3500), 1);
         assert_eq!(ledger.lost_between(3001, 9000), 0);
-        assert_eq!(ledger.round_trips_ns(), [100; 4]);
+        assert_eq!((ledger.round_trips_ns(), ledger.round_trip_us()), (vec![100; 4], 0.1));
     }
 
     #[test]

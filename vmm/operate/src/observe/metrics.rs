@@ -3,7 +3,7 @@
 use super::observer::Observer;
 use super::openmetrics::{Exposition, Format, Kind};
 use super::sampler::Sampler;
-use super::snapshot::{DomainView, RingDepths, Snapshot};
+use super::snapshot::{AppView, DomainView, RingDepths, Snapshot};
 use platform::clock::monotonic_ns;
 use supervisor::RoleState;
 
@@ -93,26 +93,20 @@ fn planned(out: &mut Exposition, observer: &Observer) {
 }
 
 fn apps(out: &mut Exposition, snapshot: &Snapshot) {
+    let mut each = |name, kind, help, value: fn(&AppView) -> f64| {
+        out.family(name, kind, help);
+        for app in &snapshot.apps {
+            out.sample(&[("socket", &app.socket)], value(app));
+        }
+    };
     let help = "1 if a front-end is connected to the socket of a guest.";
-    out.family("warmspare_front_end_connected", Kind::Gauge, help);
-    for app in &snapshot.apps {
-        out.sample(&[("socket", &app.socket)], app.connected);
-    }
+    each("warmspare_front_end_connected", Kind::Gauge, help, |app| app.connected.into());
     let help = "Front-ends that wait until the one that is connected to their socket ends.";
-    out.family("warmspare_front_ends_waiting", Kind::Gauge, help);
-    for app in &snapshot.apps {
-        out.sample(&[("socket", &app.socket)], app.waiting as f64);
-    }
+    each("warmspare_front_ends_waiting", Kind::Gauge, help, |app| app.waiting as f64);
     let help = "MAC addresses that a guest has beside its own.";
-    out.family("warmspare_guest_macs", Kind::Gauge, help);
-    for app in &snapshot.apps {
-        out.sample(&[("socket", &app.socket)], app.macs.len() as f64);
-    }
+    each("warmspare_guest_macs", Kind::Gauge, help, |app| app.macs.len() as f64);
     let help = "Learned MAC addresses of a guest that had to make room for others.";
-    out.family("warmspare_guest_macs_pushed_out", Kind::Counter, help);
-    for app in &snapshot.apps {
-        out.sample(&[("socket", &app.socket)], app.macs_pushed_out as f64);
-    }
+    each("warmspare_guest_macs_pushed_out", Kind::Counter, help, |app| app.macs_pushed_out as f64);
     let help = "Frames of a guest that were not let out, by reason.";
     out.family("warmspare_guest_refused_frames", Kind::Counter, help);
     for app in &snapshot.apps {

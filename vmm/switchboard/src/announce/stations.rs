@@ -29,6 +29,9 @@ const HINTS: usize = 128;
 /// Stations looked at in each millisecond for who else has an address, so that a flood of claims
 /// costs others little; what is claimed beyond that is not heard.
 const LOOKS_EACH: usize = 32 * STATIONS;
+/// Stations added in each millisecond, so that a flood of new tags or addresses costs others little;
+/// frames of more are not learned from.
+const ADDS_EACH: usize = STATIONS / 4;
 /// Of a vacant place. No host has it.
 const VACANT: Key = ([0; 6], Tags::NONE);
 
@@ -43,6 +46,8 @@ pub(super) struct Stations {
     groups: Groups,
     /// How many stations may still be looked at in this millisecond.
     looks_left: usize,
+    /// How many may still be added in it.
+    adds_left: usize,
     /// Something is to be announced.
     pending: bool,
 }
@@ -58,6 +63,7 @@ impl Stations {
             order: Vec::with_capacity(STATIONS),
             groups: Groups::new(),
             looks_left: LOOKS_EACH,
+            adds_left: ADDS_EACH,
             pending: false,
         }
     }
@@ -73,7 +79,10 @@ impl Stations {
         peek: impl Fn(&mut [u8]) -> usize,
     ) {
         let (key, at) = key_of(glance);
-        let number = if key == self.list[0].key() { 0 } else { self.find_or_add(key, now_s) };
+        let is_first = key == self.list[0].key();
+        let Some(number) = (if is_first { Some(0) } else { self.find_or_add(key, now_s) }) else {
+            return;
+        };
         self.list[number].hear(now_s);
         if at == 12 {
             self.learn_from(number, (glance, at), now_s, peek);
@@ -137,19 +146,21 @@ impl Stations {
         self.list.iter().position(is_it)
     }
 
-    fn find_or_add(&mut self, key: Key, now_s: u32) -> usize {
-        let number = self.find(key).unwrap_or_else(|| self.add(key, now_s));
+    fn find_or_add(&mut self, key: Key, now_s: u32) -> Option<usize> {
+        let number = self.find(key).or_else(|| self.add(key, now_s))?;
         self.hints[hint(key)] = number as u8;
-        number
+        Some(number)
     }
 
-    /// Adds a station, in place of the one that was heard longest ago if there is no room.
+    /// Adds a station, in place of the one that was heard longest ago if there is no room. `None` if
+    /// there were too many in this millisecond.
     #[cold]
-    fn add(&mut self, key: Key, now_s: u32) -> usize {
+    fn add(&mut self, key: Key, now_s: u32) -> Option<usize> {
+        self.adds_left = self.adds_left.checked_sub(1)?;
         let vacant = self.list.iter().position(|station| station.key() == VACANT);
         let number = vacant.unwrap_or_else(|| self.make_room(now_s));
         self.list[number] = Station::new(key);
-        number
+        Some(number)
     }
 
     /// A place that was not taken before, or the one of the station that was heard longest ago.
@@ -206,6 +217,7 @@ impl Stations {
     pub(super) fn refill(&mut self) {
         self.groups.refill();
         self.looks_left = LOOKS_EACH;
+        self.adds_left = ADDS_EACH;
     }
 
     /// Everything is to be announced.
@@ -283,6 +295,9 @@ impl Stations {
 
     fn next_report(&mut self, now_s: u32) -> Option<Announcement> {
         let Self { list, order, groups, .. } = self;
+        if !groups.list().iter().any(|group| group.pending) {
+            return None;
+        }
         order.iter().find_map(|number| {
             let number = usize::from(*number);
             let station = &list[number];

@@ -2,13 +2,12 @@
 //! mode). A VMM that is not there yet, or not any more, is tried again for as long as it takes.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use platform::budget::CONNECT_RETRY;
+use platform::socket_file::connect_at_once;
 
 /// Connects to the socket of a VMM, again and again.
 #[derive(Debug)]
@@ -38,7 +37,7 @@ impl Dialer {
             return None;
         }
         self.due = now + CONNECT_RETRY;
-        match connect(&self.path) {
+        match connect_at_once(&self.path) {
             Ok(stream) => {
                 self.told = None;
                 Some(stream)
@@ -79,36 +78,6 @@ fn is_lasting(kind: ErrorKind) -> bool {
     !matches!(kind, E::NotFound | E::ConnectionRefused | E::WouldBlock)
 }
 
-/// Connects without waiting, which the standard library's call does while the queue of the listener
-/// is full.
-fn connect(path: &Path) -> io::Result<UnixStream> {
-    // SAFETY: all zeroes are a valid address.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
-        return Err(ErrorKind::InvalidInput.into());
-    }
-    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
-        *to = *from as libc::c_char;
-    }
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: plain integers.
-    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor that nothing else owns.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let length = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: an open socket, and an address of the length that is said, which outlives the call.
-    let result = unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) };
-    match result {
-        0 => Ok(fd.into()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,19 +98,6 @@ mod tests {
         assert!(dialer.dial().is_none(), "not before its time");
         std::thread::sleep(CONNECT_RETRY);
         assert!(dialer.dial().is_some());
-        std::fs::remove_file(&path).unwrap();
-    }
-
-    #[test]
-    fn a_full_listener_and_an_impossible_path_hold_nobody_up() {
-        let path = path("full");
-        let listener = UnixListener::bind(&path).unwrap();
-        // SAFETY: plain integers and an open socket, whose queue gets room for one.
-        assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
-        let _waits = connect(&path).unwrap();
-        assert_eq!(connect(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
-        let long = PathBuf::from("x".repeat(200));
-        assert_eq!(connect(&long).unwrap_err().kind(), ErrorKind::InvalidInput);
         std::fs::remove_file(&path).unwrap();
     }
 }

@@ -95,6 +95,7 @@ fn a_flood_of_vlans_is_bounded_and_leaves_the_untagged_station() {
     say(&mut stations, &claim(0, 1));
     for vlan in 1..4000 {
         say_at(&mut stations, &claim(vlan, 1), NOW_S + u32::from(vlan));
+        stations.refill();
     }
     let now_s = NOW_S + 4000;
     stations.list[0].heard_s = Some(now_s);
@@ -245,7 +246,10 @@ fn a_mac_address_that_has_moved_is_not_announced_and_not_awaited() {
 #[test]
 fn claims_beyond_what_a_millisecond_allows_cost_nothing() {
     let mut stations = Stations::new(MAC);
-    (0..127u8).for_each(|n| say(&mut stations, &claim_from([2, 0, 0, 0, 2, n], 0, n)));
+    for n in 0..127 {
+        stations.refill();
+        say(&mut stations, &claim_from([2, 0, 0, 0, 2, n], 0, n));
+    }
     stations.refill();
     let heard = Heard::read(claim_of([2; 6]).first_chunk().unwrap()).unwrap();
     (0..32).for_each(|_| stations.hear_other(tags(0), &heard, NOW_S));
@@ -254,6 +258,18 @@ fn claims_beyond_what_a_millisecond_allows_cost_nothing() {
     assert_eq!(stations.looks_left, 0);
     stations.refill();
     assert_eq!(stations.looks_left, LOOKS_EACH);
+}
+
+#[test]
+fn a_flood_of_new_vlans_adds_a_few_in_each_millisecond() {
+    let mut stations = Stations::new(MAC);
+    for vlan in 1..1000 {
+        say(&mut stations, &claim(vlan, 1));
+    }
+    assert_eq!(stations.list.len(), 1 + ADDS_EACH);
+    stations.refill();
+    say(&mut stations, &claim(1000, 1));
+    assert_eq!(stations.list.len(), 2 + ADDS_EACH);
 }
 
 #[test]
